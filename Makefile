@@ -1,0 +1,36 @@
+# Every command sets up what it needs in .venv, in this checkout: Python 3.11-3.13 and make are enough.
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-clean test test-long check bench constraints
+SHELL := bash
+BIN := .venv/bin
+export AIS CYCLES DSN ONCE PORT STATE
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.installed ## run past cycles in a real Airflow and stay up (AIS= CYCLES=12 DSN= ONCE=1 PORT=8080)
+	@$(BIN)/python -m demo
+
+demo-clean: ## stop what a demo left running and remove .demo
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo.clean; else rm -rf .demo; fi
+
+test: .venv/.installed ## the tests, without the long fault counts (ARGS= goes to pytest)
+	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+test-long: .venv/.installed ## the tests with the full fault counts
+	@$(BIN)/python -m pytest -m "long or not long" $(ARGS)
+
+check: .venv/.installed ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.installed ## the benchmarks, one JSON line each
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+constraints: .venv/.installed ## resolve constraints.txt anew from pyproject.toml
+	@.ci/constraints
+
+.venv/.installed: pyproject.toml constraints.txt .ci/setup
+	@.ci/setup
