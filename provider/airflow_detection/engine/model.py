@@ -1,0 +1,162 @@
+"""What a model is, what it is given, and what it gives back."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
+
+from airflow_detection.domain import Cycle, Role, Window, require_id
+
+JsonMapping = Mapping[str, Any]  # Any: a JSON object whose shape is the model's own
+
+
+def frozen(value: Any) -> Any:  # Any: any JSON value
+    """Return a deeply read-only copy of a JSON value: mappings as proxies, lists and sets as tuples."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: frozen(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return tuple(frozen(item) for item in value)
+    if isinstance(value, bytearray):
+        return bytes(value)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The cycle's input rows, by column; all columns have the same length and are read-only."""
+
+    columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # Any: what the input query selects
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[JsonMapping], names: Sequence[str] = ()) -> Inputs:
+        """Make inputs of mappings; a key that a row lacks is null. `names` sets columns and their order."""
+        held = list(rows)
+        wanted = tuple(names) or tuple(dict.fromkeys(key for row in held for key in row))
+        return cls(MappingProxyType({n: tuple(frozen(row.get(n)) for row in held) for n in wanted}))
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __getitem__(self, name: str) -> tuple[Any, ...]:
+        """One column, in row order; KeyError if the input query does not select it."""
+        return self.columns[name]
+
+    def rows(self) -> Iterator[JsonMapping]:
+        """Iterate over the rows as mappings."""
+        names = tuple(self.columns)
+        for values in zip(*self.columns.values(), strict=True):
+            yield MappingProxyType(dict(zip(names, values, strict=True)))
+
+    def plus(self, rows: Iterable[JsonMapping]) -> Inputs:
+        """These inputs with `rows` behind them; columns that a row lacks are null there."""
+        extra = Inputs.of_rows(rows, tuple(self.columns))
+        if not self.columns or not len(extra):
+            return self if not len(extra) else Inputs.of_rows(extra.rows())
+        return Inputs(MappingProxyType({n: c + extra.columns[n] for n, c in self.columns.items()}))
+
+
+class Upstream(Protocol):
+    """A champion's stored outputs, read-only, as its dependents see them."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[JsonMapping, JsonMapping]]:
+        """Iterate over (input_ref, output), in batches from where they are stored."""
+
+    def columns(self) -> tuple[Sequence[str | None], Sequence[float | None]]:
+        """Entity ids and scores alone, in the same order: much cheaper than the mappings."""
+
+
+class Database(Protocol):
+    """Read-only access to the registry's database, for a model that needs more than its inputs."""
+
+    def query(self, sql: str, params: JsonMapping | None = None) -> Inputs:
+        """Run one SELECT with `:name` parameters; `:window_start` and `:window_end` are always there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelContext:
+    """What a model is given: everything in it is read-only.
+
+    `shared` maps a model id of `depends_on` to the outputs of that model's champion. `database` is None
+    where there is none (unit tests).
+    """
+
+    cycle: Cycle
+    params: JsonMapping = field(default_factory=dict)
+    inputs: Inputs = field(default_factory=Inputs)
+    shared: Mapping[str, Upstream] = field(default_factory=dict)
+    database: Database | None = None
+    role: Role = Role.PRIMARY
+    log: logging.Logger | logging.LoggerAdapter[logging.Logger] = field(
+        default_factory=lambda: logging.getLogger("airflow_detection.model")
+    )
+
+    @property
+    def window(self) -> Window:
+        """The half-open interval of data that this cycle looks at, UTC."""
+        return self.cycle.window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelResult:
+    """What a model gives back.
+
+    `outputs_per_input` may be a generator: it is consumed once, while it is stored. A metric that is None
+    is left out. `features` holds the columns the model really computed with, for the profile in the
+    manifest. `duration_ms` is filled in by the engine when it is None.
+    """
+
+    outputs_per_input: Iterable[tuple[JsonMapping, JsonMapping]] = ()
+    metrics: Mapping[str, float | int | None] = field(default_factory=dict)
+    features: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # Any: numbers or text, null included
+    duration_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """A synthetic input with a known score, which travels with each run and is never stored.
+
+    `entity_id` must not occur among real inputs; start it with `canary:` or use an identity that is
+    reserved. `rows` go behind the real inputs; `upstream` adds outputs to `ctx.shared` for this run.
+    """
+
+    entity_id: str
+    rows: tuple[JsonMapping, ...]
+    expected: float | None
+    upstream: Mapping[str, tuple[tuple[JsonMapping, JsonMapping], ...]] = field(default_factory=dict)
+
+
+class BaseDetectionModel(ABC):
+    """A detection model: subclass it, implement `run`, register the class as an entry point.
+
+    Args:
+        model_id: the registered name, at most 64 characters (ValueError otherwise).
+        version: the registered version.
+        params: the version's params; the model sees them read-only.
+    """
+
+    features: ClassVar[tuple[str, ...]] = ()
+    """Names of the columns whose null rate and distinct ratio are profiled in each run."""
+
+    def __init__(self, model_id: str, version: str = "0", params: JsonMapping | None = None) -> None:
+        self.model_id = require_id("model_id", model_id)
+        self.version = version
+        self.params: JsonMapping = frozen(params or {})
+
+    @abstractmethod
+    def run(self, ctx: ModelContext) -> ModelResult:
+        """Look at the cycle's window and return one output per input that was judged.
+
+        Raises:
+            TransientModelError: trying again may help.
+            TerminalModelError: trying again will not help.
+        """
+
+    def canaries(self, cycle: Cycle) -> Iterable[Canary]:
+        """The synthetic inputs to add to this cycle's run; none unless overridden."""
+        return ()

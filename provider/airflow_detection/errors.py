@@ -1,0 +1,156 @@
+"""Every error of the package, in one tree.
+
+DetectionError
+├── ConfigurationError          a setting is missing or malformed
+├── RegistrationError           what was registered cannot stand
+│   ├── UnknownUpstream
+│   ├── DependencyLoop
+│   └── EntryPointError         not allowed, not importable, or not a model
+├── PlanError                   no plan can be given for this cycle
+├── ModelError                  a model could not do its work
+│   ├── TerminalModelError      trying again will not help
+│   └── TransientModelError     trying again may help
+├── StorageError
+│   ├── UnstorableValue         a value that Postgres or JSON cannot hold
+│   ├── StaleAttempt            a newer attempt has already written
+│   ├── MissingPartition        no table partition for that month
+│   └── ExpiredPartition        retention has removed that month
+├── RegistryUnavailable         the registry's database did not answer; trying again may help
+├── MigrationError
+└── InputFileError              a file that was to be loaded is not what it should be
+
+Facts are attributes and go unformatted to `Exception.__init__`, so that every error survives pickle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+
+class DetectionError(Exception):
+    """The root of the tree."""
+
+
+class ConfigurationError(DetectionError):
+    """A setting is missing or malformed."""
+
+
+class RegistrationError(DetectionError):
+    """What was registered cannot stand."""
+
+
+class UnknownUpstream(RegistrationError):
+    """A model depends on one that is not registered for its cycle."""
+
+    def __init__(self, model_id: str, upstream: str, nearest: str | None = None) -> None:
+        super().__init__(model_id, upstream, nearest)
+        self.model_id, self.upstream, self.nearest = model_id, upstream, nearest
+
+    def __str__(self) -> str:
+        hint = f"; the nearest name is {self.nearest!r}" if self.nearest else ""
+        return f"model {self.model_id!r} depends on {self.upstream!r}, which is not registered{hint}"
+
+
+class DependencyLoop(RegistrationError):
+    """Models depend on each other in a loop; `path` starts and ends with the same model."""
+
+    def __init__(self, path: Sequence[str]) -> None:
+        super().__init__(tuple(path))
+        self.path = tuple(path)
+
+    def __str__(self) -> str:
+        return f"dependency loop: {' -> '.join(self.path)}"
+
+
+class EntryPointError(RegistrationError):
+    """An entry point is not allowed, cannot be imported, or is no model."""
+
+    def __init__(self, entrypoint: str, fact: str) -> None:
+        super().__init__(entrypoint, fact)
+        self.entrypoint, self.fact = entrypoint, fact
+
+    def __str__(self) -> str:
+        return f"entry point {self.entrypoint!r} {self.fact}"
+
+
+class PlanError(DetectionError):
+    """No plan can be given for this cycle."""
+
+
+class ModelError(DetectionError):
+    """A model could not do its work."""
+
+
+class TerminalModelError(ModelError):
+    """Trying again will not help: the task fails without a retry."""
+
+
+class TransientModelError(ModelError):
+    """Trying again may help: the task is retried."""
+
+
+class StorageError(DetectionError):
+    """A result could not be stored."""
+
+
+class UnstorableValue(StorageError):
+    """An output holds a value that cannot be stored exactly.
+
+    `path` is the place inside the output, such as `outputs.evidence[2].speed`.
+    """
+
+    def __init__(self, entity: str | None, path: str, fact: str) -> None:
+        super().__init__(entity, path, fact)
+        self.entity, self.path, self.fact = entity, path, fact
+
+    def __str__(self) -> str:
+        return f"output of entity {self.entity!r} cannot be stored: {self.path} {self.fact}"
+
+
+class StaleAttempt(StorageError):
+    """An older attempt finished after a newer one had written; nothing was changed."""
+
+    def __init__(self, attempt: int, newest: int) -> None:
+        super().__init__(attempt, newest)
+        self.attempt, self.newest = attempt, newest
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt} is older than attempt {self.newest}, which has already written"
+
+
+class MissingPartition(StorageError):
+    """No table partition holds this month."""
+
+    def __init__(self, table: str, instant: datetime) -> None:
+        super().__init__(table, instant)
+        self.table, self.instant = table, instant
+
+    def __str__(self) -> str:
+        return f"table {self.table!r} has no table partition for {self.instant:%Y-%m}"
+
+
+class ExpiredPartition(StorageError):
+    """Retention has removed this month."""
+
+    def __init__(self, table: str, instant: datetime) -> None:
+        super().__init__(table, instant)
+        self.table, self.instant = table, instant
+
+    def __str__(self) -> str:
+        return (
+            f"table {self.table!r}: the table partition for {self.instant:%Y-%m} was removed by retention; "
+            "'airflow detection partitions apply --recreate-expired' makes it anew"
+        )
+
+
+class RegistryUnavailable(DetectionError):
+    """The registry's database did not answer."""
+
+
+class MigrationError(DetectionError):
+    """The database and the migrations of this version do not fit together."""
+
+
+class InputFileError(DetectionError):
+    """A file that was to be loaded is not what it should be."""
