@@ -1,0 +1,109 @@
+"""How the demo configures Airflow (by environment alone), and which servers it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from psycopg.conninfo import conninfo_to_dict
+
+from demo.postgres import Databases
+from demo.programs import Program
+from demo.settings import CHECKOUT, Settings
+from demo.state import Remembered
+
+BIN = Path(sys.executable).parent
+COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+UNWANTED = ("AIRFLOW", "_AIRFLOW", "PYTHONDONTWRITEBYTECODE", "PREDICTION_", "DETECTION_")
+
+
+def airflow_version() -> str:
+    """Return the version of the installed Airflow."""
+    return version("apache-airflow-core")
+
+
+def shared_environment(settings: Settings, remembered: Remembered, databases: Databases) -> dict[str, str]:
+    """Return the variables that reach the registry and configure Airflow; `.demo/env` exports the same."""
+    address = f"http://127.0.0.1:{settings.port}"
+    options = {
+        ("core", "executor"): "LocalExecutor",
+        ("core", "dags_folder"): str(CHECKOUT / "dags"),
+        ("core", "load_examples"): "False",
+        ("core", "parallelism"): "16",
+        ("core", "max_active_tasks_per_dag"): "64",
+        ("core", "hostname_callable"): "socket.gethostname",
+        ("core", "simple_auth_manager_all_admins"): "True",
+        ("core", "execution_api_server_url"): f"{address}/execution/",
+        ("core", "fernet_key"): "",
+        ("core", "min_serialized_dag_update_interval"): "5",
+        ("database", "sql_alchemy_conn"): sqlalchemy_url(databases.metadata),
+        ("database", "sql_alchemy_conn_async"): sqlalchemy_url(databases.metadata),
+        ("scheduler", "scheduler_idle_sleep_time"): "0.1",
+        ("scheduler", "max_dagruns_per_loop_to_schedule"): "64",
+        ("dag_processor", "refresh_interval"): "10",
+        ("dag_processor", "min_file_process_interval"): "15",
+        ("api", "host"): "127.0.0.1",
+        ("api", "port"): str(settings.port),
+        ("api", "base_url"): address,
+        ("api", "secret_key"): remembered.api_secret,
+        ("api_auth", "jwt_secret"): remembered.jwt_secret,
+        ("logging", "base_log_folder"): str(settings.logs / "tasks"),
+        ("logging", "dag_processor_child_process_log_directory"): str(settings.logs / "parsing"),
+        ("logging", "colored_console_log"): "False",
+    }
+    return {
+        **{f"AIRFLOW__{section}__{key}".upper(): value for (section, key), value in options.items()},
+        "AIRFLOW_HOME": str(settings.state / "airflow"),
+        "AIRFLOW_CONN_DETECTION_DEFAULT": airflow_connection(databases.registry),
+        "DETECTION_DSN": databases.registry,
+        "PREDICTION_USE_MODEL_REGISTRY": "1",
+    }
+
+
+def sqlalchemy_url(dsn: str) -> str:
+    """Return a libpq connection string as an SQLAlchemy URL for psycopg 3 (sync and async alike)."""
+    given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    user, password = quote(given.pop("user", ""), safe=""), quote(given.pop("password", ""), safe="")
+    login = f"{user}:{password}@" if password else f"{user}@" if user else ""
+    database = quote(given.pop("dbname", ""), safe="")
+    return f"postgresql+psycopg://{login}/{database}" + (f"?{urlencode(given)}" if given else "")
+
+
+def airflow_connection(dsn: str) -> str:
+    """Return a libpq connection string as the JSON form of an Airflow connection."""
+    given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    connection: dict[str, object] = {"conn_type": "postgres"}
+    for name, key in (("host", "host"), ("user", "login"), ("password", "password"), ("dbname", "schema")):
+        if name in given:
+            connection[key] = given.pop(name)
+    if "port" in given:
+        connection["port"] = int(given.pop("port"))
+    return json.dumps({**connection, "extra": given} if given else connection)
+
+
+def process_environment(shared: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment of a child: this process's own, without another Airflow's settings."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)}
+    path = f"{BIN}{os.pathsep}{own.get('PATH', os.defpath)}"
+    return {**own, **shared, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def airflow_program(name: str, *words: str, settings: Settings, env: Mapping[str, str]) -> Program:
+    """Return the program `airflow <words>`, logging to `<name>.log`."""
+    return Program(
+        name=name,
+        argv=[sys.executable, "-m", "airflow", *words],
+        env=env,
+        cwd=str(settings.state / "airflow"),
+        log=str(settings.logs / f"{name}.log"),
+    )

@@ -1,0 +1,144 @@
+"""The few calls of Airflow's REST API that the demo makes."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+
+from demo.errors import DemoError
+
+CALL_TIMEOUT_S = 15.0
+POLL_S = 0.4
+
+
+class ApiError(DemoError):
+    """A call that did not work; `status` is the HTTP status, 0 when there was no answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message, status)
+        self.status = status
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(slots=True)
+class Airflow:
+    """Airflow's API at `address`; every method raises ApiError when a call does not work."""
+
+    address: str
+    _token: str = field(default="", repr=False)
+
+    def healthy(self) -> bool:
+        """Return whether every component says that it is well; False while the server does not answer."""
+        try:
+            health = self._call("GET", "/api/v2/monitor/health", signed=False)
+        except ApiError:
+            return False
+        parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+        return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Return whether the Dag was parsed and stands."""
+        try:
+            dag = self._call("GET", f"/api/v2/dags/{dag_id}")
+        except ApiError as exc:
+            if exc.status == HTTPStatus.NOT_FOUND:  # not parsed yet
+                return False
+            raise
+        return not dag["is_stale"] and dag["last_parsed_time"] is not None
+
+    def import_errors(self) -> list[str]:
+        """Return the last line of every Dag file's import error, the file named."""
+        found = self._call("GET", "/api/v2/importErrors")["import_errors"]
+        return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in found]
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the Dag run."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}?update_mask=is_paused", {"is_paused": False})
+
+    def end_leftovers(self, dag_id: str, first: datetime, last: datetime) -> int:
+        """Cancel open backfills and fail unfinished runs of [first, last]; return how many there were.
+
+        A demo that was interrupted leaves them, and Airflow starts no second backfill beside an open one.
+        """
+        ended = 0
+        newest = self._call("GET", f"/api/v2/backfills?dag_id={dag_id}&order_by=-id&limit=20")
+        for backfill in newest["backfills"]:
+            if backfill["completed_at"] is None:
+                self._call("PUT", f"/api/v2/backfills/{backfill['id']}/cancel")
+                ended += 1
+        for run in self._runs(dag_id, first, last):
+            if run["state"] in {"queued", "running"}:
+                path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}?update_mask=state"
+                self._call("PATCH", path, {"state": "failed"})
+                ended += 1
+        return ended
+
+    def run_states(self, dag_id: str, first: datetime, last: datetime) -> Counter[str]:
+        """Return how many backfill runs of the cycles in [first, last] are in which state."""
+        runs = self._runs(dag_id, first, last)
+        return Counter(run["state"] for run in runs if run["run_type"] == "backfill")
+
+    def _runs(self, dag_id: str, first: datetime, last: datetime) -> list[dict[str, Any]]:
+        # Any: a run as Airflow's API describes it; three of its fields are read
+        runs: list[dict[str, Any]] = []
+        span = {"logical_date_gte": first.isoformat(), "logical_date_lte": last.isoformat()}
+        while True:
+            query = urlencode({**span, "limit": 100, "offset": len(runs)})
+            answer = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?{query}")
+            runs += answer["dag_runs"]
+            if len(runs) >= answer["total_entries"] or not answer["dag_runs"]:
+                return runs
+
+    def _call(self, method: str, path: str, body: object = None, *, signed: bool = True) -> Any:
+        # Any: JSON, read by the caller right away
+        request = urllib.request.Request(self.address + path, method=method)  # noqa: S310  # always http, loopback
+        if signed:
+            request.add_header("Authorization", f"Bearer {self._sign_in()}")
+        if body is not None:
+            request.add_header("Content-Type", "application/json")
+            request.data = json.dumps(body).encode()
+        try:
+            with _OPENER.open(request, timeout=CALL_TIMEOUT_S) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as exc:
+            with exc:
+                said = " ".join(exc.read().decode(errors="replace").split())[:300]
+            raise ApiError(f"Airflow refused {method} {path} ({exc.code}): {said}", exc.code) from exc
+        except OSError as exc:
+            raise ApiError(f"Airflow did not answer {method} {path}: {exc}") from exc
+
+    def _sign_in(self) -> str:
+        if not self._token:
+            self._token = self._call("GET", "/auth/token", signed=False)["access_token"]
+        return self._token
+
+
+# A proxy in the environment is not asked for what is on this machine.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def wait_until(
+    what: str, happened: Callable[[], bool], *, check: Callable[[], None], timeout_s: float
+) -> None:
+    """Poll until `happened()`; `check()` is called in between and may raise.
+
+    Raises:
+        DemoError: it did not happen within `timeout_s` seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        check()
+        if time.monotonic() > deadline:
+            raise DemoError(f"{what} did not happen within {timeout_s:.0f} seconds")
+        time.sleep(POLL_S)

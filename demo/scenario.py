@@ -1,0 +1,218 @@
+"""The demo from beginning to end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from demo import postgres, registry
+from demo.airflow_env import (
+    BIN,
+    COMPONENTS,
+    airflow_program,
+    airflow_version,
+    process_environment,
+    shared_environment,
+)
+from demo.api import Airflow, wait_until
+from demo.clean import end_leftovers
+from demo.errors import DemoError
+from demo.programs import Keeper
+from demo.screen import Screen
+from demo.settings import Settings, keep_or_pick_port
+from demo.state import Remembered, only_one, open_state, remember, write_env
+
+HEALTH_TIMEOUT_S = 120.0
+PARSE_TIMEOUT_S = 90.0
+STALL_TIMEOUT_S = 300.0
+POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What every step of a running demo needs."""
+
+    settings: Settings
+    screen: Screen
+    keeper: Keeper
+    databases: postgres.Databases
+    env: Mapping[str, str]
+
+    @property
+    def address(self) -> str:
+        """The address of the Airflow UI."""
+        return f"http://127.0.0.1:{self.settings.port}"
+
+
+def play(settings: Settings, screen: Screen) -> bool:
+    """Run the demo; return whether every run and every version ended as it should.
+
+    Raises:
+        DemoError: it cannot go on. Whatever was started has been ended.
+    """
+    remembered = open_state(settings.state)
+    with only_one(settings.state):
+        end_leftovers(settings.state)
+        with Keeper(settings.logs, settings.state / "pids") as keeper:
+            try:
+                return _perform(settings, screen, keeper, remembered)
+            finally:
+                screen.say("[dim]ending Airflow and the database[/]")
+
+
+def _perform(settings: Settings, screen: Screen, keeper: Keeper, remembered: Remembered) -> bool:
+    began = datetime.now(UTC)
+    clock = time.monotonic()
+    databases, remembered = _start_databases(settings, screen, keeper, remembered)
+    shared = shared_environment(settings, remembered, databases)
+    stage = Stage(
+        settings=settings, screen=screen, keeper=keeper, databases=databases, env=process_environment(shared)
+    )
+    write_env(settings.state, shared, BIN)
+    cycles = _prepare(stage, remembered)
+    airflow = _start_airflow(stage)
+    good = _run_cycles(stage, airflow, cycles, began)
+    screen.say(f"[bold]{'all ended as they should' if good else '[red]not all ended as they should[/]'}[/]")
+    screen.say(f"[dim]{time.monotonic() - clock:.0f} s in all, logs in {settings.logs}[/]")
+    if not settings.once:
+        _stay_up(stage)
+    return good
+
+
+def _start_databases(
+    settings: Settings, screen: Screen, keeper: Keeper, remembered: Remembered
+) -> tuple[postgres.Databases, Remembered]:
+    with screen.step("PostgreSQL") as step:
+        if settings.dsn:
+            databases = postgres.existing(settings.dsn)
+        else:
+            port = keep_or_pick_port(remembered.postgres_port)
+            remembered = remember(settings.state, replace(remembered, postgres_port=port))
+            databases = postgres.embedded(
+                keeper, settings.state, port=port, password=remembered.postgres_password
+            )
+        step.detail = databases.where
+    return databases, remembered
+
+
+def _prepare(stage: Stage, remembered: Remembered) -> list[datetime]:
+    """Migrate Airflow's metadata and, at the same time, prepare the registry; return the cycles to run."""
+    migration = airflow_program("db-migrate", "db", "migrate", settings=stage.settings, env=stage.env)
+    metadata = stage.databases.metadata
+    is_current = _metadata_state(metadata) == remembered.metadata_at
+    if not is_current:
+        stage.keeper.start(migration)
+    cycles = _prepare_registry(stage)
+    with stage.screen.step("Airflow's metadata") as step:
+        if is_current:
+            step.detail = f"Airflow {airflow_version()}, already migrated"
+        else:
+            stage.keeper.finish(migration)
+            remember(stage.settings.state, replace(remembered, metadata_at=_metadata_state(metadata)))
+            step.detail = f"Airflow {airflow_version()}, migrated"
+    return cycles
+
+
+def _metadata_state(dsn: str) -> str:
+    return f"{airflow_version()} {registry.metadata_revision(dsn)}"
+
+
+def _prepare_registry(stage: Stage) -> list[datetime]:
+    with stage.screen.step("registry: schema") as step:
+        step.detail = registry.migrate(stage.databases.registry)
+    with stage.screen.step("registry: models") as step:
+        step.detail = registry.apply_models(stage.databases.registry)
+    with stage.screen.step("AIS positions") as step:
+        loaded = registry.load_positions(
+            stage.databases.registry, stage.settings.ais, stage.settings.state / "simulated.csv"
+        )
+        step.detail = loaded.summary
+    return registry.last_cycles(loaded.last_position, stage.settings.cycles)
+
+
+def _start_airflow(stage: Stage) -> Airflow:
+    airflow = Airflow(stage.address)
+    with stage.screen.step("Airflow") as step:
+        for name, words in COMPONENTS.items():
+            stage.keeper.start(airflow_program(name, *words, settings=stage.settings, env=stage.env))
+        wait_until("a healthy Airflow", airflow.healthy, check=stage.keeper.check, timeout_s=HEALTH_TIMEOUT_S)
+        step.detail = f"{len(COMPONENTS)} servers, {stage.address}"
+    with stage.screen.step("Dag") as step:
+
+        def check() -> None:
+            stage.keeper.check()
+            if broken := airflow.import_errors():
+                raise DemoError(f"a Dag file cannot be imported: {broken[0]}")
+
+        wait_until(
+            f"the Dag {registry.DAG_ID}",
+            lambda: airflow.has_dag(registry.DAG_ID),
+            check=check,
+            timeout_s=PARSE_TIMEOUT_S,
+        )
+        step.detail = registry.DAG_ID
+    return airflow
+
+
+def _run_cycles(stage: Stage, airflow: Airflow, cycles: list[datetime], began: datetime) -> bool:
+    first, last = cycles[0], cycles[-1]
+    with stage.screen.step("backfill") as step:
+        airflow.end_leftovers(registry.DAG_ID, first, last)
+        airflow.unpause(registry.DAG_ID)
+        words = ["--dag-id", registry.DAG_ID, "--from-date", first.isoformat(), "--to-date", last.isoformat()]
+        words += ["--max-active-runs", str(_active_runs()), "--reprocess-behavior", "completed"]
+        program = airflow_program(
+            "backfill", "backfill", "create", *words, settings=stage.settings, env=stage.env
+        )
+        stage.keeper.start(program)
+        stage.keeper.finish(program)
+        step.detail = f"{len(cycles)} cycles, {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+    states = stage.screen.follow(
+        len(cycles), _watched(stage, lambda: airflow.run_states(registry.DAG_ID, first, last))
+    )
+    found = registry.results(stage.databases.registry, cycles, since=began)
+    stage.screen.results(found)
+    return states["success"] == len(cycles) and bool(found) and all(result.is_good for result in found)
+
+
+def _active_runs() -> int:
+    return max(4, 2 * (os.cpu_count() or 1))
+
+
+def _watched(stage: Stage, states: Callable[[], Counter[str]]) -> Callable[[], Counter[str]]:
+    """Return `states` with the servers watched at each call, and DemoError when nothing moves any more."""
+    before: Counter[str] = Counter()
+    changed_at = time.monotonic()
+
+    def watched() -> Counter[str]:
+        nonlocal before, changed_at
+        stage.keeper.check()
+        now = states()
+        if now != before:
+            before, changed_at = now, time.monotonic()
+        elif time.monotonic() - changed_at > STALL_TIMEOUT_S:
+            raise DemoError(f"no cycle has moved for {STALL_TIMEOUT_S:.0f} seconds: {dict(now)}")
+        return now
+
+    return watched
+
+
+def _stay_up(stage: Stage) -> None:
+    """Keep the servers up until Ctrl-C."""
+    say = stage.screen.say
+    say()
+    say(f"  open      [bold cyan]{stage.address}/dags/{registry.DAG_ID}[/]")
+    say("  sign in   not needed: whoever reaches this address on this machine is admin")
+    say(f'  registry  source {os.path.relpath(stage.settings.state)}/env, then psql "$DETECTION_DSN"')
+    say(f"  Airflow   source {os.path.relpath(stage.settings.state)}/env, then airflow dags list")
+    say("  end       Ctrl-C")
+    with suppress(KeyboardInterrupt):
+        while True:
+            stage.keeper.check()
+            time.sleep(POLL_S)
+    say()

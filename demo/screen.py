@@ -1,0 +1,128 @@
+"""What the person at the terminal sees."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from demo.registry import Result
+
+MAX_WIDTH = 100
+REFRESH_S = 0.7
+COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "SKIPPED": "yellow"}
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console that is never wider than MAX_WIDTH characters."""
+    console = Console(stderr=stderr, highlight=False)
+    console.width = min(console.width, MAX_WIDTH) if console.is_terminal else MAX_WIDTH
+    return console
+
+
+@dataclass(slots=True)
+class Step:
+    """One line of the list of steps; `detail` is what it found out."""
+
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Screen:
+    """The terminal of one demo."""
+
+    console: Console = field(default_factory=make_console)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Step]:
+        """Show that `name` goes on, and print its line when it is done; nothing is printed when it fails."""
+        step, began = Step(), time.monotonic()
+        with self.console.status(f"[bold]{escape(name)}[/]"):
+            yield step
+        took_s = time.monotonic() - began
+        line = Table.grid(padding=(0, 1))
+        line.add_column(width=1)
+        line.add_column(width=24)
+        line.add_column(width=MAX_WIDTH - 24 - 1 - 7 - 6, overflow="fold")
+        line.add_column(width=7, justify="right", style="dim")
+        line.add_row("[green]✓[/]", escape(name), f"[dim]{escape(step.detail)}[/]", f"{took_s:.1f} s")
+        self.console.print(line)
+
+    def say(self, text: str = "") -> None:
+        """Print one line, which may hold rich's markup."""
+        self.console.print(text, soft_wrap=True)
+
+    def follow(self, total: int, states: Callable[[], Counter[str]]) -> Counter[str]:
+        """Show a progress bar until `total` runs have ended, and return how they ended."""
+        columns = (
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("cycles"),
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TextColumn("[dim]{task.fields[note]}[/]"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            bar = progress.add_task("", total=total, note="")
+            while True:
+                now = states()
+                ended = now["success"] + now["failed"]
+                progress.update(bar, completed=ended, note=_note(now))
+                if ended >= total:
+                    return now
+                time.sleep(REFRESH_S)
+
+    def results(self, results: Sequence[Result]) -> None:
+        """Print one row for each cycle and version."""
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", border_style="dim", pad_edge=False)
+        table.add_column("cycle (UTC)", no_wrap=True)
+        table.add_column("model")
+        table.add_column("version")
+        table.add_column("role")
+        table.add_column("outcome")
+        for name in ("inputs", "outputs", "ms"):
+            table.add_column(name, justify="right", no_wrap=True)
+        shown = None
+        for result in results:
+            cycle = "" if result.cycle_started_at == shown else f"{result.cycle_started_at:%Y-%m-%d %H:%M}"
+            table.add_row(cycle, *_cells(result))
+            shown = result.cycle_started_at
+        self.console.print(table)
+
+
+def _note(states: Counter[str]) -> str:
+    return " ".join(f"{states[name]} {name}" for name in ("running", "queued", "failed") if states[name])
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    shade = "" if result.role == "PRIMARY" else "dim"
+    outcome = result.outcome or "NO MANIFEST"
+    age = "" if result.is_new or not result.outcome else " (old)"
+    return (
+        escape(result.model_id),
+        escape(result.version),
+        f"[{shade}]{result.role}[/]" if shade else result.role,
+        f"[{COLOURS.get(outcome, 'red')}]{outcome}[/]{age}",
+        _count(result.input_count),
+        _count(result.output_count),
+        _count(None if result.duration_ms is None else round(result.duration_ms)),
+    )
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"

@@ -1,0 +1,88 @@
+"""What `.demo` remembers from one demo to the next: ports, passwords, keys; and the file to source."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from demo.errors import DemoError
+
+
+def _secret() -> str:
+    return secrets.token_urlsafe(24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """The values that a second demo has to find again, or the first one's state is of no use."""
+
+    postgres_port: int | None = None
+    postgres_password: str = field(default_factory=_secret)
+    api_secret: str = field(default_factory=_secret)
+    jwt_secret: str = field(default_factory=_secret)
+    metadata_at: str = ""  # Airflow version and metadata address that were last migrated
+
+
+def open_state(state: Path) -> Remembered:
+    """Make the directories of the demo and return what it remembers.
+
+    Raises:
+        DemoError: the directory cannot be made, or what it remembers cannot be read.
+    """
+    try:
+        for name in ("logs", "airflow"):
+            (state / name).mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise DemoError(f"{exc.filename} cannot be made: {exc.strerror}") from exc
+    path = state / "state.json"
+    if not path.exists():
+        return remember(state, Remembered())
+    try:
+        return Remembered(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as exc:
+        raise DemoError(f"{path} is broken; `make demo-clean` removes it") from exc
+
+
+def remember(state: Path, remembered: Remembered) -> Remembered:
+    """Write what the next demo has to know, readable by its owner alone; return it."""
+    _write_private(state / "state.json", json.dumps(asdict(remembered), indent=1) + "\n")
+    return remembered
+
+
+def write_env(state: Path, env: Mapping[str, str], venv: Path) -> Path:
+    """Write `.demo/env`, a shell file to source; it holds passwords and is readable by its owner alone."""
+    lines = ["# source this file to reach the demo's registry and its Airflow"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(env.items())]
+    lines += [f'export PATH={shlex.quote(str(venv))}:"$PATH"', ""]
+    path = state / "env"
+    _write_private(path, "\n".join(lines))
+    return path
+
+
+def _write_private(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    part.replace(path)
+
+
+@contextmanager
+def only_one(state: Path) -> Iterator[None]:
+    """Hold the state directory for this process alone.
+
+    Raises:
+        DemoError: another demo holds it.
+    """
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise DemoError(f"a demo is already running in {state}") from exc
+        yield
