@@ -1,0 +1,47 @@
+"""Opening a connection to the registry's database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg import conninfo as libpq
+
+from airflow_detection.errors import ConfigurationError, RegistryUnavailable
+from airflow_detection.store.queries import load_queries
+
+Connection = psycopg.Connection[tuple[Any, ...]]  # Any: a row holds what its statement selects
+
+
+def connect(
+    conninfo: str, *, connect_timeout_s: int = 5, statement_timeout_s: float | None = None
+) -> psycopg.Connection[tuple[Any, ...]]:
+    """Open a connection in autocommit mode whose session time zone is UTC.
+
+    Args:
+        conninfo: a connection string or URI, as libpq reads it.
+        connect_timeout_s: seconds to wait for each address of the server.
+        statement_timeout_s: seconds after which the server ends a statement; None leaves its own setting.
+
+    Raises:
+        ConfigurationError: `conninfo` is malformed.
+        RegistryUnavailable: the server did not answer or refused the connection.
+    """
+    try:
+        target = libpq.make_conninfo(conninfo, connect_timeout=connect_timeout_s)
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError("the connection string is malformed") from error
+    session = load_queries("session", "public")
+    try:
+        conn = psycopg.connect(target, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise RegistryUnavailable(f"no connection to the database: {str(error).strip()}") from error
+    try:
+        conn.execute(session["use_utc"])
+        if statement_timeout_s is not None:
+            limit_ms = str(max(1, round(statement_timeout_s * 1000)))
+            conn.execute(session["limit_statements"], {"limit_ms": limit_ms})
+    except psycopg.OperationalError as error:
+        conn.close()
+        raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
+    return conn

@@ -1,0 +1,132 @@
+"""Forward-only migrations: each in a transaction of its own, under an advisory lock, with a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from airflow_detection.errors import MigrationError
+from airflow_detection.store.queries import composed, load_queries, sql_root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One numbered file."""
+
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """sha256 of the file's text, in hex."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def migrations(folder: Path | None = None) -> tuple[Migration, ...]:
+    """The migrations of this version, in order of number.
+
+    Raises:
+        MigrationError: there are none, or two have the same number.
+    """
+    paths = sorted((folder or sql_root() / "migrations").glob("[0-9]*_*.sql"))
+    numbers = [path.name.partition("_")[0] for path in paths]
+    if not paths or len(set(numbers)) != len(numbers):
+        raise MigrationError("the migrations are missing, or two have the same number")
+    return tuple(Migration(name=path.stem, text=path.read_text(encoding="utf-8")) for path in paths)
+
+
+def migrate(
+    conn: psycopg.Connection[tuple[Any, ...]],
+    schema: str = "detection",
+    *,
+    dry_run: bool = False,
+    folder: Path | None = None,
+) -> list[str]:
+    """Bring `schema` to this version, making it if need be, and return the names of what was applied.
+
+    Several may call this at once: one applies, the others wait and find nothing to do. With `dry_run`
+    nothing is changed and the names are those that would be applied.
+
+    Raises:
+        MigrationError: the connection is not in autocommit mode, a migration failed (it left nothing
+            behind), an applied migration was edited, or the database is newer than this version.
+    """
+    known = migrations(folder)
+    queries = load_queries("detection_migrations", schema)
+    if dry_run:
+        return [m.name for m in _pending(known, _applied(conn, queries, schema), schema)]
+    if not conn.autocommit:
+        raise MigrationError("migrations need a connection in autocommit mode")
+    with _alone(conn, queries, schema):
+        conn.execute(queries["create_schema"])
+        conn.execute(queries["create_table"])
+        pending = _pending(known, _applied(conn, queries, schema), schema)
+        for migration in pending:
+            _apply(conn, queries, migration, schema)
+    return [m.name for m in pending]
+
+
+def check(conn: psycopg.Connection[tuple[Any, ...]], schema: str = "detection") -> None:
+    """Make sure that `schema` is exactly at this version.
+
+    Raises:
+        MigrationError: migrations are pending, were edited, or the database is newer.
+    """
+    pending = migrate(conn, schema, dry_run=True)
+    if pending:
+        raise MigrationError(f"schema {schema!r} lacks the migrations {', '.join(pending)}")
+
+
+def _pending(known: Sequence[Migration], applied: Mapping[str, str], schema: str) -> tuple[Migration, ...]:
+    edited = [m.name for m in known if applied.get(m.name, m.checksum) != m.checksum]
+    if edited:
+        raise MigrationError(f"schema {schema!r}: {', '.join(edited)} was edited after it was applied")
+    newer = sorted(applied.keys() - {m.name for m in known})
+    if newer:
+        raise MigrationError(f"schema {schema!r} is newer than this version: it has {', '.join(newer)}")
+    pending = tuple(m for m in known if m.name not in applied)
+    if pending and applied and pending[0].name < max(applied):
+        raise MigrationError(f"schema {schema!r}: {pending[0].name} was added before {max(applied)}")
+    return pending
+
+
+def _applied(
+    conn: psycopg.Connection[tuple[Any, ...]], queries: Mapping[str, sql.Composed], schema: str
+) -> dict[str, str]:
+    found = conn.execute(queries["table_exists"], {"schema": schema}).fetchone()
+    if not found or not found[0]:
+        return {}
+    return dict(conn.execute(queries["applied"]).fetchall())
+
+
+@contextmanager
+def _alone(
+    conn: psycopg.Connection[tuple[Any, ...]], queries: Mapping[str, sql.Composed], schema: str
+) -> Iterator[None]:
+    conn.execute(queries["lock"], {"schema": schema})
+    try:
+        yield
+    finally:
+        if not conn.broken:
+            conn.execute(queries["unlock"], {"schema": schema})
+
+
+def _apply(
+    conn: psycopg.Connection[tuple[Any, ...]],
+    queries: Mapping[str, sql.Composed],
+    migration: Migration,
+    schema: str,
+) -> None:
+    try:
+        with conn.transaction():
+            conn.execute(composed(migration.text, schema))
+            conn.execute(queries["record"], {"name": migration.name, "checksum": migration.checksum})
+    except (psycopg.Error, KeyError, IndexError, ValueError) as error:
+        raise MigrationError(f"migration {migration.name} failed: {error}") from error

@@ -1,0 +1,91 @@
+"""SQL from files: named statements, one file per table, and `:name` parameters for people's own queries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import LiteralString, cast
+
+from psycopg import sql
+
+from airflow_detection.errors import ConfigurationError
+
+_NAME = re.compile(r"^-- name: *([a-z][a-z0-9_]*) *$", re.MULTILINE)
+_TOKEN = re.compile(
+    r"""
+      (?P<kept>
+        (?<![\w$])[eE]'(?:[^'\\]|\\.|'')*'      # a string with escapes
+      | '(?:[^']|'')*'
+      | "(?:[^"]|"")*"
+      | (?<![\w$])(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag)
+      | --[^\n]*
+      | ::
+      )
+    | (?P<comment>/\*)
+    | :(?P<param>[A-Za-z_]\w*)
+    | (?P<percent>%)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+
+def sql_root() -> Path:
+    """The folder of migrations and queries: inside an installed package, else beside it in a checkout."""
+    here = Path(__file__).resolve()
+    inside = here.parents[1] / "sql"
+    return inside if inside.is_dir() else here.parents[3] / "sql"
+
+
+def composed(text: str, schema: str) -> sql.Composed:
+    """Fill `{schema}` into the text of one of our own files; braces in literals are doubled there."""
+    return sql.SQL(cast("LiteralString", text)).format(schema=sql.Identifier(schema))
+
+
+@lru_cache(maxsize=256)
+def load_queries(table: str, schema: str) -> Mapping[str, sql.Composed]:
+    """Return the statements of `sql/queries/<table>.sql` by name.
+
+    Raises:
+        ConfigurationError: there is no such file, or a name occurs twice in it.
+    """
+    path = sql_root() / "queries" / f"{table}.sql"
+    try:
+        parts = _NAME.split(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"there is no file of queries for {table!r}") from error
+    names, texts = parts[1::2], parts[2::2]
+    if len(set(names)) != len(names):
+        raise ConfigurationError(f"a name occurs twice in {path.name}")
+    pairs = zip(names, texts, strict=True)
+    return MappingProxyType({name: composed(text.strip().rstrip(";"), schema) for name, text in pairs})
+
+
+def named(sql_text: str) -> str:
+    """Turn `:name` parameters into `%(name)s` and double every other `%`.
+
+    Strings, quoted identifiers, comments and `::` casts are left as they are.
+    """
+    done: list[str] = []
+    at = 0
+    while match := _TOKEN.search(sql_text, at):
+        done.append(sql_text[at : match.start()])
+        at = _comment_end(sql_text, match.end()) if match["comment"] else match.end()
+        if match["param"]:
+            done.append(f"%({match['param']})s")
+        else:
+            done.append(sql_text[match.start() : at].replace("%", "%%"))
+    return "".join([*done, sql_text[at:]])
+
+
+def _comment_end(text: str, at: int) -> int:
+    """Where a block comment whose inside starts at `at` ends; such comments nest."""
+    depth = 1
+    for edge in _COMMENT_EDGE.finditer(text, at):
+        depth += 1 if edge.group() == "/*" else -1
+        if not depth:
+            return edge.end()
+    return len(text)
