@@ -1,0 +1,61 @@
+"""The wheel and the checkout carry the same things; the pins name versions and nothing else."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_carries_every_statement_and_migration(wheel: Path) -> None:
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    ours = {f"airflow_detection/sql/{p.relative_to(ROOT / 'sql')}" for p in (ROOT / "sql").rglob("*.sql")}
+    assert ours
+    assert ours <= inside
+    assert "airflow_detection/py.typed" in inside
+
+
+def test_an_unpacked_wheel_reads_its_own_sql_and_a_checkout_reads_it_in_place(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    where = "from airflow_detection.store.queries import sql_root; print(sql_root())"
+    for home, expected in ((tmp_path, tmp_path / "airflow_detection/sql"), (ROOT / "provider", ROOT / "sql")):
+        told = subprocess.run(
+            [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(home)!r}); {where}"],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+        assert Path(told.stdout.strip()) == expected
+
+
+def test_constraints_have_names_and_versions_and_no_addresses() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.+!-]+( ; .+)?", line), line
+        assert "://" not in line
+
+
+def test_the_entry_points_load() -> None:
+    (provider,) = (e for e in entry_points(group="apache_airflow_provider") if "airflow_detection" in e.value)
+    assert provider.load()()["package-name"] == "airflow-provider-detection"
+    models = {e.name: e.load() for e in entry_points(group="airflow_detection.models")}
+    assert {"track_quality", "spoofing"} <= models.keys()

@@ -1,0 +1,57 @@
+"""What the README shows is run here, so that it stays true."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from airflow_detection.domain import Cycle
+from airflow_detection.engine.model import Inputs, ModelContext
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def block(language: str, word: str) -> str:
+    return next(b for b in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if word in b)
+
+
+def test_the_model_of_the_readme_scores_ships() -> None:
+    names: dict[str, Any] = {}
+    exec(block("python", "class FastShips"), names)  # noqa: S102 - the README's own code is the subject
+    cycle = Cycle(cycle_id="c", started_at=datetime(2026, 1, 1, tzinfo=UTC), lookback=timedelta(hours=1))
+    inputs = Inputs.of_rows([{"mmsi": 1, "sog_kn": 10.0}, {"mmsi": 2, "sog_kn": 90.0}])
+    result = names["FastShips"]("fast_ships").run(
+        ModelContext(cycle=cycle, params={"limit_kn": 40}, inputs=inputs)
+    )
+    assert [output["score"] for _, output in result.outputs_per_input] == [0.25, 1.0]
+
+
+def test_the_registry_file_of_the_readme_applies(database: psycopg.Connection[Any], tmp_path: Path) -> None:
+    from airflow_detection.registration import apply_file
+
+    file = tmp_path / "registry.yaml"
+    file.write_text(block("yaml", "fast_ships"))
+    assert apply_file(database, file, "detection")
+    assert apply_file(database, file, "detection") == []
+
+
+def test_the_hand_written_dag_of_the_readme_builds() -> None:
+    names: dict[str, Any] = {}
+    exec(block("python", "DetectionModelOperator"), names)  # noqa: S102 - the README's own code is the subject
+    assert names["dag"].task_dict["track_quality"].downstream_task_ids == {"spoofing"}
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\$ airflow (detection .*|backfill .*)", README, re.MULTILINE))
+def test_every_command_of_the_readme_is_known_to_the_parser(command: str) -> None:
+    from airflow.cli import cli_parser
+
+    words = command.split(" \\")[0].split()
+    known = cli_parser.get_parser()
+    if words[0] == "backfill":  # its further lines hold the required options
+        words = ["backfill", "create", "--dag-id", "x", "--from-date", "2026-01-01", "--to-date", "2026-01-02"]
+    assert known.parse_args(words).func
