@@ -1,0 +1,367 @@
+"""The registry: cycles, models, versions, and the history of who held which role when.
+
+What is asked about a past instant has one answer for ever: plans are read under a shared advisory lock,
+changes are made under an exclusive one and take effect at an instant read behind it, so that no change can
+reach back before a plan that has been read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from airflow_detection.domain import (
+    CycleSpec,
+    Execution,
+    ModelSpec,
+    Role,
+    VersionSpec,
+    require_id,
+    require_utc,
+)
+from airflow_detection.errors import MigrationError, PlanError, RegistrationError, RegistryUnavailable
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.queries import load_queries
+
+Row = dict[str, Any]  # Any: a row holds what its statement selects
+_strict_json = partial(json.dumps, allow_nan=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredVersion:
+    """A version as registered: its own entry point (None: the model's), and the role it holds now, if any."""
+
+    version_id: int
+    model_id: str
+    version: str
+    params: Mapping[str, Any]  # Any: a JSON object
+    entrypoint: str | None
+    notes: str
+    created_at: datetime
+    role: Role | None
+    since: datetime | None
+
+    @property
+    def label(self) -> str:
+        """`model@version`, as people write it."""
+        return f"{self.model_id}@{self.version}"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the database's refusals and outages into errors of our tree."""
+    try:
+        yield
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+        raise MigrationError("the database has no registry: run 'airflow detection db migrate'") from error
+    except psycopg.OperationalError as error:
+        raise RegistryUnavailable(f"the registry's database did not answer: {str(error).strip()}") from error
+    except (psycopg.IntegrityError, psycopg.DataError) as error:
+        raise RegistrationError(error.diag.message_primary or str(error).strip()) from error
+
+
+def _rows(
+    conn: Connection, schema: str, table: str, name: str, params: Mapping[str, object] | None = None
+) -> list[Row]:
+    """Run one named statement and return its rows, none for a statement that gives none."""
+    with _translated(), conn.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(load_queries(table, schema)[name], params)
+        return cursor.fetchall() if cursor.description else []
+
+
+_cycles = partial(_rows, table="detection_cycles")
+_models = partial(_rows, table="detection_models")
+_roles = partial(_rows, table="detection_model_roles")
+
+
+@contextmanager
+def with_shared_lock(conn: Connection, schema: str) -> Iterator[None]:
+    """One transaction in which the registry cannot change; plans are read, and recorded, inside it."""
+    with _translated(), conn.transaction():
+        _roles(conn, schema, name="lock_for_reading", params={"schema": schema})
+        yield
+
+
+@contextmanager
+def with_exclusive_lock(conn: Connection, schema: str) -> Iterator[None]:
+    """One transaction that alone may change the registry."""
+    with _translated(), conn.transaction():
+        _roles(conn, schema, name="lock_for_change", params={"schema": schema})
+        yield
+
+
+def _now(conn: Connection, schema: str) -> datetime:
+    return require_utc("now", _roles(conn, schema, name="now")[0]["now"])
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; the nearest name is {close[0]!r}" if close else ""
+
+
+def _cycle_spec(row: Row) -> CycleSpec:
+    start_date = require_utc("start_date", row["start_date"])
+    return CycleSpec(**{**row, "execution": Execution(row["execution"]), "start_date": start_date})
+
+
+def _model_spec(row: Row, versions: Sequence[VersionSpec] = ()) -> ModelSpec:
+    return ModelSpec(**{**row, "depends_on": tuple(row["depends_on"]), "versions": tuple(versions)})
+
+
+def cycle_specs(conn: Connection, schema: str) -> list[CycleSpec]:
+    """Return every registered cycle, in order of its id."""
+    return [_cycle_spec(row) for row in _cycles(conn, schema, name="all", params={"cycle_id": None})]
+
+
+def cycle_spec(conn: Connection, schema: str, cycle_id: str) -> CycleSpec:
+    """Return one cycle; PlanError, with the nearest name, if it is not registered."""
+    for row in _cycles(conn, schema, name="all", params={"cycle_id": cycle_id}):
+        return _cycle_spec(row)
+    hint = _nearest(cycle_id, (spec.cycle_id for spec in cycle_specs(conn, schema)))
+    raise PlanError(f"cycle {cycle_id!r} is not registered{hint}")
+
+
+def model_specs(conn: Connection, schema: str) -> list[ModelSpec]:
+    """Return every registered model as it is now, without versions, in order of its id."""
+    return [_model_spec(row) for row in _models(conn, schema, name="all", params={"model_id": None})]
+
+
+def cycle_of(conn: Connection, schema: str, model_id: str) -> str:
+    """Return the cycle that a model belongs to; PlanError, with the nearest name, if it is not registered."""
+    for row in _models(conn, schema, name="all", params={"model_id": model_id}):
+        return str(row["cycle_id"])
+    hint = _nearest(model_id, (spec.model_id for spec in model_specs(conn, schema)))
+    raise PlanError(f"model {model_id!r} is not registered{hint}")
+
+
+def models_at(
+    conn: Connection, schema: str, cycle_id: str, at: datetime | None, known_at: datetime | None = None
+) -> list[ModelSpec]:
+    """Return the models of a cycle with the roles and dependencies in force at `at` (None: now).
+
+    Args:
+        at: the instant in question, UTC.
+        known_at: what was recorded later does not count; `at` unless given. Founding rows count as known
+            from the instant at which they start.
+
+    Returns:
+        The models that have held a role by then, in order of id; one whose roles have all ended is there
+        without versions. For `at` not in the future the answer never changes.
+    """
+    with with_shared_lock(conn, schema):
+        instant = _now(conn, schema) if at is None else require_utc("at", at)
+        known = instant if known_at is None else require_utc("known_at", known_at)
+        wanted = {"cycle_id": cycle_id, "at": instant, "known_at": known}
+        models = _models(conn, schema, name="at", params=wanted)
+        versions: dict[str, list[VersionSpec]] = defaultdict(list)
+        for row in _roles(conn, schema, name="at", params=wanted):
+            versions[row["model_id"]].append(VersionSpec(**{**row, "role": Role(row["role"])}))
+    return [_model_spec(row, versions[row["model_id"]]) for row in models]
+
+
+def named_versions(conn: Connection, schema: str, labels: Sequence[str]) -> list[VersionSpec]:
+    """Return versions by their labels, `model@version`, as replays; PlanError names an unknown one."""
+    found = []
+    for label in labels:
+        model_id, _, version = label.partition("@")
+        rows = _roles(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
+        if not rows:
+            raise PlanError(_unknown_version(conn, schema, label))
+        found.append(VersionSpec(**rows[0], role=Role.SHADOW, is_replay=True))
+    return found
+
+
+def _unknown_version(conn: Connection, schema: str, label: str) -> str:
+    if "@" not in label:
+        return f"{label!r} names no version: write model@version"
+    return f"version {label!r} is not registered{_nearest(label, (v.label for v in versions(conn, schema)))}"
+
+
+def versions(conn: Connection, schema: str, model_id: str | None = None) -> list[RegisteredVersion]:
+    """Return the registered versions, of one model or of all, by model and order of registration."""
+    rows = _roles(conn, schema, name="versions", params={"model_id": model_id})
+    return [RegisteredVersion(**{**row, "role": Role(row["role"]) if row["role"] else None}) for row in rows]
+
+
+def put_cycle(conn: Connection, schema: str, spec: CycleSpec) -> None:
+    """Register a cycle, or set every fact of it anew.
+
+    Raises:
+        ValueError: its id is empty or too long, or its start date has no time zone.
+        RegistrationError: the database refuses a value.
+    """
+    require_id("cycle_id", spec.cycle_id)
+    values = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
+    values["start_date"] = require_utc("start_date", spec.start_date)
+    with with_exclusive_lock(conn, schema):
+        _cycles(conn, schema, name="put", params=values)
+
+
+def put_model(conn: Connection, schema: str, spec: ModelSpec) -> None:
+    """Register a model, or set its facts and dependencies anew; its versions are put apart.
+
+    Dependencies are kept as a history once the model has held a role.
+
+    Raises:
+        ValueError: its id is empty or too long.
+        RegistrationError: unknown cycle, or a fact that past plans rest on would change.
+    """
+    require_id("model_id", spec.model_id)
+    values = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name != "versions"}
+    values["task_options"] = Jsonb(dict(spec.task_options), dumps=_strict_json)
+    with with_exclusive_lock(conn, schema):
+        _models(conn, schema, name="put", params=values)
+        known = _models(conn, schema, name="has_history", params={"model_id": spec.model_id})
+        is_founding = not known[0]["has_history"]
+        edges = {
+            "model_id": spec.model_id,
+            "depends_on": sorted(set(spec.depends_on)),
+            "is_founding": is_founding,
+        }
+        edges["now"] = _now(conn, schema)
+        _models(
+            conn,
+            schema,
+            name="forget_dependencies" if is_founding else "supersede_dependencies",
+            params=edges,
+        )
+        _models(conn, schema, name="add_dependencies", params=edges)
+
+
+def put_version(
+    conn: Connection,
+    schema: str,
+    *,
+    model_id: str,
+    version: str,
+    params: Mapping[str, Any],  # Any: a JSON object
+    entrypoint: str | None = None,
+    notes: str = "",
+) -> int:
+    """Register a version and return its id; the same content again changes nothing.
+
+    Raises:
+        RegistrationError: unknown model, params that are no JSON, or a change of params or entry point
+            after the version has held a role.
+    """
+    try:
+        text = _strict_json(dict(params))
+    except (TypeError, ValueError) as error:
+        raise RegistrationError(f"params of {model_id}@{version} are no JSON: {error}") from error
+    values = {
+        "model_id": model_id,
+        "version": version,
+        "entrypoint": entrypoint,
+        "notes": notes,
+        "params": text,
+    }
+    with with_exclusive_lock(conn, schema):
+        _roles(conn, schema, name="add_version", params=values)
+        _roles(conn, schema, name="amend_version", params=values)
+        rows = _roles(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
+    return int(rows[0]["version_id"])
+
+
+def assign_role(
+    conn: Connection,
+    schema: str,
+    *,
+    model_id: str,
+    version: str,
+    role: Role | None,
+    since: datetime | None = None,
+    actor: str | None = None,
+    reason: str = "",
+) -> bool:
+    """Give a version a role, or end the one it holds (`role` None); return whether anything changed.
+
+    A new PRIMARY takes the place of the old one in the same instant, which is read from the database's
+    clock behind an exclusive lock: of promotions at once each is whole, and the last one stands.
+
+    Args:
+        since: UTC, not in the future. In the past only while the model's history is founding rows alone
+            and no cycle has been planned at or after it; without it the change holds from now on.
+        actor: who did it; the database's user unless given.
+
+    Raises:
+        RegistrationError: unknown version, or `since` cannot be.
+    """
+    label = f"{model_id}@{version}"
+    with with_exclusive_lock(conn, schema):
+        found = _roles(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
+        if not found:
+            raise RegistrationError(_unknown_version(conn, schema, label))
+        version_id = found[0]["version_id"]
+        held = _roles(conn, schema, name="open_of_model", params={"model_id": model_id})
+        own = next((row["role"] for row in held if row["version_id"] == version_id), None)
+        if own == role:
+            return False
+        now = _instant_of_change(conn, schema, model_id)
+        start = now if since is None else require_utc("since", since)
+        is_founding = start < now
+        if start != now:
+            _check_since(conn, schema, label, role, start, now, held)
+        for row in held:
+            ends = row["version_id"] == version_id or (role is Role.PRIMARY and row["role"] == Role.PRIMARY)
+            if ends:
+                _roles(conn, schema, name="close", params={"version_id": row["version_id"], "until": now})
+        if role is not None:
+            opened = {
+                "version_id": version_id,
+                "model_id": model_id,
+                "role": role,
+                "since": start,
+                "now": now,
+            }
+            opened |= {"is_founding": is_founding, "actor": actor, "reason": reason}
+            _roles(conn, schema, name="open", params=opened)
+    return True
+
+
+def _instant_of_change(conn: Connection, schema: str, model_id: str) -> datetime:
+    """Now, and behind everything in the model's history, should the clock have stepped back."""
+    now = _now(conn, schema)
+    newest = _roles(conn, schema, name="history_of_model", params={"model_id": model_id})[0]["newest"]
+    return now if newest is None or newest < now else newest + timedelta(microseconds=1)
+
+
+def _check_since(
+    conn: Connection,
+    schema: str,
+    label: str,
+    role: Role | None,
+    since: datetime,
+    now: datetime,
+    held: list[Row],
+) -> None:
+    """Refuse a start that would change what a plan has said, or that has not come yet."""
+    model_id, _, version = label.partition("@")
+    told = f"{label} cannot be {role or 'without a role'} since {since.isoformat()}"
+    if since > now:
+        raise RegistrationError(f"{told}: that is in the future")
+    history = _roles(conn, schema, name="history_of_model", params={"model_id": model_id})[0]
+    if role is None or not history["is_founding_only"] or any(row["version"] == version for row in held):
+        raise RegistrationError(
+            f"{told}: the history of {model_id!r} cannot be rewritten; without it, from now on"
+        )
+    champion = next((row["version"] for row in held if row["role"] == Role.PRIMARY), None)
+    if role is Role.PRIMARY and champion is not None:
+        raise RegistrationError(
+            f"{told}: {champion!r} is PRIMARY; without it, the promotion holds from now on"
+        )
+    cycle_id = cycle_of(conn, schema, model_id)
+    if _cycles(conn, schema, name="has_run_since", params={"cycle_id": cycle_id, "since": since})[0][
+        "has_run"
+    ]:
+        raise RegistrationError(f"{told}: cycle {cycle_id!r} has been planned since; without it, from now on")
