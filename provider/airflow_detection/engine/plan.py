@@ -1,0 +1,254 @@
+"""Registered models -> the plan of one cycle: a pure function, whatever the order of registration."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+from airflow_detection.domain import ModelSpec, Role, VersionSpec, require_id
+from airflow_detection.errors import DependencyLoop, PlanError, RegistrationError, UnknownUpstream
+
+_FORMAT = 1
+_SWITCHES_OF_TODAY = ("task_options", "is_enabled")  # carried along, but no part of a plan's identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionPlan:
+    """Which versions run in one cycle, in which order.
+
+    `topo_order` holds every model, the broken ones too; `edges` are (upstream, downstream) and none leads
+    into a broken model. `broken` maps a model id to the reason.
+    """
+
+    topo_order: tuple[str, ...] = ()
+    primaries: Mapping[str, VersionSpec] = field(default_factory=dict)
+    shadows: Mapping[str, tuple[VersionSpec, ...]] = field(default_factory=dict)
+    edges: tuple[tuple[str, str], ...] = ()
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the canonical JSON without switches of today (is_enabled, task_options)."""
+        facts = self.to_json()
+        facts["models"] = [
+            {key: value for key, value in model.items() if key not in _SWITCHES_OF_TODAY}
+            for model in facts["models"]
+        ]
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def without_primary(self) -> tuple[str, ...]:
+        """Models that have shadows and no champion: they do not run."""
+        return tuple(m for m in self.topo_order if self.shadows.get(m) and m not in self.primaries)
+
+    def upstreams(self, model_id: str) -> tuple[str, ...]:
+        """Models whose champions this one reads, by name."""
+        return tuple(sorted(up for up, down in self.edges if down == model_id))
+
+    def steps(self) -> Iterator[VersionSpec]:
+        """Every version that is to run: in topological order, a champion and then its shadows."""
+        for model_id in self.topo_order:
+            if model_id in self.primaries and model_id not in self.broken:
+                yield self.primaries[model_id]
+                yield from self.shadows.get(model_id, ())
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return the plan as JSON values; `from_json` gives the same plan back."""
+        return {
+            "format": _FORMAT,
+            "topo_order": list(self.topo_order),
+            "edges": [list(edge) for edge in self.edges],
+            "broken": dict(self.broken),
+            "models": [_model_json(self.models[model_id]) for model_id in sorted(self.models)],
+        }
+
+    @classmethod
+    def from_json(cls, d: Mapping[str, Any]) -> ExecutionPlan:  # Any: JSON
+        """Read what `to_json` wrote.
+
+        Raises:
+            PlanError: the JSON is not a plan of a format this version reads.
+        """
+        if d.get("format") != _FORMAT:
+            raise PlanError(f"recorded plan has format {d.get('format')!r}; this version reads {_FORMAT}")
+        try:
+            models = [_model_of(facts) for facts in d["models"]]
+            return _assemble(
+                {model.model_id: model for model in models},
+                tuple(d["topo_order"]),
+                tuple((up, down) for up, down in d["edges"]),
+                dict(d["broken"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlanError(f"recorded plan cannot be read: {type(error).__name__}: {error}") from error
+
+
+def build_plan(specs: Iterable[ModelSpec], *, strict: bool = True) -> ExecutionPlan:
+    """Order the models of one cycle so that each runs after the champions it reads; ties by name.
+
+    Raises:
+        UnknownUpstream: a model reads one that is not registered (strict only).
+        DependencyLoop: models read each other; the path is named (strict only).
+        RegistrationError: a model that cannot stand for another reason (strict only).
+    """
+    models: dict[str, ModelSpec] = {}
+    faults: dict[str, RegistrationError] = {}
+    for spec in specs:
+        if spec.model_id in models:
+            faults[spec.model_id] = RegistrationError(f"model {spec.model_id!r} is registered twice")
+        else:
+            models[spec.model_id] = replace(spec, depends_on=tuple(sorted(set(spec.depends_on))))
+    for model in models.values():
+        fault = _fault(model) or _unknown_upstream(model, models)
+        if fault is not None:
+            faults.setdefault(model.model_id, fault)
+    reads = {model_id: [u for u in models[model_id].depends_on if u in models] for model_id in sorted(models)}
+    for path in _loops(reads):
+        faults.setdefault(path[0], DependencyLoop(path))
+    if strict and faults:
+        raise faults[
+            min(faults, key=lambda model_id: (isinstance(faults[model_id], DependencyLoop), model_id))
+        ]
+    reads.update({model_id: [] for model_id in faults})
+    return _assemble(
+        models,
+        tuple(_ordered(reads)),
+        tuple(sorted((up, down) for down, ups in reads.items() for up in ups)),
+        {model_id: str(faults[model_id]) for model_id in sorted(faults)},
+    )
+
+
+def _assemble(
+    models: Mapping[str, ModelSpec],
+    topo_order: tuple[str, ...],
+    edges: tuple[tuple[str, str], ...],
+    broken: Mapping[str, str],
+) -> ExecutionPlan:
+    champions = {m: models[m].primary for m in topo_order}
+    return ExecutionPlan(
+        topo_order=topo_order,
+        primaries={m: champion for m, champion in champions.items() if champion is not None},
+        shadows={m: models[m].shadows for m in topo_order if models[m].shadows},
+        edges=edges,
+        models=dict(models),
+        broken=broken,
+    )
+
+
+def _fault(model: ModelSpec) -> RegistrationError | None:
+    try:
+        require_id("model_id", model.model_id)
+    except ValueError as error:
+        return RegistrationError(str(error))
+    champions = [v.label for v in model.versions if v.role is Role.PRIMARY]
+    if len(champions) > 1:
+        return RegistrationError(f"model {model.model_id!r} has {len(champions)} champions: {champions}")
+    for version in model.versions:
+        if version.model_id != model.model_id:
+            return RegistrationError(f"version {version.label!r} is listed under model {model.model_id!r}")
+    keys = [(version.version, version.is_replay) for version in model.versions]
+    if len(set(keys)) < len(keys):
+        return RegistrationError(f"model {model.model_id!r} has a version twice: {sorted(keys)}")
+    return None
+
+
+def _unknown_upstream(model: ModelSpec, models: Mapping[str, ModelSpec]) -> UnknownUpstream | None:
+    """Find an upstream that is no model. A version, such as `model@2`, is none: only champions are read."""
+    for upstream in model.depends_on:
+        if upstream not in models:
+            near = [upstream.partition("@")[0]]
+            if near[0] not in models:
+                near = difflib.get_close_matches(upstream, sorted(models), 1)
+            return UnknownUpstream(model.model_id, upstream, near[0] if near else None)
+    return None
+
+
+def _ordered(reads: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    sorter = TopologicalSorter(reads)
+    sorter.prepare()
+    ready = list(sorter.get_ready())
+    heapify(ready)
+    while ready:
+        model_id = heappop(ready)
+        yield model_id
+        sorter.done(model_id)
+        for freed in sorter.get_ready():
+            heappush(ready, freed)
+
+
+def _loops(reads: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, ...]]:
+    """For every model on a loop, by name, the shortest loop through it."""
+    try:
+        TopologicalSorter(reads).prepare()
+    except CycleError:
+        for model_id in sorted(reads):
+            path = _loop_through(model_id, reads)
+            if path:
+                yield path
+
+
+def _loop_through(model_id: str, reads: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    came_from: dict[str, str] = {}
+    queue = deque([model_id])
+    while queue:
+        here = queue.popleft()
+        for upstream in reads[here]:
+            if upstream == model_id:
+                path = [model_id, here]
+                while path[-1] != model_id:
+                    path.append(came_from[path[-1]])
+                return tuple(reversed(path))
+            if upstream not in came_from:
+                came_from[upstream] = here
+                queue.append(upstream)
+    return ()
+
+
+def _plain(value: Any) -> Any:  # Any: any JSON value
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _model_json(model: ModelSpec) -> dict[str, Any]:  # Any: JSON
+    return {
+        "model_id": model.model_id,
+        "cycle_id": model.cycle_id,
+        "depends_on": list(model.depends_on),
+        "entrypoint": model.entrypoint,
+        "score_key": model.score_key,
+        "entity_key": model.entity_key,
+        "task_options": _plain(model.task_options),
+        "is_enabled": model.is_enabled,
+        "versions": [
+            {
+                "version": version.version,
+                "version_id": version.version_id,
+                "role": str(version.role),
+                "entrypoint": version.entrypoint,
+                "params": _plain(version.params),
+                "is_replay": version.is_replay,
+            }
+            for version in sorted(model.versions, key=lambda v: (v.version, v.is_replay))
+        ],
+    }
+
+
+def _model_of(facts: Mapping[str, Any]) -> ModelSpec:  # Any: JSON
+    held = dict(facts)
+    versions = tuple(
+        VersionSpec(**{**version, "model_id": held["model_id"], "role": Role(version["role"])})
+        for version in held.pop("versions")
+    )
+    return ModelSpec(**{**held, "depends_on": tuple(held["depends_on"]), "versions": versions})
