@@ -1,0 +1,111 @@
+"""The `[detection]` section of Airflow's configuration, read in one place, at the time of asking."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from airflow_detection.errors import ConfigurationError
+
+SECTION = "detection"
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What can be configured; every default is the one that `provider_info` declares.
+
+    `statement_timeout_s` None leaves the server's own. `allowed_prefixes` are the modules from which an
+    entry point `module:Class` may come.
+    """
+
+    schema: str = "detection"
+    allowed_prefixes: tuple[str, ...] = ()
+    statement_timeout_s: float | None = None
+    state_dir: Path = Path("detection")
+    plan_ttl_s: float = 30.0
+    conn_id: str = "detection_default"
+
+    def __post_init__(self) -> None:
+        if not _SCHEMA.fullmatch(self.schema):
+            raise ConfigurationError(f"[{SECTION}] schema: {self.schema!r} is no plain lower-case identifier")
+        for prefix in self.allowed_prefixes:
+            if not _MODULE.fullmatch(prefix):
+                raise ConfigurationError(f"[{SECTION}] allowed_modules: {prefix!r} is no module name")
+        if not self.conn_id:
+            raise ConfigurationError(f"[{SECTION}] conn_id is empty")
+
+
+def _option(description: str, kind: str, default: str, example: str | None = None) -> dict[str, Any]:
+    """One option in the shape of Airflow's provider schema."""
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": example,
+        "default": default,
+    }
+
+
+OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
+    {
+        "schema": _option("Postgres schema that holds the registry and the results.", "string", "detection"),
+        "allowed_modules": _option(
+            "Modules, separated by commas, from which entry points of the form ``module:Class`` may come; "
+            "those below them are allowed too. Names of the entry-point group "
+            "``airflow_detection.models`` are always allowed.",
+            "string",
+            "",
+            "acme.detectors, acme.fraud",
+        ),
+        "state_dir": _option(
+            "Folder of the last known good plans; relative to AIRFLOW_HOME.", "string", "detection"
+        ),
+        "plan_ttl": _option("Seconds for which a parsed plan is kept before it is read anew.", "float", "30"),
+        "statement_timeout": _option(
+            "Seconds after which Postgres ends a model's statement; 0 leaves the server's own limit.",
+            "float",
+            "0",
+        ),
+        "conn_id": _option("Airflow connection of the registry's database.", "string", "detection_default"),
+    }
+)
+
+
+def settings() -> Settings:
+    """Read the section now; AIRFLOW__DETECTION__<OPTION> in the environment comes first, as everywhere.
+
+    Raises:
+        ConfigurationError: an option is malformed.
+    """
+    conf = import_module("airflow.configuration").conf
+
+    def text(name: str) -> str:
+        return str(conf.get(SECTION, name, fallback=OPTIONS[name]["default"]) or "").strip()
+
+    home = Path(import_module("airflow.configuration").get_airflow_home())
+    return Settings(
+        schema=text("schema"),
+        allowed_prefixes=tuple(part.strip() for part in text("allowed_modules").split(",") if part.strip()),
+        statement_timeout_s=_seconds("statement_timeout", text("statement_timeout")) or None,
+        state_dir=home / text("state_dir"),
+        plan_ttl_s=_seconds("plan_ttl", text("plan_ttl")),
+        conn_id=text("conn_id"),
+    )
+
+
+def _seconds(name: str, text: str) -> float:
+    """Read a number of seconds, 0 up to a year."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 366 * 86_400:
+        raise ConfigurationError(f"[{SECTION}] {name}: {text!r} is no number of seconds")
+    return value

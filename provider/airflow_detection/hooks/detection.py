@@ -1,0 +1,130 @@
+"""An Airflow connection to the registry, and the registry's operations on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+from airflow_detection.config import Settings, settings
+from airflow_detection.domain import CycleSpec, Role
+from airflow_detection.engine.plan import ExecutionPlan, build_plan
+from airflow_detection.errors import ConfigurationError, RegistryUnavailable
+from airflow_detection.store import registry
+from airflow_detection.store.queries import load_queries
+
+CONNECT_TIMEOUT_S = 5
+
+
+class DetectionHook(PostgresHook):
+    """Reach the registry through a `postgres` connection of Airflow.
+
+    Args:
+        detection_conn_id: the connection; `[detection] conn_id` sets what the package itself uses.
+        schema: the registry's schema; `[detection] schema` unless given.
+    """
+
+    conn_name_attr = "detection_conn_id"
+    default_conn_name = "detection_default"
+    conn_type = "postgres"
+    hook_name = "Detection registry"
+
+    def __init__(
+        self, detection_conn_id: str = default_conn_name, *, schema: str | None = None, **kwargs: Any
+    ) -> None:  # Any: what PostgresHook takes
+        super().__init__(detection_conn_id, **kwargs)
+        self._schema = schema
+
+    @classmethod
+    def configured(cls, configuration: Settings | None = None) -> DetectionHook:
+        """The hook that the `[detection]` section describes."""
+        held = configuration or settings()
+        return cls(held.conn_id, schema=held.schema)
+
+    @property
+    def registry_schema(self) -> str:
+        """The schema that holds the registry."""
+        return self._schema or settings().schema
+
+    def _create_connection(self, conn_args: dict[str, Any]) -> Any:  # Any: the types of PostgresHook
+        return super()._create_connection({"connect_timeout": CONNECT_TIMEOUT_S} | conn_args)
+
+    def connect(self, read_only: bool = False) -> psycopg.Connection[tuple[Any, ...]]:  # noqa: FBT001
+        """Open a connection of its own: psycopg 3, autocommit, session time zone UTC.
+
+        Raises:
+            ConfigurationError: there is no such Airflow connection, or it gives another driver's.
+            RegistryUnavailable: the server did not answer or refused the connection.
+        """
+        try:
+            conn: Any = self.get_conn()  # Any: whichever driver Airflow found
+        except psycopg.OperationalError as error:
+            raise RegistryUnavailable(f"no connection to the registry: {str(error).strip()}") from error
+        except psycopg.ProgrammingError as error:
+            raise ConfigurationError(f"connection {self._conn_id!r} is malformed: {error}") from error
+        except Exception as error:
+            if type(error).__name__ != "AirflowNotFoundException":
+                raise
+            raise ConfigurationError(
+                f"Airflow has no connection {self._conn_id!r}: add it, or set "
+                f"AIRFLOW_CONN_{self._conn_id.upper()}"
+            ) from error
+        if not isinstance(conn, psycopg.Connection):
+            conn.close()
+            raise ConfigurationError(
+                f"connection {self._conn_id!r} gave a {type(conn).__module__}, not psycopg 3"
+            )
+        conn.autocommit = True
+        conn.read_only = read_only or None
+        conn.execute(load_queries("session", "public")["use_utc"])
+        return conn
+
+    @property
+    def _conn_id(self) -> str:
+        return str(getattr(self, self.conn_name_attr))
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        with self.connect() as conn:
+            yield conn
+
+    def cycles(self) -> list[CycleSpec]:
+        """Return every registered cycle."""
+        with self._connected() as conn:
+            return registry.cycle_specs(conn, self.registry_schema)
+
+    def plan(self, cycle_id: str, at: datetime | None = None) -> ExecutionPlan:
+        """Return the plan of a cycle as of `at` (UTC; None: now); PlanError if it is not registered."""
+        with self._connected() as conn:
+            spec = registry.cycle_spec(conn, self.registry_schema, cycle_id)
+            return build_plan(registry.models_at(conn, self.registry_schema, spec.cycle_id, at), strict=False)
+
+    def versions(self, model_id: str | None = None) -> list[registry.RegisteredVersion]:
+        """Return the registered versions and the roles they hold now."""
+        with self._connected() as conn:
+            return registry.versions(conn, self.registry_schema, model_id)
+
+    def promote(self, label: str, *, actor: str | None = None, reason: str = "") -> bool:
+        """Make `model@version` PRIMARY from now on; return whether anything changed."""
+        return self._assign(label, Role.PRIMARY, actor, reason)
+
+    def retire(self, label: str, *, actor: str | None = None, reason: str = "") -> bool:
+        """End the role that `model@version` holds; return whether anything changed."""
+        return self._assign(label, None, actor, reason)
+
+    def _assign(self, label: str, role: Role | None, actor: str | None, reason: str) -> bool:
+        with self._connected() as conn:
+            named = registry.named_versions(conn, self.registry_schema, [label])[0]
+            return registry.assign_role(
+                conn,
+                self.registry_schema,
+                model_id=named.model_id,
+                version=named.version,
+                role=role,
+                actor=actor,
+                reason=reason,
+            )
