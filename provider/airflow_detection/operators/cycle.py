@@ -1,0 +1,308 @@
+"""The operators around the models: open a cycle, run what has no task of its own, close it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+)
+
+from airflow_detection.domain import Mode, Outcome, Role, RunReport, VersionSpec
+from airflow_detection.engine import flags
+from airflow_detection.naming import CLOSE, INLINE, LEGACY, OPEN, OTHER, task_id_of
+from airflow_detection.operators.model import (
+    DetectionModelOperator,
+    cycle_started_at,
+    hook_of,
+    mode_of,
+    param,
+    settings_of,
+    terminal_errors,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG, Context
+
+    from airflow_detection.engine.plan import ExecutionPlan
+
+COUNTS = "counts"
+
+
+def _model_tasks(dag: DAG) -> dict[tuple[str, str | None], DetectionModelOperator]:
+    return {(t.model_id, t.version): t for t in dag.tasks if isinstance(t, DetectionModelOperator)}
+
+
+def _is_enabled(plan: ExecutionPlan, model_id: str) -> bool:
+    return model_id not in plan.models or plan.models[model_id].is_enabled
+
+
+def divide(
+    dag: DAG, plan: ExecutionPlan, steps: Sequence[VersionSpec], mode: Mode
+) -> tuple[set[str], list[VersionSpec]]:
+    """Divide a plan between the Dag's tasks and `other_versions`.
+
+    Returns the ids of the tasks that have something to do, and the steps that no task can run: the version
+    has none, or the plan's order is not the Dag's (a past cycle under other dependencies), and what depends
+    on such a step.
+    """
+    tasks = _model_tasks(dag)
+    enabled = [s for s in steps if _is_enabled(plan, s.model_id)]
+    keys = [(s.model_id, None if s.role is Role.PRIMARY else s.version) for s in enabled]
+    if mode is Mode.OVERRIDE:  # replays read stored champions: order does not matter
+        out_of_order: set[str] = set()
+    else:
+        out_of_order = _out_of_order(tasks, plan)
+    mine = {tasks[k].task_id for k in keys if k in tasks and k[0] not in out_of_order}
+    left = [s for s, k in zip(enabled, keys, strict=True) if k not in tasks or k[0] in out_of_order]
+    if mode is not Mode.OVERRIDE:
+        mine |= {tasks[m, None].task_id for m in plan.broken if (m, None) in tasks and _is_enabled(plan, m)}
+    return mine, left
+
+
+def _out_of_order(
+    tasks: dict[tuple[str, str | None], DetectionModelOperator], plan: ExecutionPlan
+) -> set[str]:
+    found: set[str] = set()
+    for model_id in plan.topo_order:
+        task = tasks.get((model_id, None))
+        before = task.get_flat_relative_ids(upstream=True) if task else set()
+        for upstream in plan.upstreams(model_id):
+            other = tasks.get((upstream, None))
+            if upstream in found or other is None or other.task_id not in before:
+                found.add(model_id)
+        if task is None:
+            found.add(model_id)
+    return found
+
+
+class CycleOperator(BaseOperator):
+    """What the operators of a cycle have in common.
+
+    Args:
+        cycle_id: the registered cycle.
+        detection_conn_id: the connection to the registry's database.
+    """
+
+    template_fields: Sequence[str] = ("cycle_id",)
+
+    def __init__(
+        self,
+        *,
+        cycle_id: str,
+        detection_conn_id: str = "detection_default",
+        **kwargs: Any,  # Any: BaseOperator's own
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cycle_id = cycle_id
+        self.detection_conn_id = detection_conn_id
+
+    def _around(self) -> DAG:
+        dag = self.get_dag()
+        if dag is None:
+            raise AirflowFailException(f"{type(self).__name__} needs a Dag around it")
+        return dag
+
+
+class OpenCycleOperator(CycleOperator):
+    """Record the cycle's plan, and skip every task that has no part in it.
+
+    With `PREDICTION_USE_MODEL_REGISTRY` off, everything but `legacy_path` is skipped and no plan is made.
+    Run params: `mode` (as_of, as_run, override), `replay` (`model@version`, ...), `known_at` (ISO 8601).
+    """
+
+    ui_color = "#e6e6e6"
+
+    def execute(self, context: Context) -> None:
+        """Open the cycle.
+
+        Raises:
+            DownstreamTasksSkipped: the way Airflow is told what to skip; the task itself succeeds.
+            AirflowFailException: no plan can be given.
+        """
+        dag = self._around()
+        others = {t.task_id for t in dag.tasks} - {self.task_id, CLOSE}
+        with terminal_errors():
+            is_registry = flags.use_model_registry()
+            wanted, counts = self._open(context, dag) if is_registry else self._legacy(others)
+        context["ti"].xcom_push(key=COUNTS, value=counts)
+        if skipped := sorted(others - wanted):
+            raise DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]
+
+    def _legacy(self, others: set[str]) -> tuple[set[str], dict[str, int]]:
+        if LEGACY not in others:
+            self.log.warning("the model registry is off and cycle %s has no legacy path", self.cycle_id)
+        return {LEGACY}, {"legacy": 1}
+
+    def _open(self, context: Context, dag: DAG) -> tuple[set[str], dict[str, int]]:
+        from airflow_detection import pipeline
+
+        known_at = param(context, "known_at")
+        with hook_of(self.detection_conn_id).connect() as conn:
+            opened = pipeline.open_cycle(
+                conn,
+                settings_of(),
+                self.cycle_id,
+                cycle_started_at(context, self.log),
+                mode=mode_of(context),
+                replay=param(context, "replay") or (),
+                known_at=datetime.fromisoformat(known_at) if known_at else None,
+                dag_run_id=context["dag_run"].run_id,
+            )
+        steps, plan = opened.steps, opened.plan
+        primaries = sum(1 for s in steps if s.role is Role.PRIMARY)
+        counts = {"primaries": primaries, "shadows": len(steps) - primaries, "broken": len(plan.broken)}
+        if INLINE in dag.task_dict:
+            return {INLINE}, {**counts, "other": 0}
+        wanted, left = divide(dag, plan, steps, opened.mode)
+        self.log.info("without a task of their own: %s", ", ".join(s.label for s in left) or "none")
+        return wanted | ({OTHER} if left else set()), {**counts, "other": len(left)}
+
+
+class OtherVersionsOperator(CycleOperator):
+    """Run the versions of the plan that have no task in the Dag: past shadows, replays, past orders.
+
+    Each is run whatever became of the others; the task fails if one of them failed.
+    """
+
+    ui_color = "#efe3f5"
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Run them one after the other; returns counts of outcomes."""
+        from airflow_detection import pipeline
+
+        if context["ti"].xcom_pull(task_ids=OPEN, key=COUNTS) is None:
+            raise AirflowSkipException("the cycle was not opened")
+        hook, settings, mode = hook_of(self.detection_conn_id), settings_of(), mode_of(context)
+        at = cycle_started_at(context, self.log)
+        with terminal_errors(), hook.connect() as conn, hook.connect() as reader_conn:
+            spec, cycle, plan = pipeline.planned(conn, settings, self.cycle_id, at, mode=mode)
+            _, left = divide(self._around(), plan, tuple(pipeline.steps_of(plan, mode)), mode)
+            reports = [
+                pipeline.run_step(conn, reader_conn, settings, spec, cycle, plan, step) for step in left
+            ]
+        _raise_failed([r for r in reports if r.outcome is Outcome.FAILED])
+        return {o.value.lower(): sum(1 for r in reports if r.outcome is o) for o in Outcome}
+
+
+def _raise_failed(failed: Sequence[RunReport]) -> None:
+    if not failed:
+        return
+    facts = "; ".join(f"{r.version.label}: {r.error}" for r in failed)
+    raise (AirflowException if any(r.is_transient for r in failed) else AirflowFailException)(facts)
+
+
+class InlineCycleOperator(CycleOperator):
+    """Run the whole plan of a cycle in this one task.
+
+    `PREDICTION_CONCURRENT_SHADOWS` lets shadows run beside each other. A failed PRIMARY fails the task; a
+    failed shadow is logged and has its manifest.
+    """
+
+    ui_color = "#d7e8f7"
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Run the plan; returns counts of outcomes."""
+        from airflow_detection import pipeline
+
+        hook = hook_of(self.detection_conn_id)
+        with terminal_errors(), hook.connect() as conn, hook.connect() as reader_conn:
+            report = pipeline.run_inline(
+                conn,
+                reader_conn,
+                settings_of(),
+                self.cycle_id,
+                cycle_started_at(context, self.log),
+                mode=mode_of(context),
+                concurrent_shadows=flags.concurrent_shadows(),
+            )
+        failed = [r for r in report.reports if r.outcome is Outcome.FAILED]
+        for shadow in (r for r in failed if r.version.role is not Role.PRIMARY):
+            self.log.warning("%s failed: %s", shadow.version.label, shadow.error)
+        _raise_failed([r for r in failed if r.version.role is Role.PRIMARY])
+        return {o.value.lower(): sum(1 for r in report.reports if r.outcome is o) for o in Outcome}
+
+
+class LegacyPathOperator(CycleOperator):
+    """Call the cycle's legacy entry point with the `Cycle`: what ran before there was a registry."""
+
+    ui_color = "#f3ead7"
+
+    def execute(self, context: Context) -> None:
+        """Call it; an entry point that is not allowed fails the task without a retry."""
+        from airflow_detection import pipeline
+
+        at = cycle_started_at(context, self.log)
+        with hook_of(self.detection_conn_id).connect() as conn, terminal_errors():
+            call = pipeline.legacy_call(conn, settings_of(), self.cycle_id, at)
+        call()
+
+
+class CloseCycleOperator(CycleOperator):
+    """Write the cycle's summary; fail if a PRIMARY failed. The single leaf, so that it decides the run."""
+
+    ui_color = "#e6e6e6"
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Close the cycle; returns the summary's counts.
+
+        Raises:
+            AirflowFailException: a PRIMARY failed, the legacy path failed, or the cycle was not opened.
+        """
+        ti = context["ti"]
+        states = ti.get_task_states(dag_id=self._around().dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+        counts = ti.xcom_pull(task_ids=OPEN, key=COUNTS)
+        if counts is None or states.get(OPEN) != "success":
+            raise AirflowFailException("the cycle was not opened")
+        if "legacy" in counts:
+            if states.get(LEGACY) in ("failed", "upstream_failed"):
+                raise AirflowFailException("the legacy path failed")
+            return {}
+        return self._close(context, states)
+
+    def _close(self, context: Context, states: dict[str, str]) -> dict[str, int]:
+        from airflow_detection import pipeline
+
+        # A task whose id had to give way to another's is known to the plan by its model and version.
+        by_name = {
+            task_id_of(*key): states[t.task_id]
+            for key, t in _model_tasks(self._around()).items()
+            if t.task_id in states
+        }
+        collective = {key: states[key] for key in (OTHER, INLINE) if key in states}
+        with terminal_errors(), hook_of(self.detection_conn_id).connect() as conn:
+            summary = pipeline.close_cycle(
+                conn,
+                settings_of(),
+                self.cycle_id,
+                cycle_started_at(context, self.log),
+                mode=mode_of(context),
+                task_states={k: str(v) for k, v in {**by_name, **collective}.items()},
+            )
+        self.log.info("cycle closed: %s", summary)
+        if summary.failed:
+            raise AirflowFailException(f"{summary.failed} of the cycle's champions failed; see their tasks")
+        if collective.get(INLINE) in ("failed", "upstream_failed"):
+            raise AirflowFailException(f"task {INLINE!r} failed")
+        return {k: v for k, v in pipeline.summary_json(summary).items() if isinstance(v, int)}
+
+
+class RefusedOperator(BaseOperator):
+    """Stands for a registration that cannot run: fails at once with the reason."""
+
+    template_fields: Sequence[str] = ("reason",)
+    ui_color = "#f7d7d7"
+
+    def __init__(self, *, reason: str, **kwargs: Any) -> None:  # Any: BaseOperator's own
+        super().__init__(**kwargs)
+        self.reason = reason
+
+    def execute(self, context: Context) -> None:
+        """Fail with the reason."""
+        raise AirflowFailException(self.reason)
