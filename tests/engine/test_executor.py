@@ -196,6 +196,7 @@ def test_at_most_four_shadows_run_at_once_and_store_the_same_rows(bench: Bench) 
         with lock:
             running += 1
             most = max(most, running)
+        threading.Event().wait(0.02)  # long enough for a fifth to come in, were it let
         gate.wait(timeout=5)  # breaks unless four run at once
         with lock:
             running -= 1

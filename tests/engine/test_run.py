@@ -160,6 +160,20 @@ def test_canaries_travel_with_the_run_and_are_never_stored(
     assert "canary '2' dropped, it is a real entity" in caplog.text
 
 
+def test_a_canary_known_by_a_number_is_not_stored_either(cycle: Cycle) -> None:
+    class Numbered(Scripted):
+        def canaries(self, cycle: Cycle) -> Iterable[Canary]:
+            yield Canary(entity_id=-1, rows=({"id": -1, "speed": 1.0},), expected=0.8)  # type: ignore[arg-type]
+
+    store = ListStore()
+    everyone: Script = lambda ctx: ModelResult(  # noqa: E731
+        outputs_per_input=[({"id": i}, {"score": 0.8}) for i in ctx.inputs["id"]]
+    )
+    report = run(cycle, store, everyone, Numbered)
+    assert [ref["id"] for ref, _ in store.outputs["m@1"]] == [1, 2]
+    assert [canary.observed for canary in report.canaries] == [0.8]
+
+
 def test_a_canary_without_an_output_is_not_present(cycle: Cycle) -> None:
     report = run(cycle, ListStore(), lambda ctx: ModelResult(), WithCanary)
     assert report.canaries == (CanaryResult(name="canary:1", expected=0.9, observed=None, is_present=False),)

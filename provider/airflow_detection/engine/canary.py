@@ -28,7 +28,7 @@ class CanaryWatch:
 
     def __init__(self, model: ModelSpec, canaries: Iterable[Canary] = ()) -> None:
         self._model = model
-        self.canaries = {canary.entity_id: canary for canary in canaries}
+        self.canaries = {str(canary.entity_id): canary for canary in canaries}
         self._scores: dict[str, list[float | None]] = {entity_id: [] for entity_id in self.canaries}
 
     @classmethod
@@ -42,9 +42,9 @@ class CanaryWatch:
             return cls(model)
         real = {str(entity) for entity in set(inputs.columns.get(model.entity_key or "", ()))}
         for canary in offered:
-            if canary.entity_id in real:
+            if str(canary.entity_id) in real:
                 _log.warning("%s: canary %r dropped, it is a real entity", model.model_id, canary.entity_id)
-        return cls(model, [canary for canary in offered if canary.entity_id not in real])
+        return cls(model, [canary for canary in offered if str(canary.entity_id) not in real])
 
     def rows(self) -> Iterator[JsonMapping]:
         """The rows that go behind the real inputs."""

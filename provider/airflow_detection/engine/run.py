@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
 
 from airflow_detection.domain import Cycle, CycleSummary, ModelSpec, Outcome, Role, RunReport, VersionSpec
 from airflow_detection.engine.canary import CanaryWatch, Pair, SharedOutputs
@@ -36,7 +38,7 @@ from airflow_detection.errors import (
 
 MAX_CONCURRENT_SHADOWS = 4
 _MAX_ERROR_LENGTH = 2000
-_ATOMS = frozenset({type(None), bool, int, float, str, bytes, datetime})
+_ATOMS = frozenset({type(None), bool, int, float, str, bytes, datetime, date, timedelta, Decimal, UUID})
 
 _log = logging.getLogger("airflow_detection.engine")
 T = TypeVar("T")
@@ -272,7 +274,7 @@ class DAGExecutor:
     ) -> None:
         lock = threading.RLock()
         self._plan, self._instantiate, self._runner = plan, instantiate, runner
-        self._inputs = _frozen_inputs(Inputs() if inputs is None else inputs)
+        self._inputs = Inputs() if inputs is None else inputs
         self._is_concurrent = concurrent_shadows
         self._store: Store = _OneAtATimeStore(store, lock) if concurrent_shadows else store
         self._database = database
