@@ -455,7 +455,7 @@ class _Reader:
 def _close(text: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(text.upper(), [name.upper() for name in known], n=1)
     name = next((name for name in known if close and name.upper() == close[0]), None)
-    return f"; the nearest name is {name!r}" if name else ""
+    return f"; the nearest name is '{name}'" if name else ""
 
 
 def _path(graph: Mapping[str, list[str]], start: str, end: str) -> list[str]:

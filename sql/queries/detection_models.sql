@@ -50,8 +50,8 @@ update {schema}.detection_model_dependencies set superseded_at = %(now)s
 -- name: add_dependencies
 -- Record the dependencies that are not in force yet.
 insert into {schema}.detection_model_dependencies (model_id, depends_on, recorded_at, is_founding)
-select %(model_id)s, wanted.name, %(now)s, %(is_founding)s
+select %(model_id)s::text, wanted.name, %(now)s, %(is_founding)s
   from unnest(%(depends_on)s::text[]) as wanted (name)
  where not exists (select from {schema}.detection_model_dependencies d
-                    where d.model_id = %(model_id)s and d.depends_on = wanted.name
+                    where d.model_id = %(model_id)s::text and d.depends_on = wanted.name
                       and d.superseded_at is null);

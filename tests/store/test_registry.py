@@ -1,0 +1,315 @@
+"""The registry against a real Postgres."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from airflow_detection.domain import CycleSpec, ModelSpec, Role
+from airflow_detection.errors import (
+    MigrationError,
+    PlanError,
+    RegistrationError,
+    RegistryUnavailable,
+)
+from airflow_detection.store import registry
+from airflow_detection.store.connection import connect
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+SCHEMA = "detection"
+START = datetime(2020, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def cycle(cycle_id: str = "sea", **facts: Any) -> CycleSpec:
+    return CycleSpec(
+        **{
+            "cycle_id": cycle_id,
+            "schedule": "*/5 * * * *",
+            "lookback": timedelta(hours=1),
+            "start_date": START,
+            **facts,
+        }
+    )
+
+
+def model(model_id: str, *depends_on: str, cycle_id: str = "sea", **facts: Any) -> ModelSpec:
+    return ModelSpec(model_id=model_id, cycle_id=cycle_id, entrypoint="m:M", depends_on=depends_on, **facts)
+
+
+def give(conn: Connection, label: str, role: Role | None, since: datetime | None = None) -> bool:
+    model_id, _, version = label.partition("@")
+    return registry.assign_role(conn, SCHEMA, model_id=model_id, version=version, role=role, since=since)
+
+
+def champion(conn: Connection, at: datetime | None, known_at: datetime | None = None) -> str | None:
+    specs = {spec.model_id: spec for spec in registry.models_at(conn, SCHEMA, "sea", at, known_at)}
+    primary = specs["a"].primary if "a" in specs else None
+    return primary.version if primary else None
+
+
+def now(conn: Connection) -> datetime:
+    row = conn.execute("select clock_timestamp()").fetchone()
+    assert row is not None
+    return row[0]
+
+
+def promoted_at(conn: Connection) -> datetime:
+    row = conn.execute(
+        "select max(lower(valid)) from detection.detection_model_roles where role = 'PRIMARY'"
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+@pytest.fixture
+def sea(database: Connection) -> Connection:
+    """A cycle with model `a`: champion 1.0 and shadow 1.1 since 2020, 1.2 without a role."""
+    registry.put_cycle(database, SCHEMA, cycle())
+    registry.put_model(database, SCHEMA, model("a"))
+    for version in ("1.0", "1.1", "1.2"):
+        registry.put_version(database, SCHEMA, model_id="a", version=version, params={"v": version})
+    give(database, "a@1.0", Role.PRIMARY, START)
+    give(database, "a@1.1", Role.SHADOW, START)
+    return database
+
+
+def test_what_is_put_is_what_is_read(database: Connection) -> None:
+    spec = cycle(lookback=timedelta(minutes=90), input_query="select 1", max_active_runs=3, description="x")
+    registry.put_cycle(database, SCHEMA, spec)
+    registry.put_model(
+        database, SCHEMA, model("a", "b", score_key="s", entity_key="e", task_options={"pool": "p"})
+    )
+    assert registry.cycle_specs(database, SCHEMA) == [spec]
+    assert registry.cycle_spec(database, SCHEMA, "sea") == spec
+    assert registry.model_specs(database, SCHEMA) == [
+        model("a", "b", score_key="s", entity_key="e", task_options={"pool": "p"})
+    ]
+    assert registry.cycle_of(database, SCHEMA, "a") == "sea"
+
+
+def test_a_past_instant_sees_the_founding_roles_and_nothing_before_them(sea: Connection) -> None:
+    (spec,) = registry.models_at(sea, SCHEMA, "sea", START)
+    assert [(v.version, v.role, v.entrypoint, v.params) for v in spec.versions] == [
+        ("1.0", Role.PRIMARY, "m:M", {"v": "1.0"}),
+        ("1.1", Role.SHADOW, "m:M", {"v": "1.1"}),
+    ]
+    assert registry.models_at(sea, SCHEMA, "sea", START - MICROSECOND) == []
+
+
+def test_a_promotion_changes_the_champion_at_one_instant_without_a_gap(sea: Connection) -> None:
+    assert give(sea, "a@1.1", Role.PRIMARY)
+    at = promoted_at(sea)
+    assert champion(sea, at - MICROSECOND) == "1.0"
+    assert champion(sea, at) == "1.1"
+    assert champion(sea, None) == "1.1"
+    assert not give(sea, "a@1.1", Role.PRIMARY)
+    before = registry.models_at(sea, SCHEMA, "sea", at - MICROSECOND)[0]
+    assert [v.label for v in before.shadows] == ["a@1.1"]
+    assert registry.models_at(sea, SCHEMA, "sea", at)[0].shadows == ()
+
+
+def test_a_plan_of_the_past_is_the_same_for_ever(sea: Connection) -> None:
+    registry.put_model(sea, SCHEMA, model("b"))
+    registry.put_version(sea, SCHEMA, model_id="b", version="1", params={})
+    give(sea, "b@1", Role.PRIMARY, START)
+    asked = [START, START + timedelta(days=900)]
+    for change in (
+        lambda: give(sea, "a@1.1", Role.PRIMARY),
+        lambda: registry.put_model(sea, SCHEMA, model("a", "b")),
+        lambda: give(sea, "a@1.2", Role.CHALLENGER),
+        lambda: give(sea, "a@1.0", Role.PRIMARY),
+        lambda: registry.put_model(sea, SCHEMA, model("a")),
+        lambda: give(sea, "a@1.0", None),
+    ):
+        asked.append(now(sea))
+        earlier = [registry.models_at(sea, SCHEMA, "sea", at) for at in asked]
+        change()
+        assert [registry.models_at(sea, SCHEMA, "sea", at) for at in asked] == earlier
+    assert champion(sea, None) is None
+
+
+def test_known_at_leaves_out_what_was_recorded_later(sea: Connection) -> None:
+    known = now(sea)
+    give(sea, "a@1.2", Role.PRIMARY)
+    later = now(sea)
+    assert champion(sea, later) == "1.2"
+    assert champion(sea, later, known_at=known) == "1.0"
+    assert champion(sea, START, known_at=START) == "1.0"
+
+
+def test_a_rollback_is_a_new_row(sea: Connection) -> None:
+    give(sea, "a@1.1", Role.PRIMARY)
+    give(sea, "a@1.0", Role.PRIMARY)
+    rows = sea.execute(
+        "select count(*) from detection.detection_model_roles where role = 'PRIMARY'"
+    ).fetchone()
+    assert rows == (3,)
+    assert champion(sea, None) == "1.0"
+
+
+def test_a_retired_champion_leaves_a_model_without_versions(sea: Connection) -> None:
+    assert give(sea, "a@1.0", None)
+    assert not give(sea, "a@1.0", None)
+    (spec,) = registry.models_at(sea, SCHEMA, "sea", None)
+    assert spec.primary is None
+    assert [v.version for v in spec.shadows] == ["1.1"]
+
+
+def test_promotions_at_once_leave_one_champion_and_no_gap(sea: Connection, dsn: str) -> None:
+    for number in range(8):
+        registry.put_version(sea, SCHEMA, model_id="a", version=f"2.{number}", params={})
+    gate = threading.Barrier(8)
+    failures: list[BaseException] = []
+
+    def promote(number: int) -> None:
+        try:
+            with connect(dsn) as conn:
+                gate.wait()
+                for _ in range(5):
+                    give(conn, f"a@2.{number}", Role.PRIMARY)
+                    assert champion(conn, None) is not None
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=promote, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    gaps = sea.execute(
+        "select count(*), count(*) filter (where upper(valid) is distinct from following)"
+        " from (select valid, lead(lower(valid)) over (order by lower(valid)) as following"
+        " from detection.detection_model_roles where role = 'PRIMARY') as history"
+    ).fetchone()
+    assert gaps is not None
+    assert gaps[0] >= 9
+    assert gaps[1] == 0
+
+
+def test_a_plan_waits_for_a_change_that_has_begun(sea: Connection, dsn: str) -> None:
+    seen: list[str | None] = []
+
+    def ask() -> None:
+        with connect(dsn) as conn:
+            seen.append(champion(conn, None))
+
+    with registry.with_exclusive_lock(sea, SCHEMA):
+        give(sea, "a@1.1", Role.PRIMARY)
+        reader = threading.Thread(target=ask)
+        reader.start()
+        reader.join(0.3)
+        assert seen == []
+    reader.join()
+    assert seen == ["1.1"]
+
+
+def test_a_version_changes_freely_until_it_has_held_a_role(sea: Connection) -> None:
+    def put(version: str, **facts: Any) -> int:
+        return registry.put_version(
+            sea, SCHEMA, **{"model_id": "a", "version": version, "params": {}, **facts}
+        )
+
+    assert put("1.2", params={"v": 2}) == put("1.2", params={"v": 3}, entrypoint="m:N")
+    put("1.0", params={"v": "1.0"}, notes="notes may change")
+    with pytest.raises(RegistrationError, match=r"version 1\.0 of model a has held a role"):
+        put("1.0", params={"v": "other"})
+    with pytest.raises(RegistrationError, match="held a role"):
+        put("1.0", params={"v": "1.0"}, entrypoint="m:N")
+    give(sea, "a@1.1", None)
+    with pytest.raises(RegistrationError, match="held a role"):
+        put("1.1", params={})
+    with pytest.raises(RegistrationError, match=r"params of a@3 are no JSON"):
+        put("3", params={"v": float("nan")})
+
+
+def test_the_facts_that_past_plans_rest_on_cannot_change(sea: Connection) -> None:
+    with pytest.raises(RegistrationError, match="give a new version an entry point of its own"):
+        registry.put_model(sea, SCHEMA, model("a", score_key="other"))
+    registry.put_model(sea, SCHEMA, model("a", task_options={"queue": "big"}, is_enabled=False))
+
+
+@pytest.mark.parametrize(
+    ("label", "role", "since", "fact"),
+    [
+        ("a@1.2", Role.PRIMARY, START, "'1.0' is PRIMARY"),
+        ("a@1.1", Role.CHALLENGER, START, "history of 'a' cannot be rewritten"),
+        ("a@1.2", Role.SHADOW, datetime(2999, 1, 1, tzinfo=UTC), "in the future"),
+        ("a@9", Role.SHADOW, None, "version 'a@9' is not registered"),
+    ],
+)
+def test_a_role_that_cannot_be_is_refused(
+    sea: Connection, label: str, role: Role, since: datetime | None, fact: str
+) -> None:
+    before = registry.versions(sea, SCHEMA)
+    with pytest.raises(RegistrationError, match=fact):
+        give(sea, label, role, since)
+    assert registry.versions(sea, SCHEMA) == before
+
+
+def test_a_founding_role_cannot_reach_behind_a_cycle_that_was_planned(sea: Connection) -> None:
+    sea.execute(
+        "insert into detection.detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest)"
+        " values ('sea', '2021-01-01Z', 'as_of', '{}', 'd')"
+    )
+    with pytest.raises(RegistrationError, match="cycle 'sea' has been planned since"):
+        give(sea, "a@1.2", Role.SHADOW, datetime(2021, 1, 1, tzinfo=UTC))
+    assert give(sea, "a@1.2", Role.SHADOW, datetime(2021, 1, 1, 0, 0, 1, tzinfo=UTC))
+
+
+def test_history_once_made_takes_no_founding_rows(sea: Connection) -> None:
+    give(sea, "a@1.1", Role.PRIMARY)
+    with pytest.raises(RegistrationError, match="cannot be rewritten"):
+        give(sea, "a@1.2", Role.SHADOW, START)
+
+
+def test_dependencies_of_a_model_without_history_leave_no_trace(sea: Connection) -> None:
+    for upstreams in (("x",), ("a", "x"), ("a",)):
+        registry.put_model(sea, SCHEMA, model("b", *upstreams))
+    registry.put_version(sea, SCHEMA, model_id="b", version="1", params={})
+    give(sea, "b@1", Role.PRIMARY, START)
+    assert registry.models_at(sea, SCHEMA, "sea", START)[1].depends_on == ("a",)
+
+
+def test_named_versions_are_replays_and_unknown_names_are_named(sea: Connection) -> None:
+    (named,) = registry.named_versions(sea, SCHEMA, ["a@1.2"])
+    assert (named.label, named.role, named.is_replay, named.params) == (
+        "a@1.2",
+        Role.SHADOW,
+        True,
+        {"v": "1.2"},
+    )
+    with pytest.raises(PlanError, match=r"'a@1\.3' is not registered; the nearest name is 'a@1\.\d'"):
+        registry.named_versions(sea, SCHEMA, ["a@1.3"])
+    with pytest.raises(PlanError, match="write model@version"):
+        registry.named_versions(sea, SCHEMA, ["a"])
+    with pytest.raises(PlanError, match="cycle 'see' is not registered; the nearest name is 'sea'"):
+        registry.cycle_spec(sea, SCHEMA, "see")
+    with pytest.raises(PlanError, match="model 'z' is not registered"):
+        registry.cycle_of(sea, SCHEMA, "z")
+
+
+def test_an_id_over_64_characters_is_a_value_error(database: Connection) -> None:
+    with pytest.raises(ValueError, match="1 to 64 characters, not 65"):
+        registry.put_cycle(database, SCHEMA, cycle("c" * 65))
+    registry.put_cycle(database, SCHEMA, cycle("c" * 64))
+    with pytest.raises(ValueError, match="1 to 64 characters, not 65"):
+        registry.put_model(database, SCHEMA, model("m" * 65, cycle_id="c" * 64))
+
+
+def test_the_session_time_zone_changes_no_answer(sea: Connection) -> None:
+    expected = registry.models_at(sea, SCHEMA, "sea", START), registry.cycle_specs(sea, SCHEMA)
+    sea.execute("set time zone 'Asia/Tokyo'")
+    assert (registry.models_at(sea, SCHEMA, "sea", START), registry.cycle_specs(sea, SCHEMA)) == expected
+
+
+def test_a_database_without_a_registry_and_one_that_is_gone_are_told_apart(empty_dsn: str) -> None:
+    with connect(empty_dsn) as conn, pytest.raises(MigrationError, match="airflow detection db migrate"):
+        registry.cycle_specs(conn, SCHEMA)
+    with pytest.raises(RegistryUnavailable):
+        registry.cycle_specs(conn, SCHEMA)
