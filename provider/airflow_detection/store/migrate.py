@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from airflow_detection.errors import MigrationError
+from airflow_detection.store.connection import Connection
 from airflow_detection.store.queries import composed, load_queries, sql_root
 
 
@@ -43,7 +43,7 @@ def migrations(folder: Path | None = None) -> tuple[Migration, ...]:
 
 
 def migrate(
-    conn: psycopg.Connection[tuple[Any, ...]],
+    conn: Connection,
     schema: str = "detection",
     *,
     dry_run: bool = False,
@@ -73,7 +73,7 @@ def migrate(
     return [m.name for m in pending]
 
 
-def check(conn: psycopg.Connection[tuple[Any, ...]], schema: str = "detection") -> None:
+def check(conn: Connection, schema: str = "detection") -> None:
     """Make sure that `schema` is exactly at this version.
 
     Raises:
@@ -97,9 +97,7 @@ def _pending(known: Sequence[Migration], applied: Mapping[str, str], schema: str
     return pending
 
 
-def _applied(
-    conn: psycopg.Connection[tuple[Any, ...]], queries: Mapping[str, sql.Composed], schema: str
-) -> dict[str, str]:
+def _applied(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> dict[str, str]:
     found = conn.execute(queries["table_exists"], {"schema": schema}).fetchone()
     if not found or not found[0]:
         return {}
@@ -107,9 +105,7 @@ def _applied(
 
 
 @contextmanager
-def _alone(
-    conn: psycopg.Connection[tuple[Any, ...]], queries: Mapping[str, sql.Composed], schema: str
-) -> Iterator[None]:
+def _alone(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> Iterator[None]:
     conn.execute(queries["lock"], {"schema": schema})
     try:
         yield
@@ -119,7 +115,7 @@ def _alone(
 
 
 def _apply(
-    conn: psycopg.Connection[tuple[Any, ...]],
+    conn: Connection,
     queries: Mapping[str, sql.Composed],
     migration: Migration,
     schema: str,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import LiteralString, cast
 
 from psycopg import sql
 
@@ -42,7 +41,7 @@ def sql_root() -> Path:
 
 def composed(text: str, schema: str) -> sql.Composed:
     """Fill `{schema}` into the text of one of our own files; braces in literals are doubled there."""
-    return sql.SQL(cast("LiteralString", text)).format(schema=sql.Identifier(schema))
+    return sql.SQL(text).format(schema=sql.Identifier(schema))
 
 
 @lru_cache(maxsize=256)

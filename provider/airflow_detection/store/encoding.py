@@ -1,0 +1,186 @@
+"""From a model's outputs to the bytes of a binary COPY, refusing what cannot be stored exactly."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, time
+from typing import Any
+
+import orjson
+
+from airflow_detection.domain import ModelSpec, require_utc
+from airflow_detection.errors import UnstorableValue
+
+MAX_DEPTH = 200
+"""Levels of nesting that an output may have."""
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+_NULL = struct.pack(">i", -1)
+_JSONB_VERSION = b"\x01"
+
+
+def _plain(value: Any) -> Any:  # Any: what orjson does not know
+    """What orjson is to write instead; TypeError refuses the value."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, datetime):
+        return require_utc("it", value).isoformat()
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    raise TypeError(f"is a {type(value).__name__}, which JSON does not have")
+
+
+def to_json(value: Any) -> bytes:  # Any: a JSON value of our own making
+    """Write JSON with sorted keys; not for what models give back, which `encode` checks."""
+    return orjson.dumps(value, default=_plain, option=_OPTIONS | orjson.OPT_SORT_KEYS)
+
+
+def encode(entity: str | None, place: str, value: Any) -> bytes:  # Any: what a model gave back
+    """Write an object as JSON.
+
+    Instants are written in UTC, as ISO 8601.
+
+    Raises:
+        UnstorableValue: NaN, infinity, NUL, a key that is not text, an integer beyond 64 bits, a naive
+            datetime, or a type that JSON does not have; `path` starts with `place`.
+    """
+    if not isinstance(value, Mapping):
+        raise UnstorableValue(entity, place, f"is a {type(value).__name__}, not an object")
+    try:
+        text = orjson.dumps(value, default=_plain, option=_OPTIONS)
+    except (TypeError, ValueError, RecursionError) as error:
+        for path, fact in _refusals(place, value, 0):
+            raise UnstorableValue(entity, path, fact) from error
+        raise UnstorableValue(entity, place, _fact(error)) from error
+    if b"null" in text or b"\\u0000" in text:  # NaN and infinity were written as null: look closer
+        for path, fact in _refusals(place, value, 0):
+            raise UnstorableValue(entity, path, fact)
+    return text
+
+
+def _fact(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return str(cause) if str(cause).startswith("is ") else f"cannot be written as JSON: {cause}"
+
+
+def _refusals(path: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:  # Any: any value
+    """Iterate over the places inside `value` that cannot be stored, with what is wrong there."""
+    if depth > MAX_DEPTH:
+        yield path, f"is nested more than {MAX_DEPTH} levels deep"
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if type(key) is not str or "\0" in key:
+                yield path, f"has the key {key!r}, which is not plain text"
+            else:
+                yield from _refusals(f"{path}.{key}", item, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from _refusals(f"{path}[{number}]", item, depth + 1)
+    else:
+        fact = _leaf_refusal(value)
+        if fact:
+            yield path, fact
+
+
+def _leaf_refusal(value: Any) -> str | None:  # Any: a value that is neither an object nor an array
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return "is an integer beyond 64 bits"
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return "is a datetime without a time zone"
+    try:
+        text = orjson.dumps(value, default=_plain, option=_OPTIONS)
+    except (TypeError, ValueError, RecursionError) as error:
+        return _fact(error)
+    if b"\\u0000" in text and "\0" in str(value):
+        return "holds a NUL character"
+    if value is not None and b"null" in text and not isinstance(value, str):
+        return f"is not a finite number: {value}"
+    return None
+
+
+def entity_of(model: ModelSpec, input_ref: Mapping[str, Any], output: Mapping[str, Any]) -> str | None:
+    """The entity id as text, from the output, else the input_ref; None if there is none to be had.
+
+    Raises:
+        UnstorableValue: the model has an entity key, and neither has it or it is no text or whole number.
+    """
+    key = model.entity_key
+    if key is None:
+        return None
+    if key not in output and key not in input_ref:
+        raise UnstorableValue(None, f"outputs.{key}", "is missing, in the input_ref too")
+    value = output[key] if key in output else input_ref[key]
+    if value is None or type(value) is str:
+        return _checked_text(key, value)
+    plain = value.item() if hasattr(value, "item") else value
+    if isinstance(plain, bool) or not isinstance(plain, (str, int)):
+        raise UnstorableValue(None, f"outputs.{key}", f"is a {type(value).__name__}, not an entity id")
+    return _checked_text(key, str(plain))
+
+
+def _checked_text(key: str, text: str | None) -> str | None:
+    if text is not None and "\0" in text:
+        raise UnstorableValue(text, f"outputs.{key}", "holds a NUL character")
+    try:
+        if text is not None:
+            text.encode()
+    except UnicodeEncodeError as error:
+        raise UnstorableValue(text, f"outputs.{key}", "is not valid Unicode") from error
+    return text
+
+
+def score_of(model: ModelSpec, entity: str | None, output: Mapping[str, Any]) -> float | None:
+    """The score; None stays None.
+
+    Raises:
+        UnstorableValue: the model has a score key, and the output lacks it or has no finite number there.
+    """
+    key = model.score_key
+    if key is None:
+        return None
+    path = f"outputs.{key}"
+    if key not in output:
+        raise UnstorableValue(entity, path, "is missing")
+    value = output[key]
+    if value is None:
+        return None
+    plain = value.item() if hasattr(value, "item") else value
+    if isinstance(plain, bool) or not isinstance(plain, (int, float)):
+        raise UnstorableValue(entity, path, f"is a {type(value).__name__}, not a number")
+    try:
+        score = float(plain)
+    except OverflowError as error:
+        raise UnstorableValue(entity, path, "is beyond the range of a double") from error
+    if not math.isfinite(score):
+        raise UnstorableValue(entity, path, f"is not a finite number: {score}")
+    return score
+
+
+def encode_row(model: ModelSpec, number: int, pair: Any) -> bytes:  # Any: what a model gave back
+    """The fields entity_id, score, input_ref and outputs of one row, as binary COPY wants them.
+
+    Raises:
+        UnstorableValue: something in it cannot be stored exactly.
+    """
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(p, Mapping) for p in pair)):
+        raise UnstorableValue(
+            None, f"outputs_per_input[{number}]", "is not an (input_ref, output) pair of objects"
+        )
+    input_ref, output = pair
+    entity = entity_of(model, input_ref, output)
+    score = score_of(model, entity, output)
+    return b"".join(
+        (
+            field(None if entity is None else entity.encode()),
+            _NULL if score is None else struct.pack(">id", 8, score),
+            field(_JSONB_VERSION + encode(entity, "input_ref", input_ref)),
+            field(_JSONB_VERSION + encode(entity, "outputs", output)),
+        )
+    )
+
+
+def field(value: bytes | None) -> bytes:
+    """One field of a binary COPY: its length, then its bytes; None is null."""
+    return _NULL if value is None else struct.pack(">i", len(value)) + value

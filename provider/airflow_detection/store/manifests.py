@@ -1,0 +1,82 @@
+"""Manifests: the rows that say what became of each version in a cycle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_detection.domain import Cycle, Outcome, Role, VersionSpec
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.outputs import params_digest, run_params, storable_text, storage_errors
+from airflow_detection.store.queries import load_queries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What became of one version in one cycle; `error` beside SUCCEEDED tells of a later attempt."""
+
+    version_id: int
+    is_replay: bool
+    model_id: str
+    role: Role
+    outcome: Outcome
+    attempt: int
+    input_count: int
+    output_count: int
+    duration_ms: float
+    error: str | None
+
+
+def manifests(
+    conn: Connection, schema: str, cycle_id: str, started_at: datetime
+) -> dict[tuple[int, bool], Manifest]:
+    """The manifests of one cycle by (version_id, is_replay); what is not there did not run.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    query = load_queries("detection_model_runs", schema)["of_cycle"]
+    with storage_errors():
+        rows = conn.execute(query, {"cycle_id": cycle_id, "cycle_started_at": started_at}).fetchall()
+    return {(row[0], row[1]): _manifest(row) for row in rows}
+
+
+def _manifest(row: tuple[Any, ...]) -> Manifest:  # Any: the columns of of_cycle
+    return Manifest(
+        version_id=row[0],
+        is_replay=row[1],
+        model_id=row[2],
+        role=Role(row[3]),
+        outcome=Outcome(row[4]),
+        attempt=row[5],
+        input_count=row[6],
+        output_count=row[7],
+        duration_ms=row[8],
+        error=row[9],
+    )
+
+
+def note_missing(
+    conn: Connection,
+    schema: str,
+    cycle: Cycle,
+    version: VersionSpec,
+    outcome: Outcome,
+    error: str | None,
+) -> None:
+    """Write a manifest for a version that left none, such as one that was skipped or killed.
+
+    A manifest that is there stays as it is.
+
+    Raises:
+        StorageError, RegistryUnavailable: the database refused or did not answer.
+    """
+    query = load_queries("detection_model_runs", schema)["note_missing"]
+    note = {
+        "new_outcome": outcome.value,
+        "error": storable_text(error),
+        "params_digest": params_digest(version),
+    }
+    with storage_errors(cycle):
+        conn.execute(query, run_params(version, cycle) | note)

@@ -1,0 +1,275 @@
+"""Storing what a version gave back: one transaction for each (cycle, version)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import IO, Any
+
+import psycopg
+
+from airflow_detection.domain import Cycle, ModelSpec, Outcome, RunReport, VersionSpec
+from airflow_detection.engine.model import JsonMapping, Upstream
+from airflow_detection.errors import (
+    MissingPartition,
+    RegistryUnavailable,
+    StaleAttempt,
+    StorageError,
+    UnstorableValue,
+)
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.encoding import encode_row, field, to_json
+from airflow_detection.store.queries import load_queries
+from airflow_detection.store.reader import StoredOutputs
+
+log = logging.getLogger(__name__)
+
+MEMORY_BYTES = 32 * 2**20
+"""Encoded outputs of one version that are held in memory; what is beyond goes to a temporary file."""
+
+_COPY_HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_COPY_TAIL = struct.pack(">h", -1)
+_COPY_COLUMNS = 10
+_CHUNK_BYTES = 2**18
+_MAX_ERROR = 20_000
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+Finish = Callable[[int], tuple[RunReport, Mapping[str, float]]]
+
+
+@contextmanager
+def storage_errors(cycle: Cycle | None = None) -> Iterator[None]:
+    """Turn the driver's errors into the package's own.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+        MissingPartition: no table partition holds the cycle's month.
+        StorageError: it refused what was written.
+    """
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise RegistryUnavailable(f"the database did not answer: {str(error).strip()}") from error
+    except psycopg.errors.CheckViolation as error:
+        if cycle and error.diag.constraint_name is None:
+            raise MissingPartition(error.diag.table_name or "", cycle.started_at) from error
+        raise StorageError(str(error).strip()) from error
+    except psycopg.Error as error:
+        raise StorageError(str(error).strip()) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spool:
+    """Encoded rows, each behind its length."""
+
+    file: IO[bytes]
+    count: int
+    digest: str
+
+    def rows(self) -> Iterator[bytes]:
+        self.file.seek(0)
+        while head := self.file.read(4):
+            yield self.file.read(int.from_bytes(head, "big"))
+
+
+class PostgresStore:
+    """The store of the engine, on Postgres.
+
+    An attempt's number is taken when the store is made, or by `begin`: of two attempts at the same run,
+    the one that began later wins, whichever ends first.
+
+    Args:
+        conn: for writing, in autocommit mode.
+        reader: for reading champions' outputs while a model runs; may be `conn`.
+        code_version: goes into every manifest.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+
+    def __init__(
+        self,
+        conn: Connection,
+        reader: Connection,
+        schema: str = "detection",
+        *,
+        code_version: str = "",
+    ) -> None:
+        self._conn, self._reader, self._schema, self._code_version = conn, reader, schema, code_version
+        self._runs = load_queries("detection_model_runs", schema)
+        self._rows = load_queries("detection_model_run_outputs", schema)
+        self._metrics = load_queries("detection_model_metrics", schema)
+        self._begun: dict[tuple[int, bool, str, datetime], int] = {}
+        self._attempt = self._next_attempt()
+
+    def begin(self, version: VersionSpec, cycle: Cycle) -> int:
+        """Take a new attempt number for this run; what began earlier can no longer overwrite it."""
+        attempt = self._next_attempt()
+        self._begun[_run_key(version, cycle)] = attempt
+        return attempt
+
+    def upstream(self, version: VersionSpec, cycle: Cycle) -> Upstream:
+        """The stored outputs of a champion, read when they are asked for."""
+        return StoredOutputs(self._reader, self._schema, cycle, version)
+
+    def save(
+        self,
+        model: ModelSpec,
+        version: VersionSpec,
+        cycle: Cycle,
+        outputs: Iterable[tuple[JsonMapping, JsonMapping]],
+        finish: Finish,
+    ) -> RunReport:
+        """Replace what is stored of this run by `outputs`, and the metrics and manifest `finish` gives.
+
+        `outputs` is consumed once, before the transaction begins; `finish` is given their number.
+
+        Raises:
+            UnstorableValue: an output or a metric cannot be stored; nothing was changed.
+            StaleAttempt: a later attempt has already written; nothing was changed.
+            MissingPartition: no table partition holds the cycle's month; nothing was changed.
+            StorageError, RegistryUnavailable: the database refused or did not answer; nothing was changed.
+        """
+        with tempfile.SpooledTemporaryFile(MEMORY_BYTES) as file:
+            spool = _spooled(file, model, outputs)
+            report, metrics = finish(spool.count)
+            _check_metrics(metrics)
+            with storage_errors(cycle), self._conn.transaction():
+                run = self._locked(version, cycle)
+                if run["newest"] > run["attempt"]:
+                    raise StaleAttempt(run["attempt"], run["newest"])
+                self._conn.execute(self._rows["delete"], run)
+                self._conn.execute(self._metrics["delete"], run)
+                self._copy(spool, version, cycle, report.duration_ms)
+                self._conn.execute(
+                    self._metrics["insert"], run | {"keys": list(metrics), "values": list(metrics.values())}
+                )
+                row = self._manifest(report, cycle) | run
+                self._conn.execute(self._runs["upsert"], row | {"output_digest": spool.digest})
+        return report
+
+    def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
+        """Write the manifest of a run that did not succeed.
+
+        An earlier success stays in force, with the failure noted beside it; a later attempt's manifest
+        stays as it is.
+
+        Raises:
+            StorageError, RegistryUnavailable: the database refused or did not answer.
+        """
+        with storage_errors(cycle), self._conn.transaction():
+            run = self._locked(version, cycle)
+            row = self._manifest(report, cycle) | run | {"output_digest": None}
+            if run["newest"] > run["attempt"]:
+                log.warning(
+                    "%s: attempt %d failed after a later one had written", version.label, run["attempt"]
+                )
+            elif run["outcome"] == Outcome.SUCCEEDED:
+                self._conn.execute(self._runs["note_failure"], row)
+            else:
+                self._conn.execute(self._runs["upsert"], row)
+
+    def _next_attempt(self) -> int:
+        with storage_errors():
+            row = self._conn.execute(self._runs["next_attempt"]).fetchone()
+        return int(row[0]) if row else 0
+
+    def _locked(self, version: VersionSpec, cycle: Cycle) -> dict[str, Any]:  # Any: a statement's params
+        """Lock the run until the transaction ends; return its key, this attempt and what is stored."""
+        run = run_params(version, cycle)
+        self._conn.execute(self._runs["lock"], run)
+        stored = self._conn.execute(self._runs["stored"], run).fetchone() or (0, None)
+        attempt = self._begun.get(_run_key(version, cycle), self._attempt)
+        return run | {"attempt": attempt, "newest": stored[0], "outcome": stored[1]}
+
+    def _copy(self, spool: _Spool, version: VersionSpec, cycle: Cycle, duration_ms: float) -> None:
+        micros = (cycle.started_at - _EPOCH) // _EPOCH.resolution
+        prefix = b"".join(
+            (
+                struct.pack(">h", _COPY_COLUMNS),
+                field(struct.pack(">d", duration_ms)),
+                field(struct.pack(">q", micros)),
+                field(version.model_id.encode()),
+                field(struct.pack(">q", version.version_id)),
+                field(version.role.value.encode()),
+                field(struct.pack(">?", version.is_replay)),
+            )
+        )
+        if not spool.count:
+            return
+        with self._conn.cursor() as cursor, cursor.copy(self._rows["copy"]) as copy:
+            chunk = bytearray(_COPY_HEAD)
+            for row in spool.rows():
+                chunk += prefix
+                chunk += row
+                if len(chunk) > _CHUNK_BYTES:
+                    copy.write(bytes(chunk))
+                    chunk.clear()
+            copy.write(bytes(chunk) + _COPY_TAIL)
+
+    def _manifest(self, report: RunReport, cycle: Cycle) -> dict[str, Any]:  # Any: a statement's params
+        return {
+            "new_outcome": report.outcome.value,
+            "input_count": report.input_count,
+            "output_count": report.output_count,
+            "started_at": report.started_at,
+            "duration_ms": report.duration_ms,
+            "stage_ms": to_json(report.stage_ms).decode(),
+            "params_digest": params_digest(report.version),
+            "code_version": self._code_version,
+            "canaries": to_json([asdict(c) | {"error": c.error} for c in report.canaries]).decode(),
+            "features": to_json([asdict(f) for f in report.features]).decode(),
+            "error": storable_text(report.error),
+        }
+
+
+def run_params(version: VersionSpec, cycle: Cycle) -> dict[str, Any]:  # Any: a statement's params
+    """The params that name one run."""
+    return {
+        "cycle_id": cycle.cycle_id,
+        "cycle_started_at": cycle.started_at,
+        "model_id": version.model_id,
+        "version_id": version.version_id,
+        "role": version.role.value,
+        "is_replay": version.is_replay,
+    }
+
+
+def params_digest(version: VersionSpec) -> str:
+    """sha256 of the version's params as JSON with sorted keys, in hex."""
+    return hashlib.sha256(to_json(version.params)).hexdigest()
+
+
+def storable_text(text: str | None) -> str | None:
+    """An error's text as a text column can hold it: no NUL, valid Unicode, not endless."""
+    if text is None:
+        return None
+    return text[:_MAX_ERROR].replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def _run_key(version: VersionSpec, cycle: Cycle) -> tuple[int, bool, str, datetime]:
+    return (version.version_id, version.is_replay, cycle.cycle_id, cycle.started_at)
+
+
+def _spooled(file: IO[bytes], model: ModelSpec, outputs: Iterable[tuple[JsonMapping, JsonMapping]]) -> _Spool:
+    digest, count = hashlib.sha256(), 0
+    for pair in outputs:
+        row = encode_row(model, count, pair)
+        digest.update(row)
+        file.write(len(row).to_bytes(4, "big"))
+        file.write(row)
+        count += 1
+    return _Spool(file=file, count=count, digest=digest.hexdigest())
+
+
+def _check_metrics(metrics: Mapping[str, float]) -> None:
+    for key, value in metrics.items():
+        if not math.isfinite(value):
+            raise UnstorableValue(None, f"metrics.{key}", f"is not a finite number: {value}")

@@ -1,0 +1,117 @@
+"""Reading for models: their own read-only queries, and champions' stored outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import count
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg.types.json import set_json_loads
+
+from airflow_detection.domain import Cycle, VersionSpec
+from airflow_detection.engine.model import Inputs, JsonMapping, frozen
+from airflow_detection.errors import RegistryUnavailable, TerminalModelError
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.queries import load_queries, named
+
+BATCH_ROWS = 5_000
+"""Rows that are fetched at a time."""
+
+_numbers = count(1)
+
+
+def _cursor_name() -> str:
+    return f"detection_{next(_numbers)}"
+
+
+class Reader:
+    """Read-only access for a model: one SELECT at a time, in a transaction of its own.
+
+    Args:
+        conn: in autocommit mode.
+        window_params: params that every query has, such as `window_start`; they win over a query's own.
+    """
+
+    def __init__(self, conn: Connection, schema: str, window_params: JsonMapping) -> None:
+        self._conn, self._schema, self._window = conn, schema, dict(window_params)
+        self._session = load_queries("session", schema)
+
+    def query(self, sql: str, params: JsonMapping | None = None) -> Inputs:
+        """Run one SELECT with `:name` parameters and return all its rows.
+
+        Raises:
+            TerminalModelError: it is no SELECT, would write, lacks a parameter, selects a name twice, or
+                Postgres refused it.
+            RegistryUnavailable: the database did not answer, or a timeout ended the statement.
+        """
+        try:
+            with self._conn.transaction(force_rollback=True):
+                self._conn.execute(self._session["read_only"])
+                self._conn.execute(self._session["use_schema"], {"schema": self._schema})
+                return self._fetch(named(sql).strip().rstrip("; \n"), {**(params or {}), **self._window})
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise RegistryUnavailable(f"the query did not end: {str(error).strip()}") from error
+        except psycopg.Error as error:
+            raise TerminalModelError(f"the query was refused: {str(error).strip()}") from error
+
+    def _fetch(self, text: str, params: dict[str, Any]) -> Inputs:  # Any: what the caller compares with
+        with self._conn.cursor(name=_cursor_name()) as cursor:
+            set_json_loads(orjson.loads, cursor)
+            cursor.execute(text.encode(), params)
+            names = [column.name for column in cursor.description or ()]
+            if len(set(names)) != len(names):
+                raise TerminalModelError(f"the query selects a name twice: {', '.join(names)}")
+            held: list[list[Any]] = [[] for _ in names]  # Any: what the query selects
+            while rows := cursor.fetchmany(BATCH_ROWS):
+                for column, values in zip(held, zip(*rows, strict=True), strict=True):
+                    column.extend(values)
+        return Inputs(MappingProxyType({n: _frozen_column(c) for n, c in zip(names, held, strict=True)}))
+
+
+def _frozen_column(values: list[Any]) -> tuple[Any, ...]:  # Any: one column of a query
+    kinds = set(map(type, values))
+    return tuple(map(frozen, values)) if kinds & {dict, list, bytearray} else tuple(values)
+
+
+class StoredOutputs:
+    """A champion's stored outputs of one cycle, read when they are asked for; the same order each time.
+
+    Several can be iterated over at once on the same connection.
+    """
+
+    def __init__(self, conn: Connection, schema: str, cycle: Cycle, version: VersionSpec) -> None:
+        self._conn = conn
+        self._queries = load_queries("detection_model_run_outputs", schema)
+        self._run: Mapping[str, Any] = {  # Any: a statement's params
+            "cycle_started_at": cycle.started_at,
+            "model_id": version.model_id,
+            "version_id": version.version_id,
+            "is_replay": version.is_replay,
+        }
+
+    @cached_property
+    def _count(self) -> int:
+        row = self._conn.execute(self._queries["count"], self._run).fetchone()
+        return int(row[0]) if row else 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[tuple[JsonMapping, JsonMapping]]:
+        """Iterate over (input_ref, output), read-only, a batch at a time."""
+        with self._conn.cursor(name=_cursor_name(), withhold=True) as cursor:
+            set_json_loads(orjson.loads, cursor)
+            cursor.execute(self._queries["read"], self._run)
+            while rows := cursor.fetchmany(BATCH_ROWS):
+                for input_ref, output in rows:
+                    yield frozen(input_ref), frozen(output)
+
+    def columns(self) -> tuple[Sequence[str | None], Sequence[float | None]]:
+        """Entity ids and scores alone, in the order of iteration."""
+        with self._conn.cursor(binary=True) as cursor:
+            rows = cursor.execute(self._queries["read_columns"], self._run).fetchall()
+        return tuple(row[0] for row in rows), tuple(row[1] for row in rows)

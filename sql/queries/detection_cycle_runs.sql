@@ -1,0 +1,23 @@
+-- name: record_plan
+-- The plan that a cycle is opened with; the same plan again keeps the time of the first opening.
+insert into {schema}.detection_cycle_runs as r (cycle_id, cycle_started_at, mode, plan, plan_digest, dag_run_id)
+values (%(cycle_id)s, %(cycle_started_at)s, %(mode)s::{schema}.detection_mode, %(plan)s::jsonb, %(digest)s,
+        %(dag_run_id)s)
+on conflict (cycle_id, cycle_started_at, mode) do update set
+    opened_at = case when r.plan_digest = excluded.plan_digest then r.opened_at else clock_timestamp() end,
+    plan = excluded.plan, plan_digest = excluded.plan_digest, dag_run_id = excluded.dag_run_id,
+    closed_at = null, summary = null
+returning opened_at;
+
+-- name: recorded_plan
+-- The plan that a cycle was opened with.
+select plan, plan_digest, opened_at from {schema}.detection_cycle_runs
+where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
+  and mode = %(mode)s::{schema}.detection_mode;
+
+-- name: record_summary
+-- A cycle is over.
+update {schema}.detection_cycle_runs
+set summary = %(summary)s::jsonb, closed_at = clock_timestamp()
+where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
+  and mode = %(mode)s::{schema}.detection_mode;

@@ -1,0 +1,64 @@
+-- name: next_attempt
+-- The number of an attempt that starts now.
+select nextval('{schema}.detection_attempts');
+
+-- name: lock
+-- One writer at a time for each run, until the transaction ends.
+select pg_advisory_xact_lock(hashtextextended(
+    format('detection_model_runs:%%s:%%s:%%s:%%s', %(cycle_id)s::text,
+           extract(epoch from %(cycle_started_at)s::timestamptz), %(version_id)s::bigint, %(is_replay)s::boolean),
+    0));
+
+-- name: stored
+-- The attempt that has written this run, and how it ended.
+select attempt, outcome::text
+from {schema}.detection_model_runs
+where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
+  and version_id = %(version_id)s and is_replay = %(is_replay)s;
+
+-- name: upsert
+-- The manifest of this attempt in place of any earlier one.
+insert into {schema}.detection_model_runs (
+    cycle_id, cycle_started_at, version_id, is_replay, model_id, role, outcome, attempt, input_count,
+    output_count, started_at, duration_ms, stage_ms, params_digest, output_digest, code_version, canaries,
+    features, error, failed_attempt)
+values (
+    %(cycle_id)s, %(cycle_started_at)s, %(version_id)s, %(is_replay)s, %(model_id)s,
+    %(role)s::{schema}.detection_role, %(new_outcome)s::{schema}.detection_outcome, %(attempt)s,
+    %(input_count)s, %(output_count)s, %(started_at)s, %(duration_ms)s, %(stage_ms)s::jsonb,
+    %(params_digest)s, %(output_digest)s, %(code_version)s, %(canaries)s::jsonb, %(features)s::jsonb,
+    %(error)s, null)
+on conflict (cycle_id, cycle_started_at, version_id, is_replay) do update set
+    model_id = excluded.model_id, role = excluded.role, outcome = excluded.outcome,
+    attempt = excluded.attempt, input_count = excluded.input_count, output_count = excluded.output_count,
+    started_at = excluded.started_at, duration_ms = excluded.duration_ms, stage_ms = excluded.stage_ms,
+    params_digest = excluded.params_digest, input_digest = excluded.input_digest,
+    output_digest = excluded.output_digest, code_version = excluded.code_version,
+    canaries = excluded.canaries, features = excluded.features, error = excluded.error,
+    failed_attempt = null;
+
+-- name: note_failure
+-- A rerun failed: the success that is stored stays, the failure is noted beside it.
+update {schema}.detection_model_runs
+set failed_attempt = %(attempt)s, error = %(error)s
+where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
+  and version_id = %(version_id)s and is_replay = %(is_replay)s;
+
+-- name: note_missing
+-- A manifest for a version that left none.
+insert into {schema}.detection_model_runs (
+    cycle_id, cycle_started_at, version_id, is_replay, model_id, role, outcome, attempt, started_at,
+    params_digest, error)
+values (
+    %(cycle_id)s, %(cycle_started_at)s, %(version_id)s, %(is_replay)s, %(model_id)s,
+    %(role)s::{schema}.detection_role, %(new_outcome)s::{schema}.detection_outcome, 0, clock_timestamp(),
+    %(params_digest)s, %(error)s)
+on conflict do nothing;
+
+-- name: of_cycle
+-- Every manifest of one cycle.
+select version_id, is_replay, model_id, role::text, outcome::text, attempt, input_count, output_count,
+       duration_ms, error
+from {schema}.detection_model_runs
+where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
+order by model_id, version_id, is_replay;

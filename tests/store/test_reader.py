@@ -1,0 +1,129 @@
+"""Models read, and only read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_detection.errors import ConfigurationError, RegistryUnavailable, TerminalModelError
+from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.queries import load_queries, named
+from airflow_detection.store.reader import Reader
+
+START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def reader(database: Connection) -> Reader:
+    database.execute("create table detection.seen (id int, at timestamptz, facts jsonb)")
+    database.execute(
+        "insert into detection.seen select n, timestamptz '2026-01-01Z' + n * interval '6 hours', "
+        "jsonb_build_object('n', array[n]) from generate_series(0, 7) n"
+    )
+    return Reader(database, "detection", {"window_start": START, "window_end": END})
+
+
+def test_a_query_sees_the_window_and_its_own_params(reader: Reader) -> None:
+    found = reader.query(
+        "select id, at::text || ' 100% :no' as label, facts from seen "
+        "where at >= :window_start and at < :window_end and id % 2 = :rest order by id;",
+        {"rest": 1},
+    )
+    assert found["id"] == (1, 3)
+    assert found["label"][0].endswith("100% :no")
+    assert found["facts"][0]["n"] == (1,)
+    with pytest.raises(TypeError):
+        found["facts"][0]["n"] = 2
+
+
+def test_the_window_cannot_be_overridden(reader: Reader) -> None:
+    assert reader.query("select :window_start as s", {"window_start": END})["s"] == (START,)
+
+
+def test_a_query_without_rows_keeps_its_columns(reader: Reader) -> None:
+    found = reader.query("select id, at from seen where false")
+    assert (list(found.columns), len(found)) == (["id", "at"], 0)
+
+
+def test_more_rows_than_one_batch_are_all_read(reader: Reader) -> None:
+    assert sum(reader.query("select n from generate_series(1, 12345) n")["n"]) == 12345 * 12346 // 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "insert into seen (id) values (99)",
+        "update seen set id = 99",
+        "delete from seen",
+        "drop table seen",
+        "truncate seen",
+        "commit",
+        "select 1; drop table seen",
+        "select 1; commit; drop table seen",
+        "with gone as (delete from seen returning id) select * from gone",
+        "select nextval('detection_attempts')",
+        "select * from seen for update",
+        "select set_config('transaction_read_only', 'off', true)",
+        "select pg_catalog.query_to_xml('delete from seen', true, true, '')",
+        "copy seen to stdout",
+        "call nothing()",
+        "select :unknown",
+        "select 1 as a, 2 as a",
+        "select no_such_column from seen",
+        "",
+    ],
+)
+def test_what_is_not_a_plain_select_is_refused(reader: Reader, database: Connection, text: str) -> None:
+    with pytest.raises(TerminalModelError):
+        reader.query(text)
+    assert database.execute("select count(*), max(id) from detection.seen").fetchone() == (8, 7)
+    assert reader.query("select 1 as one")["one"] == (1,)
+
+
+def test_a_query_leaves_no_setting_behind(reader: Reader, database: Connection) -> None:
+    before = database.execute("show search_path").fetchone()
+    reader.query(
+        "select set_config('search_path', 'pg_temp', false), set_config('TimeZone', 'Asia/Tokyo', false) as z"
+    )
+    assert database.execute("show search_path").fetchone() == before
+    assert database.execute("show timezone").fetchone() == ("UTC",)
+
+
+def test_a_query_beyond_the_timeout_is_worth_a_retry(dsn: str) -> None:
+    with connect(dsn, statement_timeout_s=0.05) as conn:
+        with pytest.raises(RegistryUnavailable, match="timeout"):
+            Reader(conn, "detection", {}).query("select pg_sleep(5)")
+        assert Reader(conn, "detection", {}).query("select 1 as one")["one"] == (1,)
+
+
+def test_a_server_that_is_not_there_is_the_registry_being_unavailable() -> None:
+    with pytest.raises(RegistryUnavailable):
+        connect("host=127.0.0.1 port=1 dbname=x", connect_timeout_s=2)
+
+
+def test_a_malformed_connection_string_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError):
+        connect("no such thing")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("select :a, :b_2", "select %(a)s, %(b_2)s"),
+        ("select x::text, 5 % 2", "select x::text, 5 %% 2"),
+        ("select ':a' || 'it''s :a' || \":a\"", "select ':a' || 'it''s :a' || \":a\""),
+        ("select e'\\':a' || :a", "select e'\\':a' || %(a)s"),
+        ("select $$ :a $$, $t$ :a $$ $t$, :a", "select $$ :a $$, $t$ :a $$ $t$, %(a)s"),
+        ("-- :a 'quote\nselect :a", "-- :a 'quote\nselect %(a)s"),
+        ("/* :a /* :a */ ' */ select :a", "/* :a /* :a */ ' */ select %(a)s"),
+        ("select '100%', a[1:2], :a", "select '100%%', a[1:2], %(a)s"),
+    ],
+)
+def test_only_real_parameters_are_replaced(text: str, expected: str) -> None:
+    assert named(text) == expected
+
+
+def test_queries_of_a_table_that_has_none_are_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError, match="no_such_table"):
+        load_queries("no_such_table", "detection")
