@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import psutil
 
 POLL_S = 0.05
-GRACE_S = 10.0
+GRACE_S = 5.0
 KILL_GRACE_S = 2.0
 
 

@@ -53,6 +53,7 @@ class Keeper:
     process: subprocess.Popen[bytes] = field(init=False)
     pids: dict[str, int] = field(init=False, default_factory=dict)
     exits: dict[str, int] = field(init=False, default_factory=dict)
+    _listener: threading.Thread = field(init=False)
     _failures: dict[str, str] = field(init=False, default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -66,7 +67,8 @@ class Keeper:
                 start_new_session=True,
             )
         self.pid_file.write_text(f"{os.getpid()}\n{self.process.pid}\n")
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         return self
 
     def __exit__(
@@ -83,6 +85,8 @@ class Keeper:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+            self._listener.join()
+            _pipe(self.process.stdout).close()
             self.pid_file.unlink(missing_ok=True)
             for signum, handler in previous.items():
                 signal.signal(signum, handler)
