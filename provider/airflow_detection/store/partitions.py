@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
-
-from psycopg import sql
+from typing import TYPE_CHECKING, Any
 
 from airflow_detection.domain import require_utc
 from airflow_detection.errors import ExpiredPartition, StorageError
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.outputs import storage_errors
 from airflow_detection.store.queries import load_queries
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
 
 PARTITIONED = ("detection_model_run_outputs", "detection_model_metrics")
 """The tables with a table partition for each month of `cycle_started_at`."""
@@ -47,7 +48,7 @@ def ensure_month(
     """
     at = require_utc("instant", instant)
     start, end = month_of(at)
-    queries = load_queries("partitions", schema)
+    queries = load_queries("partition_months", schema)
     params: dict[str, Any] = {
         "schema": schema,
         "table": table,
@@ -85,9 +86,7 @@ def ensure_cycle_months(conn: Connection, schema: str, started_at: datetime) -> 
         ensure_month(conn, schema, table, started_at)
 
 
-def _holds(
-    conn: Connection, query: sql.Composed, params: Mapping[str, Any]
-) -> bool:  # Any: a statement's params
+def _holds(conn: Connection, query: Composed, params: Mapping[str, Any]) -> bool:  # Any: params
     row = conn.execute(query, params).fetchone()
     if row is None:
         raise StorageError("a catalog query gave no row")
