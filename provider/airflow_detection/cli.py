@@ -238,8 +238,8 @@ def ais_load(args: Arguments) -> None:
     """Load a file of ship positions."""
     from airflow_detection.maritime import ais
 
-    with _connected() as (conn, _):
-        _say(f"{args.file}: {ais.load_file(conn, Path(args.file))}")
+    with _connected() as (conn, held):
+        _say(f"{args.file}: {ais.load_file(conn, Path(args.file), schema=held.schema)}")
 
 
 @_command
@@ -251,6 +251,8 @@ def ais_simulate(args: Arguments) -> None:
         simulator.write_day(Path(args.file), start=args.start, hours=args.hours, seed=args.seed)
     except OSError as error:
         _fail(f"{args.file}: {error.strerror}")
+    except ValueError as error:
+        _fail(f"{args.file}: {error}")
     _say(f"{args.file}: {args.hours} h from {args.start.isoformat()}, seed {args.seed}")
 
 

@@ -79,8 +79,9 @@ class DetectionHook(PostgresHook):
                 f"connection {self._conn_id!r} gave a {type(conn).__module__}, not psycopg 3"
             )
         conn.autocommit = True
-        conn.read_only = read_only or None
         conn.execute(load_queries("session", "public")["use_utc"])
+        if read_only:
+            conn.execute("set default_transaction_read_only = on")
         return conn
 
     @property

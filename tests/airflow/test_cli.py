@@ -1,0 +1,272 @@
+"""`airflow detection ...` in the real Airflow CLI, against a real Postgres."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+ROOT = Path(__file__).parents[2]
+MARITIME = str(ROOT / "dags" / "registry" / "maritime.yaml")
+
+# One process for several commands: the start of Airflow's CLI is most of the time that a command takes.
+DRIVER = """
+import contextlib, io, json, sys, traceback
+from airflow.cli import cli_parser
+parser = cli_parser.get_parser()
+done = []
+for argv in json.load(sys.stdin):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            args = parser.parse_args(["detection", *argv])
+            args.func(args)
+        except SystemExit as exit:
+            code = exit.code or 0
+        except BaseException:
+            code = 99
+            traceback.print_exc()
+    done.append([code, out.getvalue(), err.getvalue()])
+sys.stderr.flush()
+print("\\nRESULTS" + json.dumps(done))
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How one command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., list[Ran]]
+
+
+def environment(home: Path, dsn: str) -> dict[str, str]:
+    target = conninfo_to_dict(dsn)
+    connection = {
+        "conn_type": "postgres",
+        "host": target.get("host"),
+        "login": target.get("user"),
+        "password": target.get("password"),
+        "schema": target["dbname"],
+        "port": int(target["port"]) if target.get("port") else None,
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    return kept | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW_CONN_DETECTION_DEFAULT": json.dumps(connection),
+    }
+
+
+@pytest.fixture
+def cli(tmp_path: Path, dsn: str) -> Cli:
+    """Run commands of `airflow detection`, one after the other, against the test's database."""
+
+    def run(*commands: Sequence[str], dsn: str = dsn, **extra: str) -> list[Ran]:
+        done = subprocess.run(
+            [sys.executable, "-c", DRIVER],
+            input=json.dumps([list(argv) for argv in commands]),
+            env=environment(tmp_path, dsn) | extra,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "RESULTS" in done.stdout, done.stderr
+        return [Ran(*one) for one in json.loads(done.stdout.rpartition("RESULTS")[2])]
+
+    return run
+
+
+def test_the_installed_command_answers_in_one_line_without_a_traceback(
+    tmp_path: Path, empty_dsn: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", "detection", "plan", "sea"],
+        env=environment(tmp_path, empty_dsn),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "the database has no registry: run 'airflow detection db migrate'"
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_database_is_migrated_once_and_checked(cli: Cli, empty_dsn: str) -> None:
+    check, dry, migrate, again, checked = cli(
+        ["db", "migrate", "--check"],
+        ["db", "migrate", "--dry-run"],
+        ["db", "migrate"],
+        ["db", "migrate"],
+        ["db", "migrate", "--check"],
+        dsn=empty_dsn,
+    )
+    assert check.code == 1
+    assert "0001_registry" in check.err
+    assert dry.code == migrate.code == again.code == checked.code == 0
+    assert dry.out.splitlines() == [line.replace("applied", "pending") for line in migrate.out.splitlines()]
+    assert migrate.out.startswith("applied 0001_registry\n")
+    assert again.out == checked.out == "up to date\n"
+
+
+def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
+    dry, first, second, past, promoted, twice, now, check = cli(
+        ["apply", MARITIME, "--dry-run"],
+        ["apply", MARITIME],
+        ["apply", MARITIME],
+        ["plan", "maritime", "--at", "2021-01-01T00:00:00Z", "--output", "json"],
+        ["promote", "spoofing@1.1"],
+        ["promote", "spoofing@1.1"],
+        ["plan", "maritime"],
+        ["check"],
+    )
+    assert dry.out == first.out
+    assert "+ version spoofing@1.1\n" in first.out
+    assert second.out == "nothing to change\n"
+    plan = json.loads(past.out)
+    assert plan["topo_order"] == ["track_quality", "spoofing"]
+    assert plan["digest"]
+    assert promoted.out == "spoofing@1.1 is PRIMARY from now on\n"
+    assert twice.out == "spoofing@1.1 is PRIMARY already\n"
+    assert "spoofing  after track_quality\n  PRIMARY    1.1  spoofing\ndigest " in now.out
+    assert (check.code, check.err) == (0, "")
+
+
+def test_check_tells_every_problem_and_exits_1(cli: Cli, database: Connection) -> None:
+    cli(["apply", MARITIME])
+    database.execute("update detection.detection_cycles set schedule = 'often'")
+    database.execute(
+        "insert into detection.detection_models (model_id, cycle_id, entrypoint)"
+        " values ('lost', 'maritime', 'no_such_name'), ('foreign', 'maritime', 'os.path:join')"
+    )
+    database.execute(
+        "insert into detection.detection_model_dependencies (model_id, depends_on)"
+        " values ('track_quality', 'gone')"
+    )
+    (check,) = cli(["check"])
+    assert check.code == 1
+    assert "Traceback" not in check.err
+    for fact in (
+        "model lost: ",
+        "model foreign: ",
+        "cycle maritime: 'often' is no cron expression",
+        "'gone'",
+    ):
+        assert fact in check.err
+
+
+def test_errors_are_clear_lines_on_stderr(cli: Cli, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("cycles:\n  sea: {schedule: often}\nmodel: {}\n")
+    for ran, fact in zip(
+        cli(
+            ["apply", str(broken)],
+            ["apply", str(tmp_path / "none.yaml")],
+            ["plan", "sea"],
+            ["promote", "a@1"],
+            ["promote", "a"],
+            ["ais", "load", str(tmp_path / "none.csv")],
+        ),
+        (
+            f"{broken}:3: file.model: unknown field; the nearest name is 'models'",
+            "none.yaml: No such file or directory",
+            "cycle 'sea' is not registered",
+            "version 'a@1' is not registered",
+            "'a' names no version: write model@version",
+            "none.csv",
+        ),
+        strict=True,
+    ):
+        assert ran.code == 1
+        assert fact in ran.err
+        assert "Traceback" not in ran.err
+
+
+def test_a_database_that_does_not_answer_and_bad_settings_are_one_line_each(cli: Cli, dsn: str) -> None:
+    (gone,) = cli(["check"], dsn="host=127.0.0.1 port=1 dbname=none user=none")
+    assert gone.code == 1
+    assert gone.err.startswith("no connection to the registry: ")
+    (bad,) = cli(["check"], AIRFLOW__DETECTION__SCHEMA='x"y')
+    assert (bad.code, bad.err) == (1, "[detection] schema: 'x\"y' is no plain lower-case identifier\n")
+    (absent,) = cli(["check"], AIRFLOW__DETECTION__CONN_ID="elsewhere")
+    assert absent.code == 1
+    assert "Traceback" not in absent.err
+
+
+def test_a_simulated_day_is_written_and_loaded_once(cli: Cli, tmp_path: Path, database: Connection) -> None:
+    day = str(tmp_path / "day.csv")
+    simulate, load, again = cli(
+        ["ais", "simulate", day, "--start", "2025-01-01", "--hours", "1", "--seed", "3"],
+        ["ais", "load", day],
+        ["ais", "load", day],
+    )
+    assert (simulate.code, load.code, again.code) == (0, 0, 0), (simulate, load, again)
+    count = database.execute("select count(*) from detection.ais_positions").fetchone()
+    assert count is not None
+    assert count[0] > 0
+
+
+def test_the_provider_info_keeps_to_airflows_schema_and_importing_the_cli_stays_cheap() -> None:
+    code = (
+        "import json, pathlib, sys, jsonschema, airflow, airflow.cli.cli_config; old = set(sys.modules);"
+        "from airflow_detection import cli, provider_info as provider; cli.get_commands();"
+        "new = {m for m in set(sys.modules) - old if not m.startswith('airflow_detection')};"
+        "ours = {m for m in sys.modules if m.startswith('airflow_detection.')};"
+        "schema = json.loads((pathlib.Path(airflow.__path__[0]) / 'provider_info.schema.json').read_text());"
+        "jsonschema.validate(provider.get_provider_info(), schema);"
+        "print(json.dumps([sorted(new), sorted(ours)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    ours = ("cli", "config", "errors", "provider_info")
+    assert json.loads(done.stdout.splitlines()[-1]) == [[], [f"airflow_detection.{name}" for name in ours]]
+
+
+def test_the_hook_gives_utc_autocommit_connections_and_the_registrys_operations(
+    tmp_path: Path, dsn: str, cli: Cli
+) -> None:
+    cli(["apply", MARITIME])
+    code = (
+        "import psycopg\n"
+        "from airflow_detection.hooks.detection import DetectionHook\n"
+        "hook = DetectionHook()\n"
+        "with hook.connect(read_only=True) as conn:\n"
+        "    assert conn.autocommit\n"
+        "    assert conn.execute('show timezone').fetchone() == ('UTC',)\n"
+        "    try:\n"
+        "        conn.execute('delete from detection.detection_cycles')\n"
+        "    except psycopg.errors.ReadOnlySqlTransaction:\n"
+        "        print('read only')\n"
+        "print(hook.promote('spoofing@1.1'), hook.promote('spoofing@1.1'), hook.retire('spoofing@1.1'))\n"
+        "print(hook.plan('maritime').without_primary, len(hook.versions('spoofing')), hook.cycles()[0].cycle_id)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(tmp_path, dsn),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-3:] == ["read only", "True False True", "('spoofing',) 2 maritime"]
