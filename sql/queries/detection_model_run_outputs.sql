@@ -30,3 +30,7 @@ select entity_id, score from {schema}.detection_model_run_outputs
 where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
   and version_id = %(version_id)s and is_replay = %(is_replay)s
 order by ctid;
+
+-- name: score_key
+-- The entry of an output that is its score.
+select score_key from {schema}.detection_models where model_id = %(model_id)s;

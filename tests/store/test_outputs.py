@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from types import MappingProxyType
@@ -418,6 +419,8 @@ def test_values_that_json_can_hold_are_stored_exactly(
         "none": None,
         "max": 2**63 - 1,
         "array": np.array([1, 2]),
+        "strided": np.arange(6)[::3],
+        "half": np.float16(0.5),
         "proxy": MappingProxyType({"t": (1, 2)}),
         "at": datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))),
         "day": date(2026, 1, 1),
@@ -434,6 +437,8 @@ def test_values_that_json_can_hold_are_stored_exactly(
                 "none": None,
                 "max": 2**63 - 1,
                 "array": [1, 2],
+                "strided": [0, 3],
+                "half": 0.5,
                 "proxy": {"t": [1, 2]},
                 "at": "2026-01-01T00:00:00+00:00",
                 "day": "2026-01-01",
@@ -520,3 +525,40 @@ def test_a_killed_writer_leaves_the_old_result(dsn: str, database: Connection, v
         assert blocker.execute(OUTPUTS).fetchall()[0][0] == "1"
         assert count(database, "detection_model_run_outputs") == 1
     assert isinstance(other, psycopg.Connection)
+
+
+def test_of_writers_at_once_the_latest_attempt_wins_whole(
+    dsn: str, database: Connection, version: VersionSpec
+) -> None:
+    def one(number: int) -> tuple[int, int]:
+        with connect(dsn) as conn:
+            store = PostgresStore(conn, conn, "detection")
+            attempt = store.begin(version, CYCLE)
+            try:
+                save(store, version, [row(number) for _ in range(500)], m=float(number))
+            except StaleAttempt:
+                return (0, number)
+            return (attempt, number)
+
+    with ThreadPoolExecutor(8) as pool:
+        winner = max(pool.map(one, range(8)))[1]
+    assert [r[0] for r in database.execute(OUTPUTS)] == [str(winner)] * 500
+    found = database.execute("select metric_value from detection.detection_model_metrics").fetchall()
+    assert found == [(float(winner),)]
+
+
+def test_an_entity_that_the_output_leaves_null_is_that_of_its_input(
+    store: PostgresStore, version: VersionSpec
+) -> None:
+    save(
+        store, version, [({"mmsi": 4}, {"mmsi": None, "score": None}), ({"mmsi": 4}, {"mmsi": 5, "score": 0})]
+    )
+    assert store.upstream(version, CYCLE).columns() == (("4", "5"), (None, 0.0))
+
+
+def test_upstream_knows_the_score_key_of_its_model(
+    database: Connection, store: PostgresStore, version: VersionSpec
+) -> None:
+    assert store.upstream(version, CYCLE).score_key is None
+    database.execute("update detection.detection_models set score_key = 'risk'")
+    assert store.upstream(version, CYCLE).score_key == "risk"

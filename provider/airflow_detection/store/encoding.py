@@ -29,6 +29,8 @@ def _plain(value: Any) -> Any:  # Any: what orjson does not know
         return require_utc("it", value).isoformat()
     if isinstance(value, (date, time)):
         return value.isoformat()
+    if hasattr(value, "tolist"):  # an array that is not contiguous, or of a type orjson does not know
+        return value.tolist()
     raise TypeError(f"is a {type(value).__name__}, which JSON does not have")
 
 
@@ -111,7 +113,8 @@ def entity_of(model: ModelSpec, input_ref: Mapping[str, Any], output: Mapping[st
         return None
     if key not in output and key not in input_ref:
         raise UnstorableValue(None, f"outputs.{key}", "is missing, in the input_ref too")
-    value = output[key] if key in output else input_ref[key]
+    value = output.get(key)
+    value = input_ref.get(key) if value is None else value
     if value is None or type(value) is str:
         return _checked_text(key, value)
     plain = value.item() if hasattr(value, "item") else value

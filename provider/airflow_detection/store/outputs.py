@@ -16,7 +16,7 @@ from typing import IO, Any
 import psycopg
 
 from airflow_detection.domain import Cycle, ModelSpec, Outcome, RunReport, VersionSpec
-from airflow_detection.engine.model import JsonMapping, Upstream
+from airflow_detection.engine.model import JsonMapping
 from airflow_detection.errors import (
     MissingPartition,
     RegistryUnavailable,
@@ -115,7 +115,7 @@ class PostgresStore:
         self._begun[_run_key(version, cycle)] = attempt
         return attempt
 
-    def upstream(self, version: VersionSpec, cycle: Cycle) -> Upstream:
+    def upstream(self, version: VersionSpec, cycle: Cycle) -> StoredOutputs:
         """The stored outputs of a champion, read when they are asked for."""
         return StoredOutputs(self._reader, self._schema, cycle, version)
 

@@ -98,6 +98,12 @@ class StoredOutputs:
         row = self._conn.execute(self._queries["count"], self._run).fetchone()
         return int(row[0]) if row else 0
 
+    @cached_property
+    def score_key(self) -> str | None:
+        """The entry of an output that is its score, as the champion's model is registered."""
+        row = self._conn.execute(self._queries["score_key"], self._run).fetchone()
+        return str(row[0]) if row and row[0] else None
+
     def __len__(self) -> int:
         return self._count
 
