@@ -34,7 +34,9 @@ def test_the_wheel_carries_every_statement_and_migration(wheel: Path) -> None:
     assert "airflow_detection/py.typed" in inside
 
 
-def test_an_unpacked_wheel_reads_its_own_sql_and_a_checkout_reads_it_in_place(wheel: Path, tmp_path: Path) -> None:
+def test_an_unpacked_wheel_reads_its_own_sql_and_a_checkout_reads_it_in_place(
+    wheel: Path, tmp_path: Path
+) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
     where = "from airflow_detection.store.queries import sql_root; print(sql_root())"
     for home, expected in ((tmp_path, tmp_path / "airflow_detection/sql"), (ROOT / "provider", ROOT / "sql")):

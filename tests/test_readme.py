@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
-from airflow_detection.domain import Cycle
-from airflow_detection.engine.model import Inputs, ModelContext
+from airflow_detection.domain import Cycle, Inputs
+from airflow_detection.engine.model import ModelContext
+from airflow_detection.registration import apply_file
+
+if TYPE_CHECKING:
+    import psycopg
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
+COMMANDS = re.findall(r"^\$ airflow (detection .*|backfill .*)", README, re.MULTILINE)
+BACKFILL = "backfill create --dag-id x --from-date 2026-01-01 --to-date 2026-01-02"
 
 
 def block(language: str, word: str) -> str:
@@ -32,8 +37,6 @@ def test_the_model_of_the_readme_scores_ships() -> None:
 
 
 def test_the_registry_file_of_the_readme_applies(database: psycopg.Connection[Any], tmp_path: Path) -> None:
-    from airflow_detection.registration import apply_file
-
     file = tmp_path / "registry.yaml"
     file.write_text(block("yaml", "fast_ships"))
     assert apply_file(database, file, "detection")
@@ -46,12 +49,10 @@ def test_the_hand_written_dag_of_the_readme_builds() -> None:
     assert names["dag"].task_dict["track_quality"].downstream_task_ids == {"spoofing"}
 
 
-@pytest.mark.parametrize("command", re.findall(r"^\$ airflow (detection .*|backfill .*)", README, re.MULTILINE))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_readme_is_known_to_the_parser(command: str) -> None:
-    from airflow.cli import cli_parser
+    from airflow.cli import cli_parser  # after the configuration of the test
 
-    words = command.split(" \\")[0].split()
-    known = cli_parser.get_parser()
-    if words[0] == "backfill":  # its further lines hold the required options
-        words = ["backfill", "create", "--dag-id", "x", "--from-date", "2026-01-01", "--to-date", "2026-01-02"]
-    assert known.parse_args(words).func
+    # a backfill's further lines hold its required options
+    words = (BACKFILL if command.startswith("backfill") else command).split()
+    assert cli_parser.get_parser().parse_args(words).func

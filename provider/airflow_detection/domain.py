@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 MAX_ID_LENGTH = 64
@@ -157,7 +158,9 @@ class ModelSpec:
     @property
     def shadows(self) -> tuple[VersionSpec, ...]:
         """SHADOW and CHALLENGER versions, in order of version."""
-        return tuple(sorted((v for v in self.versions if v.role is not Role.PRIMARY), key=lambda v: v.version))
+        return tuple(
+            sorted((v for v in self.versions if v.role is not Role.PRIMARY), key=lambda v: v.version)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,3 +217,51 @@ class CycleSummary:
     shadow_ran: int = 0
     shadow_failed: int = 0
     without_primary: tuple[str, ...] = ()
+
+
+JsonMapping = Mapping[str, Any]  # Any: a JSON object whose shape is the model's own
+
+
+def frozen(value: Any) -> Any:  # Any: any JSON value
+    """Return a deeply read-only copy of a JSON value: mappings as proxies, lists and sets as tuples."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: frozen(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return tuple(frozen(item) for item in value)
+    if isinstance(value, bytearray):
+        return bytes(value)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The cycle's input rows, by column; all columns have the same length and are read-only."""
+
+    columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # Any: what the input query selects
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[JsonMapping], names: Sequence[str] = ()) -> Inputs:
+        """Make inputs of mappings; a key that a row lacks is null. `names` sets columns and their order."""
+        held = list(rows)
+        wanted = tuple(names) or tuple(dict.fromkeys(key for row in held for key in row))
+        return cls(MappingProxyType({n: tuple(frozen(row.get(n)) for row in held) for n in wanted}))
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __getitem__(self, name: str) -> tuple[Any, ...]:
+        """One column, in row order; KeyError if the input query does not select it."""
+        return self.columns[name]
+
+    def rows(self) -> Iterator[JsonMapping]:
+        """Iterate over the rows as mappings."""
+        names = tuple(self.columns)
+        for values in zip(*self.columns.values(), strict=True):
+            yield MappingProxyType(dict(zip(names, values, strict=True)))
+
+    def plus(self, rows: Iterable[JsonMapping]) -> Inputs:
+        """These inputs with `rows` behind them; columns that a row lacks are null there."""
+        extra = Inputs.of_rows(rows, tuple(self.columns))
+        if not self.columns or not len(extra):
+            return self if not len(extra) else Inputs.of_rows(extra.rows())
+        return Inputs(MappingProxyType({n: c + extra.columns[n] for n, c in self.columns.items()}))

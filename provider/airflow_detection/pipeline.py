@@ -18,6 +18,7 @@ from airflow_detection.domain import (
     Cycle,
     CycleSpec,
     CycleSummary,
+    Inputs,
     Mode,
     ModelSpec,
     Outcome,
@@ -26,7 +27,6 @@ from airflow_detection.domain import (
     VersionSpec,
     require_utc,
 )
-from airflow_detection.engine.model import Inputs
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.engine.registry import Registry
 from airflow_detection.engine.run import (
@@ -180,10 +180,13 @@ def open_cycle(
     """
     cycle = registry.cycle_spec(conn, settings.schema, cycle_id).at(started_at)
     ensure_cycle_months(conn, settings.schema, cycle.started_at)
-    plan = resolve_plan(conn, settings, cycle, mode=mode, replay=replay, known_at=known_at)
-    opened_at = cycles.record_plan(
-        conn, settings.schema, cycle, mode, plan.to_json(), plan.digest, dag_run_id
-    )
+    with registry.with_shared_lock(
+        conn, settings.schema
+    ):  # no founding row between the answer and its record
+        plan = resolve_plan(conn, settings, cycle, mode=mode, replay=replay, known_at=known_at)
+        opened_at = cycles.record_plan(
+            conn, settings.schema, cycle, mode, plan.to_json(), plan.digest, dag_run_id
+        )
     log.info("plan %s of %s at %s: %s", plan.digest[:12], cycle_id, cycle.started_at.isoformat(), mode.value)
     for model_id, reason in plan.broken.items():
         log.error("model %s cannot run: %s", model_id, reason)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from airflow_detection.domain import Cycle, ModelSpec, Outcome, Role, RunReport, VersionSpec
-from airflow_detection.engine.model import BaseDetectionModel, Inputs, ModelContext, ModelResult
+from airflow_detection.domain import Cycle, Inputs, ModelSpec, Outcome, Role, RunReport, VersionSpec
+from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.engine.plan import build_plan
 from airflow_detection.engine.run import CycleReport, DAGExecutor
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.engine.conftest import Bench, ListStore, fails, model, one_output, outcomes
 
-from airflow_detection.domain import CycleSummary, Outcome, Role
-from airflow_detection.engine.model import Inputs, ModelContext, ModelResult
+from airflow_detection.domain import CycleSummary, Inputs, Outcome, Role
+from airflow_detection.engine.model import ModelContext, ModelResult
 from airflow_detection.errors import EntryPointError, TransientModelError
 
 RAN, FAILED, SKIPPED = Outcome.SUCCEEDED, Outcome.FAILED, Outcome.SKIPPED

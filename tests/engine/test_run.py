@@ -12,12 +12,13 @@ from airflow_detection.domain import (
     CanaryResult,
     Cycle,
     FeatureProfile,
+    Inputs,
     Outcome,
     Role,
     RunReport,
     VersionSpec,
 )
-from airflow_detection.engine.model import Canary, Inputs, ModelContext, ModelResult, Upstream
+from airflow_detection.engine.model import Canary, ModelContext, ModelResult, Upstream
 from airflow_detection.engine.run import describe, run_stage, run_version
 from airflow_detection.errors import StaleAttempt
 

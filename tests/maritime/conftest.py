@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_detection.domain import Cycle
-from airflow_detection.engine.model import BaseDetectionModel, Inputs, ModelContext
+from airflow_detection.domain import Cycle, Inputs
+from airflow_detection.engine.model import BaseDetectionModel, ModelContext
 
 NOAA_DAY = Path(__file__).resolve().parents[3] / "shared/data/noaa_ais_2020-01-01/positions.csv.gz"
 END = datetime(2020, 1, 1, 12, tzinfo=UTC)

@@ -44,8 +44,8 @@ def count(database: Connection, table: str = "ais_positions") -> int:
 
 def stored(database: Connection) -> tuple[Any, ...]:
     row = database.execute(
-        "select mmsi, observed_at, lat, lon, sog_kn, cog_deg, heading_deg, vessel_name, imo, call_sign, vessel_type"
-        " from detection.ais_positions"
+        "select mmsi, observed_at, lat, lon, sog_kn, cog_deg, heading_deg, vessel_name, imo, call_sign,"
+        " vessel_type from detection.ais_positions"
     ).fetchone()
     assert row
     return row
@@ -192,7 +192,7 @@ def test_a_file_that_is_no_positions_file_is_refused_in_one_sentence(
     database: Connection, tmp_path: Path, content: bytes, fact: str
 ) -> None:
     path = written(tmp_path, content, "given.csv")
-    with pytest.raises(InputFileError, match="given.csv") as caught:
+    with pytest.raises(InputFileError, match=r"given\.csv") as caught:
         load_file(database, path)
     assert fact in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -212,7 +212,7 @@ def test_a_truncated_file_leaves_nothing_half_loaded(database: Connection, tmp_p
 
 
 def test_a_missing_file_and_a_folder_are_named(database: Connection, tmp_path: Path) -> None:
-    with pytest.raises(InputFileError, match="absent.csv: there is no such file"):
+    with pytest.raises(InputFileError, match=r"absent\.csv: there is no such file"):
         load_file(database, tmp_path / "absent.csv")
     with pytest.raises(InputFileError, match="cannot be read"):
         load_file(database, tmp_path)
@@ -245,4 +245,4 @@ def test_the_noaa_day_loads_in_seconds(database: Connection, noaa_day: list[tupl
     report = load_file(database, NOAA_DAY)
     assert (report.rows_read, report.rows_loaded, report.malformed_count) == (196_472, 196_472, 0)
     assert report.last_observed_at == datetime(2020, 1, 1, 23, 59, 59, tzinfo=UTC)
-    assert time.perf_counter() - started < 15, "about 3 s on an idle machine"
+    assert time.perf_counter() - started < 30, "about 3 s on an idle machine"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.maritime.conftest import COLUMNS, outputs_of
 
-from airflow_detection.engine.model import Inputs
+from airflow_detection.domain import Inputs
 from airflow_detection.maritime.ais import load_file
 from airflow_detection.maritime.ais_file import Layout, numbered_lines, open_text
 from airflow_detection.maritime.simulator import SimulatedTruth, write_day

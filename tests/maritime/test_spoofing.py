@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from tests.maritime.conftest import COLUMNS, END, SHIP, Row, cycle_at, fix, outputs_of
 
-from airflow_detection.engine.model import Inputs, ModelContext
+from airflow_detection.domain import Inputs
+from airflow_detection.engine.model import ModelContext
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.spoofing import Spoofing
 
@@ -188,12 +189,10 @@ def test_no_input_gives_no_output() -> None:
         assert result.metrics["score_null_rate"] is None
 
 
-@pytest.mark.parametrize(
-    "params", [{"v_max_kn": 0}, {"v_max_kn": "50"}, {"v_max_kn": math.nan}, {"v_max_kn": True}]
-)
-def test_a_param_that_is_no_speed_is_terminal(params: dict[str, Any]) -> None:
+@pytest.mark.parametrize("v_max_kn", [0, -1, "50", None, math.nan, math.inf, True])
+def test_a_param_that_is_no_speed_is_terminal(v_max_kn: Any) -> None:
     with pytest.raises(TerminalModelError, match="v_max_kn"):
-        outputs_of(Spoofing("spoofing", "1", params), [fix(0, 10, 20)])
+        outputs_of(model(v_max_kn=v_max_kn), [fix(0, 10, 20)])
 
 
 def test_a_column_that_is_missing_or_holds_no_numbers_is_terminal() -> None:
@@ -291,8 +290,8 @@ def test_an_hour_of_740_vessels_is_scored_in_milliseconds() -> None:
     )
     best = math.inf
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.process_time()
         result = model().run(ctx)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     assert len(list(result.outputs_per_input)) == 740
     assert best < 0.06, "about 0.012 s, conversion included, on an idle machine"

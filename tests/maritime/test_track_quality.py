@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tests.maritime.conftest import COLUMNS, SHIP, Row, cycle_at, fix, outputs_of
 
-from airflow_detection.engine.model import Inputs, ModelContext
+from airflow_detection.domain import Inputs
+from airflow_detection.engine.model import ModelContext
 from airflow_detection.maritime.geo import haversine_km
 from airflow_detection.maritime.identity import is_reserved, is_valid
 from airflow_detection.maritime.track_quality import TrackQuality
@@ -131,7 +132,5 @@ def test_distances_on_the_sphere() -> None:
     assert km(0, 0, 0, 180) == pytest.approx(np.pi * 6371.0088)
     assert km(90, 17, -90, 3) == pytest.approx(np.pi * 6371.0088)
     assert km(0, 179.5, 0, -179.5) == pytest.approx(111.195, abs=0.001)
-    assert km(50.0667, -5.7147, 58.6438, -3.07) == pytest.approx(
-        968.9, abs=0.5
-    )  # Land's End to John o' Groats
+    assert km(50.0667, -5.7147, 58.6438, -3.07) == pytest.approx(968.9, abs=0.5)  # the length of Britain
     assert np.isnan(km(np.nan, 0, 0, 0))

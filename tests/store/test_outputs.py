@@ -488,11 +488,12 @@ def test_the_plan_of_a_cycle_is_recorded_and_found_again(database: Connection, v
     opened = record_plan(
         database, "detection", CYCLE, Mode.AS_OF, {"b": 1, "a": MappingProxyType({})}, "d1", "run"
     )
-    assert record_plan(database, "detection", CYCLE, Mode.AS_OF, {"b": 1, "a": {}}, "d1", "run") == opened
+    again = record_plan(database, "detection", CYCLE, Mode.AS_OF, {"b": 1, "a": {}}, "d1", "run")
+    assert again > opened
     found = recorded_plan(database, "detection", "sea", AT, Mode.AS_OF)
     assert found
-    assert (found.plan, found.digest, found.opened_at) == ({"a": {}, "b": 1}, "d1", opened)
-    assert record_plan(database, "detection", CYCLE, Mode.AS_OF, {}, "d2", None) > opened
+    assert (found.plan, found.digest, found.opened_at) == ({"a": {}, "b": 1}, "d1", again)
+    assert record_plan(database, "detection", CYCLE, Mode.AS_OF, {}, "d2", None) > again
     assert recorded_plan(database, "detection", "sea", AT, Mode.OVERRIDE) is None
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
-from airflow_detection.domain import CanaryResult, Cycle, ModelSpec
+from airflow_detection.domain import CanaryResult, Cycle, Inputs, JsonMapping, ModelSpec, frozen
 from airflow_detection.engine.metrics import finite
-from airflow_detection.engine.model import BaseDetectionModel, Canary, Inputs, JsonMapping, Upstream, frozen
+from airflow_detection.engine.model import BaseDetectionModel, Canary, Upstream
 
 _log = logging.getLogger("airflow_detection.engine")
 

@@ -15,19 +15,21 @@ from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
-from airflow_detection.domain import Cycle, CycleSummary, ModelSpec, Outcome, Role, RunReport, VersionSpec
-from airflow_detection.engine.canary import CanaryWatch, Pair, SharedOutputs
-from airflow_detection.engine.metrics import clean_metrics, finite, profile
-from airflow_detection.engine.model import (
-    BaseDetectionModel,
-    Database,
+from airflow_detection.domain import (
+    Cycle,
+    CycleSummary,
     Inputs,
     JsonMapping,
-    ModelContext,
-    ModelResult,
-    Upstream,
+    ModelSpec,
+    Outcome,
+    Role,
+    RunReport,
+    VersionSpec,
     frozen,
 )
+from airflow_detection.engine.canary import CanaryWatch, Pair, SharedOutputs
+from airflow_detection.engine.metrics import clean_metrics, finite, profile
+from airflow_detection.engine.model import BaseDetectionModel, Database, ModelContext, ModelResult, Upstream
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.errors import (
     RegistryUnavailable,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from airflow_detection.engine.model import BaseDetectionModel, Canary, JsonMapping, ModelContext, ModelResult
+from airflow_detection.domain import JsonMapping
+from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.geo import EARTH_RADIUS_KM, KM_PER_NM, FloatArray, haversine_km, speed_kn
 from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved, is_valid
@@ -99,7 +100,7 @@ class Spoofing(BaseDetectionModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scores:
-    """Per vessel, shape (n,) in the order of the vessels asked for; NaN and 0 where there is no pair."""
+    """Per vessel, shape (n,) in the order of the vessels asked for; without a pair, `max_speed_kn` is NaN."""
 
     n_pos: NDArray[np.int64]
     c_kin: FloatArray
@@ -127,7 +128,6 @@ def _score(fixes: Fixes, vessels: NDArray[np.int64], v_max_kn: float) -> _Scores
     c_sog = _contradicted_share(fixes, first, speed, duration, group, n)
     c_id = np.where(is_valid(vessels), 0.0, 1.0)
     score = 1 - (1 - KIN_WEIGHT * c_kin) * (1 - SOG_WEIGHT * c_sog) * (1 - ID_WEIGHT * c_id)
-    score[n_pos < 2] = np.nan
 
     max_speed = np.full(n, np.nan)
     np.fmax.at(max_speed, group, speed)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from airflow_detection.engine.model import BaseDetectionModel, Canary, JsonMapping, ModelContext, ModelResult
+from airflow_detection.domain import JsonMapping
+from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
 from airflow_detection.maritime.identity import is_reserved, is_valid
 from airflow_detection.maritime.severity import severity
 from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes

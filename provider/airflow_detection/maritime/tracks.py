@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from airflow_detection.engine.model import Inputs
+from airflow_detection.domain import Inputs
 from airflow_detection.errors import TerminalModelError
 
 if TYPE_CHECKING:

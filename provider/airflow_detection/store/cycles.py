@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_detection.domain import Cycle, Mode
-from airflow_detection.engine.model import JsonMapping
+from airflow_detection.domain import Cycle, JsonMapping, Mode
 from airflow_detection.errors import PlanError, StorageError
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.encoding import to_json
@@ -36,7 +35,7 @@ def record_plan(
 ) -> datetime:
     """Record the plan of a cycle and return when the cycle was opened.
 
-    Opening it again with the same digest keeps the first time.
+    Opening it again moves that instant: inputs that have arrived since then count.
 
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.

@@ -15,8 +15,7 @@ from typing import IO, Any
 
 import psycopg
 
-from airflow_detection.domain import Cycle, ModelSpec, Outcome, RunReport, VersionSpec
-from airflow_detection.engine.model import JsonMapping
+from airflow_detection.domain import Cycle, JsonMapping, ModelSpec, Outcome, RunReport, VersionSpec
 from airflow_detection.errors import (
     MissingPartition,
     RegistryUnavailable,

@@ -12,8 +12,7 @@ import orjson
 import psycopg
 from psycopg.types.json import set_json_loads
 
-from airflow_detection.domain import Cycle, VersionSpec
-from airflow_detection.engine.model import Inputs, JsonMapping, frozen
+from airflow_detection.domain import Cycle, Inputs, JsonMapping, VersionSpec, frozen
 from airflow_detection.errors import RegistryUnavailable, TerminalModelError
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.queries import load_queries, named

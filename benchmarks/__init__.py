@@ -1,0 +1,1 @@
+"""Benchmarks: each prints one JSON line, peers and limits beside ours in one run."""
