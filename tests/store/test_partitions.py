@@ -41,12 +41,14 @@ def test_eight_at_once_make_one(dsn: str, database: Connection) -> None:
 
 @pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles", "Asia/Kolkata"])
 def test_months_are_utc_whatever_the_session_says(database: Connection, zone: str) -> None:
-    database.execute("select set_config('TimeZone', %s, false)", (zone,))
+    database.execute(
+        "select set_config('TimeZone', %s, false), set_config('DateStyle', 'SQL, DMY', false)", (zone,)
+    )
     edges = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 31, 23, 59, 59, 999999, tzinfo=UTC))
     assert [ensure_month(database, "detection", OUTPUTS, edge) for edge in edges] == [True, False]
     assert ensure_month(database, "detection", OUTPUTS, datetime(2026, 4, 1, tzinfo=UTC)) is True
     assert database.execute("show timezone").fetchone() == (zone,)
-    database.execute("set timezone = 'UTC'")
+    database.execute("select set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', false)")
     assert database.execute(BOUNDS).fetchall()[0] == MARCH
 
 
