@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
-from airflow_detection.registration import apply_file
 from psycopg.rows import class_row
 
 from airflow_detection.errors import DetectionError
 from airflow_detection.maritime import ais, simulator
+from airflow_detection.registration import apply_file
 from airflow_detection.store import migrate as migrations
+from airflow_detection.store.connection import Connection, connect
 from demo.errors import DemoError
 from demo.settings import CHECKOUT
 
@@ -24,13 +25,16 @@ SCHEMA = "detection"
 MODELS = CHECKOUT / "dags" / "registry" / "maritime.yaml"
 EVERY = timedelta(minutes=5)
 SIMULATED_DAY = datetime(2025, 1, 1, tzinfo=UTC)
-SEED = 1
+SEED = 7
 QUERIES = Path(__file__).with_name("queries.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What one version did in one cycle; None where it left no manifest. `is_new`: in this demo."""
+    """What one version did in one cycle; None where it left no manifest.
+
+    `is_new`: the manifest is of this demo. `error`: why it failed or was skipped, or why a rerun failed.
+    """
 
     cycle_started_at: datetime
     model_id: str
@@ -41,6 +45,7 @@ class Result:
     output_count: int | None
     duration_ms: float | None
     is_new: bool | None
+    error: str | None
 
     @property
     def is_good(self) -> bool:
@@ -64,46 +69,42 @@ def metadata_revision(dsn: str) -> str:
     return str(row[0]) if row else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The newest position (UTC) after a load, and the load in a few words."""
-
-    last_position: datetime
-    summary: str
-
-
 def migrate(dsn: str) -> str:
     """Bring the registry's schema up to date; return what was done in a few words."""
     with _connected(dsn) as conn:
         done = migrations.migrate(conn, SCHEMA)
-    return f"{len(done)} migrations applied" if done else "already up to date"
+    return f"{len(done)} migrations applied" if done else "up to date"
 
 
 def apply_models(dsn: str) -> str:
     """Apply the maritime registry file; return what was done in a few words."""
     with _connected(dsn) as conn:
-        done = apply_file(conn, MODELS)
-    return f"{MODELS.relative_to(CHECKOUT)}: {done}"
+        changes = apply_file(conn, MODELS, SCHEMA)
+    return f"{MODELS.relative_to(CHECKOUT)}, {f'{len(changes)} changes' if changes else 'nothing new'}"
 
 
-def load_positions(dsn: str, path: Path | None, simulated: Path) -> Loaded:
-    """Load a positions file, or a simulated day that is written to `simulated` first."""
-    if path is None:
-        path = simulated
-        if not path.exists():
-            part = path.with_suffix(".part")
-            simulator.write_day(part, start=SIMULATED_DAY, hours=24, seed=SEED)
-            part.replace(path)
+def simulate(state: Path) -> Path:
+    """Return the file of the simulated day, which is written the first time."""
+    path = state / f"simulated-{SIMULATED_DAY:%Y-%m-%d}.csv"
+    if not path.exists():
+        part = path.with_name("part.csv")
+        simulator.write_day(part, start=SIMULATED_DAY, hours=24, seed=SEED)
+        part.with_name(f"{part.name}.truth.json").replace(path.with_name(f"{path.name}.truth.json"))
+        part.replace(path)
+    return path
+
+
+def load(dsn: str, path: Path) -> ais.LoadReport:
+    """Load a positions file."""
     with _connected(dsn) as conn:
-        report = ais.load_file(conn, path)
-        return Loaded(last_position(conn), f"{path.name}: {report}")
+        return ais.load_file(conn, path, schema=SCHEMA)
 
 
 @contextmanager
-def _connected(dsn: str) -> Iterator[psycopg.Connection]:
-    """Connect in UTC; what goes wrong inside becomes a DemoError."""
+def _connected(dsn: str) -> Iterator[Connection]:
+    """Connect in UTC, in autocommit mode; what goes wrong inside becomes a DemoError of one line."""
     try:
-        with psycopg.connect(dsn, options="-c timezone=UTC") as conn:
+        with connect(dsn) as conn:
             yield conn
     except (DetectionError, psycopg.Error) as exc:
         raise DemoError(" ".join(str(exc).split())) from exc
@@ -116,13 +117,14 @@ def last_cycles(last_position: datetime, count: int) -> list[datetime]:
     return [last - EVERY * back for back in reversed(range(count))]
 
 
-def last_position(conn: psycopg.Connection) -> datetime:
-    """Return the time of the newest position, UTC.
+def last_position(dsn: str) -> datetime:
+    """Return the time of the newest position of all, UTC.
 
     Raises:
         DemoError: there is none.
     """
-    row = conn.execute(_statement("last_position")).fetchone()
+    with _connected(dsn) as conn:
+        row = conn.execute(_statement("last_position")).fetchone()
     if row is None or row[0] is None:
         raise DemoError("no position was loaded, so there is no cycle to run")
     newest: datetime = row[0]

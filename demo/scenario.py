@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -107,36 +108,43 @@ def _prepare(stage: Stage, remembered: Remembered) -> list[datetime]:
     is_current = _metadata_state(metadata) == remembered.metadata_at
     if not is_current:
         stage.keeper.start(migration)
-    cycles = _prepare_registry(stage)
+    newest, remembered = _prepare_registry(stage, remembered)
     with stage.screen.step("Airflow's metadata") as step:
-        if is_current:
-            step.detail = f"Airflow {airflow_version()}, already migrated"
-        else:
+        if not is_current:
             stage.keeper.finish(migration)
             remember(stage.settings.state, replace(remembered, metadata_at=_metadata_state(metadata)))
-            step.detail = f"Airflow {airflow_version()}, migrated"
-    return cycles
+        step.detail = f"Airflow {airflow_version()}, {'up to date' if is_current else 'migrated'}"
+    return registry.last_cycles(newest, stage.settings.cycles)
 
 
 def _metadata_state(dsn: str) -> str:
     return f"{airflow_version()} {registry.metadata_revision(dsn)}"
 
 
-def _prepare_registry(stage: Stage) -> list[datetime]:
+def _prepare_registry(stage: Stage, remembered: Remembered) -> tuple[datetime, Remembered]:
+    """Migrate, apply and load; return the time of the newest position of the file."""
+    dsn, state = stage.databases.registry, stage.settings.state
     with stage.screen.step("registry: schema") as step:
-        step.detail = registry.migrate(stage.databases.registry)
+        step.detail = registry.migrate(dsn)
     with stage.screen.step("registry: models") as step:
-        step.detail = registry.apply_models(stage.databases.registry)
+        step.detail = registry.apply_models(dsn)
     with stage.screen.step("AIS positions") as step:
-        loaded = registry.load_positions(
-            stage.databases.registry, stage.settings.ais, stage.settings.state / "simulated.csv"
-        )
-        step.detail = loaded.summary
-    return registry.last_cycles(loaded.last_position, stage.settings.cycles)
+        path = stage.settings.ais or registry.simulate(state)
+        report = registry.load(dsn, path)
+        step.detail = f"{path.name}: {report}"
+    if report.last_observed_at is not None:
+        newest = {**remembered.newest, str(path): report.last_observed_at.isoformat()}
+        return report.last_observed_at, remember(state, replace(remembered, newest=newest))
+    if known := remembered.newest.get(str(path)):
+        return datetime.fromisoformat(known), remembered
+    return registry.last_position(dsn), remembered
 
 
 def _start_airflow(stage: Stage) -> Airflow:
     airflow = Airflow(stage.address)
+    shutil.rmtree(
+        stage.settings.state / "airflow" / "detection", ignore_errors=True
+    )  # plans of the last time
     with stage.screen.step("Airflow") as step:
         for name, words in COMPONENTS.items():
             stage.keeper.start(airflow_program(name, *words, settings=stage.settings, env=stage.env))

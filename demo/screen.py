@@ -25,6 +25,7 @@ from demo.registry import Result
 
 MAX_WIDTH = 100
 REFRESH_S = 0.7
+MAX_ERRORS = 6
 COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "SKIPPED": "yellow"}
 
 
@@ -103,6 +104,14 @@ class Screen:
             table.add_row(cycle, *_cells(result))
             shown = result.cycle_started_at
         self.console.print(table)
+        told = Counter(f"{r.model_id} {r.version}: {first_line(r.error)}" for r in results if r.error)
+        for text, times in told.most_common(MAX_ERRORS):
+            self.say(f"[red]{times} x[/] {escape(text)}")
+
+
+def first_line(text: str) -> str:
+    """Return the first line, at most 200 characters."""
+    return text.strip().split("\n", 1)[0][:200]
 
 
 def _note(states: Counter[str]) -> str:

@@ -27,7 +27,8 @@ class Remembered:
     postgres_password: str = field(default_factory=_secret)
     api_secret: str = field(default_factory=_secret)
     jwt_secret: str = field(default_factory=_secret)
-    metadata_at: str = ""  # Airflow version and metadata address that were last migrated
+    metadata_at: str = ""  # the Airflow version and the migration that the metadata was brought to
+    newest: dict[str, str] = field(default_factory=dict)  # file that was loaded -> its newest position (ISO)
 
 
 def open_state(state: Path) -> Remembered:

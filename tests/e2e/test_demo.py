@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-
 from demo import postgres
 from demo.clean import clean
 from demo.keeper import is_alive
@@ -124,7 +123,8 @@ def test_every_cycle_has_a_manifest_of_every_version(finished: Demo) -> None:
     remembered = open_state(finished.state)
     query = (
         "select count(*), count(distinct cycle_started_at), count(distinct version_id)"
-        " from detection.detection_model_runs where cycle_started_at < '2026-01-01Z' and outcome = 'SUCCEEDED'"
+        " from detection.detection_model_runs"
+        " where cycle_started_at < '2026-01-01Z' and outcome = 'SUCCEEDED'"
     )
     with Keeper(finished.state / "logs", finished.state / "pids") as keeper:
         databases = postgres.embedded(
