@@ -246,3 +246,15 @@ def test_the_noaa_day_loads_in_seconds(database: Connection, noaa_day: list[tupl
     assert (report.rows_read, report.rows_loaded, report.malformed_count) == (196_472, 196_472, 0)
     assert report.last_observed_at == datetime(2020, 1, 1, 23, 59, 59, tzinfo=UTC)
     assert time.perf_counter() - started < 30, "about 3 s on an idle machine"
+
+
+def test_a_vessel_name_or_a_truth_file_marks_a_simulation(database: Connection, tmp_path: Path) -> None:
+    observed = written(tmp_path, OFFICIAL + OFFICIAL_ROW, "observed.csv")
+    named = written(tmp_path, OFFICIAL + OFFICIAL_ROW.replace("GULF STAR", "SIM VESSEL 1"), "named.csv")
+    beside = written(tmp_path, OFFICIAL + OFFICIAL_ROW * 2, "beside.csv")
+    written(tmp_path, "{}", "beside.csv.truth.json")
+    assert [load_file(database, path).is_simulated for path in (observed, named, beside)] == [
+        False,
+        True,
+        True,
+    ]

@@ -181,6 +181,14 @@ def test_columns_that_are_all_null_give_null_scores() -> None:
     assert score_of([fix(0, 10, 20), fix(1800, 11, 20)]) is not None, "no reported speed is no obstacle"
 
 
+def test_values_that_are_not_finite_are_no_values() -> None:
+    rows = [fix(0, 10, 20), fix(600, 10.01, 20), {**fix(0, 30, 20), "observed_s": math.inf}]
+    rows += [fix(30, math.nan, 20), fix(40, 30, -math.inf), {**fix(50, 30, 20), "mmsi": math.inf}]
+    rows += [{**fix(60, 30, 20), "mmsi": 1e300}]
+    output = outputs_of(model(), rows)[str(SHIP)]
+    assert (output["score"], output["n_pos"]) == (0, 2)
+
+
 def test_no_input_gives_no_output() -> None:
     for inputs in (Inputs(), Inputs(dict.fromkeys(COLUMNS, ()))):
         result = model().run(ModelContext(cycle=cycle_at(), params={}, inputs=inputs))

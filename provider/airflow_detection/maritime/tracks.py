@@ -21,6 +21,8 @@ COG_NOT_AVAILABLE_DEG = 360.0
 HEADING_NOT_AVAILABLE_DEG = 360.0
 """511 means 'not available'; nothing from 360 on is an angle."""
 
+_LARGEST_EXACT = 2.0**53
+
 COLUMNS = ("mmsi", "observed_s", "lat", "lon", "sog_kn", "cog_deg", "heading_deg")
 REQUIRED = COLUMNS[:4]
 
@@ -87,7 +89,7 @@ def read_fixes(inputs: Inputs) -> Fixes:
     ):
         column[name][~((column[name] >= 0) & (column[name] < limit))] = np.nan
     mmsi = column.pop("mmsi")
-    known = ~np.isnan(mmsi)
+    known = np.abs(mmsi) < _LARGEST_EXACT  # false for NaN
     others = {name: values[known] for name, values in column.items()}
     return Fixes(mmsi=mmsi[known].astype(np.int64), **others)
 
