@@ -111,8 +111,16 @@ def test_a_past_cycle_runs_the_champion_of_its_time(database: Any, second: Any) 
     registry.assign_role(database, SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
     past = opened(database).plan
     assert past.primaries["tracks"].version == "1"
-    now = opened(database, at=datetime.now(UTC) + timedelta(hours=1)).plan
+    now = opened(
+        database, at=datetime.now(UTC) + timedelta(seconds=0.5)
+    ).plan  # a clock that is a little behind
     assert now.primaries["tracks"].version == "2"
+
+
+def test_a_cycle_in_the_future_gets_no_plan_because_it_could_still_change(database: Any) -> None:
+    fleet.register(database)
+    with pytest.raises(PlanError, match="lies in the future"):
+        opened(database, at=datetime.now(UTC) + timedelta(hours=1))
 
 
 def test_as_run_repeats_the_recorded_plan_and_nothing_else(database: Any) -> None:

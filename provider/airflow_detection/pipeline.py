@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 Conn = psycopg.Connection[Any]  # Any: rows as the statements give them
 Manifests = Mapping[tuple[int, bool], Manifest]
+MAX_CLOCK_SKEW_S = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -177,12 +178,12 @@ def open_cycle(
     Raises:
         PlanError: no plan can be given; see `resolve_plan`.
         ExpiredPartition: retention has removed the cycle's month.
+        PlanError: the cycle lies in the future of the registry's clock.
     """
     cycle = registry.cycle_spec(conn, settings.schema, cycle_id).at(started_at)
     ensure_cycle_months(conn, settings.schema, cycle.started_at)
-    with registry.with_shared_lock(
-        conn, settings.schema
-    ):  # no founding row between the answer and its record
+    _wait_for(conn, settings, cycle)
+    with registry.with_shared_lock(conn, settings.schema):  # no change between the answer and its record
         plan = resolve_plan(conn, settings, cycle, mode=mode, replay=replay, known_at=known_at)
         opened_at = cycles.record_plan(
             conn, settings.schema, cycle, mode, plan.to_json(), plan.digest, dag_run_id
@@ -193,9 +194,17 @@ def open_cycle(
     return OpenedCycle(cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
 
 
+def _wait_for(conn: Conn, settings: Settings, cycle: Cycle) -> None:
+    """Wait out a registry clock that is a little behind: a plan for its future could still change."""
+    ahead_s = (cycle.started_at - registry.clock(conn, settings.schema)).total_seconds()
+    if ahead_s > MAX_CLOCK_SKEW_S:
+        raise PlanError(f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} lies in the future")
+    sleep(max(ahead_s, 0.0))
+
+
 def planned(
     conn: Conn, settings: Settings, cycle_id: str, started_at: datetime, *, mode: Mode
-) -> tuple[CycleSpec, Cycle, ExecutionPlan]:
+) -> tuple[CycleSpec, OpenedCycle]:
     """The cycle with its recorded plan; without one (a hand-written Dag) the plan as of the cycle.
 
     Raises:
@@ -204,14 +213,16 @@ def planned(
     spec = registry.cycle_spec(conn, settings.schema, cycle_id)
     cycle = spec.at(started_at)
     recorded = cycles.recorded_plan(conn, settings.schema, cycle_id, cycle.started_at, mode)
-    if recorded is not None:
-        return (
-            spec,
-            cycle,
-            _with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan)),
+    if recorded is None:
+        ensure_cycle_months(conn, settings.schema, cycle.started_at)
+        plan, opened_at = (
+            resolve_plan(conn, settings, cycle, mode=mode),
+            registry.clock(conn, settings.schema),
         )
-    ensure_cycle_months(conn, settings.schema, cycle.started_at)
-    return spec, cycle, resolve_plan(conn, settings, cycle, mode=mode)
+    else:
+        plan = _with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
+        opened_at = recorded.opened_at
+    return spec, OpenedCycle(cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
 
 
 def run_one(
@@ -236,10 +247,12 @@ def run_one(
         RegistrationError: the model's registration is broken; the message is the reason.
     """
     cycle_id = cycle_id or registry.cycle_of(conn, settings.schema, model_id)
-    spec, cycle, plan = planned(conn, settings, cycle_id, started_at, mode=mode)
+    spec, opened = planned(conn, settings, cycle_id, started_at, mode=mode)
+    cycle, plan = opened.cycle, opened.plan
     if model_id in plan.broken:
         raise RegistrationError(f"model {model_id!r} cannot run: {plan.broken[model_id]}")
-    return run_step(conn, reader_conn, settings, spec, cycle, plan, _step(plan, cycle, model_id, version))
+    step = _step(plan, cycle, model_id, version)
+    return run_step(conn, reader_conn, settings, spec, opened, step)
 
 
 def run_step(
@@ -247,17 +260,17 @@ def run_step(
     reader_conn: Conn,
     settings: Settings,
     spec: CycleSpec,
-    cycle: Cycle,
-    plan: ExecutionPlan,
+    opened: OpenedCycle,
     step: VersionSpec,
 ) -> RunReport:
     """Run one step of a plan if the champions that it needs have a result; else note that it was skipped."""
+    cycle, plan = opened.cycle, opened.plan
     known = manifests(conn, settings.schema, cycle.cycle_id, cycle.started_at)
     if reason := _missing(plan, step, known):
         note_missing(conn, settings.schema, cycle, step, Outcome.SKIPPED, reason)
         now = datetime.now(UTC)
         return RunReport(version=step, outcome=Outcome.SKIPPED, started_at=now, error=reason)
-    return _run(conn, reader_conn, settings, spec, cycle, plan, step)
+    return _run(conn, reader_conn, settings, spec, opened, step)
 
 
 def _step(plan: ExecutionPlan, cycle: Cycle, model_id: str, version: str | None) -> VersionSpec:
@@ -294,12 +307,12 @@ def _run(
     reader_conn: Conn,
     settings: Settings,
     spec: CycleSpec,
-    cycle: Cycle,
-    plan: ExecutionPlan,
+    opened: OpenedCycle,
     step: VersionSpec,
 ) -> RunReport:
+    cycle, plan = opened.cycle, opened.plan
     model = plan.models[step.model_id]
-    database = reader(reader_conn, settings, cycle)
+    database = reader(reader_conn, settings, opened)
     store = PostgresStore(conn, reader_conn, settings.schema, code_version=__version__)
     begun, clock = datetime.now(UTC), perf_counter()
     try:
@@ -325,13 +338,22 @@ def _run(
     )
 
 
-def reader(conn: Conn, settings: Settings, cycle: Cycle) -> Reader:
-    """Read-only access to the registry's database, with the parameters of the cycle's window."""
+def reader(conn: Conn, settings: Settings, opened: OpenedCycle) -> Reader:
+    """Read-only access to the registry's database for the versions of one cycle.
+
+    Queries have `:window_start`, `:window_end`, `:cycle_started_at` and `:opened_at`; an input query that
+    leaves out what arrived after `:opened_at` shows all versions the same rows.
+    """
     if settings.statement_timeout_s is not None:
         limit = {"limit_ms": str(max(1, round(settings.statement_timeout_s * 1000)))}
         conn.execute(load_queries("session", settings.schema)["limit_statements"], limit)
-    window = cycle.window
-    params = {"window_start": window.start, "window_end": window.end, "cycle_started_at": cycle.started_at}
+    window = opened.cycle.window
+    params = {
+        "window_start": window.start,
+        "window_end": window.end,
+        "cycle_started_at": opened.cycle.started_at,
+        "opened_at": opened.opened_at,
+    }
     return Reader(conn, settings.schema, params)
 
 
@@ -356,12 +378,12 @@ def run_inline(
         PlanError: unknown cycle, or `override` without a recorded plan.
         TerminalModelError, RegistryUnavailable: the input query failed.
     """
-    spec, cycle, plan = planned(conn, settings, cycle_id, started_at, mode=mode)
+    spec, opened = planned(conn, settings, cycle_id, started_at, mode=mode)
+    cycle, plan = opened.cycle, opened.plan
     if mode is Mode.OVERRIDE:  # replays read stored champions, which do not run again
-        steps = tuple(steps_of(plan, mode))
-        reports = tuple(run_step(conn, reader_conn, settings, spec, cycle, plan, step) for step in steps)
+        reports = tuple(run_step(conn, reader_conn, settings, spec, opened, step) for step in opened.steps)
         return CycleReport(reports=reports, summary=summarize(plan, reports))
-    database = reader(reader_conn, settings, cycle)
+    database = reader(reader_conn, settings, opened)
     return DAGExecutor(
         plan,
         instantiate=Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes).instantiate,

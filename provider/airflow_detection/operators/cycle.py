@@ -182,11 +182,9 @@ class OtherVersionsOperator(CycleOperator):
         hook, settings, mode = hook_of(self.detection_conn_id), settings_of(), mode_of(context)
         at = cycle_started_at(context, self.log)
         with terminal_errors(), hook.connect() as conn, hook.connect() as reader_conn:
-            spec, cycle, plan = pipeline.planned(conn, settings, self.cycle_id, at, mode=mode)
-            _, left = divide(self._around(), plan, tuple(pipeline.steps_of(plan, mode)), mode)
-            reports = [
-                pipeline.run_step(conn, reader_conn, settings, spec, cycle, plan, step) for step in left
-            ]
+            spec, opened = pipeline.planned(conn, settings, self.cycle_id, at, mode=mode)
+            _, left = divide(self._around(), opened.plan, opened.steps, mode)
+            reports = [pipeline.run_step(conn, reader_conn, settings, spec, opened, step) for step in left]
         _raise_failed([r for r in reports if r.outcome is Outcome.FAILED])
         return {o.value.lower(): sum(1 for r in reports if r.outcome is o) for o in Outcome}
 

@@ -101,7 +101,8 @@ def with_exclusive_lock(conn: Connection, schema: str) -> Iterator[None]:
         yield
 
 
-def _now(conn: Connection, schema: str) -> datetime:
+def clock(conn: Connection, schema: str) -> datetime:
+    """Return the registry's clock, UTC."""
     return require_utc("now", _roles(conn, schema, name="now")[0]["now"])
 
 
@@ -160,7 +161,7 @@ def models_at(
         without versions. For `at` not in the future the answer never changes.
     """
     with with_shared_lock(conn, schema):
-        instant = _now(conn, schema) if at is None else require_utc("at", at)
+        instant = clock(conn, schema) if at is None else require_utc("at", at)
         known = instant if known_at is None else require_utc("known_at", known_at)
         wanted = {"cycle_id": cycle_id, "at": instant, "known_at": known}
         models = _models(conn, schema, name="at", params=wanted)
@@ -229,7 +230,7 @@ def put_model(conn: Connection, schema: str, spec: ModelSpec) -> None:
             "depends_on": sorted(set(spec.depends_on)),
             "is_founding": is_founding,
         }
-        edges["now"] = _now(conn, schema)
+        edges["now"] = clock(conn, schema)
         _models(
             conn,
             schema,
@@ -331,7 +332,7 @@ def assign_role(
 
 def _instant_of_change(conn: Connection, schema: str, model_id: str) -> datetime:
     """Now, and behind everything in the model's history, should the clock have stepped back."""
-    now = _now(conn, schema)
+    now = clock(conn, schema)
     newest = _roles(conn, schema, name="history_of_model", params={"model_id": model_id})[0]["newest"]
     return now if newest is None or newest < now else newest + timedelta(microseconds=1)
 
