@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import LiteralString, TypeVar, cast
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from airflow_detection.domain import require_utc
-from airflow_detection.errors import ExpiredPartition, StorageError
+from airflow_detection.errors import ExpiredPartition, MissingPartition, StorageError
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.outputs import storage_errors
+from airflow_detection.store.partition_catalog import (
+    PartitionedTable,
+    Span,
+    TablePartition,
+    free_names,
+    gaps,
+    literal,
+    month_of,
+    read_table,
+    rows,
+    statement,
+)
+from airflow_detection.store.partition_plan import Action, Kind, Limits
 from airflow_detection.store.queries import load_queries
 
-if TYPE_CHECKING:
-    from psycopg.sql import Composed
+__all__ = ["PARTITIONED", "create", "ensure_cycle_months", "ensure_month", "month_of", "recreate"]
 
 PARTITIONED = ("detection_model_run_outputs", "detection_model_metrics")
 """The tables with a table partition for each month of `cycle_started_at`."""
+NO_LOCK = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+T = TypeVar("T")
 
 
-def month_of(instant: datetime) -> tuple[datetime, datetime]:
-    """The half-open UTC month that holds `instant`."""
-    at = require_utc("instant", instant)
-    start = datetime(at.year, at.month, 1, tzinfo=UTC)
-    return start, datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A new table partition, and how many rows came to it out of a default partition."""
+
+    name: str
+    lower: datetime
+    upper: datetime
+    moved: int = 0
 
 
 def ensure_month(
-    conn: Connection,
-    schema: str,
-    table: str,
-    instant: datetime,
-    *,
-    recreate_expired: bool = False,
+    conn: Connection, schema: str, table: str, instant: datetime, *, recreate_expired: bool = False
 ) -> bool:
     """Make sure that a table partition holds `instant`; return whether one was made.
 
@@ -44,35 +63,21 @@ def ensure_month(
 
     Raises:
         ExpiredPartition: retention has removed this month.
+        MissingPartition: the month is further ahead than the table's policy looks.
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     at = require_utc("instant", instant)
-    start, end = month_of(at)
-    queries = load_queries("partition_months", schema)
-    params: dict[str, Any] = {
-        "schema": schema,
-        "table": table,
-        "instant": at,
-        "month_start": start,
-        "month_end": end,
-    }
-    params["partition"] = f"{table}_p{start:%Y_%m}"
     with storage_errors():
-        with conn.transaction():
-            conn.execute(queries["use_utc"])
-            if _holds(conn, queries["is_covered"], params):
-                return False
-        with conn.transaction():
-            conn.execute(queries["use_utc"])
-            conn.execute(queries["lock"], params)
-            if _holds(conn, queries["is_covered"], params):
-                return False
-            if not recreate_expired and _holds(conn, queries["is_expired"], params):
+        span = _open_span(read_table(conn, schema, table), at)
+        if span is None:
+            return False
+        if _is_expired(conn, schema, table, at):
+            if not recreate_expired:
                 raise ExpiredPartition(table, at)
-            for (statement,) in conn.execute(queries["statements"], params).fetchall():
-                conn.execute(statement)
-            conn.execute(queries["log_creation"], params)
-    return True
+            return recreate(conn, schema, table, at)
+        if at >= _horizon(conn, schema, table):
+            raise MissingPartition(table, at)
+        return create(conn, schema, table, span) is not None
 
 
 def ensure_cycle_months(conn: Connection, schema: str, started_at: datetime) -> None:
@@ -80,14 +85,183 @@ def ensure_cycle_months(conn: Connection, schema: str, started_at: datetime) -> 
 
     Raises:
         ExpiredPartition: retention has removed this month.
+        MissingPartition: the month is further ahead than a policy looks.
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     for table in PARTITIONED:
         ensure_month(conn, schema, table, started_at)
 
 
-def _holds(conn: Connection, query: Composed, params: Mapping[str, Any]) -> bool:  # Any: params
-    row = conn.execute(query, params).fetchone()
-    if row is None:
-        raise StorageError("a catalog query gave no row")
-    return bool(row[0])
+def recreate(conn: Connection, schema: str, table: str, instant: datetime) -> bool:
+    """Bring back the month of `instant`: attach what retention detached if it still stands, else make it.
+
+    What comes back is held for the table's grace period (a day at least), lest the next run takes it again.
+    Returns whether anything was done.
+    """
+    at = require_utc("instant", instant)
+    with storage_errors():
+        span = _open_span(read_table(conn, schema, table), at)
+        if span is None:
+            return False
+        params = {"schema": schema, "table": table}
+        retired = rows(conn, schema, "retired", params, "detection_partition_policies")
+        old = next((r for r in retired if r["lower"] <= at < r["upper"]), None)
+        limits = Limits()
+        with conn.transaction():
+            _hold(conn, schema, table, span)
+            if old is not None:
+                bounds = (old["lower"].astimezone(UTC), old["upper"].astimezone(UTC))
+                patiently(lambda: _reattach(conn, schema, table, old["name"], bounds, limits), limits)
+            else:
+                create(conn, schema, table, span, limits=limits)
+    return True
+
+
+def create(
+    conn: Connection, schema: str, table: str, span: Span, *, limits: Limits | None = None
+) -> Made | None:
+    """Make the table partition [lower, upper), or what is still missing of it; None if nothing is.
+
+    Rows that a default partition holds for it are moved into it. All of it is one transaction, the note in
+    the log included: killed at any point, it leaves nothing behind.
+
+    Raises:
+        psycopg.Error: the database refused, or a lock was not to be had in any attempt.
+    """
+    limits = limits or Limits()
+    return patiently(lambda: _create(conn, schema, table, span, limits), limits)
+
+
+def patiently(action: Callable[[], T], limits: Limits) -> T:
+    """Call `action` until it gets its locks, with a pause of random length in between."""
+    for left in range(limits.attempts - 1, -1, -1):
+        try:
+            return action()
+        except NO_LOCK:
+            if not left:
+                raise
+            time.sleep(limits.pause.total_seconds() * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
+    raise StorageError("a run needs at least one attempt")
+
+
+def limit_locks(conn: Connection, schema: str, limit: timedelta, *, of_session: bool = False) -> None:
+    """Wait for a lock no longer than `limit`, until the transaction, or the session, ends."""
+    name = "limit_locks_of_session" if of_session else "limit_locks"
+    limit_ms = f"{max(1, round(limit.total_seconds() * 1000))}ms"
+    conn.execute(load_queries("table_partitions", schema)[name], {"limit": limit_ms})
+
+
+def note(
+    conn: Connection,
+    schema: str,
+    action: Action,
+    outcome: str,
+    *,
+    called: str | None = None,
+    **details: object,
+) -> None:
+    """Write one line of the maintenance log; `called` goes before the name of the action's kind."""
+    facts = {"oid": action.oid, "note": action.note, **details}
+    values = {
+        "action": called or action.kind.value,
+        "table": action.table or None,
+        "partition": action.partition,
+        "bounded": action.partition is not None,
+        "lower": action.lower,
+        "upper": action.upper,
+        "outcome": outcome,
+        "details": Jsonb({k: v for k, v in facts.items() if v not in (None, "")}),
+    }
+    conn.execute(load_queries("detection_partition_policies", schema)["log"], values)
+
+
+def _open_span(table: PartitionedTable, at: datetime) -> Span | None:
+    held = table.holder(at)
+    if held is not None and not held.is_detaching:
+        return None
+    standing = [p for p in table.ranges if not p.is_detaching]
+    return next((span for span in gaps(standing, *month_of(at)) if span[0] <= at < span[1]), None)
+
+
+def _is_expired(conn: Connection, schema: str, table: str, at: datetime) -> bool:
+    params = {"table": table, "instant": at}
+    last = rows(conn, schema, "last_change", params, "detection_partition_policies")
+    return bool(last) and last[0]["action"] not in ("create", "attach")
+
+
+def _horizon(conn: Connection, schema: str, table: str) -> datetime:
+    found = rows(conn, schema, "horizon", {"table": table}, "detection_partition_policies")
+    return cast("datetime", found[0]["horizon"]).astimezone(UTC)
+
+
+def _hold(conn: Connection, schema: str, table: str, span: Span) -> None:
+    params = {"table": table, "lower": span[0], "upper": span[1], "reason": "recreated on demand"}
+    conn.execute(load_queries("detection_partition_policies", schema)["hold"], params)
+
+
+def enter(conn: Connection, schema: str, table: str, limits: Limits) -> None:
+    """Take what every change of a table's partitions takes first, in the same order."""
+    queries = load_queries("table_partitions", schema)
+    limit_locks(conn, schema, limits.lock_timeout * 5)  # another who makes a month: let it finish
+    conn.execute(queries["table_lock"], {"schema": schema, "table": table})
+    limit_locks(conn, schema, limits.lock_timeout)
+    conn.execute(statement(schema, "lock_parent", parent=sql.Identifier(table)))
+
+
+def _create(conn: Connection, schema: str, name: str, span: Span, limits: Limits) -> Made | None:
+    with conn.transaction():
+        enter(conn, schema, name, limits)
+        table = read_table(conn, schema, name)
+        left = next(iter(gaps(table.ranges, *span)), None)
+        if left is None:
+            return None
+        child = free_names(conn, schema, name, [left])[0]
+        _make_like(conn, schema, table, child)
+        moved = _move(conn, schema, table, table.default, child, left) if table.default else 0
+        _attach(conn, schema, name, child, left)
+        made = Made(name=child, lower=left[0], upper=left[1], moved=moved)
+        action = Action(kind=Kind.CREATE, table=name, partition=child, lower=left[0], upper=left[1])
+        note(conn, schema, action, "done", moved=moved)
+        return made
+
+
+def _make_like(conn: Connection, schema: str, table: PartitionedTable, child: str) -> None:
+    params = {"parent": table.oid, "child": child, "schema": schema}
+    queries = load_queries("table_partitions", schema)
+    conn.execute(queries["use_tablespace"], params)
+    conn.execute(statement(schema, "create", child=sql.Identifier(child), parent=sql.Identifier(table.name)))
+    for row in rows(conn, schema, "likeness", params):
+        conn.execute(sql.SQL(cast("LiteralString", row["statement"])))
+
+
+def _move(
+    conn: Connection, schema: str, table: PartitionedTable, default: TablePartition, child: str, span: Span
+) -> int:
+    place = {"namespace": sql.Identifier(default.namespace), "default": sql.Identifier(default.name)}
+    conn.execute(statement(schema, "lock_default", **place))
+    names = [row["attname"] for row in rows(conn, schema, "columns", {"parent": table.oid})]
+    return conn.execute(
+        statement(
+            schema,
+            "move",
+            **place,
+            child=sql.Identifier(child),
+            key=sql.Identifier(table.key),
+            lower=literal(span[0]),
+            upper=literal(span[1]),
+            columns=sql.SQL(", ").join(map(sql.Identifier, names)),
+        )
+    ).rowcount
+
+
+def _attach(conn: Connection, schema: str, table: str, child: str, span: Span) -> None:
+    parts = {"parent": sql.Identifier(table), "child": sql.Identifier(child)}
+    conn.execute(statement(schema, "attach", **parts, lower=literal(span[0]), upper=literal(span[1])))
+
+
+def _reattach(conn: Connection, schema: str, table: str, child: str, span: Span, limits: Limits) -> None:
+    with conn.transaction():
+        enter(conn, schema, table, limits)
+        _attach(conn, schema, table, child, span)
+        action = Action(kind=Kind.CREATE, table=table, partition=child, lower=span[0], upper=span[1])
+        note(conn, schema, action, "done", called="attach")

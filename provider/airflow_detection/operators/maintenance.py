@@ -1,0 +1,118 @@
+"""The operators of the maintenance Dag, each with a switch of its own in `[detection]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.configuration import conf
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+
+from airflow_detection.operators.model import hook_of, settings_of, terminal_errors
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_detection.store.retention import Report
+
+SECTION = "detection"
+
+
+class MaintenanceOperator(BaseOperator):
+    """What the operators of upkeep have in common.
+
+    Args:
+        detection_conn_id: the connection to the registry's database.
+    """
+
+    switch: ClassVar[str]
+    template_fields: Sequence[str] = ("detection_conn_id",)
+    ui_color = "#e3eede"
+
+    def __init__(
+        self, *, detection_conn_id: str = "detection_default", **kwargs: Any
+    ) -> None:  # Any: Airflow's
+        super().__init__(**kwargs)
+        self.detection_conn_id = detection_conn_id
+
+    def execute(self, context: Context) -> Any:  # Any: what each returns
+        """Do it; skip if `[detection]` has the switch off. The registry's flag has no say in it."""
+        if not conf.getboolean(SECTION, self.switch, fallback=True):
+            raise AirflowSkipException(f"[{SECTION}] {self.switch} is off")
+        return self._upkeep()
+
+    def _upkeep(self) -> Any:  # Any: what each returns
+        raise NotImplementedError
+
+
+class _PartitionsOperator(MaintenanceOperator):
+    def _run(self, phase_name: str) -> dict[str, int]:
+        from airflow_detection.store.partition_plan import Phase
+        from airflow_detection.store.retention import apply
+
+        with terminal_errors(), hook_of(self.detection_conn_id).connect() as conn:
+            report = apply(conn, settings_of().schema, Phase(phase_name), now=datetime.now(UTC))
+        return self._told(report)
+
+    def _told(self, report: Report) -> dict[str, int]:
+        for line in report.lines():
+            self.log.info("%s", line)
+        if report.is_skipped:
+            raise AirflowSkipException("another run holds the lock: this one did nothing")
+        if not report.is_success:
+            raise AirflowException("; ".join(map(str, (*report.failed, *report.alarms))))
+        outcomes = [r.outcome for r in report.results]
+        return {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}
+
+
+class EnsurePartitionsOperator(_PartitionsOperator):
+    """Make the table partitions of this month and of the months ahead; fail if too few lie ahead."""
+
+    switch = "ensure_partitions"
+
+    def _upkeep(self) -> dict[str, int]:
+        """Make them; returns counts of outcomes."""
+        return self._run("ensure")
+
+
+class ApplyRetentionOperator(_PartitionsOperator):
+    """Detach the table partitions that are past retention, and drop them after the grace period."""
+
+    switch = "apply_retention"
+
+    def _upkeep(self) -> dict[str, int]:
+        """Retire them; returns counts of outcomes."""
+        return self._run("retain")
+
+
+class AggregateStatsOperator(MaintenanceOperator):
+    """Count the events of the last days anew, for each hour and category.
+
+    Args:
+        hours: how many full hours back; what came late is counted in its hour.
+    """
+
+    switch = "aggregate_stats_hourly"
+
+    def __init__(self, *, hours: int = 72, **kwargs: Any) -> None:  # Any: BaseOperator's own
+        super().__init__(**kwargs)
+        self.hours = hours
+
+    def _upkeep(self) -> int:
+        """Count them; returns how many rows of counts there are in these hours."""
+        from airflow_detection.store.stats import aggregate_hourly
+
+        with terminal_errors(), hook_of(self.detection_conn_id).connect() as conn:
+            return aggregate_hourly(conn, settings_of().schema, now=datetime.now(UTC), hours=self.hours)
+
+
+class SnapshotReportOperator(MaintenanceOperator):
+    """Write the hourly snapshot report."""
+
+    switch = "snapshot_report"
+
+    def _upkeep(self) -> None:
+        """Skip: there is nothing yet that reports."""
+        raise AirflowSkipException("no reporter is registered")

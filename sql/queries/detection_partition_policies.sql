@@ -1,0 +1,71 @@
+-- name: policies
+-- Every policy with its instants reckoned from now, in UTC whatever the session's time zone is.
+select p.table_name,
+       date_trunc('month', %(now)s::timestamptz at time zone 'UTC') at time zone 'UTC' as month,
+       (date_trunc('month', (%(now)s::timestamptz at time zone 'UTC') + p.ahead) + interval '1 month')
+           at time zone 'UTC' as ahead_until,
+       ((%(now)s::timestamptz at time zone 'UTC') + p.ahead / 2) at time zone 'UTC' as alarm_until,
+       ((%(now)s::timestamptz at time zone 'UTC') - p.retention) at time zone 'UTC' as cutoff,
+       ((%(now)s::timestamptz at time zone 'UTC') - p.grace) at time zone 'UTC' as grace_cutoff
+  from {schema}.detection_partition_policies p
+ order by p.table_name;
+
+-- name: protections
+-- What must not be retired: holds, what a challenger is compared on, months a cycle was opened in lately.
+select h.reason, lower(h.covers) as lower, upper(h.covers) as upper
+  from {schema}.detection_partition_holds h
+ where (h.table_name is null or h.table_name = %(table)s)
+   and (h.expires_at is null or h.expires_at > %(now)s)
+union all
+select 'a challenger of ' || r.model_id || ' is being compared', min(lower(r.valid)), null
+  from {schema}.detection_model_roles r
+ where r.role = 'CHALLENGER' and r.superseded_at is null and upper_inf(r.valid)
+ group by r.model_id
+union all
+select 'a cycle of ' || c.cycle_id || ' was opened there lately', min(c.cycle_started_at),
+       max(c.cycle_started_at) + interval '1 microsecond'
+  from {schema}.detection_cycle_runs c
+ where c.opened_at > least(%(grace_cutoff)s::timestamptz, %(now)s::timestamptz - interval '24 hours')
+ group by c.cycle_id, date_trunc('month', c.cycle_started_at at time zone 'UTC')
+ order by 1, 2;
+
+-- name: hold
+-- Keep a month for as long as its table's grace period.
+insert into {schema}.detection_partition_holds (table_name, covers, reason, expires_at)
+select %(table)s, tstzrange(%(lower)s, %(upper)s), %(reason)s,
+       clock_timestamp() + greatest(interval '24 hours',
+           (select p.grace from {schema}.detection_partition_policies p where p.table_name = %(table)s));
+
+-- name: log
+-- Note one action.
+insert into {schema}.detection_maintenance_log (action, table_name, partition_name, bounds, outcome, details)
+values (%(action)s, %(table)s, %(partition)s,
+        case when %(bounded)s then tstzrange(%(lower)s, %(upper)s) end, %(outcome)s, %(details)s);
+
+-- name: last_change
+-- What upkeep last did to the table partition of an instant.
+select l.action
+  from {schema}.detection_maintenance_log l
+ where l.table_name = %(table)s and l.outcome = 'done' and l.bounds @> %(instant)s::timestamptz
+   and l.action in ('create', 'attach', 'detach_started', 'detach', 'drop')
+ order by l.log_id desc limit 1;
+
+-- name: retired
+-- Tables that upkeep detached and that still stand, known by oid and name, with the last that was noted of each.
+select c.oid::bigint as oid, c.relname::text as name, l.action, l.logged_at, c.relkind::text as kind,
+       nullif(lower(l.bounds), '-infinity') as lower, nullif(upper(l.bounds), 'infinity') as upper
+  from (select distinct on (details ->> 'oid') *
+          from {schema}.detection_maintenance_log
+         where table_name = %(table)s and outcome = 'done' and details ? 'oid'
+         order by details ->> 'oid', log_id desc) l
+  join pg_class c on c.oid = (l.details ->> 'oid')::bigint and c.relname = l.partition_name
+                 and c.relnamespace = %(schema)s::regnamespace
+ where l.action in ('detach_started', 'detach') and not c.relispartition
+ order by lower(l.bounds), c.relname;
+
+-- name: horizon
+-- The end of the months that a table may have now: what is beyond is a mistake of somebody's clock.
+select (date_trunc('month', (clock_timestamp() at time zone 'UTC')
+           + coalesce((select p.ahead from {schema}.detection_partition_policies p
+                        where p.table_name = %(table)s), interval '3 months')) + interval '2 months')
+       at time zone 'UTC' as horizon;
