@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from airflow_detection.errors import InputFileError
 from airflow_detection.maritime.ais_file import Layout, MalformedRowError, Position, numbered_lines, open_text
@@ -80,13 +81,7 @@ def load_file(
             cur.execute(queries["recorded_file"], {"sha256": digest})
             recorded = cur.fetchone()
             return LoadReport(is_already_loaded=True, malformed_count=recorded[1] if recorded else 0)
-        cur.execute(queries["drop_incoming"])
-        cur.execute(queries["create_incoming"])
-        count = _Count()
-        with cur.copy(queries["copy_incoming"]) as copy:
-            rows = _rows(path, count, report)
-            while block := "".join(islice(rows, _ROWS_PER_WRITE)):
-                copy.write(block)
+        count = _copy_in(cur, queries, path, report)
         found = _finished(path, count)
         cur.execute(queries["incoming_interval"])
         first, last = cur.fetchone() or (None, None)
@@ -119,7 +114,29 @@ class _Count:
     is_simulated: bool = False
 
 
-def _rows(path: Path, count: _Count, report: Callable[[int], None] | None) -> Iterator[str]:
+def _copy_in(
+    cur: psycopg.Cursor[tuple[Any, ...]],  # Any: a row of whatever was asked for
+    queries: Mapping[str, sql.Composed],
+    path: Path,
+    report: Callable[[int], None] | None,
+) -> _Count:
+    """Bring the rows of a file into the temporary table."""
+    cur.execute(queries["drop_incoming"])
+    cur.execute(queries["create_incoming"])
+    count, reported = _Count(), 0
+    rows = _rows(path, count)
+    with cur.copy(queries["copy_incoming"]) as copy:
+        while block := "".join(islice(rows, _ROWS_PER_WRITE)):
+            copy.write(block)
+            if report and count.read - reported >= _ROWS_PER_REPORT:
+                reported = count.read
+                report(reported)
+    if report and count.read > reported:
+        report(count.read)
+    return count
+
+
+def _rows(path: Path, count: _Count) -> Iterator[str]:
     """Iterate over the rows of a file in the text format of COPY."""
     with open_text(path) as text:
         lines = numbered_lines(text)
@@ -138,10 +155,6 @@ def _rows(path: Path, count: _Count, report: Callable[[int], None] | None) -> It
                 name = position.vessel_name
                 count.is_simulated |= name is not None and name.startswith(SIMULATED_NAME)
                 yield _copied(position)
-            if report and count.read % _ROWS_PER_REPORT == 0:
-                report(count.read)
-    if report:
-        report(count.read)
 
 
 def _finished(path: Path, count: _Count) -> LoadReport:
