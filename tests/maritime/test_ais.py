@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import time
 import zipfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -224,7 +225,18 @@ def test_progress_is_reported(database: Connection, tmp_path: Path) -> None:
     assert seen == [5]
 
 
-def test_the_session_time_zone_changes_nothing(database: Connection, tmp_path: Path) -> None:
+@pytest.fixture
+def kathmandu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that is not in UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kathmandu")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("kathmandu")
+def test_no_time_zone_of_machine_or_session_changes_anything(database: Connection, tmp_path: Path) -> None:
     database.execute("set timezone to 'Asia/Kathmandu'")
     report = load_file(database, written(tmp_path, SNAKE + "366000001,2020-01-01T00:00:01,29.5,-90.25,,,\n"))
     assert report.first_observed_at == AT
