@@ -45,10 +45,14 @@ class Execution(StrEnum):
 
 
 def require_utc(name: str, instant: datetime) -> datetime:
-    """Return `instant` in UTC; a naive datetime is a ValueError that names it."""
-    if instant.tzinfo is None:
+    """Return `instant` as a plain datetime in UTC; a naive one is a ValueError that names it.
+
+    Subclasses (Airflow gives pendulum's) are not kept: their arithmetic may lose the time zone.
+    """
+    if instant.utcoffset() is None:
         raise ValueError(f"{name} has no time zone: {instant.isoformat()}")
-    return instant.astimezone(UTC)
+    utc = instant.astimezone(UTC)
+    return datetime.combine(utc.date(), utc.time(), tzinfo=UTC)
 
 
 def require_id(name: str, value: str) -> str:
