@@ -98,8 +98,9 @@ def test_too_little_headroom_fails_the_task_that_only_retires(database: Database
 def test_events_are_counted_once_for_their_hour_however_often(database: Database) -> None:
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     put = (
-        "insert into detection.detection_events (category, severity, status, model_id, version_id, entity_id, "
-        "cycle_started_at, first_seen_at, last_seen_at) values ('spoofing', 'HIGH', %s, 'm', 1, %s, %s, %s, %s)"
+        "insert into detection.detection_events (category, severity, status, model_id, version_id, "
+        "entity_id, cycle_started_at, first_seen_at, last_seen_at) "
+        "values ('spoofing', 'HIGH', %s, 'm', 1, %s, %s, %s, %s)"
     )
     spots = [("OPEN", hour - timedelta(hours=2)), ("CLOSED", hour - timedelta(hours=1, microseconds=1)),
              ("OPEN", hour - timedelta(hours=1)), ("RETRACTED", hour - timedelta(hours=1)),
