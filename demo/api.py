@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlencode
 
 from demo.errors import DemoError
 
-CALL_TIMEOUT_S = 15.0
+CALL_TIMEOUT_S = 20.0
+ATTEMPTS = 5
 POLL_S = 0.4
 
 
@@ -41,7 +43,7 @@ class Airflow:
     def healthy(self) -> bool:
         """Return whether every component says that it is well; False while the server does not answer."""
         try:
-            health = self._call("GET", "/api/v2/monitor/health", signed=False)
+            health = self._once("GET", "/api/v2/monitor/health")
         except ApiError:
             return False
         parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
@@ -100,11 +102,21 @@ class Airflow:
             if len(runs) >= answer["total_entries"] or not answer["dag_runs"]:
                 return runs
 
-    def _call(self, method: str, path: str, body: object = None, *, signed: bool = True) -> Any:
-        # Any: JSON, read by the caller right away
+    def _call(self, method: str, path: str, body: object = None) -> Any:  # Any: JSON, read right away
+        """Make a call; on a busy machine an answer may stay out, and every call here may be repeated."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._once(method, path, body, token=self._sign_in())
+            except ApiError as exc:
+                if exc.status:
+                    raise
+                time.sleep(POLL_S)
+        return self._once(method, path, body, token=self._sign_in())
+
+    def _once(self, method: str, path: str, body: object = None, *, token: str = "") -> Any:  # Any: JSON
         request = urllib.request.Request(self.address + path, method=method)  # noqa: S310  # always http, loopback
-        if signed:
-            request.add_header("Authorization", f"Bearer {self._sign_in()}")
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
         if body is not None:
             request.add_header("Content-Type", "application/json")
             request.data = json.dumps(body).encode()
@@ -115,12 +127,12 @@ class Airflow:
             with exc:
                 said = " ".join(exc.read().decode(errors="replace").split())[:300]
             raise ApiError(f"Airflow refused {method} {path} ({exc.code}): {said}", exc.code) from exc
-        except OSError as exc:
+        except (OSError, HTTPException) as exc:
             raise ApiError(f"Airflow did not answer {method} {path}: {exc}") from exc
 
     def _sign_in(self) -> str:
         if not self._token:
-            self._token = self._call("GET", "/auth/token", signed=False)["access_token"]
+            self._token = self._once("GET", "/auth/token")["access_token"]
         return self._token
 
 
