@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 def main() -> int:
     """Run the demo; return its exit code."""
-    for signum in (signal.SIGTERM, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _interrupt)
     try:
         return 0 if play(read_settings(), Screen()) else 1
