@@ -7,7 +7,8 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
@@ -77,7 +78,8 @@ class Airflow:
         newest = self._call("GET", f"/api/v2/backfills?dag_id={dag_id}&order_by=-id&limit=20")
         for backfill in newest["backfills"]:
             if backfill["completed_at"] is None:
-                self._call("PUT", f"/api/v2/backfills/{backfill['id']}/cancel")
+                with _unless_done_already():
+                    self._call("PUT", f"/api/v2/backfills/{backfill['id']}/cancel")
                 ended += 1
         for run in self._runs(dag_id, first, last):
             if run["state"] in {"queued", "running"}:
@@ -134,6 +136,16 @@ class Airflow:
         if not self._token:
             self._token = self._once("GET", "/auth/token")["access_token"]
         return self._token
+
+
+@contextmanager
+def _unless_done_already() -> Iterator[None]:
+    """Take Airflow's refusal to do again what an unanswered call did for an answer."""
+    try:
+        yield
+    except ApiError as exc:
+        if exc.status != HTTPStatus.CONFLICT:
+            raise
 
 
 # A proxy in the environment is not asked for what is on this machine.

@@ -1,0 +1,136 @@
+"""The parts of the demo that need neither a database nor an Airflow."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from demo.airflow_env import airflow_connection, process_environment, sqlalchemy_url
+from demo.errors import DemoError
+from demo.programs import Keeper, Program, last_line
+from demo.registry import last_cycles, statements
+from demo.settings import free_port, read_settings
+from demo.state import Remembered, only_one, open_state, remember, write_env
+
+
+@pytest.mark.parametrize(
+    ("newest", "last"),
+    [("23:59:59", "00:00"), ("23:55:00", "23:55"), ("23:55:00.000001", "00:00"), ("00:00:01", "00:05")],
+)
+def test_the_last_cycle_is_the_newest_position_rounded_up(newest: str, last: str) -> None:
+    cycles = last_cycles(datetime.fromisoformat(f"2020-01-01T{newest}Z"), 12)
+    assert f"{cycles[-1]:%H:%M}" == last
+    assert [later - earlier for earlier, later in pairwise(cycles)] == ([timedelta(minutes=5)] * 11)
+    assert cycles[-1].tzinfo is UTC
+
+
+def test_a_connection_string_becomes_sqlalchemys_and_airflows() -> None:
+    dsn = "postgresql://an%40me:p%2Fw%20d@db.example:6432/my%20db?sslmode=require"
+    assert sqlalchemy_url(dsn) == (
+        "postgresql+psycopg://an%40me:p%2Fw%20d@/my%20db?host=db.example&port=6432&sslmode=require"
+    )
+    assert json.loads(airflow_connection(dsn)) == {
+        "conn_type": "postgres", "host": "db.example", "port": 6432, "login": "an@me",
+        "password": "p/w d", "schema": "my db", "extra": {"sslmode": "require"},
+    }  # fmt: skip
+
+
+def test_a_socket_directory_survives_both_forms() -> None:
+    dsn = "postgresql://postgres@/detection?host=/run/some%20where"
+    assert sqlalchemy_url(dsn) == "postgresql+psycopg://postgres@/detection?host=%2Frun%2Fsome+where"
+    assert json.loads(airflow_connection(dsn))["host"] == "/run/some where"
+
+
+def test_empty_wishes_are_the_defaults() -> None:
+    port = str(free_port())
+    settings = read_settings({"AIS": "", "CYCLES": "", "DSN": "", "ONCE": "", "PORT": port, "STATE": ""})
+    assert (settings.ais, settings.cycles, settings.dsn, settings.once) == (None, 12, None, False)
+    assert settings.state.name == ".demo"
+
+
+@pytest.mark.parametrize(("text", "once"), [("1", True), ("yes", True), ("0", False), ("no", False)])
+def test_once_is_a_yes_or_a_no(text: str, *, once: bool) -> None:
+    assert read_settings({"ONCE": text, "PORT": str(free_port())}).once is once
+
+
+def test_another_airflows_settings_do_not_leak_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("KEPT", "1")
+    env = process_environment({"AIRFLOW_HOME": "here"})
+    assert "AIRFLOW__CORE__EXECUTOR" not in env
+    assert "PYTHONDONTWRITEBYTECODE" not in env
+    assert (env["KEPT"], env["AIRFLOW_HOME"]) == ("1", "here")
+
+
+def test_what_is_remembered_is_private_and_comes_back(tmp_path: Path) -> None:
+    first = open_state(tmp_path / "state")
+    again = remember(tmp_path / "state", Remembered(postgres_port=5))
+    assert first.api_secret != again.api_secret
+    assert open_state(tmp_path / "state") == again
+    file = write_env(tmp_path / "state", {"A": "it's"}, tmp_path / "a b")
+    assert "export A='it'\"'\"'s'" in file.read_text()
+    for path in (file, tmp_path / "state" / "state.json"):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_broken_memory_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(DemoError, match="is broken; `make demo-clean` removes it"):
+        open_state(tmp_path)
+
+
+def test_only_one_demo_holds_a_state_directory(tmp_path: Path) -> None:
+    with only_one(tmp_path), pytest.raises(DemoError, match="already running"), only_one(tmp_path):
+        pass
+
+
+def test_every_statement_has_a_name_and_an_intent() -> None:
+    assert set(statements()) == {"metadata_revision", "last_position", "results"}
+    assert all(text.startswith("-- ") for text in statements().values())
+
+
+def program(folder: Path, name: str, script: str) -> Program:
+    return Program(
+        name=name, argv=["sh", "-c", script], env={"PATH": "/usr/bin:/bin"}, cwd=str(folder),
+        log=str(folder / f"{name}.log"),
+    )  # fmt: skip
+
+
+def test_a_program_that_ends_badly_is_named_with_its_last_words(tmp_path: Path) -> None:
+    with Keeper(tmp_path, tmp_path / "pids") as keeper:
+        good, bad = program(tmp_path, "good", "true"), program(tmp_path, "bad", "echo why; echo; exit 3")
+        keeper.start(good)
+        keeper.finish(good)
+        keeper.check()
+        keeper.start(bad)
+        with pytest.raises(DemoError, match="the bad ended with code 3: why"):
+            keeper.finish(bad)
+
+
+def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
+    with Keeper(tmp_path, tmp_path / "pids") as keeper:
+        missing = Program(name="missing", argv=["/no/where"], env={}, cwd="/", log=str(tmp_path / "log"))
+        with pytest.raises(DemoError, match=r"missing could not be started: .*No such file"):
+            keeper.start(missing)
+
+
+def test_leaving_the_keeper_ends_grandchildren_that_ignore_the_signal(tmp_path: Path) -> None:
+    script = "trap '' TERM INT; (trap '' TERM INT; sleep 600) & echo $! > grandchild; wait"
+    with Keeper(tmp_path, tmp_path / "pids") as keeper:
+        child = keeper.start(program(tmp_path, "stubborn", script))
+        while not (written := tmp_path / "grandchild").exists() or not written.read_text().strip():
+            keeper.check()
+        pids = [child, int(written.read_text())]
+    for pid in pids:
+        status = Path(f"/proc/{pid}/status")
+        assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_the_last_line_that_says_something() -> None:
+    assert last_line("a\nb\n\n  \n") == "b"
+    assert last_line("") == "it wrote nothing"
+    assert len(last_line("x" * 999)) == 200
