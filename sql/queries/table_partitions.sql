@@ -26,13 +26,16 @@ select pg_try_advisory_lock(hashtext('detection ' || %(kind)s), hashtext(%(schem
 -- Give it back.
 select pg_advisory_unlock(hashtext('detection ' || %(kind)s), hashtext(%(schema)s));
 
--- name: table_lock
--- One change of a table's partitions at a time.
-select pg_advisory_xact_lock(hashtext('detection partitions'), hashtext(%(schema)s || '.' || %(table)s));
+-- name: enter
+-- One change of a table's partitions at a time, no long wait for a lock, and bounds that read the same everywhere.
+select set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true),
+       set_config('lock_timeout', %(limit)s, true),
+       pg_advisory_xact_lock(hashtext('detection partitions'), hashtext(%(schema)s || '.' || %(table)s));
 
 -- name: parent
 -- A table that is partitioned by range on one timestamptz column.
-select c.oid::bigint as oid, a.attname::text as key
+select c.oid::bigint as oid, a.attname::text as key,
+       (select t.spcname::text from pg_tablespace t where t.oid = c.reltablespace) as tablespace
   from pg_class c
   join pg_partitioned_table p on p.partrelid = c.oid
   join pg_attribute a on a.attrelid = c.oid and a.attnum = p.partattrs[0]
@@ -66,11 +69,11 @@ select name from unnest(%(names)s::text[]) name
 
 -- name: referring
 -- Foreign keys of other tables that point at the table or at one of its partitions.
-select distinct k.conrelid::regclass::text
+select distinct k.confrelid::bigint as oid, k.conrelid::regclass::text as name
   from pg_constraint k
- where k.contype = 'f' and k.confrelid in (%(parent)s::bigint::oid, %(child)s::bigint::oid)
-   and k.conrelid not in (%(parent)s::bigint::oid, %(child)s::bigint::oid)
- order by 1;
+ where k.contype = 'f' and k.confrelid::bigint = any(%(oids)s::bigint[])
+   and not k.conrelid::bigint = any(%(oids)s::bigint[])
+ order by 2;
 
 -- name: lock_parent
 -- Take at once the lock that attaching takes; readers and writers go on.
@@ -78,8 +81,12 @@ lock table {schema}.{{parent}} in share update exclusive mode;
 
 -- name: use_tablespace
 -- Make what follows where the parent's partitions go.
-select set_config('default_tablespace', coalesce((select t.spcname::text from pg_tablespace t
-                   join pg_class c on c.reltablespace = t.oid where c.oid = %(parent)s::bigint::oid), ''), true);
+select set_config('default_tablespace', %(tablespace)s, true);
+
+-- name: default_of
+-- The default partition, if there is one.
+select partdefid::bigint from pg_partitioned_table
+ where partrelid = format('%%I.%%I', %(schema)s::text, %(table)s::text)::regclass and partdefid <> 0;
 
 -- name: create
 -- A table in the parent's likeness. A partition may have no identity of its own: the parent's serves.

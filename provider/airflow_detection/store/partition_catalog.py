@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -48,6 +49,7 @@ class PartitionedTable:
     name: str
     oid: int
     key: str
+    tablespace: str | None
     partitions: tuple[TablePartition, ...]
 
     @property
@@ -116,13 +118,24 @@ def literal(instant: datetime) -> sql.Literal:
     return sql.Literal(f"{require_utc('instant', instant):%Y-%m-%d %H:%M:%S.%f}+00")
 
 
+@contextmanager
+def _in_iso(conn: Connection, schema: str) -> Iterator[None]:
+    """Instants print, and bounds read back, without loss in any time zone, but not in any DateStyle."""
+    if (conn.info.parameter_status("DateStyle") or "").startswith("ISO"):
+        yield
+        return
+    with conn.transaction():
+        conn.execute(load_queries("table_partitions", schema)["use_utc"])
+        yield
+
+
 def rows(
     conn: Connection, schema: str, name: str, params: Mapping[str, object], file: str = "table_partitions"
 ) -> list[Row]:
-    """The rows of a named statement, read in UTC."""
-    with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(load_queries("table_partitions", schema)["use_utc"])
-        return cursor.execute(load_queries(file, schema)[name], params).fetchall()
+    """The rows of a named statement; instants come in UTC."""
+    with _in_iso(conn, schema), conn.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(load_queries(file, schema)[name], params).fetchall()
+    return [{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in r.items()} for r in found]
 
 
 def read_table(conn: Connection, schema: str, table: str) -> PartitionedTable:
@@ -141,12 +154,9 @@ def read_table(conn: Connection, schema: str, table: str) -> PartitionedTable:
         name=table,
         oid=found[0]["oid"],
         key=found[0]["key"],
-        partitions=tuple(TablePartition(**{**p, **_in_utc(p)}) for p in partitions),
+        tablespace=found[0]["tablespace"],
+        partitions=tuple(TablePartition(**p) for p in partitions),
     )
-
-
-def _in_utc(row: Row) -> dict[str, datetime | None]:
-    return {key: row[key] and row[key].astimezone(UTC) for key in ("lower", "upper")}
 
 
 def free_names(conn: Connection, schema: str, table: str, spans: Sequence[Span]) -> list[str]:

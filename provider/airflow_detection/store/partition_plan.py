@@ -224,11 +224,10 @@ def _detachments(
     protected = protections(conn, schema, policy, now)
     standing = [p for p in table.ranges if not p.is_detaching]
     old = [p for p in standing if p.upper and p.upper <= min(policy.cutoff, policy.month)]
+    found = rows(conn, schema, "referring", {"oids": [table.oid, *(p.oid for p in old)]})
     actions = []
     for child in old:
-        params = {"parent": table.oid, "child": child.oid}
-        referring = [str(next(iter(r.values()))) for r in rows(conn, schema, "referring", params)]
-        if referring:
+        if referring := sorted({r["name"] for r in found if r["oid"] in (table.oid, child.oid)}):
             facts = f"referred to by a foreign key of {', '.join(referring)}"
             actions.append(_on(Kind.REFUSE, table, child, facts))
         elif child.kind != "r":

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import LiteralString, TypeVar, cast
 
 import psycopg
@@ -110,7 +110,7 @@ def recreate(conn: Connection, schema: str, table: str, instant: datetime) -> bo
         with conn.transaction():
             _hold(conn, schema, table, span)
             if old is not None:
-                bounds = (old["lower"].astimezone(UTC), old["upper"].astimezone(UTC))
+                bounds = (old["lower"], old["upper"])
                 patiently(lambda: _reattach(conn, schema, table, old["name"], bounds, limits), limits)
             else:
                 create(conn, schema, table, span, limits=limits)
@@ -144,11 +144,14 @@ def patiently(action: Callable[[], T], limits: Limits) -> T:
     raise StorageError("a run needs at least one attempt")
 
 
-def limit_locks(conn: Connection, schema: str, limit: timedelta, *, of_session: bool = False) -> None:
-    """Wait for a lock no longer than `limit`, until the transaction, or the session, ends."""
-    name = "limit_locks_of_session" if of_session else "limit_locks"
-    limit_ms = f"{max(1, round(limit.total_seconds() * 1000))}ms"
-    conn.execute(load_queries("table_partitions", schema)[name], {"limit": limit_ms})
+def in_ms(limit: timedelta) -> str:
+    """A duration as Postgres takes it in a setting."""
+    return f"{max(1, round(limit.total_seconds() * 1000))}ms"
+
+
+def limit_locks(conn: Connection, schema: str, limit: timedelta) -> None:
+    """Wait for a lock no longer than `limit`, until the transaction ends."""
+    conn.execute(load_queries("table_partitions", schema)["limit_locks"], {"limit": in_ms(limit)})
 
 
 def note(
@@ -191,7 +194,7 @@ def _is_expired(conn: Connection, schema: str, table: str, at: datetime) -> bool
 
 def _horizon(conn: Connection, schema: str, table: str) -> datetime:
     found = rows(conn, schema, "horizon", {"table": table}, "detection_partition_policies")
-    return cast("datetime", found[0]["horizon"]).astimezone(UTC)
+    return cast("datetime", found[0]["horizon"])
 
 
 def _hold(conn: Connection, schema: str, table: str, span: Span) -> None:
@@ -201,10 +204,8 @@ def _hold(conn: Connection, schema: str, table: str, span: Span) -> None:
 
 def enter(conn: Connection, schema: str, table: str, limits: Limits) -> None:
     """Take what every change of a table's partitions takes first, in the same order."""
-    queries = load_queries("table_partitions", schema)
-    limit_locks(conn, schema, limits.lock_timeout * 5)  # another who makes a month: let it finish
-    conn.execute(queries["table_lock"], {"schema": schema, "table": table})
-    limit_locks(conn, schema, limits.lock_timeout)
+    params = {"schema": schema, "table": table, "limit": in_ms(limits.lock_timeout)}
+    conn.execute(load_queries("table_partitions", schema)["enter"], params)
     conn.execute(statement(schema, "lock_parent", parent=sql.Identifier(table)))
 
 
@@ -228,7 +229,8 @@ def _create(conn: Connection, schema: str, name: str, span: Span, limits: Limits
 def _make_like(conn: Connection, schema: str, table: PartitionedTable, child: str) -> None:
     params = {"parent": table.oid, "child": child, "schema": schema}
     queries = load_queries("table_partitions", schema)
-    conn.execute(queries["use_tablespace"], params)
+    if table.tablespace:
+        conn.execute(queries["use_tablespace"], {"tablespace": table.tablespace})
     conn.execute(statement(schema, "create", child=sql.Identifier(child), parent=sql.Identifier(table.name)))
     for row in rows(conn, schema, "likeness", params):
         conn.execute(sql.SQL(cast("LiteralString", row["statement"])))

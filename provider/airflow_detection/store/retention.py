@@ -17,7 +17,7 @@ from airflow_detection.store.connection import Connection
 from airflow_detection.store.outputs import storage_errors
 from airflow_detection.store.partition_catalog import read_table, rows, statement
 from airflow_detection.store.partition_plan import Action, Kind, Limits, Phase, alarms, plan
-from airflow_detection.store.partitions import create, enter, limit_locks, note, patiently
+from airflow_detection.store.partitions import NO_LOCK, create, enter, in_ms, limit_locks, note, patiently
 from airflow_detection.store.queries import load_queries
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,10 @@ def apply(
     limits = limits or Limits()
     with storage_errors():
         is_pooled = _inspect(conn, schema, now, limits)
-        with _alone(conn, schema, phase, is_pooled=is_pooled) as is_mine:
+        with (
+            _alone(conn, schema, phase, is_pooled=is_pooled) as is_mine,
+            _patience(conn, schema, limits, is_pooled=is_pooled),
+        ):
             if not is_mine:
                 note(conn, schema, Action(kind=Kind.KEEP, table=""), "skipped", called=phase.value,
                      fact="another run holds the lock")  # fmt: skip
@@ -125,6 +128,22 @@ def _alone(conn: Connection, schema: str, phase: Phase, *, is_pooled: bool) -> I
     finally:
         if is_mine and not conn.closed and conn.info.transaction_status != TransactionStatus.INERROR:
             conn.execute(queries["run_unlock"], params)
+
+
+@contextmanager
+def _patience(conn: Connection, schema: str, limits: Limits, *, is_pooled: bool) -> Iterator[None]:
+    """Limit the wait of statements that allow no transaction around them; behind a pooler there are none."""
+    queries = load_queries("table_partitions", schema)
+    row = None if is_pooled else conn.execute(queries["lock_setting"]).fetchone()
+    if row is None:
+        yield
+        return
+    conn.execute(queries["limit_locks_of_session"], {"limit": in_ms(limits.detach_wait)})
+    try:
+        yield
+    finally:
+        if not conn.closed and conn.info.transaction_status != TransactionStatus.INERROR:
+            conn.execute(queries["limit_locks_of_session"], {"limit": row[0]})
 
 
 def _attempt(
@@ -193,7 +212,10 @@ def _do_detach(conn: Connection, schema: str, action: Action, limits: Limits, is
     # The intention is noted first: killed after the detachment, it is known to be ours.
     note(conn, schema, action, "done", called="detach_started")
     try:
-        patiently(lambda: _detach_concurrently(conn, schema, action, limits), limits)
+        try:
+            conn.execute(_ddl(schema, "detach_concurrently", action))
+        except NO_LOCK:
+            patiently(lambda: _finalize_what_began(conn, schema, action, limits), limits)
     except psycopg.Error:
         if not conn.closed and _is_untouched(conn, schema, action):
             note(conn, schema, action, "done", called="attach", reason="the detachment did not begin")
@@ -212,23 +234,17 @@ def _why_plain(conn: Connection, schema: str, action: Action, *, is_pooled: bool
         return "a pooler stands before the database"
     if not conn.autocommit or conn.info.transaction_status != TransactionStatus.IDLE:
         return "the connection is in a transaction"
-    if read_table(conn, schema, action.table).default:
+    if rows(conn, schema, "default_of", {"schema": schema, "table": action.table}):
         return "the table has a default partition"
     return ""
 
 
-def _detach_concurrently(conn: Connection, schema: str, action: Action, limits: Limits) -> None:
-    """Once begun, what an attempt left is finalised by the next: older readers have to end first."""
-    detaching = read_table(conn, schema, action.table).detaching
-    is_begun = detaching is not None and detaching.oid == action.oid
-    row = conn.execute(load_queries("table_partitions", schema)["lock_setting"]).fetchone()
-    limit_locks(conn, schema, limits.lock_timeout if is_begun else limits.detach_wait, of_session=True)
-    try:
-        conn.execute(_ddl(schema, "finalize" if is_begun else "detach_concurrently", action))
-    finally:
-        if not conn.closed and row is not None:
-            restore = load_queries("table_partitions", schema)["limit_locks_of_session"]
-            conn.execute(restore, {"limit": row[0]})
+def _finalize_what_began(conn: Connection, schema: str, action: Action, limits: Limits) -> None:
+    """An attempt that ran out of patience is finalised: older readers of the table have to end first."""
+    if _is_untouched(conn, schema, action):
+        conn.execute(_ddl(schema, "detach_concurrently", action))
+    else:
+        _in_transaction(conn, schema, limits, _ddl(schema, "finalize", action))
 
 
 def _ddl(schema: str, name: str, action: Action) -> sql.Composed:
@@ -250,7 +266,7 @@ def _in_transaction(conn: Connection, schema: str, limits: Limits, ddl: sql.Comp
 def _do_drop(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
     def drop() -> None:
         with conn.transaction():
-            enter(conn, schema, action.table, limits)
+            limit_locks(conn, schema, limits.lock_timeout)
             conn.execute(statement(schema, "lock_child", child=sql.Identifier(action.partition or "")))
             found = rows(conn, schema, "relation", {"oid": action.oid})
             if not found or found[0]["relname"] != action.partition:
