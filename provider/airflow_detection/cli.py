@@ -256,6 +256,33 @@ def ais_simulate(args: Arguments) -> None:
     _say(f"{args.file}: {args.hours} h from {args.start.isoformat()}, seed {args.seed}")
 
 
+@_command
+def partitions_plan(args: Arguments) -> None:
+    """Show what the upkeep of table partitions would do now."""
+    from airflow_detection.partition_commands import plan_lines
+
+    with _connected() as (conn, held):
+        for line in plan_lines(conn, held.schema, now=datetime.now(UTC), max_drops=args.max_drops):
+            _say(line)
+
+
+@_command
+def partitions_apply(args: Arguments) -> None:
+    """Do it, or bring back a month that retention removed; exit 1 unless all of it succeeded."""
+    from airflow_detection.partition_commands import apply_lines, recreate_lines
+
+    with _connected() as (conn, held):
+        if args.recreate_expired:
+            lines, is_success = recreate_lines(conn, held.schema, args.recreate_expired), True
+        else:
+            now = datetime.now(UTC)
+            lines, is_success = apply_lines(conn, held.schema, now=now, max_drops=args.max_drops)
+    for line in lines:
+        _say(line)
+    if not is_success:
+        _fail("the upkeep of table partitions did not succeed")
+
+
 def get_commands() -> list[GroupCommand]:
     """Return the commands of `airflow detection`."""
     at = _arg("--at", help="as of this instant (UTC); now unless given", type=_instant, metavar="T")
@@ -280,10 +307,26 @@ def get_commands() -> list[GroupCommand]:
             ActionCommand("simulate", "Write a simulated file", ais_simulate, (FILE, start, hours, seed)),
         ),
     )
+    most = _arg("--max-drops", help="detachments, and drops, at most", type=_positive)
+    month = _arg(
+        "--recreate-expired", help="bring back a month (UTC) that retention removed", metavar="YYYY-MM"
+    )
+    partitions = GroupCommand(
+        name="partitions",
+        help="Monthly table partitions",
+        subcommands=(
+            ActionCommand("plan", "Show what apply would do", partitions_plan, (most,)),
+            ActionCommand(
+                "apply", "Make what is missing, retire what is old", partitions_apply, (most, month)
+            ),
+        ),
+    )
     actions = (
         ActionCommand("apply", "Register what a YAML file says", apply, (FILE, DRY_RUN)),
         ActionCommand("plan", "Show a cycle's plan", plan, (cycle, at, output)),
         ActionCommand("check", "Look for everything that is wrong", check, ()),
         ActionCommand("promote", "Make a version PRIMARY from now on", promote, (label, reason)),
     )
-    return [GroupCommand(name="detection", help="Detection cycles", subcommands=(db, ais, *actions))]
+    return [
+        GroupCommand(name="detection", help="Detection cycles", subcommands=(db, partitions, ais, *actions))
+    ]

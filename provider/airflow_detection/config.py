@@ -13,6 +13,8 @@ from typing import Any
 from airflow_detection.errors import ConfigurationError
 
 SECTION = "detection"
+SWITCHES = ("ensure_partitions", "apply_retention", "aggregate_stats_hourly", "snapshot_report")
+"""The tasks of the maintenance Dag, each of which an option of the same name turns off."""
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -73,6 +75,10 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "float",
             "0",
         ),
+        **{
+            name: _option(f"Whether the maintenance Dag's task ``{name}`` does its work.", "boolean", "True")
+            for name in SWITCHES
+        },
         "conn_id": _option("Airflow connection of the registry's database.", "string", "detection_default"),
     }
 )

@@ -26,6 +26,7 @@ def get_provider_info() -> dict[str, Any]:  # Any: the shape of Airflow's provid
                 "python-modules": [
                     "airflow_detection.operators.model",
                     "airflow_detection.operators.cycle",
+                    "airflow_detection.operators.maintenance",
                 ],
             }
         ],

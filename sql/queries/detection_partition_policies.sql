@@ -37,10 +37,12 @@ select %(table)s, tstzrange(%(lower)s, %(upper)s), %(reason)s,
            (select p.grace from {schema}.detection_partition_policies p where p.table_name = %(table)s));
 
 -- name: log
--- Note one action.
+-- Note one action; `softly` leaves the flush to the commit that follows, and a crash loses it only with that.
 insert into {schema}.detection_maintenance_log (action, table_name, partition_name, bounds, outcome, details)
-values (%(action)s, %(table)s, %(partition)s,
-        case when %(bounded)s then tstzrange(%(lower)s, %(upper)s) end, %(outcome)s, %(details)s);
+select %(action)s, %(table)s, %(partition)s,
+       case when %(bounded)s then tstzrange(%(lower)s, %(upper)s) end, %(outcome)s, %(details)s
+  from set_config('synchronous_commit',
+                  case when %(softly)s then 'off' else current_setting('synchronous_commit') end, true);
 
 -- name: last_change
 -- What upkeep last did to the table partition of an instant.

@@ -35,7 +35,10 @@ select set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', 
 -- name: parent
 -- A table that is partitioned by range on one timestamptz column.
 select c.oid::bigint as oid, a.attname::text as key,
-       (select t.spcname::text from pg_tablespace t where t.oid = c.reltablespace) as tablespace
+       (select t.spcname::text from pg_tablespace t where t.oid = c.reltablespace) as tablespace,
+       c.relacl is null and not c.relrowsecurity and pg_get_userbyid(c.relowner) = current_user
+           and not exists (select from pg_default_acl)
+           and not exists (select from pg_attribute l where l.attrelid = c.oid and l.attacl is not null) as is_plain
   from pg_class c
   join pg_partitioned_table p on p.partrelid = c.oid
   join pg_attribute a on a.attrelid = c.oid and a.attnum = p.partattrs[0]

@@ -10,14 +10,13 @@ from airflow.configuration import conf
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
+from airflow_detection.config import SECTION
 from airflow_detection.operators.model import hook_of, settings_of, terminal_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_detection.store.retention import Report
-
-SECTION = "detection"
 
 
 class MaintenanceOperator(BaseOperator):

@@ -44,12 +44,16 @@ class TablePartition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionedTable:
-    """A table that is partitioned by range on one timestamptz column, with its partitions in order."""
+    """A table that is partitioned by range on one timestamptz column, with its partitions in order.
+
+    `is_plain`: it is ours and has no grants and no row security, so that a new table is like it already.
+    """
 
     name: str
     oid: int
     key: str
     tablespace: str | None
+    is_plain: bool
     partitions: tuple[TablePartition, ...]
 
     @property
@@ -155,6 +159,7 @@ def read_table(conn: Connection, schema: str, table: str) -> PartitionedTable:
         oid=found[0]["oid"],
         key=found[0]["key"],
         tablespace=found[0]["tablespace"],
+        is_plain=found[0]["is_plain"],
         partitions=tuple(TablePartition(**p) for p in partitions),
     )
 
@@ -162,14 +167,14 @@ def read_table(conn: Connection, schema: str, table: str) -> PartitionedTable:
 def free_names(conn: Connection, schema: str, table: str, spans: Sequence[Span]) -> list[str]:
     """Names for new partitions, for people to read; what is there under such a name is left alone."""
     stems = [f"_p{span[0]:%Y_%m}" for span in spans]
-    wanted = [[_named(table, s if n == 1 else f"{s}_{n}") for n in range(1, 21)] for s in stems]
+    wanted = [[_named(table, s if n == 1 else f"{s}_{n}") for n in range(1, 10)] for s in stems]
     names = [name for names in wanted for name in names]
     taken = {row["name"] for row in rows(conn, schema, "taken", {"schema": schema, "names": names})}
     chosen: list[str] = []
     for candidates in wanted:
         name = next((c for c in candidates if c not in taken), None)
         if name is None:
-            raise StorageError(f"twenty relations have a name like {candidates[0]!r} already")
+            raise StorageError(f"nine relations have a name like {candidates[0]!r} already")
         taken.add(name)
         chosen.append(name)
     return chosen

@@ -161,6 +161,7 @@ def note(
     outcome: str,
     *,
     called: str | None = None,
+    softly: bool = False,
     **details: object,
 ) -> None:
     """Write one line of the maintenance log; `called` goes before the name of the action's kind."""
@@ -173,6 +174,7 @@ def note(
         "lower": action.lower,
         "upper": action.upper,
         "outcome": outcome,
+        "softly": softly,
         "details": Jsonb({k: v for k, v in facts.items() if v not in (None, "")}),
     }
     conn.execute(load_queries("detection_partition_policies", schema)["log"], values)
@@ -232,7 +234,7 @@ def _make_like(conn: Connection, schema: str, table: PartitionedTable, child: st
     if table.tablespace:
         conn.execute(queries["use_tablespace"], {"tablespace": table.tablespace})
     conn.execute(statement(schema, "create", child=sql.Identifier(child), parent=sql.Identifier(table.name)))
-    for row in rows(conn, schema, "likeness", params):
+    for row in [] if table.is_plain else rows(conn, schema, "likeness", params):
         conn.execute(sql.SQL(cast("LiteralString", row["statement"])))
 
 

@@ -210,7 +210,7 @@ def _do_detach(conn: Connection, schema: str, action: Action, limits: Limits, is
         patiently(plainly, limits)
         return f"in one step: {why_plain}"
     # The intention is noted first: killed after the detachment, it is known to be ours.
-    note(conn, schema, action, "done", called="detach_started")
+    note(conn, schema, action, "done", called="detach_started", softly=True)
     try:
         try:
             conn.execute(_ddl(schema, "detach_concurrently", action))
@@ -220,7 +220,7 @@ def _do_detach(conn: Connection, schema: str, action: Action, limits: Limits, is
         if not conn.closed and _is_untouched(conn, schema, action):
             note(conn, schema, action, "done", called="attach", reason="the detachment did not begin")
         raise
-    note(conn, schema, action, "done", path="concurrent")
+    note(conn, schema, action, "done", softly=True, path="concurrent")
     return ""
 
 
