@@ -47,17 +47,17 @@ select c.oid::bigint as oid, a.attname::text as key,
 
 -- name: partitions
 -- The table partitions as the catalog bounds them, in order; names say nothing.
-with child as (
+with child as materialized (
     select c.oid, c.relname, n.nspname, c.relkind, i.inhdetachpending,
            pg_get_expr(c.relpartbound, c.oid) as bound
       from pg_inherits i
       join pg_class c on c.oid = i.inhrelid
       join pg_namespace n on n.oid = c.relnamespace
      where i.inhparent = %(parent)s::bigint::oid
-), bounds as (
-    select *, (regexp_match(bound, 'FROM \(''([^'']+)''\)'))[1]::timestamptz as lower,
-           (regexp_match(bound, 'TO \(''([^'']+)''\)'))[1]::timestamptz as upper
-      from child
+), bounds as materialized (
+    select *, case when is_open then null else nullif(split_part(bound, '''', 2), '')::timestamptz end as lower,
+           nullif(split_part(bound, '''', case when is_open then 2 else 4 end), '')::timestamptz as upper
+      from (select *, bound like '%%FROM (MINVALUE)%%' as is_open from child) c
 )
 select oid::bigint as oid, relname::text as name, nspname::text as namespace, relkind::text as kind,
        coalesce(bound = 'DEFAULT', false) as is_default, inhdetachpending as is_detaching,
@@ -67,8 +67,8 @@ select oid::bigint as oid, relname::text as name, nspname::text as namespace, re
 -- name: taken
 -- Which of these names a relation or a type has already.
 select name from unnest(%(names)s::text[]) name
- where exists (select from pg_class c where c.relnamespace = %(schema)s::regnamespace and c.relname = name)
-    or exists (select from pg_type t where t.typnamespace = %(schema)s::regnamespace and t.typname = name);
+ where exists (select from pg_class c where c.relnamespace = %(schema)s::regnamespace and c.relname = name::name)
+    or exists (select from pg_type t where t.typnamespace = %(schema)s::regnamespace and t.typname = name::name);
 
 -- name: referring
 -- Foreign keys of other tables that point at the table or at one of its partitions.
