@@ -118,7 +118,13 @@ def recreate(conn: Connection, schema: str, table: str, instant: datetime) -> bo
 
 
 def create(
-    conn: Connection, schema: str, table: str, span: Span, *, limits: Limits | None = None
+    conn: Connection,
+    schema: str,
+    table: str,
+    span: Span,
+    *,
+    name: str | None = None,
+    limits: Limits | None = None,
 ) -> Made | None:
     """Make the table partition [lower, upper), or what is still missing of it; None if nothing is.
 
@@ -129,7 +135,12 @@ def create(
         psycopg.Error: the database refused, or a lock was not to be had in any attempt.
     """
     limits = limits or Limits()
-    return patiently(lambda: _create(conn, schema, table, span, limits), limits)
+    if name is not None:
+        try:
+            return patiently(lambda: _create(conn, schema, table, span, name, limits), limits)
+        except psycopg.errors.DuplicateTable:
+            pass  # taken since it was planned
+    return patiently(lambda: _create(conn, schema, table, span, None, limits), limits)
 
 
 def patiently(action: Callable[[], T], limits: Limits) -> T:
@@ -211,14 +222,16 @@ def enter(conn: Connection, schema: str, table: str, limits: Limits) -> None:
     conn.execute(statement(schema, "lock_parent", parent=sql.Identifier(table)))
 
 
-def _create(conn: Connection, schema: str, name: str, span: Span, limits: Limits) -> Made | None:
+def _create(
+    conn: Connection, schema: str, name: str, span: Span, wanted: str | None, limits: Limits
+) -> Made | None:
     with conn.transaction():
         enter(conn, schema, name, limits)
         table = read_table(conn, schema, name)
         left = next(iter(gaps(table.ranges, *span)), None)
         if left is None:
             return None
-        child = free_names(conn, schema, name, [left])[0]
+        child = wanted or free_names(conn, schema, name, [left])[0]
         _make_like(conn, schema, table, child)
         moved = _move(conn, schema, table, table.default, child, left) if table.default else 0
         _attach(conn, schema, name, child, left)

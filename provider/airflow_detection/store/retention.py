@@ -170,7 +170,9 @@ def _attempt(
 def _do_create(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
     if action.lower is None or action.upper is None:
         raise StorageError("a new table partition needs two bounds")
-    made = create(conn, schema, action.table, (action.lower, action.upper), limits=limits)
+    made = create(
+        conn, schema, action.table, (action.lower, action.upper), name=action.partition, limits=limits
+    )
     if made is None:
         return "it was there"
     facts = [f"as {made.name}"] if made.name != action.partition else []
