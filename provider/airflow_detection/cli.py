@@ -142,6 +142,8 @@ def plan(args: Arguments) -> None:
 
 
 def _plan_lines(drawn: ExecutionPlan) -> Iterator[str]:
+    if not drawn.topo_order:
+        yield "no version held a role then: nothing runs"
     for model_id in drawn.topo_order:
         behind = ", ".join(drawn.upstreams(model_id))
         yield f"{model_id}{f'  after {behind}' if behind else ''}"
@@ -154,8 +156,6 @@ def _plan_lines(drawn: ExecutionPlan) -> Iterator[str]:
         versions = ((champion,) if champion else ()) + tuple(drawn.shadows.get(model_id, ()))
         for version in versions:
             yield f"  {version.role:<10} {version.version}  {version.entrypoint}"
-    for model_id in sorted(drawn.broken.keys() - set(drawn.topo_order)):
-        yield f"{model_id}\n  broken: {drawn.broken[model_id]}"
     yield f"digest {drawn.digest}"
 
 

@@ -128,11 +128,12 @@ def test_a_database_is_migrated_once_and_checked(cli: Cli, empty_dsn: str) -> No
 
 
 def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
-    dry, first, second, past, promoted, twice, now, check = cli(
+    dry, first, second, past, before, promoted, twice, now, check = cli(
         ["apply", MARITIME, "--dry-run"],
         ["apply", MARITIME],
         ["apply", MARITIME],
         ["plan", "maritime", "--at", "2021-01-01T00:00:00Z", "--output", "json"],
+        ["plan", "maritime", "--at", "2019-01-01T00:00:00Z"],
         ["promote", "spoofing@1.1"],
         ["promote", "spoofing@1.1"],
         ["plan", "maritime"],
@@ -144,6 +145,7 @@ def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
     plan = json.loads(past.out)
     assert plan["topo_order"] == ["track_quality", "spoofing"]
     assert plan["digest"]
+    assert before.out.startswith("no version held a role then: nothing runs\n")
     assert promoted.out == "spoofing@1.1 is PRIMARY from now on\n"
     assert twice.out == "spoofing@1.1 is PRIMARY already\n"
     assert "spoofing  after track_quality\n  PRIMARY    1.1  spoofing\ndigest " in now.out
