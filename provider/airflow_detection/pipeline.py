@@ -28,7 +28,7 @@ from airflow_detection.domain import (
     require_utc,
 )
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
-from airflow_detection.engine.registry import Registry
+from airflow_detection.engine.registry import Registry, is_under
 from airflow_detection.engine.run import (
     CycleReport,
     DAGExecutor,
@@ -176,9 +176,8 @@ def open_cycle(
     """Make the cycle's table partitions, resolve its plan and record it.
 
     Raises:
-        PlanError: no plan can be given; see `resolve_plan`.
+        PlanError: no plan can be given (see `resolve_plan`), or the cycle lies in the registry's future.
         ExpiredPartition: retention has removed the cycle's month.
-        PlanError: the cycle lies in the future of the registry's clock.
     """
     cycle = registry.cycle_spec(conn, settings.schema, cycle_id).at(started_at)
     ensure_cycle_months(conn, settings.schema, cycle.started_at)
@@ -215,10 +214,8 @@ def planned(
     recorded = cycles.recorded_plan(conn, settings.schema, cycle_id, cycle.started_at, mode)
     if recorded is None:
         ensure_cycle_months(conn, settings.schema, cycle.started_at)
-        plan, opened_at = (
-            resolve_plan(conn, settings, cycle, mode=mode),
-            registry.clock(conn, settings.schema),
-        )
+        plan = resolve_plan(conn, settings, cycle, mode=mode)
+        opened_at = registry.clock(conn, settings.schema)
     else:
         plan = _with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
         opened_at = recorded.opened_at
@@ -469,12 +466,10 @@ def legacy_call(conn: Conn, settings: Settings, cycle_id: str, started_at: datet
     return partial(load_function(spec.legacy_entrypoint, settings.allowed_prefixes), spec.at(started_at))
 
 
-def load_function(entrypoint: str, allowed_prefixes: Sequence[str]) -> Callable[[Cycle], object]:
+def load_function(entrypoint: str, allowed_prefixes: tuple[str, ...]) -> Callable[[Cycle], object]:
     """Import `module:function` from an allowed module; EntryPointError says what is wrong."""
     module, _, name = entrypoint.partition(":")
-    if not name or not any(
-        module == p.rstrip(".") or module.startswith(f"{p.rstrip('.')}.") for p in allowed_prefixes
-    ):
+    if not name or not is_under(module, allowed_prefixes):
         raise EntryPointError(entrypoint, "is not 'module:function' in an allowed module")
     try:
         found = getattr(import_module(module), name)
@@ -484,15 +479,3 @@ def load_function(entrypoint: str, allowed_prefixes: Sequence[str]) -> Callable[
         raise EntryPointError(entrypoint, "is not callable")
     function: Callable[[Cycle], object] = found
     return function
-
-
-__all__ = [
-    "OpenedCycle",
-    "close_cycle",
-    "is_enabled",
-    "legacy_call",
-    "open_cycle",
-    "run_inline",
-    "run_one",
-    "steps_of",
-]

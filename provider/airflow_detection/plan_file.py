@@ -10,13 +10,14 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow_detection.domain import CycleSpec, Execution, ModelSpec, Role, VersionSpec
+from airflow_detection.domain import CycleSpec, Execution, ModelSpec
+from airflow_detection.engine.plan import model_json, model_of
 
 FORMAT = 1
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _registry_to(known: KnownRegistry) -> Json:
         "format": FORMAT,
         "read_at": known.read_at,
         "cycles": [
-            {"spec": _spec_to(c.spec), "models": [_model_to(m) for m in c.models]} for c in known.cycles
+            {"spec": _spec_to(c.spec), "models": [model_json(m) for m in c.models]} for c in known.cycles
         ],
     }
 
@@ -94,7 +95,7 @@ def _registry_from(content: Mapping[str, Any]) -> KnownRegistry:
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']!r} is not {FORMAT}")
     cycles = tuple(
-        KnownCycle(spec=_spec_from(c["spec"]), models=tuple(_model_from(m) for m in c["models"]))
+        KnownCycle(spec=_spec_from(c["spec"]), models=tuple(model_of(m) for m in c["models"]))
         for c in content["cycles"]
     )
     return KnownRegistry(read_at=float(content["read_at"]), cycles=cycles)
@@ -117,41 +118,3 @@ def _spec_from(held: Json) -> CycleSpec:
             "start_date": datetime.fromisoformat(held["start_date"]),
         }
     )
-
-
-def _model_to(model: ModelSpec) -> Json:
-    return {
-        "model_id": model.model_id,
-        "cycle_id": model.cycle_id,
-        "depends_on": list(model.depends_on),
-        "versions": [_version_to(v) for v in model.versions],
-        "entrypoint": model.entrypoint,
-        "score_key": model.score_key,
-        "entity_key": model.entity_key,
-        "task_options": dict(model.task_options),
-        "is_enabled": model.is_enabled,
-    }
-
-
-def _model_from(held: Json) -> ModelSpec:
-    versions: Sequence[Json] = held["versions"]
-    return ModelSpec(
-        **held
-        | {"depends_on": tuple(held["depends_on"]), "versions": tuple(_version_from(v) for v in versions)}
-    )
-
-
-def _version_to(version: VersionSpec) -> Json:
-    return {
-        "model_id": version.model_id,
-        "version": version.version,
-        "role": version.role.value,
-        "entrypoint": version.entrypoint,
-        "params": dict(version.params),
-        "version_id": version.version_id,
-        "is_replay": version.is_replay,
-    }
-
-
-def _version_from(held: Json) -> VersionSpec:
-    return VersionSpec(**held | {"role": Role(held["role"])})

@@ -68,7 +68,7 @@ class ExecutionPlan:
             "topo_order": list(self.topo_order),
             "edges": [list(edge) for edge in self.edges],
             "broken": dict(self.broken),
-            "models": [_model_json(self.models[model_id]) for model_id in sorted(self.models)],
+            "models": [model_json(self.models[model_id]) for model_id in sorted(self.models)],
         }
 
     @classmethod
@@ -81,7 +81,7 @@ class ExecutionPlan:
         if d.get("format") != _FORMAT:
             raise PlanError(f"recorded plan has format {d.get('format')!r}; this version reads {_FORMAT}")
         try:
-            models = [_model_of(facts) for facts in d["models"]]
+            models = [model_of(facts) for facts in d["models"]]
             return _assemble(
                 {model.model_id: model for model in models},
                 tuple(d["topo_order"]),
@@ -221,7 +221,8 @@ def _plain(value: Any) -> Any:  # Any: any JSON value
     return value
 
 
-def _model_json(model: ModelSpec) -> dict[str, Any]:  # Any: JSON
+def model_json(model: ModelSpec) -> dict[str, Any]:  # Any: JSON
+    """Return a model as JSON values, its versions in order; `model_of` reads it back."""
     return {
         "model_id": model.model_id,
         "cycle_id": model.cycle_id,
@@ -245,7 +246,8 @@ def _model_json(model: ModelSpec) -> dict[str, Any]:  # Any: JSON
     }
 
 
-def _model_of(facts: Mapping[str, Any]) -> ModelSpec:  # Any: JSON
+def model_of(facts: Mapping[str, Any]) -> ModelSpec:  # Any: JSON
+    """Read what `model_json` wrote; KeyError, TypeError or ValueError if it is something else."""
     held = dict(facts)
     versions = tuple(
         VersionSpec(**{**version, "model_id": held["model_id"], "role": Role(version["role"])})

@@ -53,7 +53,7 @@ def load_class(entrypoint: str, allowed_prefixes: tuple[str, ...] = ()) -> type[
     module_name, _, class_name = path.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
         raise EntryPointError(entrypoint, "is not of the form module:Class")
-    if path == entrypoint and not _is_under(module_name, allowed_prefixes):
+    if path == entrypoint and not is_under(module_name, allowed_prefixes):
         raise EntryPointError(
             entrypoint, f"is not allowed: module {module_name!r} is under none of {list(allowed_prefixes)}"
         )
@@ -78,6 +78,7 @@ def _value_of_name(name: str) -> str:
     return values[0]
 
 
-def _is_under(module_name: str, prefixes: tuple[str, ...]) -> bool:
+def is_under(module_name: str, prefixes: tuple[str, ...]) -> bool:
+    """Tell whether a module is one of the allowed ones, or inside one of them."""
     names = [prefix.strip().rstrip(".") for prefix in prefixes]
     return any(name and (module_name == name or module_name.startswith(name + ".")) for name in names)
