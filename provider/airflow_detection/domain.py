@@ -96,12 +96,17 @@ class Cycle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleSpec:
-    """A registered cycle; `schedule` is a cron expression in UTC."""
+    """A registered cycle; `schedule` is a cron expression in UTC.
+
+    `time_key` names the column of the input query that holds a row's time (an instant, or seconds since
+    1970): with it the manifests tell how fresh the inputs were.
+    """
 
     cycle_id: str
     schedule: str
     lookback: timedelta
     input_query: str | None = None
+    time_key: str | None = None
     legacy_entrypoint: str | None = None
     execution: Execution = Execution.TASK
     start_date: datetime
@@ -203,6 +208,8 @@ class RunReport:
     started_at: datetime
     duration_ms: float = 0.0
     input_count: int = 0
+    input_digest: str | None = None
+    newest_input_at: datetime | None = None
     output_count: int = 0
     stage_ms: Mapping[str, float] = field(default_factory=dict)
     canaries: tuple[CanaryResult, ...] = ()
@@ -239,9 +246,14 @@ def frozen(value: Any) -> Any:  # Any: any JSON value
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The cycle's input rows, by column; all columns have the same length and are read-only."""
+    """The cycle's input rows, by column; all columns have the same length and are read-only.
+
+    `digest` and `newest_at` are facts of the rows that go into the manifest, where they are known.
+    """
 
     columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # Any: what the input query selects
+    digest: str | None = None
+    newest_at: datetime | None = None
 
     @classmethod
     def of_rows(cls, rows: Iterable[JsonMapping], names: Sequence[str] = ()) -> Inputs:

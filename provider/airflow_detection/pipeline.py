@@ -44,6 +44,7 @@ from airflow_detection.errors import (
 )
 from airflow_detection.naming import INLINE, OTHER, task_id
 from airflow_detection.store import cycles, registry
+from airflow_detection.store.input_facts import with_facts
 from airflow_detection.store.manifests import Manifest, manifests, note_missing
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.partitions import ensure_cycle_months
@@ -355,8 +356,13 @@ def reader(conn: Conn, settings: Settings, opened: OpenedCycle) -> Reader:
 
 
 def read_inputs(database: Reader, spec: CycleSpec) -> Inputs:
-    """The rows of the cycle's input query; none without a query."""
-    return database.query(spec.input_query) if spec.input_query else Inputs()
+    """The rows of the cycle's input query, with their digest and newest time; none without a query.
+
+    Raises:
+        TerminalModelError: the query was refused, or its time column holds no times.
+        RegistryUnavailable: the database did not answer.
+    """
+    return with_facts(database.query(spec.input_query), spec.time_key) if spec.input_query else Inputs()
 
 
 def run_inline(

@@ -1,7 +1,7 @@
 """Reading a registration file: YAML nodes with their lines become checked entries.
 
-cycles:   {id: {schedule, lookback, start_date, max_active_runs, execution, input_query, legacy_entrypoint,
-                is_enabled, description}}
+cycles:   {id: {schedule, lookback, start_date, max_active_runs, execution, input_query, time_key,
+                legacy_entrypoint, is_enabled, description}}
 models:   {id: {cycle, entrypoint, depends_on, entity_key, score_key, task_options, is_enabled,
                 versions: {"1.0": {role, since, params, entrypoint, notes}}}}
 """
@@ -168,6 +168,7 @@ class _Reader:
                 "max_active_runs",
                 "execution",
                 "input_query",
+                "time_key",
                 "legacy_entrypoint",
                 "is_enabled",
                 "description",

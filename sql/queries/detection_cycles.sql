@@ -1,6 +1,6 @@
 -- name: all
 -- Every cycle, or the one that is named.
-select cycle_id, schedule, lookback, input_query, legacy_entrypoint, execution::text as execution,
+select cycle_id, schedule, lookback, input_query, time_key, legacy_entrypoint, execution::text as execution,
        start_date, max_active_runs, is_enabled, description
   from {schema}.detection_cycles
  where %(cycle_id)s::text is null or cycle_id = %(cycle_id)s::text
@@ -9,14 +9,14 @@ select cycle_id, schedule, lookback, input_query, legacy_entrypoint, execution::
 -- name: put
 -- Register a cycle, or set every fact of it anew.
 insert into {schema}.detection_cycles
-       (cycle_id, schedule, lookback, input_query, legacy_entrypoint, execution, start_date,
+       (cycle_id, schedule, lookback, input_query, time_key, legacy_entrypoint, execution, start_date,
         max_active_runs, is_enabled, description)
-values (%(cycle_id)s, %(schedule)s, %(lookback)s, %(input_query)s, %(legacy_entrypoint)s,
+values (%(cycle_id)s, %(schedule)s, %(lookback)s, %(input_query)s, %(time_key)s, %(legacy_entrypoint)s,
         %(execution)s::{schema}.detection_execution, %(start_date)s, %(max_active_runs)s,
         %(is_enabled)s, %(description)s)
     on conflict (cycle_id) do update set
        schedule = excluded.schedule, lookback = excluded.lookback, input_query = excluded.input_query,
-       legacy_entrypoint = excluded.legacy_entrypoint, execution = excluded.execution,
+       time_key = excluded.time_key,       legacy_entrypoint = excluded.legacy_entrypoint, execution = excluded.execution,
        start_date = excluded.start_date, max_active_runs = excluded.max_active_runs,
        is_enabled = excluded.is_enabled, description = excluded.description;
 

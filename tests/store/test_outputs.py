@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from types import MappingProxyType
@@ -181,6 +182,19 @@ def test_the_manifest_and_the_metrics_are_stored(
         "order by metric_key"
     ).fetchall()
     assert metrics == [("a", 1.0, "PRIMARY", AT), ("b", -2.5, "PRIMARY", AT)]
+
+
+def test_the_manifest_counts_scores_and_knows_its_inputs(
+    database: Connection, store: PostgresStore, version: VersionSpec
+) -> None:
+    scores = [None, 0.0, 0.1, 0.3, 0.4, 0.5, 0.7, 0.71, 1]
+    told = report(version, len(scores), input_digest="abc", newest_input_at=AT - timedelta(minutes=2))
+    store.save(MODEL, version, CYCLE, [row(n, s) for n, s in enumerate(scores)], lambda _: (told, {}))
+    facts = RUNS.format("score_counts, input_digest, newest_input_at")
+    counts = {"scored": 8, "null": 1, "gt0": 7, "gt03": 5, "gt05": 3, "gt07": 2}
+    assert database.execute(facts).fetchall() == [(counts, "abc", AT - timedelta(minutes=2))]
+    store.save(replace(MODEL, score_key=None), version, CYCLE, [row()], lambda _: (told, {}))
+    assert database.execute(facts).fetchall()[0][0] == {}
 
 
 def test_no_outputs_leave_a_manifest_with_zero(

@@ -115,7 +115,7 @@ def run_version(
 
     What the model is given is read-only. A `SystemExit` of the model is a failure of the model.
     """
-    run = _Run(model, version, cycle, input_count=len(inputs))
+    run = _Run(model, version, cycle, inputs)
     try:
         return run.execute(detector, _frozen_inputs(inputs), shared, store, database)
     except (Exception, SystemExit) as error:
@@ -125,8 +125,8 @@ def run_version(
 class _Run:
     """One version's run under way: its clocks, and the report at any moment of it."""
 
-    def __init__(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, *, input_count: int) -> None:
-        self.model, self.version, self.cycle, self.input_count = model, version, cycle, input_count
+    def __init__(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, inputs: Inputs) -> None:
+        self.model, self.version, self.cycle, self.inputs = model, version, cycle, inputs
         self.started_at = datetime.now(UTC)
         self.stage_ms: dict[str, float] = {}
 
@@ -214,7 +214,9 @@ class _Run:
             outcome=outcome,
             started_at=self.started_at,
             duration_ms=measured if given is None else given,
-            input_count=self.input_count,
+            input_count=len(self.inputs),
+            input_digest=self.inputs.digest,
+            newest_input_at=self.inputs.newest_at,
             stage_ms=dict(self.stage_ms),
         )
 
@@ -306,7 +308,7 @@ class DAGExecutor:
             return []
         reason = self._plan.broken.get(model.model_id)
         if reason is not None:
-            first = replace(_Run(model, champion, cycle, input_count=0).report(Outcome.FAILED), error=reason)
+            first = replace(_Run(model, champion, cycle, Inputs()).report(Outcome.FAILED), error=reason)
             _save_failure(self._store, model, first, cycle)
         elif not model.is_enabled:
             first = _skipped(champion, "the model is switched off")
@@ -346,7 +348,7 @@ class DAGExecutor:
                 for upstream in self._plan.upstreams(model.model_id)
             }
         except (Exception, SystemExit) as error:
-            report = _Run(model, version, cycle, input_count=len(self._inputs)).report(Outcome.FAILED)
+            report = _Run(model, version, cycle, self._inputs).report(Outcome.FAILED)
             return _failed(self._store, model, report, cycle, error)
         return self._runner(
             model, version, cycle,

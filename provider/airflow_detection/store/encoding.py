@@ -161,8 +161,12 @@ def score_of(model: ModelSpec, entity: str | None, output: Mapping[str, Any]) ->
     return score
 
 
-def encode_row(model: ModelSpec, number: int, pair: Any) -> bytes:  # Any: what a model gave back
-    """The fields entity_id, score, input_ref and outputs of one row, as binary COPY wants them.
+def encode_row(
+    model: ModelSpec,
+    number: int,
+    pair: Any,  # Any: what a model gave back
+) -> tuple[bytes, float | None]:
+    """The fields entity_id, score, input_ref and outputs of one row as binary COPY wants them, and the score.
 
     Raises:
         UnstorableValue: something in it cannot be stored exactly.
@@ -174,7 +178,7 @@ def encode_row(model: ModelSpec, number: int, pair: Any) -> bytes:  # Any: what 
     input_ref, output = pair
     entity = entity_of(model, input_ref, output)
     score = score_of(model, entity, output)
-    return b"".join(
+    row = b"".join(
         (
             field(None if entity is None else entity.encode()),
             _NULL if score is None else struct.pack(">id", 8, score),
@@ -182,6 +186,7 @@ def encode_row(model: ModelSpec, number: int, pair: Any) -> bytes:  # Any: what 
             field(_JSONB_VERSION + encode(entity, "outputs", output)),
         )
     )
+    return row, score
 
 
 def field(value: bytes | None) -> bytes:

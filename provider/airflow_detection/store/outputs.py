@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 MEMORY_BYTES = 32 * 2**20
 """Encoded outputs of one version that are held in memory; what is beyond goes to a temporary file."""
 
+SCORE_BUCKETS = {"gt0": 0.0, "gt03": 0.3, "gt05": 0.5, "gt07": 0.7}
+"""Score buckets of a manifest: how many outputs score above each edge; they are counted apart."""
+
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _COPY_TAIL = struct.pack(">h", -1)
 _COPY_COLUMNS = 10
@@ -71,6 +74,7 @@ class _Spool:
     file: IO[bytes]
     count: int
     digest: str
+    score_counts: Mapping[str, int]
 
     def rows(self) -> Iterator[bytes]:
         self.file.seek(0)
@@ -151,7 +155,11 @@ class PostgresStore:
                     self._metrics["insert"], run | {"keys": list(metrics), "values": list(metrics.values())}
                 )
                 row = self._manifest(report, cycle) | run
-                self._conn.execute(self._runs["upsert"], row | {"output_digest": spool.digest})
+                self._conn.execute(
+                    self._runs["upsert"],
+                    row
+                    | {"output_digest": spool.digest, "score_counts": to_json(spool.score_counts).decode()},
+                )
         return report
 
     def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
@@ -165,7 +173,7 @@ class PostgresStore:
         """
         with storage_errors(cycle), self._conn.transaction():
             run = self._locked(version, cycle)
-            row = self._manifest(report, cycle) | run | {"output_digest": None}
+            row = self._manifest(report, cycle) | run | {"output_digest": None, "score_counts": "{}"}
             if run["newest"] > run["attempt"]:
                 log.warning(
                     "%s: attempt %d failed after a later one had written", version.label, run["attempt"]
@@ -217,6 +225,8 @@ class PostgresStore:
         return {
             "new_outcome": report.outcome.value,
             "input_count": report.input_count,
+            "input_digest": report.input_digest,
+            "newest_input_at": report.newest_input_at,
             "output_count": report.output_count,
             "started_at": report.started_at,
             "duration_ms": report.duration_ms,
@@ -258,14 +268,23 @@ def _run_key(version: VersionSpec, cycle: Cycle) -> tuple[int, bool, str, dateti
 
 
 def _spooled(file: IO[bytes], model: ModelSpec, outputs: Iterable[tuple[JsonMapping, JsonMapping]]) -> _Spool:
-    digest, count = hashlib.sha256(), 0
+    digest, count, buckets = hashlib.sha256(), 0, [0] * len(SCORE_BUCKETS)
+    nulls = 0
     for pair in outputs:
-        row = encode_row(model, count, pair)
+        row, score = encode_row(model, count, pair)
+        if score is None:
+            nulls += 1
+        else:
+            for number, edge in enumerate(SCORE_BUCKETS.values()):
+                buckets[number] += score > edge
         digest.update(row)
         file.write(len(row).to_bytes(4, "big"))
         file.write(row)
         count += 1
-    return _Spool(file=file, count=count, digest=digest.hexdigest())
+    counts = {"scored": count - nulls, "null": nulls, **dict(zip(SCORE_BUCKETS, buckets, strict=True))}
+    return _Spool(
+        file=file, count=count, digest=digest.hexdigest(), score_counts=counts if model.score_key else {}
+    )
 
 
 def _check_metrics(metrics: Mapping[str, float]) -> None:

@@ -1,0 +1,60 @@
+"""What a manifest records of a cycle's inputs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from airflow_detection.domain import Inputs
+from airflow_detection.errors import TerminalModelError
+from airflow_detection.store.input_facts import with_facts
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def test_the_same_rows_have_the_same_digest_and_others_another() -> None:
+    rows = [{"id": 1, "at": NOON, "deep": {"a": 1}}, {"id": 2, "at": None, "deep": None}]
+    one, again = (with_facts(Inputs.of_rows(rows), None) for _ in range(2))
+    other = with_facts(Inputs.of_rows([rows[0], rows[1] | {"id": 3}]), None)
+    renamed = with_facts(Inputs.of_rows([{"number": 1}]), None), with_facts(Inputs.of_rows([{"id": 1}]), None)
+    assert one.digest == again.digest
+    assert one.digest != other.digest
+    assert renamed[0].digest != renamed[1].digest
+    assert one.columns == Inputs.of_rows(rows).columns
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        (NOON - timedelta(hours=1), None, NOON),
+        (NOON.astimezone(timezone(timedelta(hours=5, minutes=45))), NOON - timedelta(1)),
+        (NOON.timestamp(), 0.0, None),
+        (int(NOON.timestamp()),),
+    ],
+)
+def test_the_newest_time_is_found_in_instants_and_in_seconds(times: tuple[object, ...]) -> None:
+    found = with_facts(Inputs({"at": times}), "at").newest_at
+    assert found == NOON
+    assert found is not None
+    assert found.tzinfo is UTC
+
+
+def test_without_a_time_nothing_is_newest() -> None:
+    assert with_facts(Inputs({"at": (None, None)}), "at").newest_at is None
+    assert with_facts(Inputs({"at": ()}), "at").newest_at is None
+    assert with_facts(Inputs({"at": (1.0,)}), None).newest_at is None
+
+
+@pytest.mark.parametrize(
+    ("time_key", "column", "fact"),
+    [
+        ("on", (1.0,), "time_key 'on' is no column of the input query"),
+        ("at", ("soon",), "time_key 'at' holds no time: 'soon'"),
+        ("at", (datetime(2026, 3, 1, 12),), "time_key 'at' holds no time"),  # noqa: DTZ001 - on purpose
+        ("at", (1e30,), "time_key 'at' holds no time"),
+    ],
+)
+def test_what_is_no_time_is_named(time_key: str, column: tuple[object, ...], fact: str) -> None:
+    with pytest.raises(TerminalModelError, match=fact):
+        with_facts(Inputs({"at": column}), time_key)
