@@ -77,6 +77,14 @@ def test_a_single_false_fix_is_a_track_of_its_own() -> None:
     assert tracks_of(rows) == [0, 0, 0, 1, 0, 0, 0]
 
 
+def test_of_two_tracks_in_reach_the_nearer_one_goes_on() -> None:
+    rows = [fix(0, 10, 20), fix(30, 10.3, 20), fix(3000, 10.02, 20), fix(3300, 10.05, 20)]
+    assert tracks_of(rows) == [0, 1, 0, 0]
+    assert tracks_of([*rows[:2], fix(3000, 10.28, 20)]) == [0, 1, 1]
+    rows = [fix(0, 10, 20), fix(30, 10.3, 20), fix(3000, 10.16, 20)]
+    assert tracks_of(rows) == [0, 1, 1], "and not the one that was there first"
+
+
 def test_a_ship_that_never_comes_back_goes_on_in_its_new_place() -> None:
     assert tracks_of([fix(60 * i, 10 if i < 3 else 12, 20) for i in range(6)]) == [0, 0, 0, 1, 1, 1]
 
