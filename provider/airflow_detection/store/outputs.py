@@ -9,9 +9,9 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import Any
 
 import psycopg
 
@@ -24,22 +24,19 @@ from airflow_detection.errors import (
     UnstorableValue,
 )
 from airflow_detection.store.connection import Connection
-from airflow_detection.store.encoding import encode_row, field, to_json
+from airflow_detection.store.encoding import field, to_json
 from airflow_detection.store.queries import load_queries
 from airflow_detection.store.reader import StoredOutputs
+from airflow_detection.store.spool import Spool, encode_outputs
 
 log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 32 * 2**20
 """Encoded outputs of one version that are held in memory; what is beyond goes to a temporary file."""
 
-SCORE_BUCKETS = {"gt0": 0.0, "gt03": 0.3, "gt05": 0.5, "gt07": 0.7}
-"""Score buckets of a manifest: how many outputs score above each edge; they are counted apart."""
-
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _COPY_TAIL = struct.pack(">h", -1)
 _COPY_COLUMNS = 10
-_CHUNK_BYTES = 2**18
 _MAX_ERROR = 20_000
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -65,21 +62,6 @@ def storage_errors(cycle: Cycle | None = None) -> Iterator[None]:
         raise StorageError(str(error).strip()) from error
     except psycopg.Error as error:
         raise StorageError(str(error).strip()) from error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Spool:
-    """Encoded rows, each behind its length."""
-
-    file: IO[bytes]
-    count: int
-    digest: str
-    score_counts: Mapping[str, int]
-
-    def rows(self) -> Iterator[bytes]:
-        self.file.seek(0)
-        while head := self.file.read(4):
-            yield self.file.read(int.from_bytes(head, "big"))
 
 
 class PostgresStore:
@@ -141,26 +123,39 @@ class PostgresStore:
             StorageError, RegistryUnavailable: the database refused or did not answer; nothing was changed.
         """
         with tempfile.SpooledTemporaryFile(MEMORY_BYTES) as file:
-            spool = _spooled(file, model, outputs)
+            spool = encode_outputs(file, model, outputs)
             report, metrics = finish(spool.count)
-            _check_metrics(metrics)
-            with storage_errors(cycle), self._conn.transaction():
-                run = self._locked(version, cycle)
-                if run["newest"] > run["attempt"]:
-                    raise StaleAttempt(run["attempt"], run["newest"])
-                self._conn.execute(self._rows["delete"], run)
-                self._conn.execute(self._metrics["delete"], run)
-                self._copy(spool, version, cycle, report.duration_ms)
-                self._conn.execute(
-                    self._metrics["insert"], run | {"keys": list(metrics), "values": list(metrics.values())}
-                )
-                row = self._manifest(report, cycle) | run
-                self._conn.execute(
-                    self._runs["upsert"],
-                    row
-                    | {"output_digest": spool.digest, "score_counts": to_json(spool.score_counts).decode()},
-                )
+            self.save_spool(model, version, cycle, spool, report, metrics)
         return report
+
+    def save_spool(
+        self,
+        model: ModelSpec,
+        version: VersionSpec,
+        cycle: Cycle,
+        spool: Spool,
+        report: RunReport,
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Replace what is stored of this run by outputs that are encoded already.
+
+        Raises:
+            UnstorableValue, StaleAttempt, MissingPartition, StorageError, RegistryUnavailable: as `save`.
+        """
+        _check_metrics(metrics)
+        with storage_errors(cycle), self._conn.transaction():
+            run = self._locked(version, cycle)
+            if run["newest"] > run["attempt"]:
+                raise StaleAttempt(run["attempt"], run["newest"])
+            self._conn.execute(self._rows["delete"], run)
+            self._conn.execute(self._metrics["delete"], run)
+            self._copy(spool, version, cycle, report.duration_ms)
+            self._conn.execute(
+                self._metrics["insert"], run | {"keys": list(metrics), "values": list(metrics.values())}
+            )
+            row = self._manifest(report, cycle) | run
+            facts = {"output_digest": spool.digest, "score_counts": to_json(spool.score_counts).decode()}
+            self._conn.execute(self._runs["upsert"], row | facts)
 
     def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
         """Write the manifest of a run that did not succeed.
@@ -196,7 +191,7 @@ class PostgresStore:
         attempt = self._begun.get(_run_key(version, cycle), self._attempt)
         return run | {"attempt": attempt, "newest": stored[0], "outcome": stored[1]}
 
-    def _copy(self, spool: _Spool, version: VersionSpec, cycle: Cycle, duration_ms: float) -> None:
+    def _copy(self, spool: Spool, version: VersionSpec, cycle: Cycle, duration_ms: float) -> None:
         micros = (cycle.started_at - _EPOCH) // _EPOCH.resolution
         prefix = b"".join(
             (
@@ -212,14 +207,10 @@ class PostgresStore:
         if not spool.count:
             return
         with self._conn.cursor() as cursor, cursor.copy(self._rows["copy"]) as copy:
-            chunk = bytearray(_COPY_HEAD)
-            for row in spool.rows():
-                chunk += prefix
-                chunk += row
-                if len(chunk) > _CHUNK_BYTES:
-                    copy.write(bytes(chunk))
-                    chunk.clear()
-            copy.write(bytes(chunk) + _COPY_TAIL)
+            copy.write(_COPY_HEAD)
+            for chunk in spool.chunks(prefix):
+                copy.write(chunk)
+            copy.write(_COPY_TAIL)
 
     def _manifest(self, report: RunReport, cycle: Cycle) -> dict[str, Any]:  # Any: a statement's params
         return {
@@ -265,26 +256,6 @@ def storable_text(text: str | None) -> str | None:
 
 def _run_key(version: VersionSpec, cycle: Cycle) -> tuple[int, bool, str, datetime]:
     return (version.version_id, version.is_replay, cycle.cycle_id, cycle.started_at)
-
-
-def _spooled(file: IO[bytes], model: ModelSpec, outputs: Iterable[tuple[JsonMapping, JsonMapping]]) -> _Spool:
-    digest, count, buckets = hashlib.sha256(), 0, [0] * len(SCORE_BUCKETS)
-    nulls = 0
-    for pair in outputs:
-        row, score = encode_row(model, count, pair)
-        if score is None:
-            nulls += 1
-        else:
-            for number, edge in enumerate(SCORE_BUCKETS.values()):
-                buckets[number] += score > edge
-        digest.update(row)
-        file.write(len(row).to_bytes(4, "big"))
-        file.write(row)
-        count += 1
-    counts = {"scored": count - nulls, "null": nulls, **dict(zip(SCORE_BUCKETS, buckets, strict=True))}
-    return _Spool(
-        file=file, count=count, digest=digest.hexdigest(), score_counts=counts if model.score_key else {}
-    )
 
 
 def _check_metrics(metrics: Mapping[str, float]) -> None:

@@ -1,0 +1,123 @@
+"""Encoded outputs on their way to the database: in memory, or in a file where there are many."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO
+
+from airflow_detection.domain import JsonMapping, ModelSpec
+from airflow_detection.errors import StorageError
+from airflow_detection.store.encoding import encode_row
+
+SCORE_BUCKETS = {"gt0": 0.0, "gt03": 0.3, "gt05": 0.5, "gt07": 0.7}
+"""Score buckets of a manifest: how many outputs score above each edge; they are counted apart."""
+
+CHUNK_BYTES = 2**16
+"""Encoded bytes that are handed on at a time: the server works on one while the next is encoded."""
+
+_MARK_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spool:
+    """The encoded outputs of one version, in `file` from its start, and what is known of them.
+
+    Another process may have filled the file: then only the facts beside it have to be sent.
+    """
+
+    file: IO[bytes]
+    count: int
+    digest: str
+    score_counts: Mapping[str, int]
+
+    def chunks(self, prefix: bytes) -> Iterator[bytes]:
+        """Iterate over the rows as COPY wants them, many at a time, each behind `prefix`.
+
+        Raises:
+            StorageError: the file does not hold what the facts say.
+        """
+        self.file.seek(0)
+        mark = self.file.read(_MARK_BYTES)
+        seen = 0
+        while head := self.file.read(4):
+            chunk = self.file.read(int.from_bytes(head, "big"))
+            seen += chunk.count(mark)
+            yield chunk.replace(mark, prefix)
+        if seen != self.count:
+            raise StorageError(f"{seen} encoded outputs were found, not {self.count}")
+
+
+class Encoder:
+    """Encodes outputs, many at a time, and keeps count, digest and score buckets of what it has seen."""
+
+    def __init__(self, model: ModelSpec) -> None:
+        self._model = model
+        self._digest = hashlib.sha256()
+        self._buckets = [0] * len(SCORE_BUCKETS)
+        self._nulls = 0
+        self.count = 0
+
+    def batches(self, outputs: Iterable[tuple[JsonMapping, JsonMapping]]) -> Iterator[list[bytes]]:
+        """Iterate over lists of encoded rows, about CHUNK_BYTES each.
+
+        Raises:
+            UnstorableValue: an output cannot be stored exactly.
+        """
+        batch: list[bytes] = []
+        scores: list[float] = []
+        size = 0
+        for pair in outputs:
+            row, score = encode_row(self._model, self.count, pair)
+            self.count += 1
+            batch.append(row)
+            size += len(row)
+            if score is None:
+                self._nulls += 1
+            else:
+                scores.append(score)
+            if size > CHUNK_BYTES:
+                yield self._told(batch, scores)
+                batch, scores, size = [], [], 0
+        if batch:
+            yield self._told(batch, scores)
+
+    def _told(self, batch: list[bytes], scores: list[float]) -> list[bytes]:
+        self._digest.update(b"".join(batch))
+        for number, edge in enumerate(SCORE_BUCKETS.values()):
+            self._buckets[number] += sum(score > edge for score in scores)
+        return batch
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the encoded rows, in hex."""
+        return self._digest.hexdigest()
+
+    @property
+    def score_counts(self) -> dict[str, int]:
+        """How many outputs have a score, have none, and are above each edge; empty without a score key."""
+        if self._model.score_key is None:
+            return {}
+        counts = {"scored": self.count - self._nulls, "null": self._nulls}
+        return counts | dict(zip(SCORE_BUCKETS, self._buckets, strict=True))
+
+
+def encode_outputs(
+    file: IO[bytes], model: ModelSpec, outputs: Iterable[tuple[JsonMapping, JsonMapping]]
+) -> Spool:
+    """Encode the outputs into `file`, which is empty; they are consumed once.
+
+    Raises:
+        UnstorableValue: an output cannot be stored exactly.
+    """
+    encoder = Encoder(model)
+    mark = os.urandom(_MARK_BYTES)  # stands before each row, where the columns that they share will go
+    file.write(mark)
+    for batch in encoder.batches(outputs):
+        chunk = mark + mark.join(batch)
+        file.write(len(chunk).to_bytes(4, "big"))
+        file.write(chunk)
+    file.flush()
+    return Spool(file=file, count=encoder.count, digest=encoder.digest, score_counts=encoder.score_counts)
