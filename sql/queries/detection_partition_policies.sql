@@ -38,11 +38,31 @@ select %(table)s, tstzrange(%(lower)s, %(upper)s), %(reason)s,
 
 -- name: log
 -- Note one action; `softly` leaves the flush to the commit that follows, and a crash loses it only with that.
+-- With `unless_default`, only if the table has no default partition.
 insert into {schema}.detection_maintenance_log (action, table_name, partition_name, bounds, outcome, details)
-select %(action)s, %(table)s, %(partition)s,
+select %(action)s, %(table)s::text, %(partition)s,
        case when %(bounded)s then tstzrange(%(lower)s, %(upper)s) end, %(outcome)s, %(details)s
   from set_config('synchronous_commit',
-                  case when %(softly)s then 'off' else current_setting('synchronous_commit') end, true);
+                  case when %(softly)s then 'off' else current_setting('synchronous_commit') end, true)
+ where not (%(unless_default)s and exists (
+           select from pg_partitioned_table t join pg_class c on c.oid = t.partrelid
+            where c.relnamespace = to_regnamespace(%(schema)s) and c.relname = %(table)s::text and t.partdefid <> 0));
+
+-- name: log_many
+-- Note several actions that were done in this transaction, in their order.
+insert into {schema}.detection_maintenance_log (action, table_name, partition_name, bounds, outcome, details)
+select l.action, l."table", l.partition, tstzrange(l.lower, l.upper), l.outcome, l.details
+  from jsonb_array_elements(%(lines)s) with ordinality e (line, at),
+       jsonb_to_record(e.line) l (action text, "table" text, partition text, lower timestamptz,
+                                  upper timestamptz, outcome text, details jsonb)
+ order by e.at;
+
+-- name: last_run
+-- Whether a run of this kind that came through a pooler goes on, or was killed less than a lease ago.
+select l.action = %(kind)s || '_begun' and l.logged_at > clock_timestamp() - %(lease)s::interval
+  from {schema}.detection_maintenance_log l
+ where l.table_name is null and l.action in (%(kind)s || '_begun', %(kind)s || '_ended')
+ order by l.log_id desc limit 1;
 
 -- name: last_change
 -- What upkeep last did to the table partition of an instant.

@@ -22,6 +22,10 @@ select clock_timestamp(), pg_backend_pid(), current_setting('transaction_read_on
 -- One run of a kind at a time.
 select pg_try_advisory_lock(hashtext('detection ' || %(kind)s), hashtext(%(schema)s));
 
+-- name: try_run_lock_briefly
+-- The same until the transaction ends, for who comes through a pooler.
+select pg_try_advisory_xact_lock(hashtext('detection ' || %(kind)s), hashtext(%(schema)s));
+
 -- name: run_unlock
 -- Give it back.
 select pg_advisory_unlock(hashtext('detection ' || %(kind)s), hashtext(%(schema)s));
@@ -86,11 +90,6 @@ lock table {schema}.{{parent}} in share update exclusive mode;
 -- Make what follows where the parent's partitions go.
 select set_config('default_tablespace', %(tablespace)s, true);
 
--- name: default_of
--- The default partition, if there is one.
-select partdefid::bigint from pg_partitioned_table
- where partrelid = format('%%I.%%I', %(schema)s::text, %(table)s::text)::regclass and partdefid <> 0;
-
 -- name: create
 -- A table in the parent's likeness. A partition may have no identity of its own: the parent's serves.
 create table {schema}.{{child}} (like {schema}.{{parent}} including all excluding identity);
@@ -128,6 +127,20 @@ select attname::text from pg_attribute
  where attrelid = %(parent)s::bigint::oid and attnum > 0 and not attisdropped and attgenerated = ''
  order by attnum;
 
+-- name: scan_whole_tables
+-- As attaching will, whatever indexes there are.
+select set_config('enable_indexscan', 'off', true), set_config('enable_indexonlyscan', 'off', true),
+       set_config('enable_bitmapscan', 'off', true);
+
+-- name: scan_as_usual
+-- Indexes are of use again.
+select set_config('enable_indexscan', 'on', true), set_config('enable_indexonlyscan', 'on', true),
+       set_config('enable_bitmapscan', 'on', true);
+
+-- name: read_default
+-- Every page of it.
+select count(*) from {{namespace}}.{{default}};
+
 -- name: lock_default
 -- Nobody writes to the default partition while rows leave it.
 lock table {{namespace}}.{{default}} in access exclusive mode;
@@ -156,7 +169,8 @@ alter table {schema}.{{parent}} detach partition {{namespace}}.{{child}};
 alter table {schema}.{{parent}} detach partition {{namespace}}.{{child}} finalize;
 
 -- name: lock_child
--- Nobody reads it when it goes.
+-- Nobody reads it when it goes; its lock is not waited for long.
+select set_config('lock_timeout', {{limit}}, true);
 lock table {schema}.{{child}} in access exclusive mode;
 
 -- name: relation

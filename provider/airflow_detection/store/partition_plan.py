@@ -54,6 +54,7 @@ class Limits:
         detach_wait: how long a concurrent detachment waits for older transactions; it holds nobody up.
         attempts: how often a statement that got no lock is tried.
         pause: the mean time between two attempts.
+        lease: for how long a run through a pooler keeps others off if it is killed.
     """
 
     max_drops: int = 6
@@ -62,6 +63,7 @@ class Limits:
     detach_wait: timedelta = timedelta(seconds=5)
     attempts: int = 6
     pause: timedelta = timedelta(milliseconds=500)
+    lease: timedelta = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

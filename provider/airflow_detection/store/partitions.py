@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import LiteralString, TypeVar, cast
@@ -32,7 +32,9 @@ from airflow_detection.store.partition_catalog import (
 from airflow_detection.store.partition_plan import Action, Kind, Limits
 from airflow_detection.store.queries import load_queries
 
-__all__ = ["PARTITIONED", "create", "ensure_cycle_months", "ensure_month", "month_of", "recreate"]
+__all__ = [
+    "PARTITIONED", "create", "create_together", "ensure_cycle_months", "ensure_month", "month_of", "recreate",
+]  # fmt: skip
 
 PARTITIONED = ("detection_model_run_outputs", "detection_model_metrics")
 """The tables with a table partition for each month of `cycle_started_at`."""
@@ -143,6 +145,42 @@ def create(
     return patiently(lambda: _create(conn, schema, table, span, None, limits), limits)
 
 
+def create_together(
+    conn: Connection, schema: str, actions: Sequence[Action], limits: Limits
+) -> list[Made] | None:
+    """Make several table partitions of one table in one transaction: all of them, or none and None.
+
+    None, too, where they are better made one by one: a default partition has to be searched for each, which
+    holds its writers up, or the catalog is no longer what the actions were planned from.
+
+    Raises:
+        psycopg.Error: the database refused, or a lock was not to be had at once; nothing was made.
+    """
+    name = actions[0].table
+    with conn.transaction():
+        enter(conn, schema, name, limits)
+        table = read_table(conn, schema, name)
+        made = [
+            Made(name=a.partition, lower=a.lower, upper=a.upper)
+            for a in actions
+            if a.partition and a.lower and a.upper
+            and next(iter(gaps(table.ranges, a.lower, a.upper)), None) == (a.lower, a.upper)
+        ]  # fmt: skip
+        if table.default or len(made) < len(actions):
+            return None
+        _make_like(conn, schema, table, [m.name for m in made])
+        _run(conn, [_attaching(schema, name, m.name, (m.lower, m.upper)) for m in made])
+        lines = [
+            {"action": Kind.CREATE, "table": name, "partition": m.name, "lower": m.lower.isoformat(),
+             "upper": m.upper.isoformat(), "outcome": "done", "details": {"moved": 0}}
+            for m in made
+        ]  # fmt: skip
+        conn.execute(
+            load_queries("detection_partition_policies", schema)["log_many"], {"lines": Jsonb(lines)}
+        )
+    return made
+
+
 def patiently(action: Callable[[], T], limits: Limits) -> T:
     """Call `action` until it gets its locks, with a pause of random length in between."""
     for left in range(limits.attempts - 1, -1, -1):
@@ -173,9 +211,13 @@ def note(
     *,
     called: str | None = None,
     softly: bool = False,
+    unless_default: bool = False,
     **details: object,
-) -> None:
-    """Write one line of the maintenance log; `called` goes before the name of the action's kind."""
+) -> bool:
+    """Write one line of the maintenance log; `called` goes before the name of the action's kind.
+
+    With `unless_default` it is not written where the table has a default partition. Returns whether it was.
+    """
     facts = {"oid": action.oid, "note": action.note, **details}
     values = {
         "action": called or action.kind.value,
@@ -186,9 +228,11 @@ def note(
         "upper": action.upper,
         "outcome": outcome,
         "softly": softly,
+        "schema": schema,
+        "unless_default": unless_default,
         "details": Jsonb({k: v for k, v in facts.items() if v not in (None, "")}),
     }
-    conn.execute(load_queries("detection_partition_policies", schema)["log"], values)
+    return conn.execute(load_queries("detection_partition_policies", schema)["log"], values).rowcount == 1
 
 
 def _open_span(table: PartitionedTable, at: datetime) -> Span | None:
@@ -232,29 +276,42 @@ def _create(
         if left is None:
             return None
         child = wanted or free_names(conn, schema, name, [left])[0]
-        _make_like(conn, schema, table, child)
+        _make_like(conn, schema, table, [child])
         moved = _move(conn, schema, table, table.default, child, left) if table.default else 0
-        _attach(conn, schema, name, child, left)
+        conn.execute(_attaching(schema, name, child, left))
         made = Made(name=child, lower=left[0], upper=left[1], moved=moved)
         action = Action(kind=Kind.CREATE, table=name, partition=child, lower=left[0], upper=left[1])
         note(conn, schema, action, "done", moved=moved)
         return made
 
 
-def _make_like(conn: Connection, schema: str, table: PartitionedTable, child: str) -> None:
-    params = {"parent": table.oid, "child": child, "schema": schema}
-    queries = load_queries("table_partitions", schema)
+def _make_like(conn: Connection, schema: str, table: PartitionedTable, children: Sequence[str]) -> None:
     if table.tablespace:
-        conn.execute(queries["use_tablespace"], {"tablespace": table.tablespace})
-    conn.execute(statement(schema, "create", child=sql.Identifier(child), parent=sql.Identifier(table.name)))
-    for row in [] if table.is_plain else rows(conn, schema, "likeness", params):
-        conn.execute(sql.SQL(cast("LiteralString", row["statement"])))
+        params = {"tablespace": table.tablespace}
+        conn.execute(load_queries("table_partitions", schema)["use_tablespace"], params)
+    parent = sql.Identifier(table.name)
+    _run(conn, [statement(schema, "create", child=sql.Identifier(c), parent=parent) for c in children])
+    if table.is_plain:
+        return
+    for child in children:
+        given = {"parent": table.oid, "child": child, "schema": schema}
+        for row in rows(conn, schema, "likeness", given):
+            conn.execute(sql.SQL(cast("LiteralString", row["statement"])))
+
+
+def _run(conn: Connection, statements: Sequence[sql.Composed]) -> None:
+    """Send several statements without parameters at once; the first that fails ends them."""
+    conn.execute(sql.SQL(";\n").join(statements), prepare=False)
 
 
 def _move(
     conn: Connection, schema: str, table: PartitionedTable, default: TablePartition, child: str, span: Span
 ) -> int:
     place = {"namespace": sql.Identifier(default.namespace), "default": sql.Identifier(default.name)}
+    # Read once before anybody has to wait: the pages are at hand then, and their rows known to be committed.
+    conn.execute(load_queries("table_partitions", schema)["scan_whole_tables"])
+    conn.execute(statement(schema, "read_default", **place))
+    conn.execute(load_queries("table_partitions", schema)["scan_as_usual"])
     conn.execute(statement(schema, "lock_default", **place))
     names = [row["attname"] for row in rows(conn, schema, "columns", {"parent": table.oid})]
     return conn.execute(
@@ -271,14 +328,14 @@ def _move(
     ).rowcount
 
 
-def _attach(conn: Connection, schema: str, table: str, child: str, span: Span) -> None:
+def _attaching(schema: str, table: str, child: str, span: Span) -> sql.Composed:
     parts = {"parent": sql.Identifier(table), "child": sql.Identifier(child)}
-    conn.execute(statement(schema, "attach", **parts, lower=literal(span[0]), upper=literal(span[1])))
+    return statement(schema, "attach", **parts, lower=literal(span[0]), upper=literal(span[1]))
 
 
 def _reattach(conn: Connection, schema: str, table: str, child: str, span: Span, limits: Limits) -> None:
     with conn.transaction():
         enter(conn, schema, table, limits)
-        _attach(conn, schema, table, child, span)
+        conn.execute(_attaching(schema, table, child, span))
         action = Action(kind=Kind.CREATE, table=table, partition=child, lower=span[0], upper=span[1])
         note(conn, schema, action, "done", called="attach")

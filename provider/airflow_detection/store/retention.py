@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 import psycopg
 from psycopg import sql
@@ -17,7 +18,16 @@ from airflow_detection.store.connection import Connection
 from airflow_detection.store.outputs import storage_errors
 from airflow_detection.store.partition_catalog import read_table, rows, statement
 from airflow_detection.store.partition_plan import Action, Kind, Limits, Phase, alarms, plan
-from airflow_detection.store.partitions import NO_LOCK, create, enter, in_ms, limit_locks, note, patiently
+from airflow_detection.store.partitions import (
+    NO_LOCK,
+    create,
+    create_together,
+    enter,
+    in_ms,
+    limit_locks,
+    note,
+    patiently,
+)
 from airflow_detection.store.queries import load_queries
 
 log = logging.getLogger(__name__)
@@ -79,16 +89,20 @@ def apply(
     with storage_errors():
         is_pooled = _inspect(conn, schema, now, limits)
         with (
-            _alone(conn, schema, phase, is_pooled=is_pooled) as is_mine,
+            _alone(conn, schema, phase, limits, is_pooled=is_pooled) as is_mine,
             _patience(conn, schema, limits, is_pooled=is_pooled),
         ):
             if not is_mine:
                 note(conn, schema, Action(kind=Kind.KEEP, table=""), "skipped", called=phase.value,
                      fact="another run holds the lock")  # fmt: skip
                 return Report(is_skipped=True)
+            planned = plan(conn, schema, now=now, limits=limits, phases=(phase,))
             results = tuple(
-                _attempt(conn, schema, phase, action, limits, is_pooled=is_pooled)
-                for action in plan(conn, schema, now=now, limits=limits, phases=(phase,))
+                result
+                for (_, is_new), group in groupby(planned, lambda a: (a.table, a.kind is Kind.CREATE))
+                for result in _carry_out(
+                    conn, schema, phase, tuple(group), limits, is_pooled=is_pooled, is_new=is_new
+                )
             )
             raised = alarms(conn, schema, now=now)
             for alarm in raised:
@@ -114,20 +128,50 @@ def _inspect(conn: Connection, schema: str, now: datetime, limits: Limits) -> bo
 
 
 @contextmanager
-def _alone(conn: Connection, schema: str, phase: Phase, *, is_pooled: bool) -> Iterator[bool]:
-    """One run of a phase at a time; behind a pooler each action sees to that itself."""
+def _alone(conn: Connection, schema: str, phase: Phase, limits: Limits, *, is_pooled: bool) -> Iterator[bool]:
+    """One run of a phase at a time.
+
+    The lock of a session means nothing behind a pooler that hands out another session for each transaction:
+    there the log itself says that a run goes on, and each action takes the lock of its table besides.
+    """
     queries = load_queries("table_partitions", schema)
     params = {"kind": phase.value, "schema": schema}
     if is_pooled:
-        yield True
+        with _leased(conn, schema, phase, limits) as is_mine:
+            yield is_mine
         return
     row = conn.execute(queries["try_run_lock"], params).fetchone()
     is_mine = bool(row and row[0])
     try:
         yield is_mine
     finally:
-        if is_mine and not conn.closed and conn.info.transaction_status != TransactionStatus.INERROR:
+        if is_mine and _is_usable(conn):
             conn.execute(queries["run_unlock"], params)
+
+
+@contextmanager
+def _leased(conn: Connection, schema: str, phase: Phase, limits: Limits) -> Iterator[bool]:
+    """Tell others in the log that a run goes on, until it ends or its lease does."""
+    before, conn.prepare_threshold = conn.prepare_threshold, None  # a statement prepared there is lost here
+    params = {"kind": phase.value, "schema": schema, "lease": limits.lease}
+    run = Action(kind=Kind.KEEP, table="", note="a pooler stands before the database")
+    with conn.transaction():
+        locked = conn.execute(load_queries("table_partitions", schema)["try_run_lock_briefly"], params)
+        is_locked = (locked.fetchone() or (False,))[0]
+        last = conn.execute(load_queries("detection_partition_policies", schema)["last_run"], params)
+        is_mine = bool(is_locked) and not (last.fetchone() or (False,))[0]
+        if is_mine:
+            note(conn, schema, run, "done", called=f"{phase}_begun")
+    try:
+        yield is_mine
+    finally:
+        if is_mine and _is_usable(conn):
+            note(conn, schema, run, "done", called=f"{phase}_ended")
+        conn.prepare_threshold = before
+
+
+def _is_usable(conn: Connection) -> bool:
+    return not conn.closed and conn.info.transaction_status != TransactionStatus.INERROR
 
 
 @contextmanager
@@ -142,8 +186,40 @@ def _patience(conn: Connection, schema: str, limits: Limits, *, is_pooled: bool)
     try:
         yield
     finally:
-        if not conn.closed and conn.info.transaction_status != TransactionStatus.INERROR:
+        if _is_usable(conn):
             conn.execute(queries["limit_locks_of_session"], {"limit": row[0]})
+
+
+def _carry_out(
+    conn: Connection,
+    schema: str,
+    phase: Phase,
+    actions: Sequence[Action],
+    limits: Limits,
+    *,
+    is_pooled: bool,
+    is_new: bool,
+) -> Iterator[Result]:
+    """Do the actions of one table; several that create are tried in one transaction, then one by one."""
+    if is_new and len(actions) > 1 and _are_made_together(conn, schema, phase, actions, limits):
+        for action in actions:
+            log.info("partition_action_done phase=%s %s", phase, action)
+            yield Result(action=action, outcome="done")
+        return
+    for action in actions:
+        yield _attempt(conn, schema, phase, action, limits, is_pooled=is_pooled)
+
+
+def _are_made_together(
+    conn: Connection, schema: str, phase: Phase, actions: Sequence[Action], limits: Limits
+) -> bool:
+    try:
+        return create_together(conn, schema, actions, limits) is not None
+    except (psycopg.Error, StorageError) as error:
+        if conn.closed:
+            raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
+        log.info("partition_actions_one_by_one phase=%s table=%s: %s", phase, actions[0].table, error)
+        return False
 
 
 def _attempt(
@@ -200,7 +276,12 @@ def _was_ours(conn: Connection, schema: str, action: Action) -> bool:
 
 
 def _do_detach(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
-    why_plain = _why_plain(conn, schema, action, is_pooled=is_pooled)
+    why_plain = _why_plain(conn, is_pooled=is_pooled)
+    # The intention is noted first: killed after the detachment, it is known to be ours.
+    if not why_plain and not note(
+        conn, schema, action, "done", called="detach_started", softly=True, unless_default=True
+    ):
+        why_plain = "the table has a default partition"
     if why_plain:
 
         def plainly() -> None:
@@ -211,8 +292,6 @@ def _do_detach(conn: Connection, schema: str, action: Action, limits: Limits, is
 
         patiently(plainly, limits)
         return f"in one step: {why_plain}"
-    # The intention is noted first: killed after the detachment, it is known to be ours.
-    note(conn, schema, action, "done", called="detach_started", softly=True)
     try:
         try:
             conn.execute(_ddl(schema, "detach_concurrently", action))
@@ -231,13 +310,11 @@ def _is_untouched(conn: Connection, schema: str, action: Action) -> bool:
     return any(p.oid == action.oid and not p.is_detaching for p in partitions)
 
 
-def _why_plain(conn: Connection, schema: str, action: Action, *, is_pooled: bool) -> str:
+def _why_plain(conn: Connection, *, is_pooled: bool) -> str:
     if is_pooled:
         return "a pooler stands before the database"
     if not conn.autocommit or conn.info.transaction_status != TransactionStatus.IDLE:
         return "the connection is in a transaction"
-    if rows(conn, schema, "default_of", {"schema": schema, "table": action.table}):
-        return "the table has a default partition"
     return ""
 
 
@@ -268,12 +345,13 @@ def _in_transaction(conn: Connection, schema: str, limits: Limits, ddl: sql.Comp
 def _do_drop(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
     def drop() -> None:
         with conn.transaction():
-            limit_locks(conn, schema, limits.lock_timeout)
-            conn.execute(statement(schema, "lock_child", child=sql.Identifier(action.partition or "")))
+            child = sql.Identifier(action.partition or "")
+            limit = sql.Literal(in_ms(limits.lock_timeout))
+            conn.execute(statement(schema, "lock_child", child=child, limit=limit), prepare=False)
             found = rows(conn, schema, "relation", {"oid": action.oid})
             if not found or found[0]["relname"] != action.partition:
                 raise StorageError(f"{action.partition!r} is no longer the table that was detached")
-            conn.execute(statement(schema, "drop", child=sql.Identifier(action.partition or "")))
+            conn.execute(statement(schema, "drop", child=child))
             note(conn, schema, action, "done")
 
     patiently(drop, limits)
