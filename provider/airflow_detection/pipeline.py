@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from importlib import import_module
-from time import perf_counter, sleep
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -29,14 +29,8 @@ from airflow_detection.domain import (
 )
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.engine.registry import Registry, is_under
-from airflow_detection.engine.run import (
-    CycleReport,
-    DAGExecutor,
-    describe,
-    is_transient,
-    run_version,
-    summarize,
-)
+from airflow_detection.engine.run import CycleReport, DAGExecutor, summarize
+from airflow_detection.engine.version import Job, not_run, run_job
 from airflow_detection.errors import (
     EntryPointError,
     PlanError,
@@ -266,8 +260,7 @@ def run_step(
     known = manifests(conn, settings.schema, cycle.cycle_id, cycle.started_at)
     if reason := _missing(plan, step, known):
         note_missing(conn, settings.schema, cycle, step, Outcome.SKIPPED, reason)
-        now = datetime.now(UTC)
-        return RunReport(version=step, outcome=Outcome.SKIPPED, started_at=now, error=reason)
+        return not_run(step, Outcome.SKIPPED, reason)
     return _run(conn, reader_conn, settings, spec, opened, step)
 
 
@@ -312,28 +305,15 @@ def _run(
     model = plan.models[step.model_id]
     database = reader(reader_conn, settings, opened)
     store = PostgresStore(conn, reader_conn, settings.schema, code_version=__version__)
-    begun, clock = datetime.now(UTC), perf_counter()
-    try:
-        detector = Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes).instantiate(
-            step
-        )
-        inputs = read_inputs(database, spec)
-        shared = {u: store.upstream(plan.primaries[u], cycle) for u in plan.upstreams(step.model_id)}
-    except Exception as error:
-        log.exception("%s could not start", step.label)
-        report = RunReport(
-            version=step,
-            outcome=Outcome.FAILED,
-            started_at=begun,
-            duration_ms=(perf_counter() - clock) * 1000,
-            error=describe(error),
-            is_transient=is_transient(error),
-        )
-        store.save_failure(model, step, cycle, report)
-        return report
-    return run_version(
-        model, step, cycle, detector=detector, inputs=inputs, shared=shared, store=store, database=database
+    job = Job(
+        model=model,
+        version=step,
+        cycle=cycle,
+        instantiate=Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes).instantiate,
+        inputs=lambda: read_inputs(database, spec),
+        upstreams={u: plan.primaries[u] for u in plan.upstreams(step.model_id)},
     )
+    return run_job(job, store, database)
 
 
 def reader(conn: Conn, settings: Settings, opened: OpenedCycle) -> Reader:

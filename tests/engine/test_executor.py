@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from tests.engine.conftest import Bench, ListStore, fails, model, one_output, ou
 
 from airflow_detection.domain import CycleSummary, Inputs, Outcome, Role
 from airflow_detection.engine.model import ModelContext, ModelResult
+from airflow_detection.engine.run import InProcess
 from airflow_detection.errors import EntryPointError, TransientModelError
 
 RAN, FAILED, SKIPPED = Outcome.SUCCEEDED, Outcome.FAILED, Outcome.SKIPPED
@@ -186,52 +186,30 @@ def test_whatever_a_shadow_does_the_champions_rows_are_the_same(
     assert report.summary.executed == 2
 
 
-def test_at_most_four_shadows_run_at_once_and_store_the_same_rows(bench: Bench) -> None:
-    gate = threading.Barrier(4)
-    lock = threading.Lock()
-    running, most = 0, 0
-
-    def crowd(ctx: ModelContext) -> ModelResult:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        threading.Event().wait(0.02)  # long enough for a fifth to come in, were it let
-        gate.wait(timeout=5)  # breaks unless four run at once
-        with lock:
-            running -= 1
-        return ModelResult(outputs_per_input=[({"id": 1}, {"score": len(ctx.shared["a"])})])
-
-    def calm(ctx: ModelContext) -> ModelResult:
-        return ModelResult(outputs_per_input=[({"id": 1}, {"score": len(ctx.shared["a"])})])
-
+def test_what_concurrent_shadows_store_is_the_same(bench: Bench) -> None:
     versions = [str(n) for n in range(2, 10)]
     models = [model("a"), model("b", reads=["a"], shadows=versions)]
-    report = bench.run(*models, scripts={f"b@{v}": crowd for v in versions}, concurrent_shadows=True)
+    report = bench.run(*models, concurrent_shadows=True)
     apart = Bench(bench.cycle)
-    in_turn = apart.run(*models, scripts={f"b@{v}": calm for v in versions})
-    assert most == 4
+    in_turn = apart.run(*models)
     assert outcomes(report) == outcomes(in_turn)
     assert bench.store.outputs == apart.store.outputs
     assert report.summary == in_turn.summary == CycleSummary(executed=2, shadow_ran=8)
 
 
-def test_concurrent_shadows_store_one_at_a_time(bench: Bench) -> None:
-    class Jealous(ListStore):
-        busy = False
+def test_shadows_alone_are_offered_at_once(bench: Bench) -> None:
+    asked: list[tuple[list[str], int]] = []
 
-        def save(self, *args: Any) -> Any:
-            assert not self.busy, "two stores at once"
-            self.busy = True
-            threading.Event().wait(0.005)
-            try:
-                return super().save(*args)
-            finally:
-                self.busy = False
+    class Asked(InProcess):
+        def run(self, jobs: Any, at_once: int) -> Any:
+            asked.append(([job.version.label for job in jobs], at_once))
+            return super().run(jobs, at_once)
 
-    bench.store = Jealous()
-    report = bench.run(model("a", shadows=["2", "3", "4", "5"]), concurrent_shadows=True)
-    assert report.summary.shadow_ran == 4
+    models = [model("a", shadows=["2", "3"]), model("b", reads=["a"])]
+    bench.run(*models, concurrent_shadows=True, runner=Asked(bench.store))
+    bench.run(*models, runner=Asked(bench.store))
+    groups = [["a@1"], ["a@2", "a@3"], ["b@1"]]
+    assert asked == [*zip(groups, [1, 4, 1], strict=True), *zip(groups, [1, 1, 1], strict=True)]
 
 
 def test_a_failure_that_cannot_be_stored_is_still_reported(

@@ -19,7 +19,8 @@ from airflow_detection.domain import (
     VersionSpec,
 )
 from airflow_detection.engine.model import Canary, ModelContext, ModelResult, Upstream
-from airflow_detection.engine.run import describe, run_stage, run_version
+from airflow_detection.engine.run import run_stage, run_version
+from airflow_detection.engine.version import describe
 from airflow_detection.errors import StaleAttempt
 
 INPUTS = Inputs.of_rows([{"id": 1, "speed": 3.0}, {"id": 2, "speed": None}])
