@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 
-from airflow_detection.domain import Cycle, JsonMapping, ModelSpec, Outcome, RunReport, VersionSpec
+from airflow_detection.domain import Cycle, JsonMapping, ModelSpec, Outcome, Role, RunReport, VersionSpec
 from airflow_detection.errors import (
     MissingPartition,
     RegistryUnavailable,
@@ -25,6 +25,7 @@ from airflow_detection.errors import (
 )
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.encoding import field, to_json
+from airflow_detection.store.events import refresh, sighted
 from airflow_detection.store.queries import load_queries
 from airflow_detection.store.reader import StoredOutputs
 from airflow_detection.store.spool import Spool, encode_outputs
@@ -147,6 +148,9 @@ class PostgresStore:
             run = self._locked(version, cycle)
             if run["newest"] > run["attempt"]:
                 raise StaleAttempt(run["attempt"], run["newest"])
+            is_counted = version.role is Role.PRIMARY and not version.is_replay
+            was_counted = run["was_primary"] and not version.is_replay
+            gone = sighted(self._conn, self._schema, run) if was_counted else ()
             self._conn.execute(self._rows["delete"], run)
             self._conn.execute(self._metrics["delete"], run)
             self._copy(spool, version, cycle, report.duration_ms)
@@ -156,6 +160,12 @@ class PostgresStore:
             row = self._manifest(report, cycle) | run
             facts = {"output_digest": spool.digest, "score_counts": to_json(spool.score_counts).decode()}
             self._conn.execute(self._runs["upsert"], row | facts)
+            if is_counted or was_counted:
+                has_sightings = is_counted and spool.score_counts.get("gt05", 0) > 0
+                refresh(
+                    self._conn, self._schema, run,
+                    gone=gone, has_sightings=has_sightings, projection=report.projection,
+                )  # fmt: skip
 
     def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
         """Write the manifest of a run that did not succeed.
@@ -187,9 +197,9 @@ class PostgresStore:
         """Lock the run until the transaction ends; return its key, this attempt and what is stored."""
         run = run_params(version, cycle)
         self._conn.execute(self._runs["lock"], run)
-        stored = self._conn.execute(self._runs["stored"], run).fetchone() or (0, None)
+        stored = self._conn.execute(self._runs["stored"], run).fetchone() or (0, None, False)
         attempt = self._begun.get(_run_key(version, cycle), self._attempt)
-        return run | {"attempt": attempt, "newest": stored[0], "outcome": stored[1]}
+        return run | {"attempt": attempt, "newest": stored[0], "outcome": stored[1], "was_primary": stored[2]}
 
     def _copy(self, spool: Spool, version: VersionSpec, cycle: Cycle, duration_ms: float) -> None:
         micros = (cycle.started_at - _EPOCH) // _EPOCH.resolution
