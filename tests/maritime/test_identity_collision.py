@@ -75,8 +75,8 @@ def test_anything_less_is_none(rows: list[Row]) -> None:
 
 
 def test_a_ship_that_passes_where_one_false_fix_was_is_no_second_transmitter() -> None:
-    # 24 km to the north in an hour, past the place of the false fix, 21 km away
-    rows = [fix(120 * i, 10 + i * 0.0072, 20) for i in range(30)] + [fix(130, 10.21, 20)]
+    # 33 km to the north in an hour, past the place of the false fix, 22 km away
+    rows = [fix(300 * i, 10 + i * 0.027, 20) for i in range(12)] + [fix(310, 10.225, 20)]
     assert output_of(rows)["score"] == 0.0
 
 
@@ -206,7 +206,7 @@ def reader(database: psycopg.Connection[tuple[Any, ...]], opened_at: datetime, e
 def test_the_hours_before_come_from_the_stored_positions(
     database: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
-    stored(database, hourly(6, 0, 1, 2, 3) + turns(6, 100, start=-3600, mmsi=SHIP + 1))
+    stored(database, hourly(8, -1) + hourly(6, 0, 1, 2, 3) + turns(6, 100, start=-3600, mmsi=SHIP + 1))
     now, never = datetime.now(UTC) + timedelta(minutes=1), datetime.now(UTC) - timedelta(hours=1)
     window = Inputs.of_rows([*hourly(6, 0), fix(0, 10, 20, mmsi=SHIP + 1)], COLUMNS)
 
@@ -220,6 +220,7 @@ def test_the_hours_before_come_from_the_stored_positions(
     outputs = judged(now)
     assert outputs[str(SHIP)]["severity"] == "CRITICAL"
     assert outputs[str(SHIP)]["evidence"]["hours_seen"] == 4
+    assert outputs[str(SHIP)] == output_of(hourly(6, 0, 1, 2, 3)), "and what comes later is left alone"
     assert outputs[str(SHIP + 1)]["score"] is None, "a collision of the hour before does not count now"
     assert judged(now) == outputs, "run again, the same rows"
     assert judged(never)[str(SHIP)]["severity"] == "HIGH", "what was loaded later is not seen"
