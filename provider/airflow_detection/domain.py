@@ -201,7 +201,10 @@ class FeatureProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What became of one version in one cycle. Times in milliseconds, instants in UTC."""
+    """What became of one version in one cycle. Times in milliseconds, instants in UTC.
+
+    `projection` is the model's own (see `BaseDetectionModel.projection`).
+    """
 
     version: VersionSpec
     outcome: Outcome
@@ -216,6 +219,7 @@ class RunReport:
     features: tuple[FeatureProfile, ...] = ()
     error: str | None = None
     is_transient: bool = False
+    projection: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ select pg_advisory_xact_lock(hashtextextended(
     0));
 
 -- name: stored
--- The attempt that has written this run, and how it ended.
-select attempt, outcome::text
+-- The attempt that has written this run, how it ended, and whether its outputs are the champion's.
+select attempt, outcome::text, role = 'PRIMARY' and outcome = 'SUCCEEDED'
 from {schema}.detection_model_runs
 where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
   and version_id = %(version_id)s and is_replay = %(is_replay)s;

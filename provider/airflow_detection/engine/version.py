@@ -196,6 +196,7 @@ class _Run:
                 output_count=output_count,
                 canaries=watch.results(),
                 features=features or (),
+                projection=detector.projection,
             )
             return report, clean_metrics(
                 result.metrics,
