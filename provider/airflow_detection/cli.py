@@ -36,6 +36,10 @@ def _instant(text: str) -> datetime:
     return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
+def _instant_or_now(text: str) -> datetime | str:
+    return NOW if text == NOW else _instant(text)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
@@ -46,6 +50,7 @@ def _arg(*flags: str, **options: Any) -> Arg:  # Any: what argparse takes
     return Arg(flags, **options)  # type: ignore[no-untyped-call]  # Airflow's own is untyped
 
 
+NOW = "now"
 FILE = _arg("file", help="the file", metavar="FILE")
 DRY_RUN = _arg("--dry-run", help="tell what would be done, and do nothing", action="store_true")
 
@@ -133,7 +138,9 @@ def plan(args: Arguments) -> None:
 
     with _connected() as (conn, held):
         spec = registry.cycle_spec(conn, held.schema, args.cycle)
-        drawn = build_plan(registry.models_at(conn, held.schema, spec.cycle_id, args.at), strict=False)
+        known_at = registry.clock(conn, held.schema) if args.known_at == NOW else args.known_at
+        models = registry.models_at(conn, held.schema, spec.cycle_id, args.at, known_at)
+    drawn = build_plan(models, strict=False)
     if args.output == "json":
         _say(json.dumps({"digest": drawn.digest, **drawn.to_json()}, indent=2, sort_keys=True))
         return
@@ -234,6 +241,28 @@ def promote(args: Arguments) -> None:
 
 
 @_command
+def correct(args: Arguments) -> None:
+    """Put a wrong history of roles right; what was known before stays."""
+    from airflow_detection.domain import Role
+    from airflow_detection.store.corrections import correct_roles
+
+    role = None if args.role == "none" else Role(args.role)
+    with _connected() as (conn, held):
+        is_news = correct_roles(
+            conn,
+            held.schema,
+            label=args.label,
+            role=role,
+            since=args.since,
+            until=args.until,
+            actor=args.actor,
+            reason=args.reason,
+        )
+    span = f"from {args.since.isoformat()} to {args.until.isoformat() if args.until else 'now and on'}"
+    _say(f"{args.label} {'had' if is_news else 'had already'} {role or 'no role'} {span}")
+
+
+@_command
 def ais_load(args: Arguments) -> None:
     """Load a file of ship positions."""
     from airflow_detection.maritime import ais
@@ -289,6 +318,25 @@ def get_commands() -> list[GroupCommand]:
     output = _arg("--output", help="how to print", choices=("text", "json"), default="text")
     label = _arg("label", help="the version", metavar="MODEL@VERSION")
     reason = _arg("--reason", help="why, for the history", default="")
+    known_at = _arg(
+        "--known-at",
+        help="with what was known at this instant (UTC, or now), corrections included",
+        type=_instant_or_now,
+        metavar="T",
+    )
+    role = _arg("role", help="the role it held, or none", choices=("PRIMARY", "SHADOW", "CHALLENGER", "none"))
+    since = _arg(
+        "--from", help="since this instant (UTC)", type=_instant, metavar="T", dest="since", required=True
+    )
+    until = _arg(
+        "--to",
+        help="up to this instant (UTC); on and on unless given",
+        type=_instant,
+        metavar="T",
+        dest="until",
+    )
+    why = _arg("--reason", help="why, for the history", required=True)
+    actor = _arg("--actor", help="who says so; the database's user unless given")
     only_check = _arg("--check", help="exit 1 unless every migration is applied", action="store_true")
     start = _arg("--start", help="the first instant (UTC)", type=_instant, required=True)
     hours = _arg("--hours", help="length in hours", type=_positive, default=24)
@@ -323,9 +371,12 @@ def get_commands() -> list[GroupCommand]:
     )
     actions = (
         ActionCommand("apply", "Register what a YAML file says", apply, (FILE, DRY_RUN)),
-        ActionCommand("plan", "Show a cycle's plan", plan, (cycle, at, output)),
+        ActionCommand("plan", "Show a cycle's plan", plan, (cycle, at, known_at, output)),
         ActionCommand("check", "Look for everything that is wrong", check, ()),
         ActionCommand("promote", "Make a version PRIMARY from now on", promote, (label, reason)),
+        ActionCommand(
+            "correct", "Correct who held which role", correct, (label, role, since, until, why, actor)
+        ),
     )
     return [
         GroupCommand(name="detection", help="Detection cycles", subcommands=(db, partitions, ais, *actions))

@@ -24,8 +24,27 @@ Facts are attributes and go unformatted to `Exception.__init__`, so that every e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+
+MOST_NAMES = 20
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like an unknown one, whatever its case; None if none is."""
+    by_case = {word.casefold(): word for word in sorted(known)}
+    close = difflib.get_close_matches(name.casefold(), by_case, n=1)
+    return by_case[close[0]] if close else None
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """What an error adds of an unknown name: `; the nearest name is 'x'`, else `; known: ...`, or nothing."""
+    names = sorted(known)
+    close = nearest(name, names)
+    if close is not None:
+        return f"; the nearest name is {close!r}"
+    return f"; known: {', '.join(names)}" if 0 < len(names) <= MOST_NAMES else ""
 
 
 class DetectionError(Exception):

@@ -8,7 +8,6 @@ models:   {id: {cycle, entrypoint, depends_on, entity_key, score_key, task_optio
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -20,7 +19,7 @@ from typing import Any
 import yaml
 
 from airflow_detection.domain import CycleSpec, Execution, ModelSpec, Role, require_id
-from airflow_detection.errors import RegistrationError
+from airflow_detection.errors import RegistrationError, hint, nearest
 
 _LOOKBACK = re.compile(r"(\d{1,9})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -92,15 +91,6 @@ class Problems:
                 f"{self.source}:{line}: {place}: {fact}" for line, place, fact in sorted(set(self.found))
             ]
             raise RegistrationError("\n".join(lines))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the nearest known name, else what is known, else nothing."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        return f"; the nearest name is {close[0]!r}"
-    return f"; known: {', '.join(names)}" if names else ""
 
 
 def parse(
@@ -216,9 +206,9 @@ class _Reader:
         if "cycle" in held:
             values["cycle_id"] = self._text(held["cycle"], f"{place}.cycle") or ""
             if values["cycle_id"] and values["cycle_id"] not in self.known_cycles:
-                hint = nearest(values["cycle_id"], self.known_cycles)
+                near = hint(values["cycle_id"], self.known_cycles)
                 self.problems.add(
-                    held["cycle"], f"{place}.cycle", f"{values['cycle_id']!r} is not registered{hint}"
+                    held["cycle"], f"{place}.cycle", f"{values['cycle_id']!r} is not registered{near}"
                 )
         self.model_cycles[model_id] = values["cycle_id"]
         self.edges[model_id] = self._names(held.get("depends_on"), f"{place}.depends_on")
@@ -281,7 +271,7 @@ class _Reader:
             place = f"models.{model_id}.depends_on"
             for upstream, node in pairs:
                 if upstream not in cycles:
-                    fact = f"{upstream!r} is not registered{nearest(upstream, cycles.keys() - {model_id})}"
+                    fact = f"{upstream!r} is not registered{hint(upstream, cycles.keys() - {model_id})}"
                     self.problems.add(node, place, fact)
                 elif cycles[upstream] != cycles[model_id]:
                     self.problems.add(node, place, f"{upstream!r} belongs to cycle {cycles[upstream]!r}")
@@ -327,7 +317,7 @@ class _Reader:
         held = {}
         for key, at, value in self._entries(node, place):
             if key not in known:
-                self.problems.add(at, f"{place}.{key}", f"unknown field{nearest(key, known)}")
+                self.problems.add(at, f"{place}.{key}", f"unknown field{hint(key, known)}")
             elif value.tag != f"{_TAG}null":
                 held[key] = value
         for name in required:
@@ -351,7 +341,9 @@ class _Reader:
         text = self._text(node, place)
         if text is None or text in known:
             return text
-        self.problems.add(node, place, f"{text!r} is not one of {', '.join(known)}{_close(text, known)}")
+        near = nearest(text, known)
+        told = f"; the nearest name is {str(near)!r}" if near else ""
+        self.problems.add(node, place, f"{text!r} is not one of {', '.join(known)}{told}")
         return None
 
     def _role(self, node: yaml.Node, place: str) -> Role | None:
@@ -451,12 +443,6 @@ class _Reader:
             self.problems.add(node, place, f"{node.value!r} is no JSON value: write it in quotes")
         elif node.tag == f"{_TAG}float" and str(node.value).lower().lstrip("+-") in {".inf", ".nan"}:
             self.problems.add(node, place, f"{node.value} is no JSON number")
-
-
-def _close(text: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(text.upper(), [name.upper() for name in known], n=1)
-    name = next((name for name in known if close and name.upper() == close[0]), None)
-    return f"; the nearest name is '{name}'" if name else ""
 
 
 def _path(graph: Mapping[str, list[str]], start: str, end: str) -> list[str]:

@@ -64,7 +64,8 @@ select r.version_id, v.version, r.role::text as role, lower(r.valid) as since
 -- name: history_of_model
 -- Whether a model's history is founding rows alone, and the newest instant in it.
 select coalesce(bool_and(is_founding and upper_inf(valid)), true) as is_founding_only,
-       max(greatest(lower(valid), case when upper_inf(valid) then null else upper(valid) end)) as newest
+       max(greatest(lower(valid), case when upper_inf(valid) then null else upper(valid) end,
+                    recorded_at, superseded_at)) as newest
   from {schema}.detection_model_roles where model_id = %(model_id)s;
 
 -- name: close
@@ -79,4 +80,34 @@ insert into {schema}.detection_model_roles
 select %(version_id)s, m.model_id, m.model_no, %(role)s::{schema}.detection_role,
        tstzrange(%(since)s, null), %(now)s, %(is_founding)s,
        coalesce(%(actor)s::text, current_user), %(reason)s
+  from {schema}.detection_models m where m.model_id = %(model_id)s;
+
+-- name: in_the_way
+-- What a correction replaces: the version's own roles in the interval, and another champion of the model.
+select role_id, version_id, role::text as role, valid @> tstzrange(%(since)s, %(until)s) as covers
+  from {schema}.detection_model_roles
+ where model_id = %(model_id)s and superseded_at is null and valid && tstzrange(%(since)s, %(until)s)
+   and (version_id = %(version_id)s or (role = 'PRIMARY' and %(role)s::text = 'PRIMARY'))
+ order by role_id;
+
+-- name: supersede
+-- These rows are no longer believed; they stay.
+update {schema}.detection_model_roles set superseded_at = %(now)s where role_id = any (%(role_ids)s);
+
+-- name: keep_the_rest
+-- What the superseded rows say outside of the corrected interval still holds.
+insert into {schema}.detection_model_roles
+       (version_id, model_id, model_no, role, valid, recorded_at, is_correction, actor, reason)
+select r.version_id, r.model_id, r.model_no, r.role, rest, %(now)s, true,
+       coalesce(%(actor)s::text, current_user), %(reason)s
+  from {schema}.detection_model_roles r,
+       unnest(tstzmultirange(r.valid) - tstzmultirange(tstzrange(%(since)s, %(until)s))) as rest
+ where r.role_id = any (%(role_ids)s);
+
+-- name: correct
+-- What should have been said of the interval.
+insert into {schema}.detection_model_roles
+       (version_id, model_id, model_no, role, valid, recorded_at, is_correction, actor, reason)
+select %(version_id)s, m.model_id, m.model_no, %(role)s::{schema}.detection_role,
+       tstzrange(%(since)s, %(until)s), %(now)s, true, coalesce(%(actor)s::text, current_user), %(reason)s
   from {schema}.detection_models m where m.model_id = %(model_id)s;

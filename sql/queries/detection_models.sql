@@ -19,7 +19,7 @@ select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_o
   from {schema}.detection_models m
  where m.cycle_id = %(cycle_id)s
    and exists (select from {schema}.detection_model_roles r
-                where r.model_id = m.model_id and lower(r.valid) <= %(at)s
+                where r.model_id = m.model_id and lower(r.valid) <= least(%(at)s, %(known_at)s)
                   and (r.is_founding or r.recorded_at <= %(known_at)s))
  order by m.model_id;
 

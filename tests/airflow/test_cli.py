@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,30 @@ def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
     assert twice.out == "spoofing@1.1 is PRIMARY already\n"
     assert "spoofing  after track_quality\n  PRIMARY    1.1  spoofing\ndigest " in now.out
     assert (check.code, check.err) == (0, "")
+
+
+def test_a_correction_is_seen_by_those_who_ask_for_it(cli: Cli) -> None:
+    span = ["--from", "2021-01-01T00:00:00Z", "--to", "2021-02-01T00:00:00Z"]
+    asked = ["plan", "maritime", "--at", "2021-01-15T00:00:00Z"]
+    later = datetime.now(UTC) + timedelta(days=1)
+    _, refused, done, again, as_known_then, as_known_now, not_yet = cli(
+        ["apply", MARITIME],
+        ["correct", "spoofing@1.1", "PRIMARY", *span, "--reason", " "],
+        ["correct", "spoofing@1.1", "PRIMARY", *span, "--reason", "swapped by mistake", "--actor", "ana"],
+        ["correct", "spoofing@1.1", "PRIMARY", *span, "--reason", "swapped by mistake"],
+        asked,
+        [*asked, "--known-at", "now"],
+        [*asked, "--known-at", later.isoformat()],
+    )
+    assert (refused.code, refused.err) == (1, "a correction of spoofing@1.1 needs a reason\n")
+    assert done.out == (
+        "spoofing@1.1 had PRIMARY from 2021-01-01T00:00:00+00:00 to 2021-02-01T00:00:00+00:00\n"
+    )
+    assert again.out.startswith("spoofing@1.1 had already PRIMARY ")
+    assert "PRIMARY    1.0  spoofing" in as_known_then.out
+    assert "PRIMARY    1.1  spoofing" in as_known_now.out
+    assert not_yet.code == 1
+    assert "cannot be told yet" in not_yet.err
 
 
 def test_check_tells_every_problem_and_exits_1(cli: Cli, database: Connection) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections import deque
@@ -13,7 +12,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from airflow_detection.domain import ModelSpec, Role, VersionSpec, require_id
-from airflow_detection.errors import DependencyLoop, PlanError, RegistrationError, UnknownUpstream
+from airflow_detection.errors import DependencyLoop, PlanError, RegistrationError, UnknownUpstream, nearest
 
 _FORMAT = 1
 _SWITCHES_OF_TODAY = ("task_options", "is_enabled")  # carried along, but no part of a plan's identity
@@ -165,10 +164,9 @@ def _unknown_upstream(model: ModelSpec, models: Mapping[str, ModelSpec]) -> Unkn
     """Find an upstream that is no model. A version, such as `model@2`, is none: only champions are read."""
     for upstream in model.depends_on:
         if upstream not in models:
-            near = [upstream.partition("@")[0]]
-            if near[0] not in models:
-                near = difflib.get_close_matches(upstream, sorted(models), 1)
-            return UnknownUpstream(model.model_id, upstream, near[0] if near else None)
+            name = upstream.partition("@")[0]
+            near = name if name in models else nearest(upstream, models)
+            return UnknownUpstream(model.model_id, upstream, near)
     return None
 
 

@@ -98,11 +98,18 @@ class DetectionHook(PostgresHook):
         with self._connected() as conn:
             return registry.cycle_specs(conn, self.registry_schema)
 
-    def plan(self, cycle_id: str, at: datetime | None = None) -> ExecutionPlan:
-        """Return the plan of a cycle as of `at` (UTC; None: now); PlanError if it is not registered."""
+    def plan(
+        self, cycle_id: str, at: datetime | None = None, known_at: datetime | None = None
+    ) -> ExecutionPlan:
+        """Return the plan of a cycle as of `at` (UTC; None: now), as known at `known_at` (None: at `at`).
+
+        Raises:
+            PlanError: the cycle is not registered, or `known_at` is in the future.
+        """
         with self._connected() as conn:
             spec = registry.cycle_spec(conn, self.registry_schema, cycle_id)
-            return build_plan(registry.models_at(conn, self.registry_schema, spec.cycle_id, at), strict=False)
+            models = registry.models_at(conn, self.registry_schema, spec.cycle_id, at, known_at)
+        return build_plan(models, strict=False)
 
     def versions(self, model_id: str | None = None) -> list[registry.RegisteredVersion]:
         """Return the registered versions and the roles they hold now."""

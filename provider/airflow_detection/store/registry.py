@@ -7,10 +7,9 @@ reach back before a plan that has been read.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,7 +29,13 @@ from airflow_detection.domain import (
     require_id,
     require_utc,
 )
-from airflow_detection.errors import MigrationError, PlanError, RegistrationError, RegistryUnavailable
+from airflow_detection.errors import (
+    MigrationError,
+    PlanError,
+    RegistrationError,
+    RegistryUnavailable,
+    hint,
+)
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.queries import load_queries
 
@@ -71,7 +76,7 @@ def _translated() -> Iterator[None]:
         raise RegistrationError(error.diag.message_primary or str(error).strip()) from error
 
 
-def _rows(
+def fetch(
     conn: Connection, schema: str, table: str, name: str, params: Mapping[str, object] | None = None
 ) -> list[Row]:
     """Run one named statement and return its rows, none for a statement that gives none."""
@@ -80,16 +85,16 @@ def _rows(
         return cursor.fetchall() if cursor.description else []
 
 
-_cycles = partial(_rows, table="detection_cycles")
-_models = partial(_rows, table="detection_models")
-_roles = partial(_rows, table="detection_model_roles")
+_cycles = partial(fetch, table="detection_cycles")
+_models = partial(fetch, table="detection_models")
+role_rows = partial(fetch, table="detection_model_roles")
 
 
 @contextmanager
 def with_shared_lock(conn: Connection, schema: str) -> Iterator[None]:
     """One transaction in which the registry cannot change; plans are read, and recorded, inside it."""
     with _translated(), conn.transaction():
-        _roles(conn, schema, name="lock_for_reading", params={"schema": schema})
+        role_rows(conn, schema, name="lock_for_reading", params={"schema": schema})
         yield
 
 
@@ -97,18 +102,13 @@ def with_shared_lock(conn: Connection, schema: str) -> Iterator[None]:
 def with_exclusive_lock(conn: Connection, schema: str) -> Iterator[None]:
     """One transaction that alone may change the registry."""
     with _translated(), conn.transaction():
-        _roles(conn, schema, name="lock_for_change", params={"schema": schema})
+        role_rows(conn, schema, name="lock_for_change", params={"schema": schema})
         yield
 
 
 def clock(conn: Connection, schema: str) -> datetime:
     """Return the registry's clock, UTC."""
-    return require_utc("now", _roles(conn, schema, name="now")[0]["now"])
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; the nearest name is {close[0]!r}" if close else ""
+    return require_utc("now", role_rows(conn, schema, name="now")[0]["now"])
 
 
 def _cycle_spec(row: Row) -> CycleSpec:
@@ -129,8 +129,8 @@ def cycle_spec(conn: Connection, schema: str, cycle_id: str) -> CycleSpec:
     """Return one cycle; PlanError, with the nearest name, if it is not registered."""
     for row in _cycles(conn, schema, name="all", params={"cycle_id": cycle_id}):
         return _cycle_spec(row)
-    hint = _nearest(cycle_id, (spec.cycle_id for spec in cycle_specs(conn, schema)))
-    raise PlanError(f"cycle {cycle_id!r} is not registered{hint}")
+    near = hint(cycle_id, (spec.cycle_id for spec in cycle_specs(conn, schema)))
+    raise PlanError(f"cycle {cycle_id!r} is not registered{near}")
 
 
 def model_specs(conn: Connection, schema: str) -> list[ModelSpec]:
@@ -142,8 +142,8 @@ def cycle_of(conn: Connection, schema: str, model_id: str) -> str:
     """Return the cycle that a model belongs to; PlanError, with the nearest name, if it is not registered."""
     for row in _models(conn, schema, name="all", params={"model_id": model_id}):
         return str(row["cycle_id"])
-    hint = _nearest(model_id, (spec.model_id for spec in model_specs(conn, schema)))
-    raise PlanError(f"model {model_id!r} is not registered{hint}")
+    near = hint(model_id, (spec.model_id for spec in model_specs(conn, schema)))
+    raise PlanError(f"model {model_id!r} is not registered{near}")
 
 
 def models_at(
@@ -153,20 +153,26 @@ def models_at(
 
     Args:
         at: the instant in question, UTC.
-        known_at: what was recorded later does not count; `at` unless given. Founding rows count as known
-            from the instant at which they start.
+        known_at: what was recorded later does not count, corrections included; `at` unless given. Founding
+            rows count as known from the instant at which they start.
 
     Returns:
         The models that have held a role by then, in order of id; one whose roles have all ended is there
         without versions. For `at` not in the future the answer never changes.
+
+    Raises:
+        PlanError: `known_at` is in the future: the answer could still change.
     """
     with with_shared_lock(conn, schema):
-        instant = clock(conn, schema) if at is None else require_utc("at", at)
+        now = clock(conn, schema)
+        instant = now if at is None else require_utc("at", at)
         known = instant if known_at is None else require_utc("known_at", known_at)
+        if known_at is not None and known > now:
+            raise PlanError(f"what is known at {known.isoformat()} cannot be told yet")
         wanted = {"cycle_id": cycle_id, "at": instant, "known_at": known}
         models = _models(conn, schema, name="at", params=wanted)
         versions: dict[str, list[VersionSpec]] = defaultdict(list)
-        for row in _roles(conn, schema, name="at", params=wanted):
+        for row in role_rows(conn, schema, name="at", params=wanted):
             versions[row["model_id"]].append(VersionSpec(**{**row, "role": Role(row["role"])}))
     return [_model_spec(row, versions[row["model_id"]]) for row in models]
 
@@ -176,22 +182,31 @@ def named_versions(conn: Connection, schema: str, labels: Sequence[str]) -> list
     found = []
     for label in labels:
         model_id, _, version = label.partition("@")
-        rows = _roles(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
+        rows = role_rows(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
         if not rows:
             raise PlanError(_unknown_version(conn, schema, label))
         found.append(VersionSpec(**rows[0], role=Role.SHADOW, is_replay=True))
     return found
 
 
+def version_id_of(conn: Connection, schema: str, label: str) -> int:
+    """Return the id of `model@version`; RegistrationError, with the nearest label, if it is unknown."""
+    model_id, _, version = label.partition("@")
+    found = role_rows(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
+    if not found:
+        raise RegistrationError(_unknown_version(conn, schema, label))
+    return int(found[0]["version_id"])
+
+
 def _unknown_version(conn: Connection, schema: str, label: str) -> str:
     if "@" not in label:
         return f"{label!r} names no version: write model@version"
-    return f"version {label!r} is not registered{_nearest(label, (v.label for v in versions(conn, schema)))}"
+    return f"version {label!r} is not registered{hint(label, (v.label for v in versions(conn, schema)))}"
 
 
 def versions(conn: Connection, schema: str, model_id: str | None = None) -> list[RegisteredVersion]:
     """Return the registered versions, of one model or of all, by model and order of registration."""
-    rows = _roles(conn, schema, name="versions", params={"model_id": model_id})
+    rows = role_rows(conn, schema, name="versions", params={"model_id": model_id})
     return [RegisteredVersion(**{**row, "role": Role(row["role"]) if row["role"] else None}) for row in rows]
 
 
@@ -268,9 +283,9 @@ def put_version(
         "params": text,
     }
     with with_exclusive_lock(conn, schema):
-        _roles(conn, schema, name="add_version", params=values)
-        _roles(conn, schema, name="amend_version", params=values)
-        rows = _roles(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
+        role_rows(conn, schema, name="add_version", params=values)
+        role_rows(conn, schema, name="amend_version", params=values)
+        rows = role_rows(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
     return int(rows[0]["version_id"])
 
 
@@ -300,15 +315,12 @@ def assign_role(
     """
     label = f"{model_id}@{version}"
     with with_exclusive_lock(conn, schema):
-        found = _roles(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
-        if not found:
-            raise RegistrationError(_unknown_version(conn, schema, label))
-        version_id = found[0]["version_id"]
-        held = _roles(conn, schema, name="open_of_model", params={"model_id": model_id})
+        version_id = version_id_of(conn, schema, label)
+        held = role_rows(conn, schema, name="open_of_model", params={"model_id": model_id})
         own = next((row["role"] for row in held if row["version_id"] == version_id), None)
         if own == role:
             return False
-        now = _instant_of_change(conn, schema, model_id)
+        now = instant_of_change(conn, schema, model_id)
         start = now if since is None else require_utc("since", since)
         is_founding = start < now
         if start != now:
@@ -316,7 +328,7 @@ def assign_role(
         for row in held:
             ends = row["version_id"] == version_id or (role is Role.PRIMARY and row["role"] == Role.PRIMARY)
             if ends:
-                _roles(conn, schema, name="close", params={"version_id": row["version_id"], "until": now})
+                role_rows(conn, schema, name="close", params={"version_id": row["version_id"], "until": now})
         if role is not None:
             opened = {
                 "version_id": version_id,
@@ -326,14 +338,14 @@ def assign_role(
                 "now": now,
             }
             opened |= {"is_founding": is_founding, "actor": actor, "reason": reason}
-            _roles(conn, schema, name="open", params=opened)
+            role_rows(conn, schema, name="open", params=opened)
     return True
 
 
-def _instant_of_change(conn: Connection, schema: str, model_id: str) -> datetime:
+def instant_of_change(conn: Connection, schema: str, model_id: str) -> datetime:
     """Now, and behind everything in the model's history, should the clock have stepped back."""
     now = clock(conn, schema)
-    newest = _roles(conn, schema, name="history_of_model", params={"model_id": model_id})[0]["newest"]
+    newest = role_rows(conn, schema, name="history_of_model", params={"model_id": model_id})[0]["newest"]
     return now if newest is None or newest < now else newest + timedelta(microseconds=1)
 
 
@@ -351,7 +363,7 @@ def _check_since(
     told = f"{label} cannot be {role or 'without a role'} since {since.isoformat()}"
     if since > now:
         raise RegistrationError(f"{told}: that is in the future")
-    history = _roles(conn, schema, name="history_of_model", params={"model_id": model_id})[0]
+    history = role_rows(conn, schema, name="history_of_model", params={"model_id": model_id})[0]
     if role is None or not history["is_founding_only"] or any(row["version"] == version for row in held):
         raise RegistrationError(
             f"{told}: the history of {model_id!r} cannot be rewritten; without it, from now on"
