@@ -68,7 +68,7 @@ class Sea:
 
     def clear(self) -> None:
         for table in ("events", "model_runs", "model_run_outputs", "model_metrics"):
-            self.conn.execute(f"truncate detection.detection_{table}")  # noqa: S608
+            self.conn.execute(f"truncate detection.detection_{table}")
 
 
 @pytest.fixture

@@ -96,8 +96,8 @@ class BaseDetectionModel(ABC):
     """Names of the columns whose null rate and distinct ratio are profiled in each run."""
 
     projection: ClassVar[str | None] = None
-    """A file of `sql/queries` whose statement `refresh` the store runs with `%(model_id)s` after a PRIMARY run,
-    in the transaction that stores its outputs and events: for a table that is derived from them."""
+    """A file of `sql/queries` whose statement `refresh` the store runs with `%(model_id)s` after a PRIMARY
+    run, in the transaction that stores its outputs and events: for a table that is derived from them."""
 
     def __init__(self, model_id: str, version: str = "0", params: JsonMapping | None = None) -> None:
         self.model_id = require_id("model_id", model_id)
