@@ -33,3 +33,14 @@ def haversine_km(lat1: FloatArray, lon1: FloatArray, lat2: FloatArray, lon2: Flo
 def speed_kn(distance_km: FloatArray, duration_s: FloatArray) -> FloatArray:
     """Speeds in knots; `duration_s` must be > 0."""
     return np.asarray(distance_km / KM_PER_NM / (duration_s / 3600.0), dtype=np.float64)
+
+
+def unit_vectors(lat: FloatArray, lon: FloatArray) -> FloatArray:
+    """Points on the unit sphere, shape (n, 3): the poles and the date line are like any other place."""
+    phi, lam = np.radians(lat), np.radians(lon)
+    return np.column_stack((np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)))
+
+
+def arc_km(chord: FloatArray) -> FloatArray:
+    """Great-circle distances of points on the unit sphere that are `chord` apart, in [0, 2]."""
+    return np.asarray(2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1.0)), dtype=np.float64)
