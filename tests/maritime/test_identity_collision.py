@@ -75,8 +75,8 @@ def test_anything_less_is_none(rows: list[Row]) -> None:
 
 
 def test_a_ship_that_passes_where_one_false_fix_was_is_no_second_transmitter() -> None:
-    # 33 km to the north in an hour, past the place of the false fix, 22 km away
-    rows = [fix(300 * i, 10 + i * 0.027, 20) for i in range(12)] + [fix(310, 10.225, 20)]
+    # 33 km to the north in an hour, past the place of the false fix, 22 to 25 km away
+    rows = [fix(300 * i, 10 + i * 0.027, 20) for i in range(12)] + [fix(310, 10.25, 20)]
     assert output_of(rows)["score"] == 0.0
 
 
