@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 from airflow_detection.domain import CanaryResult, Cycle, Inputs, JsonMapping, ModelSpec, frozen
 from airflow_detection.engine.metrics import finite
 from airflow_detection.engine.model import BaseDetectionModel, Canary, Upstream
+from airflow_detection.engine.run_log import run_logger
 
-_log = logging.getLogger("airflow_detection.engine")
+_log = run_logger("airflow_detection.engine")
 
 Pair = tuple[JsonMapping, JsonMapping]
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
 from airflow_detection.domain import MAX_ID_LENGTH, FeatureProfile
+from airflow_detection.engine.run_log import run_logger
 
-_log = logging.getLogger("airflow_detection.engine")
+_log = run_logger("airflow_detection.engine")
 
 
 def finite(value: object) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from airflow_detection.domain import (
 from airflow_detection.engine.canary import CanaryWatch, Pair, SharedOutputs
 from airflow_detection.engine.metrics import clean_metrics, finite, profile
 from airflow_detection.engine.model import BaseDetectionModel, Database, ModelContext, ModelResult, Upstream
+from airflow_detection.engine.run_log import Telling, run_facts, run_logger
 from airflow_detection.errors import (
     RegistryUnavailable,
     StaleAttempt,
@@ -34,21 +34,25 @@ from airflow_detection.errors import (
 _MAX_ERROR_LENGTH = 2000
 _ATOMS = frozenset({type(None), bool, int, float, str, bytes, datetime, date, timedelta, Decimal, UUID})
 
-_log = logging.getLogger("airflow_detection.engine")
+_log = run_logger("airflow_detection.engine")
 T = TypeVar("T")
 Finish = Callable[[int], tuple[RunReport, Mapping[str, float]]]
 
 
-class Store(Protocol):
+class FailureStore(Protocol):
+    """Where failures go."""
+
+    def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
+        """Write the manifest of a version that failed; an earlier success stays in force."""
+
+
+class Store(FailureStore, Protocol):
     """Where results go; each call is one transaction."""
 
     def save(
         self, model: ModelSpec, version: VersionSpec, cycle: Cycle, outputs: Iterable[Pair], finish: Finish
     ) -> RunReport:
         """Write the outputs as they come, then what `finish(output_count)` gives: manifest and metrics."""
-
-    def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
-        """Write the manifest of a version that failed; an earlier success stays in force."""
 
     def upstream(self, version: VersionSpec, cycle: Cycle) -> Upstream:
         """Return the stored outputs of a champion."""
@@ -107,8 +111,18 @@ class Job:
     upstreams: Mapping[str, VersionSpec]
 
 
-def run_job(job: Job, store: Store, database: Database | None = None) -> RunReport:
-    """Make the model, get what it reads, and run it; a start that fails is a report too."""
+def run_job(
+    job: Job, store: Store, database: Database | None = None, telling: Telling | None = None
+) -> RunReport:
+    """Make the model, get what it reads, and run it; a start that fails is a report too.
+
+    `telling` makes another logging system's lines carry the facts of the run.
+    """
+    with run_facts(job.version, job.cycle, telling):
+        return _run_job(job, store, database)
+
+
+def _run_job(job: Job, store: Store, database: Database | None) -> RunReport:
     run = _Run(job.model, job.version, job.cycle, Inputs())
     try:
         detector = job.instantiate(job.version)
@@ -175,6 +189,7 @@ class _Run:
             shared=MappingProxyType({m: SharedOutputs(u, watch.upstream(m)) for m, u in shared.items()}),
             database=database,
             role=self.version.role,
+            log=run_logger("airflow_detection.model"),
         )
         result = run_stage("run", lambda: detector.run(context), timings=self.stage_ms).value
         if not isinstance(result, ModelResult):
@@ -264,7 +279,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def failed(
-    store: Store, model: ModelSpec, report: RunReport, cycle: Cycle, error: BaseException
+    store: FailureStore, model: ModelSpec, report: RunReport, cycle: Cycle, error: BaseException
 ) -> RunReport:
     """Log a failure, store its manifest if that can be, and return the report with the reason."""
     _log.error("%s failed: %s", report.version.label, describe(error), exc_info=error)
@@ -274,7 +289,7 @@ def failed(
     return report
 
 
-def save_failure(store: Store, model: ModelSpec, report: RunReport, cycle: Cycle) -> None:
+def save_failure(store: FailureStore, model: ModelSpec, report: RunReport, cycle: Cycle) -> None:
     """Store the manifest of a failure; that it cannot be stored is logged and no more."""
     try:
         store.save_failure(model, report.version, cycle, report)
