@@ -17,7 +17,7 @@ with DAG(
     dag_id="detection_maintenance",
     description="Table partitions, hourly counts and the snapshot report.",
     schedule="0 * * * *",
-    start_date=datetime(2025, 1, 1, tzinfo=UTC),
+    start_date=datetime(2020, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=2)},

@@ -14,7 +14,7 @@ from datetime import datetime
 from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from demo.errors import DemoError
 
@@ -81,7 +81,7 @@ class Airflow:
                 with _unless_done_already():
                     self._call("PUT", f"/api/v2/backfills/{backfill['id']}/cancel")
                 ended += 1
-        for run in self._runs(dag_id, first, last):
+        for run in self.runs(dag_id, first, last):
             if run["state"] in {"queued", "running"}:
                 path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}?update_mask=state"
                 self._call("PATCH", path, {"state": "failed"})
@@ -90,13 +90,31 @@ class Airflow:
 
     def run_states(self, dag_id: str, first: datetime, last: datetime) -> Counter[str]:
         """Return how many backfill runs of the cycles in [first, last] are in which state."""
-        runs = self._runs(dag_id, first, last)
+        runs = self.runs(dag_id, first, last)
         return Counter(run["state"] for run in runs if run["run_type"] == "backfill")
 
-    def _runs(self, dag_id: str, first: datetime, last: datetime) -> list[dict[str, Any]]:
-        # Any: a run as Airflow's API describes it; three of its fields are read
+    def backfill(self, dag_id: str, first: datetime, last: datetime, *, max_active_runs: int) -> None:
+        """Have every tick of [first, last] run, again if it ran before."""
+        body = {"dag_id": dag_id, "from_date": first.isoformat(), "to_date": last.isoformat()}
+        with _unless_done_already():
+            self._call(
+                "POST", "/api/v2/backfills",
+                {**body, "max_active_runs": max_active_runs, "reprocess_behavior": "completed"},
+            )  # fmt: skip
+
+    def task_states(self, dag_id: str, run_id: str) -> tuple[tuple[str, str], ...]:
+        """Return each task of a run with its state, in the order of their names."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+        found = self._call("GET", path)["task_instances"]
+        return tuple(sorted((task["task_id"], task["state"] or "none") for task in found))
+
+    def runs(self, dag_id: str, first: datetime, last: datetime | None) -> list[dict[str, Any]]:
+        """Return the runs of the ticks in [first, last], or from `first` on."""
+        # Any: a run as Airflow's API describes it; a few of its fields are read
         runs: list[dict[str, Any]] = []
-        span = {"logical_date_gte": first.isoformat(), "logical_date_lte": last.isoformat()}
+        span = {"logical_date_gte": first.isoformat()}
+        if last is not None:
+            span["logical_date_lte"] = last.isoformat()
         while True:
             query = urlencode({**span, "limit": 100, "offset": len(runs)})
             answer = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?{query}")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from demo import postgres, registry
+from demo import postgres, registry, upkeep
 from demo.airflow_env import (
     BIN,
     COMPONENTS,
@@ -31,6 +31,7 @@ from demo.state import Remembered, only_one, open_state, remember, write_env
 HEALTH_TIMEOUT_S = 120.0
 PARSE_TIMEOUT_S = 90.0
 STALL_TIMEOUT_S = 300.0
+UPKEEP_TIMEOUT_S = 120.0
 POLL_S = 0.5
 
 
@@ -150,25 +151,30 @@ def _start_airflow(stage: Stage) -> Airflow:
             stage.keeper.start(airflow_program(name, *words, settings=stage.settings, env=stage.env))
         wait_until("a healthy Airflow", airflow.healthy, check=stage.keeper.check, timeout_s=HEALTH_TIMEOUT_S)
         step.detail = f"{len(COMPONENTS)} servers, {stage.address}"
-    with stage.screen.step("Dag") as step:
+    with stage.screen.step("Dags") as step:
 
         def check() -> None:
             stage.keeper.check()
             if broken := airflow.import_errors():
                 raise DemoError(f"a Dag file cannot be imported: {broken[0]}")
 
-        wait_until(
-            f"the Dag {registry.DAG_ID}",
-            lambda: airflow.has_dag(registry.DAG_ID),
-            check=check,
-            timeout_s=PARSE_TIMEOUT_S,
-        )
-        step.detail = registry.DAG_ID
+        dags = (registry.DAG_ID, upkeep.DAG_ID)
+        for dag_id in dags:
+            wait_until(
+                f"the Dag {dag_id}",
+                lambda dag_id=dag_id: airflow.has_dag(dag_id),  # type: ignore[misc]  # a bound default
+                check=check,
+                timeout_s=PARSE_TIMEOUT_S,
+            )
+        step.detail = ", ".join(dags)
     return airflow
 
 
 def _run_cycles(stage: Stage, airflow: Airflow, cycles: list[datetime], began: datetime) -> bool:
     first, last = cycles[0], cycles[-1]
+    with stage.screen.step("upkeep, every hour") as step:
+        upkeep.start(airflow, cycles)
+        step.detail = f"{upkeep.DAG_ID} for {len(upkeep.hours_of(cycles))} hours beside the cycles"
     with stage.screen.step("backfill") as step:
         airflow.end_leftovers(registry.DAG_ID, first, last)
         airflow.unpause(registry.DAG_ID)
@@ -185,7 +191,19 @@ def _run_cycles(stage: Stage, airflow: Airflow, cycles: list[datetime], began: d
     )
     found = registry.results(stage.databases.registry, cycles, since=began)
     stage.screen.results(found)
-    return states["success"] == len(cycles) and bool(found) and all(result.is_good for result in found)
+    is_kept = _follow_upkeep(stage, airflow, cycles, began)
+    return is_kept and states["success"] == len(cycles) and bool(found) and all(r.is_good for r in found)
+
+
+def _follow_upkeep(stage: Stage, airflow: Airflow, cycles: list[datetime], began: datetime) -> bool:
+    """Wait for the runs of the maintenance Dag, show them, and return whether all of them succeeded."""
+    deadline = time.monotonic() + UPKEEP_TIMEOUT_S
+    while not upkeep.has_ended(airflow, cycles) and time.monotonic() < deadline:
+        stage.keeper.check()
+        time.sleep(POLL_S)
+    runs = upkeep.runs(airflow, cycles, since=began)
+    stage.screen.upkeep(runs)
+    return all(run.is_good for run in runs if run.kind == "backfill")
 
 
 def _active_runs() -> int:

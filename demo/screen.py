@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from demo.registry import Result
+from demo.upkeep import Run
 
 MAX_WIDTH = 100
 REFRESH_S = 0.7
@@ -107,6 +108,19 @@ class Screen:
         told = Counter(f"{r.model_id} {r.version}: {first_line(r.error)}" for r in results if r.error)
         for text, times in told.most_common(MAX_ERRORS):
             self.say(f"[red]{times} x[/] {escape(text)}")
+
+    def upkeep(self, runs: Sequence[Run]) -> None:
+        """Print one row for each run of the maintenance Dag."""
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", border_style="dim", pad_edge=False)
+        table.add_column("upkeep (UTC)", no_wrap=True)
+        table.add_column("begun by")
+        table.add_column("run")
+        table.add_column("tasks")
+        for run in runs:
+            colour = {"success": "green", "failed": "red"}.get(run.state, "yellow")
+            tasks = ", ".join(f"{name} {state}" for name, state in run.tasks)
+            table.add_row(f"{run.at:%Y-%m-%d %H:%M}", run.kind, f"[{colour}]{run.state}[/]", escape(tasks))
+        self.console.print(table)
 
 
 def first_line(text: str) -> str:

@@ -11,7 +11,8 @@ select p.table_name,
  order by p.table_name;
 
 -- name: protections
--- What must not be retired: holds, what a challenger is compared on, months a cycle was opened in lately.
+-- What must not be retired: holds, what a challenger is compared on, months a cycle was opened in lately, and
+-- months that were made lately: a backfill makes its month a moment before it notes its first cycle.
 select h.reason, lower(h.covers) as lower, upper(h.covers) as upper
   from {schema}.detection_partition_holds h
  where (h.table_name is null or h.table_name = %(table)s)
@@ -27,6 +28,12 @@ select 'a cycle of ' || c.cycle_id || ' was opened there lately', min(c.cycle_st
   from {schema}.detection_cycle_runs c
  where c.opened_at > least(%(grace_cutoff)s::timestamptz, %(now)s::timestamptz - interval '24 hours')
  group by c.cycle_id, date_trunc('month', c.cycle_started_at at time zone 'UTC')
+union all
+select 'it was made lately', lower(l.bounds), upper(l.bounds)
+  from {schema}.detection_maintenance_log l
+ where l.table_name = %(table)s and l.action in ('create', 'attach') and l.outcome = 'done'
+   and not l.details ? 'reason'
+   and l.logged_at > least(%(grace_cutoff)s::timestamptz, %(now)s::timestamptz - interval '24 hours')
  order by 1, 2;
 
 -- name: hold

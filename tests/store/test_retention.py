@@ -23,6 +23,7 @@ from tests.store.place import (
 from airflow_detection.errors import StorageError
 from airflow_detection.store.connection import connect
 from airflow_detection.store.partition_plan import Kind, Limits, Phase, plan
+from airflow_detection.store.partitions import create
 from airflow_detection.store.retention import Report, apply
 
 
@@ -81,7 +82,7 @@ def test_a_run_takes_no_more_than_its_limit(place: Place) -> None:
     assert outcomes[2] == [Kind.DETACH] + [Kind.DROP] * 2
 
 
-@pytest.mark.parametrize("why", ["hold", "challenger", "backfill"])
+@pytest.mark.parametrize("why", ["hold", "challenger", "backfill", "made lately"])
 def test_a_protected_month_is_kept_and_the_plan_says_why(place: Place, why: str) -> None:
     place.keep(Phase.ENSURE)
     place.old(31, 30)
@@ -104,6 +105,9 @@ def test_a_protected_month_is_kept_and_the_plan_says_why(place: Place, why: str)
             "values (1, 'm', 1, 'CHALLENGER', tstzrange(%s, null), true)",
             inside,
         )
+    elif why == "made lately":
+        place.run("drop table @old_30")
+        create(place.conn, place.schema, METRICS, (month(-30), month(-29)), name="old_30")
     else:
         place.run(
             "insert into @detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest) "

@@ -1,0 +1,71 @@
+"""The maintenance Dag beside the cycles: one run for each hour that the cycles reach into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from demo.api import Airflow
+
+DAG_ID = "detection_maintenance"
+ENDED = frozenset({"success", "failed"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run of the maintenance Dag: its tick (UTC), what began it, how it ended, and its tasks' states."""
+
+    at: datetime
+    kind: str
+    state: str
+    tasks: tuple[tuple[str, str], ...]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it succeeded."""
+        return self.state == "success"
+
+
+def hours_of(cycles: Sequence[datetime]) -> list[datetime]:
+    """The full hours from the first cycle's own to the last cycle."""
+    first = cycles[0].replace(minute=0, second=0, microsecond=0)
+    return [first + timedelta(hours=n) for n in range((cycles[-1] - first) // timedelta(hours=1) + 1)]
+
+
+def start(airflow: Airflow, cycles: Sequence[datetime]) -> None:
+    """Let it run every hour from now on, and have it run for the hours of the cycles, one after the other."""
+    hours = hours_of(cycles)
+    airflow.end_leftovers(DAG_ID, hours[0], hours[-1])
+    airflow.unpause(DAG_ID)
+    airflow.backfill(DAG_ID, hours[0], hours[-1], max_active_runs=1)
+
+
+def has_ended(airflow: Airflow, cycles: Sequence[datetime]) -> bool:
+    """Whether the runs for the hours of the cycles have ended."""
+    hours = hours_of(cycles)
+    states = airflow.run_states(DAG_ID, hours[0], hours[-1])
+    return sum(states[state] for state in ENDED) >= len(hours)
+
+
+def runs(airflow: Airflow, cycles: Sequence[datetime], *, since: datetime) -> list[Run]:
+    """The runs for the hours of the cycles, and what the schedule itself has begun since, in their order."""
+    hours = hours_of(cycles)
+    found = [run for run in airflow.runs(DAG_ID, hours[0], hours[-1]) if run["run_type"] == "backfill"]
+    found += [run for run in airflow.runs(DAG_ID, hours[-1], None) if _is_scheduled(run, since)]
+    return [
+        Run(
+            at=datetime.fromisoformat(run["logical_date"]),
+            kind=run["run_type"],
+            state=run["state"],
+            tasks=airflow.task_states(DAG_ID, run["dag_run_id"]),
+        )
+        for run in sorted(found, key=lambda run: str(run["logical_date"]))
+    ]
+
+
+def _is_scheduled(run: dict[str, object], since: datetime) -> bool:
+    began = run["start_date"]
+    return (
+        run["run_type"] == "scheduled" and began is not None and datetime.fromisoformat(str(began)) >= since
+    )
