@@ -23,7 +23,8 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 class Settings:
     """What can be configured; every default is the one that `provider_info` declares.
 
-    `statement_timeout_s` None leaves the server's own. `allowed_prefixes` are the modules from which an
+    `statement_timeout_s` None leaves the server's own. `inline_timeout_s` and `inline_memory_mib` bound a
+    version of an inline cycle whose model sets no limits. `reader_role` None leaves the login's own rights. `allowed_prefixes` are the modules from which an
     entry point `module:Class` may come.
     """
 
@@ -32,6 +33,9 @@ class Settings:
     statement_timeout_s: float | None = None
     state_dir: Path = Path("detection")
     plan_ttl_s: float = 30.0
+    inline_timeout_s: float = 600.0
+    inline_memory_mib: float | None = None
+    reader_role: str | None = None
     conn_id: str = "detection_default"
 
     def __post_init__(self) -> None:
@@ -40,6 +44,8 @@ class Settings:
         for prefix in self.allowed_prefixes:
             if not _MODULE.fullmatch(prefix):
                 raise ConfigurationError(f"[{SECTION}] allowed_modules: {prefix!r} is no module name")
+        if self.inline_timeout_s <= 0:
+            raise ConfigurationError(f"[{SECTION}] inline_timeout: there must be one")
         if not self.conn_id:
             raise ConfigurationError(f"[{SECTION}] conn_id is empty")
 
@@ -75,6 +81,24 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "float",
             "0",
         ),
+        "inline_timeout": _option(
+            "Seconds after which a version of an inline cycle is ended, unless its model's task options set "
+            "execution_timeout.",
+            "float",
+            "600",
+        ),
+        "inline_memory": _option(
+            "MiB that a version of an inline cycle may allocate beyond what its task holds, unless its "
+            "model's task options set memory_limit; 0 sets no bound.",
+            "float",
+            "0",
+        ),
+        "reader_role": _option(
+            "Postgres role that models read as; the connection's login must be a member of it.",
+            "string",
+            "",
+            "detection_reader",
+        ),
         **{
             name: _option(f"Whether the maintenance Dag's task ``{name}`` does its work.", "boolean", "True")
             for name in SWITCHES
@@ -99,19 +123,22 @@ def settings() -> Settings:
     return Settings(
         schema=text("schema"),
         allowed_prefixes=tuple(part.strip() for part in text("allowed_modules").split(",") if part.strip()),
-        statement_timeout_s=_seconds("statement_timeout", text("statement_timeout")) or None,
+        statement_timeout_s=_number("statement_timeout", text("statement_timeout")) or None,
         state_dir=home / text("state_dir"),
-        plan_ttl_s=_seconds("plan_ttl", text("plan_ttl")),
+        plan_ttl_s=_number("plan_ttl", text("plan_ttl")),
+        inline_timeout_s=_number("inline_timeout", text("inline_timeout")),
+        inline_memory_mib=_number("inline_memory", text("inline_memory")) or None,
+        reader_role=text("reader_role") or None,
         conn_id=text("conn_id"),
     )
 
 
-def _seconds(name: str, text: str) -> float:
-    """Read a number of seconds, 0 up to a year."""
+def _number(name: str, text: str) -> float:
+    """Read a number of seconds, 0 up to a year, or of MiB."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 366 * 86_400:
-        raise ConfigurationError(f"[{SECTION}] {name}: {text!r} is no number of seconds")
+        raise ConfigurationError(f"[{SECTION}] {name}: {text!r} is no number that it may be")
     return value

@@ -190,6 +190,7 @@ class TaskOptions:
     priority_weight: int | None = None
     retries: int | None = None
     execution_timeout: float | None = None  # seconds
+    memory_limit: float | None = None  # MiB, heeded where versions run in processes of their own
     executor: str | None = None
 
     @classmethod
@@ -202,6 +203,7 @@ class TaskOptions:
             "priority_weight": lambda v: _is_number(v, int) and v >= 1,
             "retries": lambda v: _is_number(v, int) and v >= 0,
             "execution_timeout": lambda v: _is_number(v, int, float) and 0 < v <= 7 * 86400,
+            "memory_limit": lambda v: _is_number(v, int, float) and 16 <= v <= 2**24,
         }
         for key, value in sorted(held.items()):
             if key not in checks:
