@@ -24,8 +24,8 @@ class Settings:
     """What can be configured; every default is the one that `provider_info` declares.
 
     `statement_timeout_s` None leaves the server's own. `inline_timeout_s` and `inline_memory_mib` bound a
-    version of an inline cycle whose model sets no limits. `reader_role` None leaves the login's own rights. `allowed_prefixes` are the modules from which an
-    entry point `module:Class` may come.
+    version of an inline cycle whose model sets no limits. `reader_role` None leaves the login's own rights.
+    `allowed_prefixes` are the modules from which an entry point `module:Class` may come.
     """
 
     schema: str = "detection"

@@ -23,6 +23,10 @@ select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_o
                   and (r.is_founding or r.recorded_at <= %(known_at)s))
  order by m.model_id;
 
+-- name: switches
+-- Which models of a cycle are switched on today.
+select model_id, is_enabled from {schema}.detection_models where cycle_id = %(cycle_id)s;
+
 -- name: put
 -- Register a model, or set every fact of it anew; a trigger guards what past plans rest on.
 insert into {schema}.detection_models

@@ -13,3 +13,22 @@ set transaction read only;
 -- name: use_schema
 -- Names without a schema are looked up in ours, then in public, until the transaction ends.
 select set_config('search_path', quote_ident(%(schema)s::text) || ', public', true);
+
+-- name: only_read
+-- Nothing in this session may write, and the server ends it when nobody listens any more.
+select set_config('default_transaction_read_only', 'on', false),
+       set_config('client_connection_check_interval', '2s', false),
+       set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false);
+
+-- name: act_as
+-- The rights of this role, and no others.
+select set_config('role', %(role)s, false);
+
+-- name: backend
+-- What ends this session from another one.
+select pid, backend_start from pg_stat_activity where pid = pg_backend_pid();
+
+-- name: end_backend
+-- End a session, unless its number belongs to another one by now.
+select pg_terminate_backend(pid) from pg_stat_activity
+where pid = %(pid)s::integer and backend_start = %(backend_start)s::timestamptz;

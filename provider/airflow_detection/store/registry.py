@@ -138,6 +138,12 @@ def model_specs(conn: Connection, schema: str) -> list[ModelSpec]:
     return [_model_spec(row) for row in _models(conn, schema, name="all", params={"model_id": None})]
 
 
+def switches(conn: Connection, schema: str, cycle_id: str) -> dict[str, bool]:
+    """Return which models of a cycle are switched on today, by model id."""
+    rows = _models(conn, schema, name="switches", params={"cycle_id": cycle_id})
+    return {row["model_id"]: row["is_enabled"] for row in rows}
+
+
 def cycle_of(conn: Connection, schema: str, model_id: str) -> str:
     """Return the cycle that a model belongs to; PlanError, with the nearest name, if it is not registered."""
     for row in _models(conn, schema, name="all", params={"model_id": model_id}):
