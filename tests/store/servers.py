@@ -85,6 +85,9 @@ def pooler(dsn: str) -> Iterator[str]:
         try:
             pooled = make_conninfo("", host="127.0.0.1", port=port, dbname="pooled", user="anyone")
             _await(pooled, log)
+            with psycopg.connect(pooled) as one, psycopg.connect(pooled) as two:
+                pids = {conn.execute("select pg_backend_pid()").fetchone() for conn in (one, two)}
+                assert len(pids) == 2, "transactions at the same time have sessions of their own"
             yield pooled
         finally:
             process.terminate()
