@@ -14,6 +14,7 @@ from demo.programs import Keeper, Program, last_line
 from demo.registry import last_cycles, statements
 from demo.settings import free_port, read_settings
 from demo.state import Remembered, only_one, open_state, remember, write_env
+from demo.upkeep import hours_of
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,17 @@ def test_the_last_cycle_is_the_newest_position_rounded_up(newest: str, last: str
     assert f"{cycles[-1]:%H:%M}" == last
     assert [later - earlier for earlier, later in pairwise(cycles)] == ([timedelta(minutes=5)] * 11)
     assert cycles[-1].tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "hours"), [("23:05", 12, (23, 0)), ("23:00", 12, (23,)), ("23:59", 1, (23,))]
+)
+def test_upkeep_runs_for_every_hour_that_the_cycles_reach_into(
+    first: str, count: int, hours: tuple[int, ...]
+) -> None:
+    start = datetime.fromisoformat(f"2020-01-01T{first}Z")
+    found = hours_of([start + timedelta(minutes=5 * n) for n in range(count)])
+    assert [(at.hour, at.minute, at.second) for at in found] == [(hour, 0, 0) for hour in hours]
 
 
 def test_a_connection_string_becomes_sqlalchemys_and_airflows() -> None:

@@ -124,6 +124,13 @@ def test_a_demo_ends_with_0_when_every_version_of_every_cycle_succeeded(finished
     assert "all ended as they should" in finished.text()
 
 
+def test_the_maintenance_dag_ran_for_every_hour_beside_the_cycles(finished: Demo) -> None:
+    lines = [line.split() for line in finished.text().splitlines() if " backfill " in line]
+    runs = [words for words in lines if words[2:3] == ["backfill"]]
+    assert [words[1] for words in runs] == ["23:00", "00:00"]  # the last two cycles of the simulated day
+    assert [words[3] for words in runs] == ["success", "success"]
+
+
 def test_what_a_demo_prints_fits_into_110_columns(finished: Demo) -> None:
     assert [line for line in finished.text().splitlines() if len(line) > 110] == []
 
