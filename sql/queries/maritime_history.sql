@@ -1,0 +1,54 @@
+-- name: last_fixes
+-- The last usable fix of each vessel in [:since, :window_start). One step along the index for each vessel
+-- there is, however many positions it has.
+with recursive vessel as (
+    (select min(mmsi) as mmsi from ais_positions)
+    union all
+    select (select min(p.mmsi) from ais_positions p where p.mmsi > v.mmsi) from vessel v where v.mmsi is not null
+)
+select f.*
+  from vessel v
+ cross join lateral (
+    select p.mmsi, date_part('epoch', p.observed_at) as observed_s, p.lat, p.lon, p.sog_kn::float8 as sog_kn
+      from ais_positions p
+     where p.mmsi = v.mmsi and p.observed_at >= :since and p.observed_at < :window_start
+       and p.loaded_at <= :opened_at and p.lat between -90 and 90 and p.lon between -180 and 180
+     order by p.observed_at desc, p.lat desc, p.lon desc
+     limit 1
+ ) f
+ where v.mmsi is not null;
+
+-- name: thinned_fixes
+-- The usable fixes of these vessels in [:since, :window_start): in each step of :step_s seconds the first in
+-- each cell of 0.1 degrees.
+select distinct on (p.mmsi, floor(date_part('epoch', p.observed_at) / :step_s), floor(p.lat * 10), floor(p.lon * 10))
+       p.mmsi, date_part('epoch', p.observed_at) as observed_s, p.lat, p.lon, p.sog_kn::float8 as sog_kn
+  from ais_positions p
+ where p.mmsi = any(:vessels) and p.observed_at >= :since and p.observed_at < :window_start
+   and p.loaded_at <= :opened_at and p.lat between -90 and 90 and p.lon between -180 and 180
+ order by p.mmsi, floor(date_part('epoch', p.observed_at) / :step_s), floor(p.lat * 10), floor(p.lon * 10),
+       p.observed_at, p.lat, p.lon;
+
+-- name: thinned_fixes_of_all
+-- The same of every vessel, for a short time: found by time, not by vessel.
+select distinct on (p.mmsi, floor(date_part('epoch', p.observed_at) / :step_s), floor(p.lat * 10), floor(p.lon * 10))
+       p.mmsi, date_part('epoch', p.observed_at) as observed_s, p.lat, p.lon, p.sog_kn::float8 as sog_kn
+  from ais_positions p
+ where p.observed_at >= :since and p.observed_at < :window_start
+   and p.loaded_at <= :opened_at and p.lat between -90 and 90 and p.lon between -180 and 180
+ order by p.mmsi, floor(date_part('epoch', p.observed_at) / :step_s), floor(p.lat * 10), floor(p.lon * 10),
+       p.observed_at, p.lat, p.lon;
+
+-- name: times_before
+-- When each vessel was heard up to an instant of its own: the last :most usable fixes in :span_s before it.
+select c.place - 1 as place, date_part('epoch', p.observed_at) as observed_s
+  from unnest(:vessels::bigint[], :starts::float8[]) with ordinality as c (mmsi, start_s, place)
+ cross join lateral (
+    select p.observed_at
+      from ais_positions p
+     where p.mmsi = c.mmsi and p.observed_at <= to_timestamp(c.start_s)
+       and p.observed_at >= to_timestamp(c.start_s - :span_s) and p.observed_at < :window_start
+       and p.loaded_at <= :opened_at and p.lat between -90 and 90 and p.lon between -180 and 180
+     order by p.observed_at desc
+     limit :most
+ ) p;
