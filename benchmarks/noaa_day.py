@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 
-from airflow_detection import pipeline
+from airflow_detection import inline, pipeline, planning
 from airflow_detection.config import Settings
 from airflow_detection.domain import Mode, Outcome, Role
 from airflow_detection.maritime.ais import load_file
@@ -115,7 +115,7 @@ def replay(page: Path | None = None) -> tuple[dict[str, Any], list[Row]]:
             passes, events = [], []
             order = [DAY + number * STEP for number in range(1, CYCLES + 1)]
             for _ in range(2):
-                walls += _pass(conn, dsn, order)
+                walls += _pass(conn, order)
                 order = Random(1).sample(order, CYCLES)
                 passes.append(conn.execute(DIGESTS).fetchall())
                 events.append(conn.execute(EVENTS).fetchall())
@@ -152,16 +152,15 @@ def _database(server: str) -> str:
     return psycopg.conninfo.make_conninfo(server, dbname="detection_noaa_day")
 
 
-def _pass(conn: Conn, dsn: str, order: list[datetime]) -> Iterator[float]:
+def _pass(conn: Conn, order: list[datetime]) -> Iterator[float]:
     """Run every cycle of the day once, in this order; iterate over their milliseconds."""
-    with connect(dsn) as reader:
-        for at in order:
-            began = datetime.now(UTC)
-            pipeline.open_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF)
-            report = pipeline.run_inline(conn, reader, SETTINGS, "maritime", at, mode=Mode.AS_OF)
-            summary = pipeline.close_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF, task_states={})
-            assert not summary.failed, [r.error for r in report.reports if r.error]
-            yield (datetime.now(UTC) - began).total_seconds() * 1000
+    for at in order:
+        began = datetime.now(UTC)
+        planning.open_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF)
+        report = inline.run_inline(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF)
+        summary = pipeline.close_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF, task_states={})
+        assert not summary.failed, [r.error for r in report.reports if r.error]
+        yield (datetime.now(UTC) - began).total_seconds() * 1000
 
 
 def _rows(conn: Conn, query: str, params: Row | None = None) -> list[Row]:

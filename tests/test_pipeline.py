@@ -9,7 +9,7 @@ import pytest
 from tests import fleet
 from tests.fleet import AT, SCHEMA, SETTINGS
 
-from airflow_detection import pipeline
+from airflow_detection import inline, pipeline, planning
 from airflow_detection.domain import Execution, Mode, Outcome, Role
 from airflow_detection.errors import EntryPointError, PlanError, RegistrationError
 from airflow_detection.store import registry
@@ -22,8 +22,8 @@ def second(dsn: str) -> Any:
         yield conn
 
 
-def opened(conn: Any, at: datetime = AT, mode: Mode = Mode.AS_OF, **facts: Any) -> pipeline.OpenedCycle:
-    return pipeline.open_cycle(conn, SETTINGS, "fleet", at, mode=mode, **facts)
+def opened(conn: Any, at: datetime = AT, mode: Mode = Mode.AS_OF, **facts: Any) -> planning.OpenedCycle:
+    return planning.open_cycle(conn, SETTINGS, "fleet", at, mode=mode, **facts)
 
 
 def ran(conn: Any, second: Any, model: str, version: str | None = None, mode: Mode = Mode.AS_OF) -> Any:
@@ -140,7 +140,7 @@ def test_a_replay_runs_beside_what_was_live_and_changes_none_of_it(database: Any
     fleet.put_version(database, "spoofing@next", ids=["y", "z"])
     replay = opened(database, mode=Mode.OVERRIDE, replay=["spoofing@next"])
     assert [s.label for s in replay.steps] == ["spoofing@next"]
-    report = pipeline.run_inline(database, second, SETTINGS, "fleet", AT, mode=Mode.OVERRIDE)
+    report = inline.run_inline(database, SETTINGS, "fleet", AT, mode=Mode.OVERRIDE)
     assert [r.output_count for r in report.reports] == [2]
     assert fleet.outcomes(database) == live | {"spoofing@next!": "SUCCEEDED"}
     assert closed(database, mode=Mode.OVERRIDE).shadow_ran == 1
@@ -224,9 +224,7 @@ def test_an_inline_cycle_stores_the_same_as_one_task_each(database: Any, second:
     fleet.register(database)
     fleet.put_cycle(database, execution=Execution.INLINE)
     opened(database)
-    report = pipeline.run_inline(
-        database, second, SETTINGS, "fleet", AT, mode=Mode.AS_OF, concurrent_shadows=True
-    )
+    report = inline.run_inline(database, SETTINGS, "fleet", AT, mode=Mode.AS_OF, concurrent_shadows=True)
     assert [r.outcome for r in report.reports] == [Outcome.SUCCEEDED] * 3
     assert closed(database) == report.summary
 

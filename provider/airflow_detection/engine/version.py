@@ -14,6 +14,7 @@ from uuid import UUID
 from airflow_detection.domain import (
     Cycle,
     Inputs,
+    JsonMapping,
     ModelSpec,
     Outcome,
     RunReport,
@@ -160,6 +161,19 @@ def run_version(
         return failed(store, model, run.report(Outcome.FAILED), cycle, error)
 
 
+class _QueryOnly:
+    """What a model gets of the database: `query`, without the handle behind it."""
+
+    __slots__ = ("query",)
+
+    def __init__(self, database: Database) -> None:
+        def query(sql: str, params: JsonMapping | None = None) -> Inputs:
+            """Run one SELECT; see `Database`."""
+            return database.query(sql, params)
+
+        self.query = query
+
+
 class _Run:
     """One version's run under way: its clocks, and the report at any moment of it."""
 
@@ -187,7 +201,7 @@ class _Run:
             params=frozen(self.version.params),
             inputs=inputs.plus(watch.rows()),
             shared=MappingProxyType({m: SharedOutputs(u, watch.upstream(m)) for m, u in shared.items()}),
-            database=database,
+            database=None if database is None else _QueryOnly(database),
             role=self.version.role,
             log=run_logger("airflow_detection.model"),
         )

@@ -26,6 +26,7 @@ from airflow_detection.operators.model import (
     settings_of,
     terminal_errors,
 )
+from airflow_detection.operators.signals import emit, telling
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context
@@ -141,11 +142,11 @@ class OpenCycleOperator(CycleOperator):
         return {LEGACY}, {"legacy": 1}
 
     def _open(self, context: Context, dag: DAG) -> tuple[set[str], dict[str, int]]:
-        from airflow_detection import pipeline
+        from airflow_detection import planning
 
         known_at = param(context, "known_at")
         with hook_of(self.detection_conn_id).connect() as conn:
-            opened = pipeline.open_cycle(
+            opened = planning.open_cycle(
                 conn,
                 settings_of(),
                 self.cycle_id,
@@ -175,16 +176,17 @@ class OtherVersionsOperator(CycleOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Run them one after the other; returns counts of outcomes."""
-        from airflow_detection import pipeline
+        from airflow_detection import inline, planning
 
         if context["ti"].xcom_pull(task_ids=OPEN, key=COUNTS) is None:
             raise AirflowSkipException("the cycle was not opened")
         hook, settings, mode = hook_of(self.detection_conn_id), settings_of(), mode_of(context)
         at = cycle_started_at(context, self.log)
-        with terminal_errors(), hook.connect() as conn, hook.connect() as reader_conn:
-            spec, opened = pipeline.planned(conn, settings, self.cycle_id, at, mode=mode)
+        with terminal_errors(), hook.connect() as conn:
+            spec, opened = planning.planned(conn, settings, self.cycle_id, at, mode=mode)
             _, left = divide(self._around(), opened.plan, opened.steps, mode)
-            reports = [pipeline.run_step(conn, reader_conn, settings, spec, opened, step) for step in left]
+            reports = inline.run_steps(conn, settings, spec, opened, left, telling)
+        emit(self.cycle_id, reports)
         _raise_failed([r for r in reports if r.outcome is Outcome.FAILED])
         return {o.value.lower(): sum(1 for r in reports if r.outcome is o) for o in Outcome}
 
@@ -207,19 +209,19 @@ class InlineCycleOperator(CycleOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Run the plan; returns counts of outcomes."""
-        from airflow_detection import pipeline
+        from airflow_detection import inline
 
-        hook = hook_of(self.detection_conn_id)
-        with terminal_errors(), hook.connect() as conn, hook.connect() as reader_conn:
-            report = pipeline.run_inline(
+        with terminal_errors(), hook_of(self.detection_conn_id).connect() as conn:
+            report = inline.run_inline(
                 conn,
-                reader_conn,
                 settings_of(),
                 self.cycle_id,
                 cycle_started_at(context, self.log),
                 mode=mode_of(context),
                 concurrent_shadows=flags.concurrent_shadows(),
+                telling=telling,
             )
+        emit(self.cycle_id, report.reports)
         failed = [r for r in report.reports if r.outcome is Outcome.FAILED]
         for shadow in (r for r in failed if r.version.role is not Role.PRIMARY):
             self.log.warning("%s failed: %s", shadow.version.label, shadow.error)

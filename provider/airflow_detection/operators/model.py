@@ -19,6 +19,7 @@ from airflow_detection.errors import (
     PlanError,
     RegistrationError,
 )
+from airflow_detection.operators.signals import emit, telling
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -132,7 +133,7 @@ class DetectionModelOperator(BaseOperator):
         if self.problem:
             raise AirflowFailException(self.problem)
         hook = hook_of(self.detection_conn_id)
-        with terminal_errors(), hook.connect() as conn, hook.connect() as reader_conn:
+        with terminal_errors(), hook.connect() as conn, hook.connect(read_only=True) as reader_conn:
             report = pipeline.run_one(
                 conn,
                 reader_conn,
@@ -142,5 +143,7 @@ class DetectionModelOperator(BaseOperator):
                 model_id=self.model_id,
                 version=self.version,
                 mode=mode_of(context),
+                telling=telling,
             )
+        emit(self.cycle_id, [report])
         return conclude(report)

@@ -1,0 +1,179 @@
+"""A whole plan in one task: each version in a process of its own, and one connection that writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import cache
+from typing import IO, TYPE_CHECKING
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from airflow_detection import __version__
+from airflow_detection.domain import Cycle, CycleSpec, Inputs, Mode, ModelSpec, RunReport, VersionSpec
+from airflow_detection.engine.canary import Pair
+from airflow_detection.engine.forked import Access, Facts, Forked, Limits
+from airflow_detection.engine.registry import Registry
+from airflow_detection.engine.run import CycleReport, DAGExecutor, summarize
+from airflow_detection.engine.run_log import Telling
+from airflow_detection.errors import StorageError
+from airflow_detection.pipeline import job_of, positive_option, read_inputs, reader, skipped_step
+from airflow_detection.planning import Conn, OpenedCycle, planned
+from airflow_detection.store.connection import connect
+from airflow_detection.store.outputs import PostgresStore
+from airflow_detection.store.reader import StoredOutputs
+from airflow_detection.store.session import backend_of, end_backend, limit_session, limited_statements
+from airflow_detection.store.spool import Spool, encode_outputs
+from airflow_detection.store.spool_check import check_spool
+
+if TYPE_CHECKING:
+    from airflow_detection.config import Settings
+
+
+class PostgresBase:
+    """Postgres for versions that run in processes of their own.
+
+    Args:
+        conn: of this process, in autocommit mode; the children connect to the same database themselves.
+    """
+
+    def __init__(self, conn: Conn, settings: Settings, opened: OpenedCycle) -> None:
+        self._conn, self._settings, self._opened = conn, settings, opened
+        self._conninfo = make_conninfo(**conn.info.get_parameters(), password=conn.info.password or None)
+        self.store = PostgresStore(conn, conn, settings.schema, code_version=__version__)
+
+    @contextmanager
+    def access(self, limits: Limits) -> Iterator[Access]:
+        """In the child: a connection that only reads."""
+        settings, schema = self._settings, self._settings.schema
+        timeout_s = min(limits.timeout_s, settings.statement_timeout_s or limits.timeout_s)
+        conn = connect(self._conninfo)
+        backend = backend_of(conn, schema)
+        limit_session(conn, schema, timeout_s=timeout_s, role=settings.reader_role)
+        yield Access(
+            upstream=lambda version, cycle: StoredOutputs(conn, schema, cycle, version),
+            database=reader(conn, settings, self._opened),
+            backend=backend,
+        )
+        with suppress(psycopg.Error):
+            conn.close()
+
+    def spool(self, file: IO[bytes], model: ModelSpec, outputs: Iterable[Pair]) -> Facts:
+        """In the child: encode the outputs into the file."""
+        spool = encode_outputs(file, model, outputs)
+        return {"count": spool.count, "digest": spool.digest, "score_counts": dict(spool.score_counts)}
+
+    def save(
+        self,
+        file: IO[bytes],
+        facts: Facts,
+        model: ModelSpec,
+        cycle: Cycle,
+        report: RunReport,
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Store what a child has encoded.
+
+        Raises:
+            StorageError: the file or the facts are not what the child should have left.
+        """
+        spool = _spool_of(file, facts)
+        if spool.count != report.output_count:
+            raise StorageError(f"{spool.count} encoded outputs were found, not {report.output_count}")
+        check_spool(spool)
+        self.store.save_spool(model, report.version, cycle, spool, report, metrics)
+
+    def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
+        """Store the manifest of a failure."""
+        self.store.save_failure(model, version, cycle, report)
+
+    def end(self, backend: Facts) -> None:
+        """End the session of a child that was killed: its server process may still be at work."""
+        end_backend(self._conn, self._settings.schema, int(backend["pid"]), str(backend["backend_start"]))
+
+
+def _spool_of(file: IO[bytes], facts: Facts) -> Spool:
+    count, digest, scores = facts.get("count"), facts.get("digest"), facts.get("score_counts")
+    if (
+        not isinstance(count, int)
+        or not isinstance(digest, str)
+        or not isinstance(scores, dict)
+        or not all(isinstance(n, int) for n in scores.values())
+    ):
+        raise StorageError("the facts of the encoded outputs are not what they should be")
+    return Spool(file=file, count=count, digest=digest, score_counts=scores)
+
+
+def limits_of(settings: Settings, model: ModelSpec) -> Limits:
+    """What a model's versions may take: its task options, else the settings."""
+    mib = positive_option(model, "memory_limit") or settings.inline_memory_mib
+    return Limits(
+        timeout_s=positive_option(model, "execution_timeout") or settings.inline_timeout_s,
+        memory_bytes=None if mib is None else round(mib * 2**20),
+    )
+
+
+def run_inline(
+    conn: Conn,
+    settings: Settings,
+    cycle_id: str,
+    started_at: datetime,
+    *,
+    mode: Mode,
+    concurrent_shadows: bool = False,
+    telling: Telling | None = None,
+) -> CycleReport:
+    """Run the whole plan of a cycle, one process for each version; this one holds one connection.
+
+    Args:
+        telling: makes another logging system's lines carry the facts of each run.
+
+    Raises:
+        PlanError: unknown cycle, or `override` without a recorded plan.
+        TerminalModelError, RegistryUnavailable: the input query failed.
+    """
+    spec, opened = planned(conn, settings, cycle_id, started_at, mode=mode)
+    plan = opened.plan
+    if mode is Mode.OVERRIDE:  # replays read stored champions, which do not run again
+        reports = tuple(run_steps(conn, settings, spec, opened, opened.steps, telling))
+        return CycleReport(reports=reports, summary=summarize(plan, reports))
+    inputs = _inputs(conn, settings, spec, opened)
+    base = PostgresBase(conn, settings, opened)
+    return DAGExecutor(
+        plan,
+        instantiate=Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes).instantiate,
+        store=base.store,
+        inputs=inputs,
+        concurrent_shadows=concurrent_shadows,
+        runner=Forked(base, lambda model: limits_of(settings, model), telling),
+    ).run(opened.cycle)
+
+
+def run_steps(
+    conn: Conn,
+    settings: Settings,
+    spec: CycleSpec,
+    opened: OpenedCycle,
+    steps: Sequence[VersionSpec],
+    telling: Telling | None = None,
+) -> list[RunReport]:
+    """Run some steps of a plan one after the other, whatever becomes of each; the inputs are read once."""
+    base = PostgresBase(conn, settings, opened)
+    runner = Forked(base, lambda model: limits_of(settings, model), telling)
+    inputs = cache(lambda: _inputs(conn, settings, spec, opened))
+    reports = []
+    for step in steps:
+        report = skipped_step(conn, settings, opened, step)
+        if report is None:
+            inputs()  # read here, once, where every child will find it
+            (report,) = runner.run([job_of(settings, opened, step, inputs)], 1)
+        reports.append(report)
+    return reports
+
+
+def _inputs(conn: Conn, settings: Settings, spec: CycleSpec, opened: OpenedCycle) -> Inputs:
+    seconds = settings.statement_timeout_s or settings.inline_timeout_s
+    with limited_statements(conn, settings.schema, seconds):
+        return read_inputs(reader(conn, settings, opened), spec)

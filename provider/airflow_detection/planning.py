@@ -1,0 +1,187 @@
+"""The plan of a cycle: resolved, recorded when the cycle opens, read again by each of its tasks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from time import sleep
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from airflow_detection.domain import Cycle, CycleSpec, Mode, ModelSpec, Role, VersionSpec, require_utc
+from airflow_detection.engine.plan import ExecutionPlan, build_plan
+from airflow_detection.errors import PlanError
+from airflow_detection.store import cycles, registry
+from airflow_detection.store.partitions import ensure_cycle_months
+
+if TYPE_CHECKING:
+    from airflow_detection.config import Settings
+
+Conn = psycopg.Connection[Any]  # Any: rows as the statements give them
+MAX_CLOCK_SKEW_S = 5.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedCycle:
+    """A cycle with the plan that was recorded for it."""
+
+    cycle: Cycle
+    plan: ExecutionPlan
+    digest: str
+    opened_at: datetime
+    mode: Mode = Mode.AS_OF
+
+    @property
+    def steps(self) -> tuple[VersionSpec, ...]:
+        """The versions to run, each champion before its shadows and before its dependents."""
+        return tuple(steps_of(self.plan, self.mode))
+
+
+def steps_of(plan: ExecutionPlan, mode: Mode) -> Iterator[VersionSpec]:
+    """The versions that run in `mode`: the whole plan, or its replays alone when versions are named."""
+    if mode is not Mode.OVERRIDE:
+        yield from plan.steps()
+        return
+    for model_id in plan.topo_order:
+        yield from (v for v in plan.shadows.get(model_id, ()) if v.is_replay)
+
+
+def is_enabled(plan: ExecutionPlan, model_id: str) -> bool:
+    """Whether the model is switched on."""
+    model = plan.models.get(model_id)
+    return model is None or model.is_enabled
+
+
+def resolve_plan(
+    conn: Conn,
+    settings: Settings,
+    cycle: Cycle,
+    *,
+    mode: Mode = Mode.AS_OF,
+    replay: Sequence[str] = (),
+    known_at: datetime | None = None,
+) -> ExecutionPlan:
+    """The plan of a cycle.
+
+    Args:
+        mode: `as_of` takes the roles in force at the cycle, as known at `known_at` (the cycle itself when
+            None); `as_run` the plan recorded when the cycle ran; `override` the champions of `as_of` with the
+            versions named in `replay` (`model@version`) as replays.
+
+    Raises:
+        PlanError: no recorded plan, no version named, a version that is not registered or of another cycle.
+    """
+    if mode is not Mode.OVERRIDE and replay:
+        raise PlanError(f"versions to replay are named, which needs mode {Mode.OVERRIDE.value!r}")
+    if mode is Mode.AS_RUN:
+        recorded = cycles.recorded_plan(conn, settings.schema, cycle.cycle_id, cycle.started_at, Mode.AS_OF)
+        if recorded is None:
+            raise PlanError(f"no plan was recorded for {cycle.cycle_id!r} at {cycle.started_at.isoformat()}")
+        return with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
+    known = None if known_at is None else require_utc("known_at", known_at)
+    specs = registry.models_at(conn, settings.schema, cycle.cycle_id, cycle.started_at, known)
+    if mode is Mode.OVERRIDE:
+        specs = _with_replays(conn, settings, cycle, specs, replay)
+    return build_plan(specs, strict=False)
+
+
+def with_switches_of_today(
+    conn: Conn, settings: Settings, cycle: Cycle, plan: ExecutionPlan
+) -> ExecutionPlan:
+    """A recorded plan with today's `is_enabled`, which is a switch and no part of the plan."""
+    today = registry.switches(conn, settings.schema, cycle.cycle_id)
+    models = {
+        key: replace(model, is_enabled=today.get(key, model.is_enabled)) for key, model in plan.models.items()
+    }
+    return replace(plan, models=models)
+
+
+def _with_replays(
+    conn: Conn, settings: Settings, cycle: Cycle, specs: Sequence[ModelSpec], replay: Sequence[str]
+) -> list[ModelSpec]:
+    if not replay:
+        raise PlanError(f"mode {Mode.OVERRIDE.value!r} needs versions to replay, as 'model@version'")
+    named_versions = registry.named_versions(conn, settings.schema, list(dict.fromkeys(replay)))
+    held = {spec.model_id: spec for spec in specs}
+    for model in registry.model_specs(conn, settings.schema):  # a model that had no role yet may be replayed
+        if model.cycle_id == cycle.cycle_id:
+            held.setdefault(model.model_id, model)
+    wanted = {v.model_id for v in named_versions}
+    if foreign := sorted(v.label for v in named_versions if v.model_id not in held):
+        raise PlanError(f"not versions of cycle {cycle.cycle_id!r}: {', '.join(foreign)}")
+    kept = {spec.model_id for spec in specs} | wanted
+    return [
+        replace(
+            spec,
+            versions=(
+                *(v for v in spec.versions if v.role is Role.PRIMARY),
+                *(v for v in named_versions if v.model_id == spec.model_id),
+            ),
+        )
+        for spec in held.values()
+        if spec.model_id in kept
+    ]
+
+
+def open_cycle(
+    conn: Conn,
+    settings: Settings,
+    cycle_id: str,
+    started_at: datetime,
+    *,
+    mode: Mode,
+    replay: Sequence[str] = (),
+    known_at: datetime | None = None,
+    dag_run_id: str | None = None,
+) -> OpenedCycle:
+    """Make the cycle's table partitions, resolve its plan and record it.
+
+    Raises:
+        PlanError: no plan can be given (see `resolve_plan`), or the cycle lies in the registry's future.
+        ExpiredPartition: retention has removed the cycle's month.
+    """
+    cycle = registry.cycle_spec(conn, settings.schema, cycle_id).at(started_at)
+    ensure_cycle_months(conn, settings.schema, cycle.started_at)
+    _wait_for(conn, settings, cycle)
+    with registry.with_shared_lock(conn, settings.schema):  # no change between the answer and its record
+        plan = resolve_plan(conn, settings, cycle, mode=mode, replay=replay, known_at=known_at)
+        opened_at = cycles.record_plan(
+            conn, settings.schema, cycle, mode, plan.to_json(), plan.digest, dag_run_id
+        )
+    log.info("plan %s of %s at %s: %s", plan.digest[:12], cycle_id, cycle.started_at.isoformat(), mode.value)
+    for model_id, reason in plan.broken.items():
+        log.error("model %s cannot run: %s", model_id, reason)
+    return OpenedCycle(cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
+
+
+def _wait_for(conn: Conn, settings: Settings, cycle: Cycle) -> None:
+    """Wait out a registry clock that is a little behind: a plan for its future could still change."""
+    ahead_s = (cycle.started_at - registry.clock(conn, settings.schema)).total_seconds()
+    if ahead_s > MAX_CLOCK_SKEW_S:
+        raise PlanError(f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} lies in the future")
+    sleep(max(ahead_s, 0.0))
+
+
+def planned(
+    conn: Conn, settings: Settings, cycle_id: str, started_at: datetime, *, mode: Mode
+) -> tuple[CycleSpec, OpenedCycle]:
+    """The cycle with its recorded plan; without one (a hand-written Dag) the plan as of the cycle.
+
+    Raises:
+        PlanError: unknown cycle, or `override` without a recorded plan.
+    """
+    spec = registry.cycle_spec(conn, settings.schema, cycle_id)
+    cycle = spec.at(started_at)
+    recorded = cycles.recorded_plan(conn, settings.schema, cycle_id, cycle.started_at, mode)
+    if recorded is None:
+        ensure_cycle_months(conn, settings.schema, cycle.started_at)
+        plan = resolve_plan(conn, settings, cycle, mode=mode)
+        opened_at = registry.clock(conn, settings.schema)
+    else:
+        plan = with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
+        opened_at = recorded.opened_at
+    return spec, OpenedCycle(cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)

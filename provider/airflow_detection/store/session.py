@@ -1,0 +1,63 @@
+"""What a session may do: read alone, for so long, with these rights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.outputs import storage_errors
+from airflow_detection.store.queries import load_queries
+
+
+def limit_session(
+    conn: Connection, schema: str, *, timeout_s: float | None = None, role: str | None = None
+) -> None:
+    """Make a session one that only reads.
+
+    Args:
+        conn: in autocommit mode.
+        timeout_s: seconds after which the server ends a statement, or a transaction that does nothing; None
+            leaves its own limits.
+        role: act with this role's rights.
+
+    Raises:
+        StorageError: the login may not act as the role.
+        RegistryUnavailable: the database did not answer.
+    """
+    session = load_queries("session", schema)
+    limit_ms = "0" if timeout_s is None else str(max(1, round(timeout_s * 1000)))
+    with storage_errors():
+        conn.execute(session["only_read"], {"idle_ms": limit_ms})
+        if timeout_s is not None:
+            conn.execute(session["limit_statements"], {"limit_ms": limit_ms})
+        if role is not None:
+            conn.execute(session["act_as"], {"role": role})
+
+
+@contextmanager
+def limited_statements(conn: Connection, schema: str, timeout_s: float) -> Iterator[None]:
+    """Let no statement inside take longer; RegistryUnavailable if the database does not answer."""
+    with storage_errors():
+        limit_ms = str(max(1, round(timeout_s * 1000)))
+        conn.execute(load_queries("session", schema)["limit_statements"], {"limit_ms": limit_ms})
+    try:
+        yield
+    finally:
+        with storage_errors():
+            conn.execute("reset statement_timeout")
+
+
+def backend_of(conn: Connection, schema: str) -> dict[str, Any]:  # Any: JSON
+    """What `end_backend` needs to end this session, as JSON values."""
+    with storage_errors():
+        row = conn.execute(load_queries("session", schema)["backend"]).fetchone()
+    return {"pid": row[0], "backend_start": row[1].isoformat()} if row else {}
+
+
+def end_backend(conn: Connection, schema: str, pid: int, backend_start: str) -> None:
+    """End another session of the same login; one that has ended is none."""
+    with storage_errors():
+        params = {"pid": pid, "backend_start": backend_start}
+        conn.execute(load_queries("session", schema)["end_backend"], params)
