@@ -178,8 +178,8 @@ def check(args: Arguments) -> None:
 
 
 def _problems(conn: psycopg.Connection[tuple[Any, ...]], held: Settings) -> Iterator[str]:
+    from airflow_detection.cron import cron_problem
     from airflow_detection.engine.registry import load_class
-    from airflow_detection.registration_file import cron_problem
     from airflow_detection.store import migrate as migrations
     from airflow_detection.store import registry
 

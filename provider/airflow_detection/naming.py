@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from urllib.parse import quote
 
-from airflow_detection.domain import Role, VersionSpec
+from airflow_detection.domain import ModelSpec, Role, VersionSpec
 
 OPEN, CLOSE, LEGACY = "open_cycle", "close_cycle", "legacy_path"
 INLINE, OTHER = "run_cycle", "other_versions"
@@ -28,3 +30,26 @@ def task_id_of(model_id: str, version: str | None = None) -> str:
 def task_id(version: VersionSpec) -> str:
     """The Airflow task id of a version in its role."""
     return task_id_of(version.model_id, None if version.role is Role.PRIMARY else version.version)
+
+
+def task_ids(models: Iterable[ModelSpec]) -> dict[tuple[str, str | None], str]:
+    """A task id for each model and each shadow; where two would be the same, the later gets a `_`."""
+    ordered = sorted(models, key=lambda m: m.model_id)
+    keys: list[tuple[str, str | None]] = [(m.model_id, None) for m in ordered]
+    keys += [(m.model_id, v.version) for m in ordered for v in m.shadows]
+    taken, found = set(RESERVED), {}
+    for key in keys:
+        name = task_id_of(*key)
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        found[key] = name
+    return found
+
+
+def asset_uri_of(cycle_id: str, model_id: str) -> str:
+    """Name and address of the Airflow asset that stands for the outputs of a model's champion.
+
+    Airflow leaves schemes that begin with `x-` to whoever made them.
+    """
+    return f"x-detection://{quote(cycle_id, safe='')}/{quote(model_id, safe='')}"

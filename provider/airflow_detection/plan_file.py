@@ -1,6 +1,8 @@
-"""The last known good plan, as a file: what the Dags are made from while the registry does not answer.
+"""The last known good plan, as a file: what the Dags are made from while the registry is not asked.
 
-JSON with a checksum, written beside the old file and moved over it: a reader sees the old or the new one.
+Line by line: the first names each cycle and where its own line begins, so that a task's Dag costs reading
+two lines. Each line has a checksum; the file is written beside the old one and moved over it, so that a
+reader sees the old or the new one.
 """
 
 from __future__ import annotations
@@ -10,63 +12,97 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_detection.domain import CycleSpec, Execution, ModelSpec
 from airflow_detection.engine.plan import model_json, model_of
+from airflow_detection.naming import dag_id_of
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from airflow_detection.config import Settings
+
+FORMAT = 2
 log = logging.getLogger(__name__)
 Json = dict[str, Any]  # Any: a JSON object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownCycle:
-    """A registered cycle and its models, with the versions that are ACTIVE now."""
+    """A registered cycle and its models, with the versions that are ACTIVE now.
+
+    `held_back` says what the registry has said since, where that waits to be confirmed; `confirmed_at` (ISO)
+    is the newest confirmation that this state rests on.
+    """
 
     spec: CycleSpec
     models: tuple[ModelSpec, ...] = ()
+    held_back: str | None = None
+    confirmed_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownRegistry:
-    """What the registry said at `read_at` (seconds since the epoch)."""
+    """What the registry said at `read_at` (seconds since the epoch).
+
+    `is_last_known`: it has been asked since and did not answer.
+    """
 
     read_at: float
     cycles: tuple[KnownCycle, ...] = ()
+    is_last_known: bool = False
 
     def age_s(self, now: float) -> float:
         """Seconds since it was read; infinite when it claims to come from the future."""
         return now - self.read_at if now >= self.read_at else float("inf")
 
+    @property
+    def instant(self) -> datetime:
+        """`read_at`, UTC, whole seconds."""
+        return datetime.fromtimestamp(int(self.read_at), UTC)
 
-def read(path: Path) -> KnownRegistry | None:
-    """The registry as last written; None when the file is missing, damaged or of another format."""
+
+def path_of(settings: Settings, conn_id: str | None = None) -> Path:
+    """Where the plan of one connection and schema is kept."""
+    name = f"{conn_id or settings.conn_id}\0{settings.schema}"
+    return settings.state_dir / f"cycles-{hashlib.sha256(name.encode()).hexdigest()[:12]}.jsonl"
+
+
+def read(path: Path, dag_id: str | None = None) -> KnownRegistry | None:
+    """The registry as last written, or the cycle of one Dag alone.
+
+    None when the file is missing, damaged or of another format.
+    """
     try:
-        held = json.loads(path.read_bytes())
-        if held["checksum"] != _checksum(held["content"]):
-            raise ValueError("the checksum does not fit")
-        return _registry_from(held["content"])
+        with path.open("rb") as file:
+            head = _checked(file.readline())
+            if head["format"] != FORMAT:
+                raise ValueError(f"format {head['format']!r} is not {FORMAT}")
+            start = file.tell()
+            cycles = []
+            for cycle_id, offset in head["cycles"]:
+                if dag_id is None or dag_id_of(cycle_id) == dag_id:
+                    file.seek(start + offset)
+                    cycles.append(_cycle_from(_checked(file.readline()), cycle_id))
+        return KnownRegistry(read_at=float(head["read_at"]), cycles=tuple(cycles))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("the last known good plan in %s cannot be used: %s", path.name, error)
         return None
 
 
 def write(path: Path, known: KnownRegistry) -> bool:
     """Replace the file; whether that worked. A directory that cannot be written to is only logged."""
-    content = _registry_to(known)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump({"checksum": _checksum(content), "content": content}, file, sort_keys=True)
+            with os.fdopen(handle, "wb") as file:
+                file.writelines(_lines(known))
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -77,28 +113,46 @@ def write(path: Path, known: KnownRegistry) -> bool:
     return True
 
 
-def _checksum(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _lines(known: KnownRegistry) -> Iterable[bytes]:
+    bodies, index, offset = [], [], 0
+    for cycle in known.cycles:
+        index.append((cycle.spec.cycle_id, offset))
+        bodies.append(_line(_cycle_to(cycle)))
+        offset += len(bodies[-1])
+    return [_line({"format": FORMAT, "read_at": known.read_at, "cycles": index}), *bodies]
 
 
-def _registry_to(known: KnownRegistry) -> Json:
+def _line(content: Json) -> bytes:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n"
+
+
+def _checked(line: bytes) -> Json:
+    checksum, _, text = line.rstrip(b"\n").partition(b" ")
+    if hashlib.sha256(text).hexdigest().encode() != checksum:
+        raise ValueError("the checksum does not fit")
+    held: Json = json.loads(text)
+    return held
+
+
+def _cycle_to(cycle: KnownCycle) -> Json:
     return {
-        "format": FORMAT,
-        "read_at": known.read_at,
-        "cycles": [
-            {"spec": _spec_to(c.spec), "models": [model_json(m) for m in c.models]} for c in known.cycles
-        ],
+        "spec": _spec_to(cycle.spec),
+        "models": [model_json(m) for m in cycle.models],
+        "held_back": cycle.held_back,
+        "confirmed_at": cycle.confirmed_at,
     }
 
 
-def _registry_from(content: Mapping[str, Any]) -> KnownRegistry:
-    if content["format"] != FORMAT:
-        raise ValueError(f"format {content['format']!r} is not {FORMAT}")
-    cycles = tuple(
-        KnownCycle(spec=_spec_from(c["spec"]), models=tuple(model_of(m) for m in c["models"]))
-        for c in content["cycles"]
+def _cycle_from(held: Mapping[str, Any], cycle_id: str) -> KnownCycle:  # Any: JSON
+    if held["spec"]["cycle_id"] != cycle_id:
+        raise ValueError(f"the line of cycle {cycle_id!r} belongs to {held['spec']['cycle_id']!r}")
+    return KnownCycle(
+        spec=_spec_from(held["spec"]),
+        models=tuple(model_of(m) for m in held["models"]),
+        held_back=held["held_back"],
+        confirmed_at=held["confirmed_at"],
     )
-    return KnownRegistry(read_at=float(content["read_at"]), cycles=cycles)
 
 
 def _spec_to(spec: CycleSpec) -> Json:

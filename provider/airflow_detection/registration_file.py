@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from airflow_detection.cron import cron_problem
 from airflow_detection.domain import CycleSpec, Execution, ModelSpec, Role, require_id
 from airflow_detection.errors import RegistrationError, hint, nearest
 
@@ -456,16 +457,3 @@ def _path(graph: Mapping[str, list[str]], start: str, end: str) -> list[str]:
                 seen.add(following)
                 paths.append([*path, following])
     return []
-
-
-def cron_problem(schedule: str) -> str | None:
-    """Return what is wrong with a cron expression of five fields (or @hourly and its kind), or None."""
-    from croniter import CroniterError, croniter  # type: ignore[import-untyped]  # it ships no types
-
-    try:
-        if len(schedule.split()) not in {1, 5}:
-            return f"{schedule!r} is no cron expression: it has {len(schedule.split())} fields, not 5"
-        croniter(schedule).get_next()
-    except (CroniterError, ValueError, KeyError, AttributeError) as error:
-        return f"{schedule!r} is no cron expression: {error}"
-    return None

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,12 +19,14 @@ from airflow.sdk.exceptions import ParamValidationError
 from psycopg.conninfo import conninfo_to_dict
 from tests import fleet
 
-from airflow_detection import dag_factory, plan_file
+from airflow_detection import last_known, plan_file
 from airflow_detection.config import Settings
-from airflow_detection.dag_factory import TaskOptions, build_dag, cycle_dags, schedule_fault
+from airflow_detection.cron import cron_problem
+from airflow_detection.dag_factory import build_dag, cycle_dags
 from airflow_detection.domain import CycleSpec, Execution, ModelSpec, Role, VersionSpec
 from airflow_detection.errors import ConfigurationError, RegistryUnavailable
 from airflow_detection.plan_file import KnownCycle, KnownRegistry
+from airflow_detection.task_options import TaskOptions
 
 ROOT = Path(__file__).parents[2]
 CONN_ENV = "AIRFLOW_CONN_DETECTION_DEFAULT"
@@ -129,7 +132,7 @@ def test_a_wrong_task_option_becomes_a_task_that_fails_with_the_reason(
 
 @pytest.mark.parametrize("schedule", ["every five minutes", "61 * * * *", "0 0 31 2 *", "", "* * *"])
 def test_a_bad_schedule_becomes_a_dag_that_states_the_reason(schedule: str) -> None:
-    assert schedule_fault(schedule)
+    assert cron_problem(schedule)
     dag = build_dag(cycle(model("tracks"), schedule=schedule))
     assert dag.schedule is None
     assert list(dag.task_dict) == ["registration_error"]
@@ -233,7 +236,12 @@ def test_while_the_registry_is_down_the_dags_stand_on_the_last_known_good_plan(
     monkeypatch.setenv(CONN_ENV, DOWN)
     after = cycle_dags(settings=settings)["detection_fleet"]
     assert downstream(after) == downstream(before)
-    assert after.doc_md == before.doc_md
+    assert after.tags == before.tags | {"last known plan"}
+    note = next(line for line in after.doc_md.splitlines() if "does not answer" in line)
+    assert after.doc_md.replace(f"{note}\n\n", "") == before.doc_md
+    time.sleep(1.1)
+    again = cycle_dags(settings=settings)["detection_fleet"]
+    assert again.doc_md == after.doc_md, "marked by the plan's own timestamp, never by an age"
 
 
 def test_without_any_known_plan_an_outage_is_an_error_and_no_empty_set(
@@ -345,7 +353,7 @@ def test_extras_that_the_driver_does_not_know_are_left_out(reachable: None, dsn:
         host, port, login, password, schema = "db", 5433, "me", None, "registry"
         extra_dejson = {"sslmode": "require", "iam": True}
 
-    facts = conninfo_to_dict(dag_factory.conninfo(Held()))
+    facts = conninfo_to_dict(last_known.conninfo(Held()))
     assert facts == {"host": "db", "port": 5433, "user": "me", "dbname": "registry", "sslmode": "require"} | {
         "port": facts["port"]
     }

@@ -1,0 +1,51 @@
+"""What somebody meant: the models that a cycle is to be left with after most of them were taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from airflow_detection.domain import ModelSpec, require_utc
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.registry import fetch, models_at, with_exclusive_lock
+
+TABLE = "detection_confirmations"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """The models of a cycle that were confirmed, and when (UTC)."""
+
+    models: frozenset[str]
+    confirmed_at: datetime
+
+
+def standing(models: Iterable[ModelSpec]) -> frozenset[str]:
+    """The ids of the models that have a version in a role."""
+    return frozenset(model.model_id for model in models if model.versions)
+
+
+def confirm(
+    conn: Connection, schema: str, cycle_id: str, *, actor: str | None = None, reason: str = ""
+) -> frozenset[str]:
+    """Confirm the models that a cycle has now, and return them; none when the cycle is gone.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    with with_exclusive_lock(conn, schema):
+        models = standing(models_at(conn, schema, cycle_id, None))
+        facts = {"cycle_id": cycle_id, "models": sorted(models), "actor": actor, "reason": reason}
+        fetch(conn, schema, TABLE, "confirm", facts)
+    return models
+
+
+def newest(conn: Connection, schema: str) -> Mapping[str, Confirmation]:
+    """The newest confirmation of each cycle that has one, by cycle id."""
+    return {
+        row["cycle_id"]: Confirmation(
+            models=frozenset(row["models"]), confirmed_at=require_utc("confirmed_at", row["confirmed_at"])
+        )
+        for row in fetch(conn, schema, TABLE, "newest")
+    }
