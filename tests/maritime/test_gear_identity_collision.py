@@ -141,6 +141,11 @@ def test_three_consecutive_hours_are_critical() -> None:
     assert outputs_of(two_buoys() + two_buoys(start=-7200))[GEAR]["severity"] == "HIGH"
 
 
+def test_a_pair_across_the_edge_of_two_hours_makes_no_hour() -> None:
+    output = outputs_of([*two_buoys(), heard(-60, 8, f"{GEAR}-91%", SHIP + 1)])[GEAR]
+    assert (output["severity"], output["evidence"]["hours_seen"]) == ("HIGH", 1)
+
+
 def test_neither_order_nor_repetition_of_the_input_changes_anything() -> None:
     rng = random.Random(2)
     rows = two_buoys() + two_buoys(identity="LURONGYU65658-5", start=7) + [heard(5, 3, "BOUY", SHIP + 5)]

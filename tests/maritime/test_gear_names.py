@@ -52,7 +52,7 @@ def test_the_battery_is_stripped_and_the_rest_is_the_identity(
     "name",
     ["7V", "8V2", "12.5V", "85%", "7.9", "BAT85%", "NET MARK", "NETMARK", "NET-MARKER", "NET_MARK 12", "BOUY",
      "BUOY", "BUOYS", "BOUY 3", "BOUY-12-85%", "NETMARK-85%", "NETMARK7V", "AIS BUOY", "GEAR 4", "NET",
-     "FISHING NET 2", "3-95%", "ABC-85%", "SIM BOUY"],
+     "FISHING NET 2", "3-95%", "ABC-85%", "366000001-85%", "SIM BOUY"],
 )  # fmt: skip
 def test_gear_that_is_nobodys_in_particular_has_no_identity(name: str) -> None:
     gear = gear_name(name)

@@ -113,5 +113,6 @@ def _is_somebody(parent: str, index: str | None, *, is_worded: bool) -> bool:
     digits = sum(char.isdigit() for char in parent)
     if is_worded:
         return digits >= 3
-    has_letter = any(char.isalpha() for char in parent)
-    return digits >= 4 or (has_letter and (digits > 0 or index is not None))
+    if any(char.isalpha() for char in parent):
+        return digits > 0 or index is not None
+    return digits >= 4 and index is not None  # without an index it would look like an MMSI
