@@ -234,6 +234,62 @@ def test_a_track_of_which_too_little_is_left_cannot_be_judged() -> None:
     assert judged(0.9, max_dropped_share=0.5) is None
 
 
+TYPED = (*COLUMNS, "vessel_type")
+
+
+def of_type(code: int | None, mmsi: int = SHIP) -> list[Row]:
+    """Three fixes, 5 km apart at 40 kn."""
+    seconds = 5 / 1.852 / 40 * 3600
+    lats = (10, 10 + math.degrees(5 / 6371.0088))
+    return [{**fix(seconds * i, lats[i % 2], 20, mmsi=mmsi), "vessel_type": code} for i in range(3)]
+
+
+def test_the_speed_limit_can_be_by_type() -> None:
+    limits = {"v_max_by_type": {"cargo": 20, "high_speed": 80}}
+    rows = [row for k, code in enumerate((70, 79, 40, 30, None, 0)) for row in of_type(code, SHIP + k)]
+    outputs = outputs_of(model(v_max_kn=30, **limits), Inputs.of_rows(rows, TYPED))
+    plain = [scalar_score(of_type(None), v_max) for v_max in (20, 20, 80, 30, 30, 30)]
+    assert [outputs[str(SHIP + k)]["score"] for k in range(6)] == [pytest.approx(s, abs=1e-9) for s in plain]
+    assert plain[0] > plain[3] > plain[2] == 0  # type: ignore[operator]  # two fixes and more: no null
+
+
+def test_of_several_types_the_fastest_counts_whatever_the_order() -> None:
+    limits = {"v_max_by_type": {"cargo": 20, "high_speed": 80}}
+    rows = [dict(row, vessel_type=code) for row, code in zip(of_type(70), (70, 40, None), strict=True)]
+    for given in (rows, rows[::-1]):
+        assert outputs_of(model(**limits), Inputs.of_rows(given, TYPED))[str(SHIP)]["score"] == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "fact"),
+    [
+        (30, "must map vessel classes"),
+        ({"submarine": 20}, "names 'submarine'"),
+        ({"cargo": 0}, "'cargo' is 0"),
+        ({"cargo": "fast"}, "'cargo' is 'fast'"),
+    ],
+)
+def test_limits_by_type_that_make_no_sense_are_terminal(limits: Any, fact: str) -> None:
+    with pytest.raises(TerminalModelError, match=fact):
+        outputs_of(model(v_max_by_type=limits), Inputs.of_rows(of_type(70), TYPED))
+
+
+def test_limits_by_type_need_the_type() -> None:
+    with pytest.raises(TerminalModelError, match="selects no column 'vessel_type'"):
+        outputs_of(model(v_max_by_type={"cargo": 20}), [fix(0, 10, 20)])
+    assert outputs_of(model(v_max_by_type={"cargo": 20}), Inputs()) == {}
+
+
+def test_canaries_by_type_have_the_scores_they_promise() -> None:
+    spoofing = model(v_max_by_type={"cargo": 20, "high_speed": 80})
+    canaries = list(spoofing.canaries(cycle_at()))
+    rows = [row for canary in canaries for row in canary.rows]
+    outputs = outputs_of(spoofing, Inputs.of_rows(rows, TYPED))
+    assert len(canaries) == 8
+    for canary in canaries:
+        assert outputs[canary.entity_id]["score"] == pytest.approx(canary.expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("v_max_kn", [5, 30, 50, 100])
 def test_canaries_have_the_scores_they_promise(v_max_kn: float) -> None:
     spoofing = model(v_max_kn=v_max_kn)

@@ -16,6 +16,7 @@ from airflow_detection.maritime.geo import EARTH_RADIUS_KM, KM_PER_NM, FloatArra
 from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved, is_valid
 from airflow_detection.maritime.severity import severity
 from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
+from airflow_detection.maritime.vessel_types import CLASSES, limits_by_type, speed_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,8 @@ class Spoofing(BaseDetectionModel):
 
     Params:
         v_max_kn: the speed that no ship exceeds, knots, > 0 (50).
+        v_max_by_type: the same by class of vessel, a mapping (see `vessel_types.CLASSES`); a class that it
+            leaves out, and a vessel without one, has `v_max_kn`. Needs the input column `vessel_type`.
         max_dropped_share: the score is null where `track_quality` dropped more than this share (0.9).
     """
 
@@ -51,11 +54,15 @@ class Spoofing(BaseDetectionModel):
             TerminalModelError: a param is no number or out of bounds, or an input column is missing.
         """
         v_max_kn = _param(ctx.params, "v_max_kn", 50.0)
+        by_type = limits_by_type(ctx.params, "v_max_by_type")
         unusable = _unusable(ctx, _param(ctx.params, "max_dropped_share", 0.9))
         fixes = read_fixes(ctx.inputs)
         vessels = np.unique(fixes.mmsi)
         kept = in_time_order(fixes)
-        scores = _score(kept, vessels, v_max_kn)
+        limits = np.full(len(vessels), v_max_kn)
+        if by_type is not None:
+            limits = speed_limits(ctx.inputs, vessels, v_max_kn, by_type)
+        scores = _score(kept, vessels, limits)
         real = kept.take(~is_reserved(kept.mmsi))
         outputs = list(_outputs(vessels, scores, unusable))
         return ModelResult(
@@ -67,10 +74,18 @@ class Spoofing(BaseDetectionModel):
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """Strong, marginal, negative, a contradicted speed, an impossible identity, a single fix (null)."""
         v_max_kn = _param(self.params, "v_max_kn", 50.0)
+        by_type = limits_by_type(self.params, "v_max_by_type") or {}
         start = cycle.window.start.timestamp()
 
         def canary(
-            mmsi: int, expected: float | None, *, km: float, kn: float, fixes: int, sog: float | None
+            mmsi: int,
+            expected: float | None,
+            *,
+            km: float,
+            kn: float,
+            fixes: int,
+            sog: float | None,
+            vessel_type: int | None = None,
         ) -> Canary:
             """Sail to and fro along the equator, `km` at `kn` each way."""
             step_s = km / KM_PER_NM / kn * 3600.0
@@ -81,6 +96,7 @@ class Spoofing(BaseDetectionModel):
                     "lat": 0.0,
                     "lon": math.degrees(km / EARTH_RADIUS_KM) * (i % 2),
                     "sog_kn": sog,
+                    "vessel_type": vessel_type,
                 }
                 for i in range(fixes)
             )
@@ -96,6 +112,9 @@ class Spoofing(BaseDetectionModel):
         yield canary(-4, None, km=5, kn=v_max_kn, fixes=1, sog=None)
         yield canary(-5, 0.3 * contradiction, km=fast_kn * KM_PER_NM / 12, kn=fast_kn, fixes=2, sog=0.0)
         yield canary(MMSI_LIMIT + 1, 0.25, km=5, kn=0.5 * v_max_kn, fixes=2, sog=None)
+        for number, name in enumerate(sorted(by_type)):
+            code, kn = CLASSES[name][0], 1.5 * by_type[name]
+            yield canary(-10 - number, 0.95 * marginal, km=5, kn=kn, fixes=2, sog=None, vessel_type=code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +131,8 @@ class _Scores:
     worst: dict[int, dict[str, Any]]  # Any: JSON; by index of the vessel, those with an impossible hop
 
 
-def _score(fixes: Fixes, vessels: NDArray[np.int64], v_max_kn: float) -> _Scores:
-    """Score time-ordered fixes; `vessels` is sorted and holds each MMSI of `fixes`."""
+def _score(fixes: Fixes, vessels: NDArray[np.int64], limits_kn: FloatArray) -> _Scores:
+    """Score time-ordered fixes; `vessels` is sorted and holds each MMSI of `fixes`, each with its limit."""
     n = len(vessels)
     group = np.searchsorted(vessels, fixes.mmsi)
     n_pos = np.bincount(group, minlength=n)
@@ -122,6 +141,7 @@ def _score(fixes: Fixes, vessels: NDArray[np.int64], v_max_kn: float) -> _Scores
     distance = haversine_km(fixes.lat[first], fixes.lon[first], fixes.lat[first + 1], fixes.lon[first + 1])
     duration = np.maximum(fixes.observed_s[first + 1] - fixes.observed_s[first], MIN_DURATION_S)
     speed = speed_kn(distance, duration)
+    v_max_kn = limits_kn[group]
 
     s = np.clip((speed - v_max_kn) / v_max_kn, 0, 1) * -np.expm1(-distance / DISTANCE_SCALE_KM)
     c_kin = 0.0 - np.expm1(np.bincount(group, weights=np.log1p(-HOP_WEIGHT * s), minlength=n))
