@@ -51,15 +51,15 @@ def test_the_query_gives_the_models_what_they_need(
     load_file(database, tmp_path / "day.csv")
     now = datetime.now(UTC) + timedelta(minutes=1)
     inputs = selected(database, registry, now)
-    assert tuple(inputs.columns) == COLUMNS
+    assert tuple(inputs.columns) == (*COLUMNS, "vessel_name", "vessel_type")
     assert truth.rows * 0.4 < len(inputs) < truth.rows * 0.6
     assert all(START.timestamp() <= second < END.timestamp() for second in inputs["observed_s"])
     for model in models(registry):
         ctx = ModelContext(cycle=cycle_at(END), params=model.params, inputs=inputs)
-        outputs = {o["mmsi"]: o for _, o in model.run(ctx).outputs_per_input}
-        assert len(outputs) == 20
-        if model.model_id == "spoofing":
-            assert all(outputs[mmsi]["score"] > 0.7 for mmsi in truth.twins)
+        outputs = {o.get("mmsi"): o for _, o in model.run(ctx).outputs_per_input}
+        if model.model_id in {"spoofing", "identity_collision"}:
+            assert len(outputs) == 20
+            assert all(outputs[mmsi]["score"] > 0.5 for mmsi in truth.twins)
     earlier = datetime.now(UTC) - timedelta(hours=1)
     assert len(selected(database, registry, earlier)) == 0, "what was loaded later is not seen"
 
@@ -75,6 +75,22 @@ def models(registry: dict[str, Any]) -> list[Any]:
     return made
 
 
-def test_spoofing_has_a_champion_and_a_shadow_that_differ(registry: dict[str, Any]) -> None:
-    versions = registry["models"]["spoofing"]["versions"]
-    assert {v["role"]: v["params"]["v_max_kn"] for v in versions.values()} == {"PRIMARY": 50, "SHADOW": 30}
+def test_each_model_has_one_champion_and_versions_that_differ(registry: dict[str, Any]) -> None:
+    for model_id, model in registry["models"].items():
+        versions = list(model["versions"].values())
+        assert [v["role"] for v in versions].count("PRIMARY") == 1, model_id
+        params = [repr(sorted((v.get("params") or {}).items())) for v in versions]
+        assert len(set(params)) == len(params), model_id
+    roles = {m: [v["role"] for v in model["versions"].values()] for m, model in registry["models"].items()}
+    three = ["PRIMARY", "SHADOW", "CHALLENGER"]
+    assert roles["spoofing"] == roles["ais_gap"] == roles["identity_collision"] == three
+
+
+def test_the_graph_is_a_plan_with_every_model_in_it(registry: dict[str, Any]) -> None:
+    upstreams = {m: set(model.get("depends_on", ())) for m, model in registry["models"].items()}
+    assert upstreams["track_quality"] == set()
+    for model_id in ("ais_gap", "spoofing", "identity_collision"):
+        assert upstreams[model_id] == {"track_quality"}
+    behind = {"gear_identity_collision", "encounter", "loitering"} & set(upstreams)
+    assert all(upstreams[model_id] == {"identity_collision"} for model_id in behind)
+    assert upstreams["risk_score"] == set(upstreams) - {"track_quality", "risk_score"}
