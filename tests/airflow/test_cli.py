@@ -144,12 +144,12 @@ def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
     assert "+ version spoofing@1.1\n" in first.out
     assert second.out == "nothing to change\n"
     plan = json.loads(past.out)
-    assert plan["topo_order"] == ["track_quality", "spoofing"]
+    assert (plan["topo_order"][0], plan["topo_order"][-1]) == ("track_quality", "risk_score")
     assert plan["digest"]
     assert before.out.startswith("no version held a role then: nothing runs\n")
     assert promoted.out == "spoofing@1.1 is PRIMARY from now on\n"
     assert twice.out == "spoofing@1.1 is PRIMARY already\n"
-    assert "spoofing  after track_quality\n  PRIMARY    1.1  spoofing\ndigest " in now.out
+    assert "spoofing  after track_quality\n  PRIMARY    1.1  spoofing\n  CHALLENGER 2.0  spoofing\n" in now.out
     assert (check.code, check.err) == (0, "")
 
 
@@ -285,7 +285,7 @@ def test_the_hook_gives_utc_autocommit_connections_and_the_registrys_operations(
         "    except psycopg.errors.ReadOnlySqlTransaction:\n"
         "        print('read only')\n"
         "print(hook.promote('spoofing@1.1'), hook.promote('spoofing@1.1'), hook.retire('spoofing@1.1'))\n"
-        "print(sorted(hook.plan('maritime').primaries), len(hook.versions('spoofing')))\n"
+        "print('spoofing' in hook.plan('maritime').primaries, len(hook.versions('spoofing')))\n"
         "print([cycle.cycle_id for cycle in hook.cycles()])\n"
     )
     done = subprocess.run(
@@ -300,6 +300,6 @@ def test_the_hook_gives_utc_autocommit_connections_and_the_registrys_operations(
     assert done.stdout.splitlines()[-4:] == [
         "read only",
         "True False True",
-        "['track_quality'] 2",
+        "False 3",
         "['maritime']",
     ]
