@@ -125,7 +125,7 @@ class _Run:
         self.result: dict[str, Any] | None = None  # Any: JSON
         self.backend: Facts | None = None
         self.fault: Exception | None = None
-        self.line_count = 0
+        self.line_count, self.last_line = 0, ""
         self.is_told = self.is_overdue = False
         self.child = process.fork(
             lambda outbox: _work(job, base, limits, self.file, outbox),
@@ -142,6 +142,7 @@ class _Run:
             self.fault = TerminalModelError(f"its process reported garbage: {error}")
             self.child.kill(signal.SIGKILL)
         for line in self.child.lines(at_end=at_end):
+            self.last_line = line
             self._pass_on(_printed, logging.INFO, line)
 
     def _take(self, kind: bytes, facts: Any) -> None:  # Any: JSON
@@ -174,11 +175,11 @@ class _Run:
             return TransientModelError(f"it had not ended after {self.limits.timeout_s:g} s and was ended")
         if self.result is not None:
             return None
-        status = self.child.status or 0
+        status, said = self.child.status or 0, f": {self.last_line}" if self.last_line else ""
         if status < 0:
             name = signal.Signals(-status).name
-            return TransientModelError(f"its process was ended by {name} before it had a result")
-        return TerminalModelError(f"its process exited with status {status} before it had a result")
+            return TransientModelError(f"its process was ended by {name} before it had a result{said}")
+        return TerminalModelError(f"its process exited with status {status} before it had a result{said}")
 
     def close(self) -> None:
         """End the process if it has not ended, and give everything back."""

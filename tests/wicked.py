@@ -1,0 +1,205 @@
+"""Models that do to their cycle what they can: `params.act` names it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
+
+Act = Callable[[ModelContext], Any]
+FORGED = """
+insert into detection.detection_model_run_outputs
+    (cycle_duration_ms, cycle_started_at, model_id, version_id, role, is_replay, entity_id, score,
+     input_ref, outputs)
+select 1, cycle_started_at, model_id, version_id, 'PRIMARY', is_replay, 'forged', 9, '{}', '{}'
+from detection.detection_model_runs where role = 'PRIMARY'
+"""
+
+
+class Wicked(BaseDetectionModel):
+    """Runs its act; otherwise it is a model that counts what it sees, input by input."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        act = ctx.params.get("act")
+        return honest(ctx) if act is None else ACTS[act](ctx)  # type: ignore[no-any-return]
+
+
+def honest(ctx: ModelContext) -> ModelResult:
+    """Everything that it is given, in its outputs: what others change would show."""
+    seen = {m: [[dict(ref), dict(out)] for ref, out in upstream] for m, upstream in ctx.shared.items()}
+    columns = {m: [list(c) for c in upstream.columns()] for m, upstream in ctx.shared.items()}
+    weights = [w["w"] for w in ctx.params.get("weights", ())]
+    rows = [
+        ({"n": n}, {"id": str(n), "score": n * sum(weights) / 7, "deep": deep, "seen": len(str(seen))})
+        for n, deep in zip(ctx.inputs["n"], ctx.inputs["deep"], strict=True)
+    ]
+    rows.append(({"n": -1}, {"id": "all", "score": None, "seen": repr(seen), "columns": columns}))
+    return ModelResult(outputs_per_input=rows, metrics={"seen": len(seen), "weights": sum(weights)})
+
+
+def raises(ctx: ModelContext) -> ModelResult:
+    raise RuntimeError("out of luck\0\ud800")
+
+
+def hangs(ctx: ModelContext) -> ModelResult:
+    time.sleep(600)
+    return ModelResult()
+
+
+def hangs_in_sql(ctx: ModelContext) -> ModelResult:
+    assert ctx.database
+    ctx.database.query("select pg_sleep(600)")
+    return ModelResult()
+
+
+def sys_exit(ctx: ModelContext) -> ModelResult:
+    sys.exit(0)
+
+
+def os_exit(ctx: ModelContext) -> ModelResult:
+    os._exit(0)
+
+
+def kills_itself(ctx: ModelContext) -> ModelResult:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ModelResult()
+
+
+def hoards(ctx: ModelContext) -> ModelResult:
+    held = []
+    for _ in range(6_000):  # 600 MB at most, where nothing bounds it
+        held.append(bytes(100_000))  # noqa: PERF401
+    raise MemoryError
+
+
+def mutates(ctx: ModelContext) -> ModelResult:
+    """In place, nested, and past the read-only faces."""
+    shared = [pair for upstream in ctx.shared.values() for pair in upstream]
+    attempts: list[Callable[[], Any]] = [
+        lambda: ctx.params.update(weights=()),  # type: ignore[attr-defined]
+        lambda: ctx.params["weights"][0].update(w=99),
+        lambda: ctx.inputs.columns.clear(),  # type: ignore[attr-defined]
+        lambda: ctx.inputs["deep"][0]["list"].append(99),
+        lambda: ctx.inputs["deep"][0].update(k=99),
+        lambda: ctx.shared.clear(),  # type: ignore[attr-defined]
+        lambda: [pair[1].update(score=99) for pair in shared],  # type: ignore[attr-defined]
+        lambda: object.__setattr__(ctx, "inputs", None),
+        lambda: gc.get_referents(ctx.params)[0].clear(),
+        lambda: [d.clear() for d in gc.get_referents(*(p[1] for p in shared)) if isinstance(d, dict)],
+        lambda: [d.clear() for d in gc.get_referents(*ctx.inputs["deep"]) if isinstance(d, dict)],
+    ]
+    for attempt in attempts:
+        with contextlib.suppress(Exception):
+            attempt()
+    return ModelResult(outputs_per_input=[({}, {"id": "shadow", "score": 0.5})])
+
+
+def no_result(ctx: ModelContext) -> Any:
+    return {"outputs_per_input": []}
+
+
+def not_a_number(ctx: ModelContext) -> ModelResult:
+    return ModelResult(outputs_per_input=[({}, {"id": "x", "score": math.nan})])
+
+
+def wrong_pairs(ctx: ModelContext) -> ModelResult:
+    return ModelResult(outputs_per_input=[({}, {"id": "x", "score": 1}), "ab"])  # type: ignore[list-item]
+
+
+def half_way(ctx: ModelContext) -> ModelResult:
+    def outputs() -> Any:
+        for n in range(3000):
+            yield {}, {"id": str(n), "score": 0.5}
+        raise RuntimeError("half way")
+
+    return ModelResult(outputs_per_input=outputs())
+
+
+def sql_of(*statements: str) -> Act:
+    """Try statements through `ctx.database`, each whatever became of the one before."""
+
+    def act(ctx: ModelContext) -> ModelResult:
+        assert ctx.database
+        for statement in statements:
+            with contextlib.suppress(Exception):
+                ctx.database.query(statement)
+        return ModelResult(outputs_per_input=[({}, {"id": "shadow", "score": 0.5})])
+
+    return act
+
+
+def private(ctx: ModelContext) -> ModelResult:
+    """Through every connection that can be found from what it is given."""
+    found, todo = [], [ctx.database, *ctx.shared.values()]
+    for _ in range(6):
+        todo = gc.get_referents(*todo)
+        found += [one for one in todo if isinstance(one, psycopg.Connection)]
+        todo = [one for one in todo if not isinstance(one, (type, psycopg.Connection))]
+    assert found
+    for conn in {id(one): one for one in found}.values():
+        for statement in (FORGED, "drop table detection.detection_model_runs cascade", "begin"):
+            with contextlib.suppress(psycopg.Error):
+                conn.execute(statement)
+    return ModelResult(outputs_per_input=[({}, {"id": "shadow", "score": 0.5})])
+
+
+def forges(ctx: ModelContext) -> ModelResult:
+    """Write rows of a champion into every file that it finds open."""
+    evil = os.urandom(16)
+    for fd in range(3, 64):
+        with contextlib.suppress(OSError):
+            os.write(fd, evil + (4).to_bytes(4, "big") + b"none")
+    return ModelResult(outputs_per_input=[({}, {"id": "shadow", "score": 0.5})])
+
+
+ACTS: dict[str, Act] = {
+    "raises": raises,
+    "hangs": hangs,
+    "hangs_in_sql": hangs_in_sql,
+    "sys_exit": sys_exit,
+    "os_exit": os_exit,
+    "kills_itself": kills_itself,
+    "hoards": hoards,
+    "mutates": mutates,
+    "no_result": no_result,
+    "not_a_number": not_a_number,
+    "wrong_pairs": wrong_pairs,
+    "half_way": half_way,
+    "private": private,
+    "forges": forges,
+    "fails_in_sql": sql_of("select 1/0", "select no_such_column", "selec"),
+    "writes": sql_of(
+        FORGED,
+        f"with x as ({FORGED} returning 1) select * from x",  # noqa: S608
+        "select 1; commit; drop table detection.detection_model_runs cascade",
+        "commit",
+        "drop table detection.detection_model_runs cascade",
+        "truncate detection.detection_model_runs",
+    ),
+    "begins": sql_of(
+        "begin", "begin read write", "select 1 for update", "lock table detection.detection_model_runs"
+    ),
+    "sets": sql_of(
+        "select set_config('transaction_read_only', 'off', false)",
+        "select set_config('transaction_read_only', 'off', true)",
+        "select set_config('default_transaction_read_only', 'off', false)",
+        "select set_config('search_path', 'nowhere', false), set_config('TimeZone', 'Asia/Kolkata', false)",
+        "select set_config('role', 'none', false)",
+        FORGED,
+    ),
+}
+"""What a shadow may do, by name."""
+
+SLOW = frozenset({"hangs", "hangs_in_sql"})
+ACTS_OF_A_TASK = frozenset(ACTS) - {"forges"}
+"""In a task of its own a version shares its process with that task alone: what it writes into is its own."""
