@@ -10,12 +10,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from tests.maritime.conftest import COLUMNS, outputs_of
 
 from airflow_detection.domain import Inputs
 from airflow_detection.maritime.ais import load_file
 from airflow_detection.maritime.ais_file import Layout, numbered_lines, open_text
+from airflow_detection.maritime.coast import offshore_km
+from airflow_detection.maritime.gear_names import gear_name
+from airflow_detection.maritime.simulated_fleet import COAST, OFFSHORE, Box
+from airflow_detection.maritime.simulated_scenes import SCENES
 from airflow_detection.maritime.simulator import SimulatedTruth, write_day
 from airflow_detection.maritime.spoofing import Spoofing
 from airflow_detection.maritime.track_quality import TrackQuality
@@ -97,7 +102,8 @@ def test_what_is_planted_is_found_and_nothing_else(tmp_path: Path, seed: int) ->
     path = tmp_path / "day.csv"
     truth = written(path, seed=seed, hours=4, vessels=60)
     anomalous = {*truth.jumpers, *truth.twins}
-    for rows in hours_of(path).values():
+    cloned = {scene.mmsis[0]: scene for scene in truth.of("clone_once")}
+    for hour, rows in hours_of(path).items():
         scores = outputs_of(Spoofing("spoofing", params={"v_max_kn": 50}), inputs_of(rows))
         quality = outputs_of(TrackQuality("track_quality"), inputs_of(rows))
         for output in scores.values():
@@ -108,6 +114,9 @@ def test_what_is_planted_is_found_and_nothing_else(tmp_path: Path, seed: int) ->
                 assert score > 0.3
             elif mmsi in truth.impossible_identities:
                 assert score == pytest.approx(0.25, abs=0.02)
+            elif mmsi in cloned and cloned[mmsi].started_at.hour <= hour <= cloned[mmsi].ended_at.hour:
+                is_within = cloned[mmsi].started_at.hour == cloned[mmsi].ended_at.hour
+                assert score > 0.7 or not is_within
             else:
                 assert score < 0.05, output
         assert anomalous <= {output["mmsi"] for output in scores.values()}
@@ -120,10 +129,44 @@ def test_what_is_planted_is_found_and_nothing_else(tmp_path: Path, seed: int) ->
 
 
 def test_each_kind_is_planted_once_in_fifty_vessels(tmp_path: Path) -> None:
-    truth = written(tmp_path / "day.csv", vessels=200)
+    truth = written(tmp_path / "day.csv", vessels=200, hours=17)
+    assert Counter(scene.kind for scene in truth.scenes) == dict.fromkeys(SCENES, 4)
+    mmsis = [mmsi for scene in truth.scenes for mmsi in scene.mmsis]
+    assert len(mmsis) == len(set(mmsis)) == 4 * sum(size for _, size, _ in SCENES.values())
     kinds = (truth.jumpers, truth.twins, truth.impossible_identities, truth.frozen, truth.partly_unavailable)
     assert [len(kind) for kind in kinds] == [4] * 5
-    assert max(Counter(mmsi for kind in kinds for mmsi in kind).values()) == 1
+    assert max(Counter(mmsi for kind in (*kinds, mmsis) for mmsi in kind).values()) == 1
+
+
+def test_a_short_file_holds_the_scenes_that_end_in_it(tmp_path: Path) -> None:
+    truth = written(tmp_path / "day.csv", hours=8.5)
+    assert {scene.kind for scene in truth.scenes} == set(SCENES) - {"satellite_gap"}
+    end = truth.start + timedelta(hours=8.5)
+    assert all(truth.start <= scene.started_at < scene.ended_at <= end for scene in truth.scenes)
+    assert json.loads((tmp_path / "day.csv.truth.json").read_text())["scenes"][0]["kind"] == "terrestrial_gap"
+
+
+def test_the_seas_are_where_they_are_said_to_be() -> None:
+    def nm(box: Box) -> tuple[float, float]:
+        south, north, west, east = box
+        lat, lon = np.meshgrid(np.linspace(south, north, 30), np.linspace(west, east, 30))
+        km = offshore_km(lat.ravel(), lon.ravel())
+        return float(km.min()) / 1.852, float(km.max()) / 1.852
+
+    assert all(nm(box)[0] > 100 for box in OFFSHORE)
+    assert all(nm(box)[0] > 3 and nm(box)[1] < 18 for box in COAST)
+
+
+def test_gear_says_its_battery_and_that_it_is_simulated(tmp_path: Path) -> None:
+    truth = written(tmp_path / "day.csv", hours=4)
+    with (tmp_path / "day.csv").open(newline="") as file:
+        heard = {(int(row["MMSI"]), row["VesselName"]) for row in csv.DictReader(file)}
+    for scene in (*truth.of("gear"), *truth.of("gear_collision")):
+        names = {name for mmsi, name in heard if mmsi in scene.mmsis}
+        assert len(names) > 2, "the battery goes down"
+        assert all(len(name) <= 20 for name in names), "as long as AIS allows"
+        read = {gear and gear.identity for gear in map(gear_name, names)}
+        assert read == {scene.identity}
 
 
 @pytest.mark.parametrize(
