@@ -24,7 +24,8 @@ class Settings:
     """What can be configured; every default is the one that `provider_info` declares.
 
     `statement_timeout_s` None leaves the server's own. `inline_timeout_s` and `inline_memory_mib` bound a
-    version of an inline cycle whose model sets no limits. `reader_role` None leaves the login's own rights.
+    version of an inline cycle whose model sets no limits; `inline_preload` names modules that its task
+    imports once for all of them. `reader_role` None leaves the login's own rights.
     `allowed_prefixes` are the modules from which an entry point `module:Class` may come.
     """
 
@@ -35,6 +36,7 @@ class Settings:
     plan_ttl_s: float = 30.0
     inline_timeout_s: float = 600.0
     inline_memory_mib: float | None = None
+    inline_preload: tuple[str, ...] = ("numpy",)
     reader_role: str | None = None
     conn_id: str = "detection_default"
 
@@ -93,6 +95,13 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "float",
             "0",
         ),
+        "inline_preload": _option(
+            "Modules, separated by commas, that the task of an inline cycle imports once, so that each "
+            "version's process finds them there; one that is not installed is left out.",
+            "string",
+            "numpy",
+            "numpy, scipy.spatial",
+        ),
         "reader_role": _option(
             "Postgres role that models read as; the connection's login must be a member of it.",
             "string",
@@ -122,15 +131,20 @@ def settings() -> Settings:
     home = Path(import_module("airflow.configuration").get_airflow_home())
     return Settings(
         schema=text("schema"),
-        allowed_prefixes=tuple(part.strip() for part in text("allowed_modules").split(",") if part.strip()),
+        allowed_prefixes=_words(text("allowed_modules")),
         statement_timeout_s=_number("statement_timeout", text("statement_timeout")) or None,
         state_dir=home / text("state_dir"),
         plan_ttl_s=_number("plan_ttl", text("plan_ttl")),
         inline_timeout_s=_number("inline_timeout", text("inline_timeout")),
         inline_memory_mib=_number("inline_memory", text("inline_memory")) or None,
+        inline_preload=_words(text("inline_preload")),
         reader_role=text("reader_role") or None,
         conn_id=text("conn_id"),
     )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _number(name: str, text: str) -> float:

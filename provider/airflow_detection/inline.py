@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
+from importlib import import_module
 from typing import IO, TYPE_CHECKING
 
 import psycopg
@@ -41,6 +42,9 @@ class PostgresBase:
 
     def __init__(self, conn: Conn, settings: Settings, opened: OpenedCycle) -> None:
         self._conn, self._settings, self._opened = conn, settings, opened
+        for name in settings.inline_preload:
+            with suppress(ImportError):
+                import_module(name)
         self._conninfo = make_conninfo(**conn.info.get_parameters(), password=conn.info.password or None)
         self.store = PostgresStore(conn, conn, settings.schema, code_version=__version__)
 
