@@ -237,6 +237,17 @@ class CycleSummary:
 JsonMapping = Mapping[str, Any]  # Any: a JSON object whose shape is the model's own
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOutputs:
+    """Outputs that a model has computed already, in `duration_ms`: only storing them is left to do."""
+
+    pairs: Iterable[tuple[JsonMapping, JsonMapping]]
+    duration_ms: float
+
+    def __iter__(self) -> Iterator[tuple[JsonMapping, JsonMapping]]:
+        return iter(self.pairs)
+
+
 def frozen(value: Any) -> Any:  # Any: any JSON value
     """Return a deeply read-only copy of a JSON value: mappings as proxies, lists and sets as tuples."""
     if isinstance(value, Mapping):

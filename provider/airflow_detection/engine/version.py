@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from airflow_detection.domain import (
     Cycle,
+    HeldOutputs,
     Inputs,
     JsonMapping,
     ModelSpec,
@@ -234,26 +236,34 @@ class _Run:
                 output_count=output_count,
             )
 
-        rows = watch.without(self.pairs(result.outputs_per_input))
+        outputs = result.outputs_per_input
+        rows: Iterable[Pair] = watch.without(self.pairs(outputs))
+        if type(outputs) in (list, tuple):  # nothing is computed any more: it can be stored as it is encoded
+            rows = HeldOutputs(rows, self.report(Outcome.SUCCEEDED, result.duration_ms).duration_ms)
         return store.save(self.model, self.version, self.cycle, rows, finish)
 
     def pairs(self, outputs: Iterable[Pair]) -> Iterator[Pair]:
-        """The outputs one by one: timed, for they may be computed only now, and checked for their form."""
-        began = time.perf_counter()
+        """The outputs one by one, checked for their form; timed where they may be computed only now."""
         self.stage_ms["outputs"] = 0.0
+        if type(outputs) in (list, tuple):
+            yield from map(self._checked, count(), outputs)
+            return
+        began = time.perf_counter()
         for number, pair in enumerate(outputs):
-            if not (
-                isinstance(pair, (tuple, list))
-                and len(pair) == 2
-                and all(isinstance(m, Mapping) for m in pair)
-            ):
-                raise TerminalModelError(
-                    f"output {number} of {self.version.label} is no (input_ref, output) pair of mappings"
-                )
+            checked = self._checked(number, pair)
             self.stage_ms["outputs"] += _ms_since(began)
-            yield pair[0], pair[1]
+            yield checked
             began = time.perf_counter()
         self.stage_ms["outputs"] += _ms_since(began)
+
+    def _checked(self, number: int, pair: Any) -> Pair:  # Any: what a model gave back
+        if type(pair) is tuple and len(pair) == 2 and type(pair[0]) is dict and type(pair[1]) is dict:
+            return pair
+        if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(m, Mapping) for m in pair):
+            return pair[0], pair[1]
+        raise TerminalModelError(
+            f"output {number} of {self.version.label} is no (input_ref, output) pair of mappings"
+        )
 
     def report(self, outcome: Outcome, duration_ms: float | None = None) -> RunReport:
         given = finite(duration_ms)

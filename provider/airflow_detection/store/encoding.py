@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -13,12 +14,22 @@ import orjson
 from airflow_detection.domain import ModelSpec, require_utc
 from airflow_detection.errors import UnstorableValue
 
-MAX_DEPTH = 200
-"""Levels of nesting that an output may have."""
+MAX_DEPTH = 250
+"""Levels of nesting that an output may have; orjson itself ends at 254."""
+
+MAX_JSON_BYTES = 2**24
+"""Bytes of JSON of one input_ref or output: jsonb holds 256 MB, and may take sixteen times the text."""
+
+MAX_ENTITY_BYTES = 1024
+"""Bytes of an entity id: an index entry of Postgres ends at 2704."""
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 _NULL = struct.pack(">i", -1)
-_JSONB_VERSION = b"\x01"
+_LENGTH = struct.Struct(">i").pack
+_DOUBLE = struct.Struct(">id").pack
+_JSONB = struct.Struct(">ib").pack  # jsonb's binary form is JSON text behind a version, 1
+_NONE = type(None)
+_SHORT = 256
 
 
 def _plain(value: Any) -> Any:  # Any: what orjson does not know
@@ -56,10 +67,25 @@ def encode(entity: str | None, place: str, value: Any) -> bytes:  # Any: what a 
         for path, fact in _refusals(place, value, 0):
             raise UnstorableValue(entity, path, fact) from error
         raise UnstorableValue(entity, place, _fact(error)) from error
-    if b"null" in text or b"\\u0000" in text:  # NaN and infinity were written as null: look closer
+    if len(text) > MAX_JSON_BYTES:
+        raise UnstorableValue(entity, place, f"has {len(text)} bytes of JSON, more than {MAX_JSON_BYTES}")
+    # NaN and infinity were written as null: look closer, unless reading it again gives the same
+    if b"\\u0000" in text or not (_nulls_are_none(text, value) or _is_same(text, value)):
         for path, fact in _refusals(place, value, 0):
             raise UnstorableValue(entity, path, fact)
     return text
+
+
+def _nulls_are_none(text: bytes, value: Mapping[str, Any]) -> bool:  # Any: as encode
+    """Whether each null stands for a None at the top level: quick, and true of most outputs."""
+    return text.count(b"null") == list(map(type, value.values())).count(_NONE)
+
+
+def _is_same(text: bytes, value: Any) -> bool:  # Any: what a model gave back
+    try:
+        return bool(orjson.loads(text) == value)
+    except (ValueError, TypeError, RecursionError):  # arrays do not compare to one truth value
+        return False
 
 
 def _fact(error: BaseException) -> str:
@@ -73,7 +99,7 @@ def _refusals(path: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:  
         yield path, f"is nested more than {MAX_DEPTH} levels deep"
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            if type(key) is not str or "\0" in key:
+            if type(key) is not str or "\0" in key or not _is_unicode(key):
                 yield path, f"has the key {key!r}, which is not plain text"
             else:
                 yield from _refusals(f"{path}.{key}", item, depth + 1)
@@ -84,6 +110,10 @@ def _refusals(path: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:  
         fact = _leaf_refusal(value)
         if fact:
             yield path, fact
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _leaf_refusal(value: Any) -> str | None:  # Any: a value that is neither an object nor an array
@@ -131,6 +161,8 @@ def _checked_text(key: str, text: str | None) -> str | None:
             text.encode()
     except UnicodeEncodeError as error:
         raise UnstorableValue(text, f"outputs.{key}", "is not valid Unicode") from error
+    if text is not None and len(text.encode()) > MAX_ENTITY_BYTES:
+        raise UnstorableValue(text[:80], f"outputs.{key}", f"has more than {MAX_ENTITY_BYTES} bytes")
     return text
 
 
@@ -161,6 +193,63 @@ def score_of(model: ModelSpec, entity: str | None, output: Mapping[str, Any]) ->
     return score
 
 
+def row_encoder(model: ModelSpec) -> Callable[[int, Any], tuple[bytes, float | None]]:  # Any: as encode_row
+    """`encode_row` for one model: what is the same for each row is looked up once."""
+    entity_key, score_key = model.entity_key, model.score_key
+    dumps, join = orjson.dumps, b"".join
+
+    def encode_pair(number: int, pair: Any) -> tuple[bytes, float | None]:  # Any: what a model gave back
+        try:
+            input_ref, output = pair
+            is_plain = type(input_ref) is dict and type(output) is dict
+        except (TypeError, ValueError):
+            is_plain = False
+        if not is_plain:
+            input_ref, output = _checked_pair(number, pair)
+        value = output.get(entity_key) if entity_key is not None else None
+        if type(value) is int:
+            entity: str | None = str(value)
+        elif type(value) is str and len(value) < _SHORT and value.isascii() and "\0" not in value:
+            entity = value
+        else:
+            entity = entity_of(model, input_ref, output)
+        found = output.get(score_key) if score_key is not None else None
+        score = found if type(found) is float and isfinite(found) else score_of(model, entity, output)
+        try:
+            ref_text = dumps(input_ref, _plain, _OPTIONS)
+            text = dumps(output, _plain, _OPTIONS)
+        except (TypeError, ValueError, RecursionError):
+            ref_text, text = b"null", b"null"  # `encode` names the place
+        if len(ref_text) > MAX_JSON_BYTES or b"null" in ref_text or b"\\u0000" in ref_text:
+            ref_text = encode(entity, "input_ref", input_ref)
+        if len(text) > MAX_JSON_BYTES or b"null" in text or b"\\u0000" in text:
+            text = encode(entity, "outputs", output)
+        name = None if entity is None else entity.encode()
+        row = join(
+            (
+                _NULL if name is None else _LENGTH(len(name)) + name,
+                _NULL if score is None else _DOUBLE(8, score),
+                _JSONB(len(ref_text) + 1, 1),
+                ref_text,
+                _JSONB(len(text) + 1, 1),
+                text,
+            )
+        )
+        return row, score
+
+    return encode_pair
+
+
+def _checked_pair(
+    number: int, pair: Any
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:  # Any: as encode_row
+    if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(p, Mapping) for p in pair):
+        return pair[0], pair[1]
+    raise UnstorableValue(
+        None, f"outputs_per_input[{number}]", "is not an (input_ref, output) pair of objects"
+    )
+
+
 def encode_row(
     model: ModelSpec,
     number: int,
@@ -171,24 +260,9 @@ def encode_row(
     Raises:
         UnstorableValue: something in it cannot be stored exactly.
     """
-    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(p, Mapping) for p in pair)):
-        raise UnstorableValue(
-            None, f"outputs_per_input[{number}]", "is not an (input_ref, output) pair of objects"
-        )
-    input_ref, output = pair
-    entity = entity_of(model, input_ref, output)
-    score = score_of(model, entity, output)
-    row = b"".join(
-        (
-            field(None if entity is None else entity.encode()),
-            _NULL if score is None else struct.pack(">id", 8, score),
-            field(_JSONB_VERSION + encode(entity, "input_ref", input_ref)),
-            field(_JSONB_VERSION + encode(entity, "outputs", output)),
-        )
-    )
-    return row, score
+    return row_encoder(model)(number, pair)
 
 
 def field(value: bytes | None) -> bytes:
     """One field of a binary COPY: its length, then its bytes; None is null."""
-    return _NULL if value is None else struct.pack(">i", len(value)) + value
+    return _NULL if value is None else _LENGTH(len(value)) + value

@@ -9,13 +9,22 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 
-from airflow_detection.domain import Cycle, JsonMapping, ModelSpec, Outcome, Role, RunReport, VersionSpec
+from airflow_detection.domain import (
+    Cycle,
+    HeldOutputs,
+    JsonMapping,
+    ModelSpec,
+    Outcome,
+    Role,
+    RunReport,
+    VersionSpec,
+)
 from airflow_detection.errors import (
     MissingPartition,
     RegistryUnavailable,
@@ -28,7 +37,7 @@ from airflow_detection.store.encoding import field, to_json
 from airflow_detection.store.events import refresh, sighted
 from airflow_detection.store.queries import load_queries
 from airflow_detection.store.reader import StoredOutputs
-from airflow_detection.store.spool import Spool, encode_outputs
+from airflow_detection.store.spool import Encoder, Spool, encode_outputs
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +51,17 @@ _MAX_ERROR = 20_000
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 Finish = Callable[[int], tuple[RunReport, Mapping[str, float]]]
+Run = dict[str, Any]  # Any: the params that name one run, and what is stored of it
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """What has been written of a run, for its manifest."""
+
+    report: RunReport
+    metrics: Mapping[str, float]
+    digest: str
+    score_counts: Mapping[str, int]
 
 
 @contextmanager
@@ -115,7 +135,8 @@ class PostgresStore:
     ) -> RunReport:
         """Replace what is stored of this run by `outputs`, and the metrics and manifest `finish` gives.
 
-        `outputs` is consumed once, before the transaction begins; `finish` is given their number.
+        `outputs` is consumed once: before the transaction begins, or within it where they are computed
+        already (`HeldOutputs`). `finish` is given their number.
 
         Raises:
             UnstorableValue: an output or a metric cannot be stored; nothing was changed.
@@ -123,6 +144,10 @@ class PostgresStore:
             MissingPartition: no table partition holds the cycle's month; nothing was changed.
             StorageError, RegistryUnavailable: the database refused or did not answer; nothing was changed.
         """
+        if isinstance(outputs, HeldOutputs):
+            return self._replace(
+                version, cycle, lambda _: self._streamed(model, version, cycle, outputs, finish)
+            )
         with tempfile.SpooledTemporaryFile(MEMORY_BYTES) as file:
             spool = encode_outputs(file, model, outputs)
             report, metrics = finish(spool.count)
@@ -144,28 +169,50 @@ class PostgresStore:
             UnstorableValue, StaleAttempt, MissingPartition, StorageError, RegistryUnavailable: as `save`.
         """
         _check_metrics(metrics)
+
+        def fill(_: Run) -> _Filled:
+            self._copy(spool.chunks(_prefix(version, cycle, report.duration_ms)))
+            return _Filled(report, metrics, spool.digest, spool.score_counts)
+
+        self._replace(version, cycle, fill)
+
+    def _streamed(
+        self, model: ModelSpec, version: VersionSpec, cycle: Cycle, outputs: HeldOutputs, finish: Finish
+    ) -> _Filled:
+        """Encode while the server takes in what is encoded."""
+        encoder = Encoder(model)
+        prefix = _prefix(version, cycle, outputs.duration_ms)
+        self._copy(prefix + prefix.join(batch) for batch in encoder.batches(outputs.pairs))
+        report, metrics = finish(encoder.count)
+        _check_metrics(metrics)
+        return _Filled(report, metrics, encoder.digest, encoder.score_counts)
+
+    def _replace(self, version: VersionSpec, cycle: Cycle, fill: Callable[[Run], _Filled]) -> RunReport:
+        """One transaction: what is stored of a run goes, and what `fill` writes and tells takes its place."""
+        is_counted = version.role is Role.PRIMARY and not version.is_replay
         with storage_errors(cycle), self._conn.transaction():
             run = self._locked(version, cycle)
             if run["newest"] > run["attempt"]:
                 raise StaleAttempt(run["attempt"], run["newest"])
-            is_counted = version.role is Role.PRIMARY and not version.is_replay
             was_counted = run["was_primary"] and not version.is_replay
             gone = sighted(self._conn, self._schema, run) if was_counted else ()
             self._conn.execute(self._rows["delete"], run)
             self._conn.execute(self._metrics["delete"], run)
-            self._copy(spool, version, cycle, report.duration_ms)
-            self._conn.execute(
-                self._metrics["insert"], run | {"keys": list(metrics), "values": list(metrics.values())}
-            )
-            row = self._manifest(report, cycle) | run
-            facts = {"output_digest": spool.digest, "score_counts": to_json(spool.score_counts).decode()}
-            self._conn.execute(self._runs["upsert"], row | facts)
+            filled = fill(run)
+            keys, values = list(filled.metrics), list(filled.metrics.values())
+            self._conn.execute(self._metrics["insert"], run | {"keys": keys, "values": values})
+            facts = {
+                "output_digest": filled.digest,
+                "score_counts": to_json(filled.score_counts).decode(),
+            }
+            self._conn.execute(self._runs["upsert"], self._manifest(filled.report, cycle) | run | facts)
             if is_counted or was_counted:
-                has_sightings = is_counted and spool.score_counts.get("gt05", 0) > 0
+                has_sightings = is_counted and filled.score_counts.get("gt05", 0) > 0
                 refresh(
                     self._conn, self._schema, run,
-                    gone=gone, has_sightings=has_sightings, projection=report.projection,
+                    gone=gone, has_sightings=has_sightings, projection=filled.report.projection,
                 )  # fmt: skip
+        return filled.report
 
     def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
         """Write the manifest of a run that did not succeed.
@@ -201,24 +248,15 @@ class PostgresStore:
         attempt = self._begun.get(_run_key(version, cycle), self._attempt)
         return run | {"attempt": attempt, "newest": stored[0], "outcome": stored[1], "was_primary": stored[2]}
 
-    def _copy(self, spool: Spool, version: VersionSpec, cycle: Cycle, duration_ms: float) -> None:
-        micros = (cycle.started_at - _EPOCH) // _EPOCH.resolution
-        prefix = b"".join(
-            (
-                struct.pack(">h", _COPY_COLUMNS),
-                field(struct.pack(">d", duration_ms)),
-                field(struct.pack(">q", micros)),
-                field(version.model_id.encode()),
-                field(struct.pack(">q", version.version_id)),
-                field(version.role.value.encode()),
-                field(struct.pack(">?", version.is_replay)),
-            )
-        )
-        if not spool.count:
+    def _copy(self, chunks: Iterable[bytes]) -> None:
+        """Copy encoded rows, each behind the columns that all share; nothing is sent if there are none."""
+        held = iter(chunks)
+        first = next(held, None)
+        if first is None:
             return
         with self._conn.cursor() as cursor, cursor.copy(self._rows["copy"]) as copy:
-            copy.write(_COPY_HEAD)
-            for chunk in spool.chunks(prefix):
+            copy.write(_COPY_HEAD + first)
+            for chunk in held:
                 copy.write(chunk)
             copy.write(_COPY_TAIL)
 
@@ -262,6 +300,22 @@ def storable_text(text: str | None) -> str | None:
     if text is None:
         return None
     return text[:_MAX_ERROR].replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def _prefix(version: VersionSpec, cycle: Cycle, duration_ms: float) -> bytes:
+    """The columns that are the same in every row of a run, as binary COPY wants them."""
+    micros = (cycle.started_at - _EPOCH) // _EPOCH.resolution
+    return b"".join(
+        (
+            struct.pack(">h", _COPY_COLUMNS),
+            field(struct.pack(">d", duration_ms)),
+            field(struct.pack(">q", micros)),
+            field(version.model_id.encode()),
+            field(struct.pack(">q", version.version_id)),
+            field(version.role.value.encode()),
+            field(struct.pack(">?", version.is_replay)),
+        )
+    )
 
 
 def _run_key(version: VersionSpec, cycle: Cycle) -> tuple[int, bool, str, datetime]:

@@ -10,7 +10,7 @@ from typing import IO
 
 from airflow_detection.domain import JsonMapping, ModelSpec
 from airflow_detection.errors import StorageError
-from airflow_detection.store.encoding import encode_row
+from airflow_detection.store.encoding import row_encoder
 
 SCORE_BUCKETS = {"gt0": 0.0, "gt03": 0.3, "gt05": 0.5, "gt07": 0.7}
 """Score buckets of a manifest: how many outputs score above each edge; they are counted apart."""
@@ -69,8 +69,9 @@ class Encoder:
         batch: list[bytes] = []
         scores: list[float] = []
         size = 0
+        encode = row_encoder(self._model)
         for pair in outputs:
-            row, score = encode_row(self._model, self.count, pair)
+            row, score = encode(self.count, pair)
             self.count += 1
             batch.append(row)
             size += len(row)
