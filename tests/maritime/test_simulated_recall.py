@@ -1,0 +1,225 @@
+"""Each model on simulated days with known truth: everything planted is found, and nothing else.
+
+The cycles are those at each full hour, and those around the ends of what happens. There is no database: what
+a model would read of the hours before is among its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.maritime.conftest import COLUMNS, Row, cycle_at
+
+from airflow_detection.domain import Inputs
+from airflow_detection.engine.model import ModelContext
+from airflow_detection.maritime.ais_file import Layout, numbered_lines, open_text
+from airflow_detection.maritime.ais_gap import AisGap
+from airflow_detection.maritime.gear_identity_collision import GearIdentityCollision
+from airflow_detection.maritime.identity_collision import IdentityCollision
+from airflow_detection.maritime.risk_score import RiskScore
+from airflow_detection.maritime.simulator import Scene, SimulatedTruth, write_day
+from airflow_detection.maritime.spoofing import Spoofing
+from airflow_detection.maritime.track_quality import TrackQuality
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_detection.engine.model import BaseDetectionModel, Upstream
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+HOURS, VESSELS = 20, 60
+HOUR = timedelta(hours=1)
+NAMED = (*COLUMNS, "vessel_name", "vessel_type")
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A simulated day: its rows in order of time, and what was planted."""
+
+    truth: SimulatedTruth
+    rows: list[tuple[Any, ...]]
+
+    def inputs(self, end: datetime, hours: float) -> Inputs:
+        first, last = (end - hours * HOUR).timestamp(), end.timestamp()
+        rows = [row for row in self.rows if first <= row[1] < last]
+        return Inputs(dict(zip(NAMED, zip(*rows, strict=True), strict=True)))
+
+    def run(
+        self, model: BaseDetectionModel, end: datetime, *, hours: float = 1, **shared: Upstream
+    ) -> dict[str, Row]:
+        """One cycle: the model sees the rows of `hours` before `end`; its outputs by entity."""
+        ctx = ModelContext(
+            cycle=cycle_at(end), params=model.params, inputs=self.inputs(end, hours), shared=shared
+        )
+        return {output["entity_id"]: dict(output) for _, output in model.run(ctx).outputs_per_input}
+
+    def cycles(self, *kinds: str) -> Iterator[datetime]:
+        """Every full hour; and for scenes of these kinds, shortly after each end and just before the last."""
+        yield from (START + hour * HOUR for hour in range(1, HOURS + 1))
+        for scene in self.scenes(*kinds):
+            yield from (minutes_after(scene.ended_at, -5), minutes_after(scene.ended_at, 10))
+
+    def scenes(self, *kinds: str) -> list[Scene]:
+        return [scene for kind in kinds for scene in self.truth.of(kind)]
+
+
+def minutes_after(instant: datetime, minutes: float) -> datetime:
+    """The five-minute cycle at or after some minutes after an instant."""
+    past = instant + timedelta(minutes=minutes) - START
+    return START + timedelta(minutes=5) * -(-past // timedelta(minutes=5))
+
+
+def overlaps(scene: Scene, end: datetime) -> bool:
+    """Whether a scene goes on in the window that ends at `end`; three minutes more, for its fixes."""
+    return scene.started_at < end and scene.ended_at + timedelta(minutes=4) > end - HOUR
+
+
+@lru_cache(maxsize=1)
+def written(folder: Path, seed: int) -> Day:
+    path = folder / f"{seed}.csv"
+    truth = write_day(path, start=START, hours=HOURS, seed=seed, vessels=VESSELS)
+    with open_text(path) as text:
+        lines = numbered_lines(text)
+        layout = Layout.of_header(next(lines)[1], path)
+        held = [layout.position(line) for _, line in lines]
+    rows = [
+        (p.mmsi, p.observed_at.timestamp(), p.lat, p.lon, p.sog_kn, p.cog_deg, p.heading_deg,
+         p.vessel_name, p.vessel_type)
+        for p in held
+    ]  # fmt: skip
+    return Day(truth, rows)
+
+
+SEEDS = [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 20))]
+
+
+@pytest.fixture(params=SEEDS, scope="module")
+def day(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Day:
+    """A simulated day with every kind of anomaly in it."""
+    return written(tmp_path_factory.getbasetemp(), request.param)
+
+
+def test_track_quality_finds_missing_positions_and_identities(day: Day) -> None:
+    for end in day.cycles():
+        for output in day.run(TrackQuality("track_quality"), end).values():
+            assert (output["score"] > 0.2) is (output["mmsi"] in day.truth.partly_unavailable)
+            assert (output["score"] == 0) is (output["mmsi"] not in day.truth.partly_unavailable)
+            assert output["is_identity_valid"] is (output["mmsi"] not in day.truth.impossible_identities)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"v_max_kn": 50}, {"v_max_kn": 30}, {"v_max_kn": 50, "v_max_by_type": {"cargo": 30, "tanker": 25}}],
+    ids=["50 kn", "30 kn", "by type"],
+)
+def test_spoofing_finds_every_track_that_cannot_be_sailed(day: Day, params: dict[str, Any]) -> None:
+    model = Spoofing("spoofing", params=params)
+    jumps = {(jump.mmsi, jump.started_at) for jump in day.truth.jumps}
+    cloned, found = day.truth.of("clone_once"), set()
+    for end in day.cycles("clone_once"):
+        outputs = {output["mmsi"]: output for output in day.run(model, end).values()}
+        assert all(outputs[mmsi]["score"] > 0.7 for mmsi in day.truth.twins)
+        high = {mmsi for mmsi, output in outputs.items() if (output["score"] or 0) > 0.3}
+        now = {(mmsi, at) for mmsi, at in jumps if end - HOUR <= at < end}
+        now |= {(scene.mmsis[0], scene.started_at) for scene in cloned if overlaps(scene, end)}
+        expected = {mmsi for mmsi, _ in now} | set(day.truth.twins)
+        assert high <= expected
+        found |= {one for one in now if one[0] in high}
+        for mmsi in set(outputs) - expected - set(day.truth.impossible_identities):
+            assert (outputs[mmsi]["score"] or 0) < 0.05, outputs[mmsi]
+        for mmsi in day.truth.impossible_identities:
+            assert outputs[mmsi]["score"] == pytest.approx(0.25, abs=0.02)
+    assert found == jumps | {(scene.mmsis[0], scene.started_at) for scene in cloned}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"separation_km": 20}, {"separation_km": 50}, {"separation_km": 20, "bins": "clock_hour"}],
+    ids=["20 km", "50 km", "clock hours"],
+)
+def test_identity_collision_finds_every_clone_and_how_long_it_lasts(day: Day, params: dict[str, Any]) -> None:
+    model = IdentityCollision("identity_collision", params=params)
+    cloned = set(day.truth.of("clone_once"))
+    for end in day.cycles("clone_once"):
+        outputs = {output["mmsi"]: output for output in day.run(model, end, hours=7).values()}
+        high = {mmsi for mmsi, output in outputs.items() if output["score"]}
+        for mmsi in day.truth.twins:
+            assert outputs[mmsi]["severity"] == ("CRITICAL" if end >= START + 3 * HOUR else "HIGH")
+        once = {scene.mmsis[0]: scene for scene in day.truth.of("clone_once") if overlaps(scene, end)}
+        assert high <= {*day.truth.twins, *once}
+        assert all(outputs[mmsi]["severity"] == "HIGH" for mmsi in high & set(once))
+        cloned -= {scene for mmsi, scene in once.items() if mmsi in high}
+    assert not cloned
+
+
+def test_gear_identity_collision_finds_the_gear_that_is_two(day: Day) -> None:
+    model = GearIdentityCollision("gear_identity_collision")
+    pairs = {scene.identity: scene for scene in day.truth.of("gear_collision")}
+    single = {scene.identity for scene in day.truth.of("gear")}
+    assert pairs
+    assert single
+    for end in day.cycles():
+        outputs = day.run(model, end, hours=7)
+        assert set(outputs) == {*pairs, *single}
+        for identity, output in outputs.items():
+            if identity in pairs:
+                assert output["severity"] == ("CRITICAL" if end >= START + 3 * HOUR else "HIGH")
+                assert output["evidence"]["mmsis"] == sorted(pairs[identity].mmsis)
+            else:
+                assert output["score"] == 0
+
+
+def test_ais_gap_finds_every_silence_while_it_lasts_and_when_it_ends(day: Day) -> None:
+    model = AisGap("ais_gap", params={"satellite_min_h": 12})
+    gaps = {scene.mmsis[0]: scene for scene in day.scenes("satellite_gap", "terrestrial_gap")}
+    assert len(gaps) == 2
+    found: set[tuple[int, bool]] = set()
+    for end in day.cycles("satellite_gap", "terrestrial_gap"):
+        for output in day.run(model, end, hours=HOURS).values():
+            if output["score"]:
+                scene = gaps[output["mmsi"]]
+                assert overlaps(scene, end)
+                found.add((output["mmsi"], end < scene.ended_at))
+    assert found == {(mmsi, is_open) for mmsi in gaps for is_open in (True, False)}
+
+
+class Said:
+    """A champion's outputs, as its dependents see them."""
+
+    def __init__(self, outputs: dict[str, Row]) -> None:
+        self.outputs = outputs
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+    def __iter__(self) -> Iterator[tuple[Row, Row]]:
+        return iter([({}, output) for output in self.outputs.values()])
+
+    def columns(self) -> tuple[list[str | None], list[float | None]]:
+        return list(self.outputs), [output["score"] for output in self.outputs.values()]
+
+
+def test_risk_score_is_high_for_those_who_are_found_and_for_nobody_else(day: Day) -> None:
+    truth, seen = day.truth, set()
+    planted = {*truth.twins, *truth.jumpers, *truth.impossible_identities}
+    planted |= {mmsi for scene in truth.scenes if scene.kind != "gear" for mmsi in scene.mmsis}
+    wanted = {*truth.twins, *truth.jumpers}
+    wanted |= {m for s in day.scenes("satellite_gap", "terrestrial_gap", "gear_collision") for m in s.mmsis}
+    for end in day.cycles("satellite_gap", "terrestrial_gap"):
+        said: dict[str, Any] = {
+            "spoofing": Said(day.run(Spoofing("spoofing"), end)),
+            "ais_gap": Said(day.run(AisGap("ais_gap"), end, hours=HOURS)),
+            "identity_collision": Said(day.run(IdentityCollision("identity_collision"), end, hours=7)),
+            "gear_identity_collision": Said(day.run(GearIdentityCollision("gear"), end, hours=7)),
+        }
+        for output in day.run(RiskScore("risk_score"), end, **said).values():
+            risk = output["score"] or 0
+            seen |= {output["mmsi"]} if risk > 0.1 else set()
+            assert risk < 0.02 or output["mmsi"] in planted
+            assert risk > 0.5 or output["mmsi"] not in truth.twins
+    assert wanted <= seen
