@@ -177,6 +177,7 @@ def test_gear_identity_collision_finds_the_gear_that_is_two(day: Day) -> None:
             if identity in pairs:
                 assert output["severity"] in lasting(end)
                 assert output["evidence"]["mmsis"] == sorted(pairs[identity].mmsis)
+                assert 10 < output["evidence"]["separation_km"] < 13
             else:
                 assert output["score"] == 0
 

@@ -185,7 +185,7 @@ def gear_collision(rng: Random, number: int, duration_s: int) -> Cast:
     """Two buoys with one gear id, about 11 km apart."""
     identity = f"ZSY{6_000 + number:05d}-{rng.randrange(1, 99)}"
     one = _buoy(rng, number, identity, duration_s)
-    other = _buoy(rng, number + 1, identity, duration_s, apart=_GEAR_APART_DEGREES)
+    other = _buoy(rng, number, identity, duration_s, is_second=True)
     return _gear_cast("gear_collision", (one, other), duration_s)
 
 
@@ -194,12 +194,12 @@ def _gear_cast(kind: str, buoys: tuple[Drifter, ...], duration_s: int) -> Cast:
     return Cast(kind=kind, transmitters=buoys, mmsis=mmsis, span=(0, duration_s), identity=buoys[0].name)
 
 
-def _buoy(rng: Random, number: int, identity: str, duration_s: int, *, apart: float = 0.0) -> Drifter:
-    """A buoy in a row of its own along the coast; all drift alike, and so never come near each other."""
+def _buoy(rng: Random, number: int, identity: str, duration_s: int, *, is_second: bool = False) -> Drifter:
+    """A buoy in a row along the coast; all drift alike, and so never come near each other."""
     south, _, west, _ = COAST[number % len(COAST)]
-    place = number // len(COAST)
+    place, apart = number // len(COAST), _GEAR_APART_DEGREES if is_second else 0.0
     return Drifter(
-        mmsi=412_900_000 + number,
+        mmsi=412_900_000 + number + is_second,
         name=f"{SIMULATED_NAME}{identity}",
         imo="",
         ship_type=0,
