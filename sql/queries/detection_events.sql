@@ -25,11 +25,12 @@ select least(min(e.first_seen_at), %(cycle_started_at)s), greatest(max(e.last_se
   join {schema}.detection_events e
     on e.category = %(model_id)s and e.model_id = %(model_id)s and e.entity_id = t.entity_id
    and e.status <> 'RETRACTED'
-   and e.first_seen_at <= %(cycle_started_at)s + model.gap and e.last_seen_at >= %(cycle_started_at)s - model.gap;
+   and e.first_seen_at <= %(cycle_started_at)s + model.gap and e.last_seen_at + model.gap >= %(cycle_started_at)s;
 
 -- name: cut
 -- Cut the sightings around a cycle into events. An entity whose event the cycle goes on with is not read again
--- from the start (`base`); all others are cut anew between the ends of the events that the cycle touches.
+-- from the start (`base`); all others are cut anew between the ends of the events that the cycle touches. What is
+-- looked up for each entity is lateral behind `offset 0`: without statistics the planner takes all for one row.
 with model as (
     select event_gap as gap from {schema}.detection_models where model_id = %(model_id)s),
 touched as (
@@ -41,29 +42,35 @@ touched as (
            and score > 0.5 and role = 'PRIMARY' and not is_replay and entity_id is not null) as both_times
      group by entity_id),
 region as (
-    select t.entity_id,
+    select t.entity_id, b.is_longer, b.first_seen_at, b.score, b.severity,
            case when b.is_longer then %(cycle_started_at)s::timestamptz else b.low end as low,
-           case when b.is_longer then %(cycle_started_at)s::timestamptz else b.high end as high,
-           case when b.is_longer then b.event_id end as base
+           case when b.is_longer then %(cycle_started_at)s::timestamptz else b.high end as high
       from model cross join touched t cross join lateral (
         select coalesce(not t.is_gone and max(e.last_seen_at) < %(cycle_started_at)s, false) as is_longer,
                least(min(e.first_seen_at), %(cycle_started_at)s) as low,
                greatest(max(e.last_seen_at), %(cycle_started_at)s) as high,
-               min(e.event_id) as event_id
+               min(e.first_seen_at) as first_seen_at, max(e.score) as score, max(e.severity) as severity
           from {schema}.detection_events e
          where e.category = %(model_id)s and e.model_id = %(model_id)s and e.entity_id = t.entity_id
            and e.status <> 'RETRACTED'
            and e.first_seen_at <= %(cycle_started_at)s + model.gap
-           and e.last_seen_at >= %(cycle_started_at)s - model.gap) as b),
+           and e.last_seen_at + model.gap >= %(cycle_started_at)s) as b),
 sighting as (
-    select o.entity_id, o.cycle_started_at, o.version_id, o.score, o.outputs,
+    select r.entity_id, o.*,
            case when o.outputs->>'severity' in ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL')
                 then (o.outputs->>'severity')::{schema}.detection_severity
-                when o.score > 0.7 then 'CRITICAL' else 'HIGH' end as severity
-      from region r join {schema}.detection_model_run_outputs o
-        on o.entity_id = r.entity_id and o.cycle_started_at between r.low and r.high
-     where o.model_id = %(model_id)s and o.cycle_started_at between %(low)s and %(high)s
-       and o.score > 0.5 and o.role = 'PRIMARY' and not o.is_replay),
+                when o.score > 0.7 then 'CRITICAL' else 'HIGH' end as severity,
+           case when r.is_longer then r.first_seen_at end as base_first_seen_at,
+           case when r.is_longer then r.score end as base_score,
+           case when r.is_longer then r.severity end as base_severity
+      from region r cross join lateral (
+        select o.cycle_started_at, o.version_id, o.score, o.outputs
+          from {schema}.detection_model_run_outputs o
+         where o.model_id = %(model_id)s and o.entity_id = r.entity_id
+           and o.cycle_started_at between r.low and r.high
+           and o.cycle_started_at between %(low)s and %(high)s
+           and o.score > 0.5 and o.role = 'PRIMARY' and not o.is_replay
+        offset 0) as o),
 edged as (
     select s.*, coalesce(s.cycle_started_at - lag(s.cycle_started_at) over w > model.gap, true) as is_edge
       from model cross join sighting s window w as (partition by s.entity_id order by s.cycle_started_at)),
@@ -71,33 +78,29 @@ numbered as (
     select *, count(*) filter (where is_edge) over (partition by entity_id order by cycle_started_at) as number
       from edged),
 spell as (
-    select entity_id, number, min(cycle_started_at) as first_seen_at, max(cycle_started_at) as last_seen_at
+    select entity_id, min(cycle_started_at) as first_seen_at, max(cycle_started_at) as last_seen_at,
+           max(score) as score, (array_agg(severity order by score desc, severity desc))[1] as severity,
+           (array_agg(version_id order by cycle_started_at desc, score desc, severity desc, version_id desc))[1]
+               as version_id,
+           (array_agg(outputs order by cycle_started_at desc, score desc, severity desc, version_id desc,
+                      outputs))[1] as details,
+           min(base_first_seen_at) as base_first_seen_at, max(base_score) as base_score,
+           max(base_severity) as base_severity
       from numbered group by entity_id, number),
-highest as (
-    select distinct on (entity_id, number) entity_id, number, score, severity
-      from numbered order by entity_id, number, score desc, severity desc),
-latest as (
-    select distinct on (entity_id, number) entity_id, number, version_id,
-           case when octet_length(outputs::text) <= %(details_bytes)s then outputs
-                else jsonb_build_object('cut_from_bytes', octet_length(outputs::text),
-                                        'text', left(outputs::text, %(details_bytes)s / 4)) end as details
-      from numbered
-     order by entity_id, number, cycle_started_at desc, score desc, severity desc, version_id desc, outputs),
 written as (
     insert into {schema}.detection_events as e (
         category, severity, status, model_id, version_id, entity_id, score, cycle_started_at,
         first_seen_at, last_seen_at, closed_at, details)
     select %(model_id)s,
-           case when b.score > h.score then b.severity
-                when b.score = h.score then greatest(b.severity, h.severity) else h.severity end,
+           case when s.base_score > s.score then s.base_severity
+                when s.base_score = s.score then greatest(s.base_severity, s.severity) else s.severity end,
            case when c.cycle_started_at is null then 'OPEN' else 'CLOSED' end::{schema}.detection_event_status,
-           %(model_id)s, l.version_id, s.entity_id, greatest(b.score, h.score), s.last_seen_at,
-           coalesce(b.first_seen_at, s.first_seen_at), s.last_seen_at, c.cycle_started_at, l.details
-      from model cross join spell s
-      join highest h using (entity_id, number) join latest l using (entity_id, number)
-      join region r using (entity_id)
-      left join {schema}.detection_events b on b.event_id = r.base
-      left join lateral (
+           %(model_id)s, s.version_id, s.entity_id, greatest(s.base_score, s.score), s.last_seen_at,
+           coalesce(s.base_first_seen_at, s.first_seen_at), s.last_seen_at, c.cycle_started_at,
+           case when octet_length(s.details::text) <= %(details_bytes)s then s.details
+                else jsonb_build_object('cut_from_bytes', octet_length(s.details::text),
+                                        'text', left(s.details::text, %(details_bytes)s / 4)) end
+      from model cross join spell s left join lateral (
         select cycle_started_at from {schema}.detection_model_runs
          where model_id = %(model_id)s and role = 'PRIMARY' and not is_replay and outcome = 'SUCCEEDED'
            and cycle_started_at > s.last_seen_at + model.gap
@@ -106,18 +109,25 @@ written as (
         severity = excluded.severity, status = excluded.status, version_id = excluded.version_id,
         score = excluded.score, cycle_started_at = excluded.cycle_started_at,
         last_seen_at = excluded.last_seen_at, closed_at = excluded.closed_at, details = excluded.details
-    returning e.event_id, e.entity_id, e.first_seen_at, e.last_seen_at)
+    returning e.event_id, e.entity_id, e.first_seen_at, e.last_seen_at),
+surplus as (
+    select x.event_id, x.entity_id, x.first_seen_at
+      from region r cross join lateral (
+        select e.event_id, e.entity_id, e.first_seen_at
+          from {schema}.detection_events e
+         where e.category = %(model_id)s and e.model_id = %(model_id)s and e.entity_id = r.entity_id
+           and e.status <> 'RETRACTED' and e.first_seen_at between r.low and r.high
+        offset 0) as x
+     where not r.is_longer
+       and (x.entity_id, x.first_seen_at) not in (select w.entity_id, w.first_seen_at from written w))
 update {schema}.detection_events e
    set status = 'RETRACTED', closed_at = null,
        details = e.details - 'merged_into' || coalesce(
            (select jsonb_build_object('merged_into', w.event_id) from written w
-             where w.entity_id = e.entity_id and e.first_seen_at between w.first_seen_at and w.last_seen_at),
+             where w.entity_id = s.entity_id and s.first_seen_at between w.first_seen_at and w.last_seen_at),
            '{{}}')
-  from region r
- where r.base is null and e.entity_id = r.entity_id and e.category = %(model_id)s and e.model_id = %(model_id)s
-   and e.status <> 'RETRACTED' and e.first_seen_at between r.low and r.high
-   and not exists (select from written w
-                    where w.entity_id = e.entity_id and w.first_seen_at = e.first_seen_at);
+  from surplus s
+ where e.event_id = s.event_id;
 
 -- name: close
 -- Open and close the events that this cycle's run, or its being taken back, has a say in: those that no cycle
