@@ -263,6 +263,16 @@ def correct(args: Arguments) -> None:
 
 
 @_command
+def confirm(args: Arguments) -> None:
+    """Let a change through that takes most of a cycle's models away."""
+    from airflow_detection.store import confirmations
+
+    with _connected() as (conn, held):
+        models = confirmations.confirm(conn, held.schema, args.cycle, reason=args.reason)
+    _say(f"cycle {args.cycle} is meant to have {len(models)} models: {', '.join(sorted(models)) or 'none'}")
+
+
+@_command
 def ais_load(args: Arguments) -> None:
     """Load a file of ship positions."""
     from airflow_detection.maritime import ais
@@ -374,6 +384,7 @@ def get_commands() -> list[GroupCommand]:
         ActionCommand("plan", "Show a cycle's plan", plan, (cycle, at, known_at, output)),
         ActionCommand("check", "Look for everything that is wrong", check, ()),
         ActionCommand("promote", "Make a version PRIMARY from now on", promote, (label, reason)),
+        ActionCommand("confirm", "Confirm the models that a cycle is left with", confirm, (cycle, reason)),
         ActionCommand(
             "correct", "Correct who held which role", correct, (label, role, since, until, why, actor)
         ),
