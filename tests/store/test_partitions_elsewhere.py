@@ -195,3 +195,13 @@ def test_a_maintainer_killed_before_several_months_are_noted_leaves_none_of_them
     assert place.run(count, place.schema) == before
     assert place.keep(Phase.ENSURE).is_success
     assert_months(place.parts(), month(0), 4)
+
+
+def test_behind_a_pooler_no_statement_is_prepared_in_a_session_that_is_gone(
+    pooled: str, place: Place
+) -> None:
+    place.keep(Phase.ENSURE)
+    place.old(*range(40, 50))
+    place.run(f"alter table @{METRICS} add primary key (model_id, cycle_started_at)")
+    place.run(f"create table @note (m varchar(64), t timestamptz, foreign key (m, t) references @{METRICS})")
+    assert [r.action.kind for r in _through(pooled, place, Phase.RETAIN).results] == [Kind.REFUSE] * 10
