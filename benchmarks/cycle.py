@@ -1,0 +1,136 @@
+"""A cycle of 12 champions and 8 shadows with empty bodies in a real Airflow, beside plain no-op tasks."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from demo.airflow_env import COMPONENTS, airflow_program, process_environment, shared_environment
+from demo.api import Airflow
+from demo.postgres import Databases
+from demo.programs import Keeper
+from demo.settings import CHECKOUT, Settings
+from demo.state import open_state
+from psycopg.conninfo import make_conninfo
+
+from airflow_detection.domain import Execution
+from airflow_detection.store.connection import connect
+from airflow_detection.store.migrate import migrate
+from benchmarks._empty_models import register, write_dags
+from benchmarks.server import postgres
+
+SCHEMA = "detection"
+ROUNDS = 7
+LIMIT = 1.15
+START_TIMEOUT_S, RUN_TIMEOUT_S, POLL_S = 180.0, 120.0, 0.1
+FIRST = datetime(2026, 3, 1, tzinfo=UTC)
+DAGS = {"ours": "detection_bench", "noop_dag": "noop", "inline": "detection_bench_inline"}
+
+
+def _free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+@contextmanager
+def _databases() -> Iterator[Databases]:
+    with postgres() as server, psycopg.connect(server, autocommit=True) as conn:
+        names = {"registry": "bench_cycle", "metadata": "bench_cycle_airflow"}
+        for name in names.values():
+            conn.execute(f"drop database if exists {name} with (force)".encode())
+            conn.execute(f"create database {name}".encode())
+        yield Databases(where="", **{key: make_conninfo(server, dbname=name) for key, name in names.items()})
+
+
+@contextmanager
+def _airflow(folder: Path, databases: Databases) -> Iterator[Airflow]:
+    """A running Airflow as the demo starts it: LocalExecutor, scheduler_idle_sleep_time of 0.1 s."""
+    settings = Settings(state=folder, cycles=1, port=_free_port(), once=True, ais=None, dsn=None)
+    shared = shared_environment(settings, open_state(folder), databases)
+    shared["AIRFLOW__CORE__DAGS_FOLDER"] = str(folder / "dags")
+    shared["AIRFLOW__DETECTION__ALLOWED_MODULES"] = "benchmarks"
+    shared["AIRFLOW__DETECTION__PLAN_TTL"] = "3600"
+    env = process_environment(shared) | {"PYTHONPATH": str(CHECKOUT)}
+    write_dags(folder / "dags", CHECKOUT)
+    with Keeper(settings.logs, folder / "keeper.pid") as keeper:
+        migration = airflow_program("db-migrate", "db", "migrate", settings=settings, env=env)
+        keeper.start(migration)
+        keeper.finish(migration)
+        for name, words in COMPONENTS.items():
+            keeper.start(airflow_program(name, *words, settings=settings, env=env))
+        airflow = Airflow(f"http://127.0.0.1:{settings.port}")
+        end_at = time.monotonic() + START_TIMEOUT_S
+        while not (airflow.healthy() and all(map(airflow.has_dag, DAGS.values()))):
+            keeper.check()
+            assert time.monotonic() < end_at, "Airflow did not become healthy"
+            time.sleep(0.5)
+        for dag_id in DAGS.values():
+            airflow.unpause(dag_id)
+        time.sleep(5.0)  # the components have settled
+        yield airflow
+
+
+def _run(airflow: Airflow, dag_id: str, at: datetime) -> float:
+    """Run a Dag once; returns milliseconds from the run's start to its end, as Airflow has them."""
+    call, run_id = airflow._call, f"bench-{uuid.uuid4().hex}"  # noqa: SLF001
+    path = f"/api/v2/dags/{dag_id}/dagRuns"
+    call("POST", path, {"dag_run_id": run_id, "logical_date": at.isoformat()})
+    end_at = time.monotonic() + RUN_TIMEOUT_S
+    run: dict[str, Any] = {}
+    while run.get("state") not in ("success", "failed"):
+        assert time.monotonic() < end_at, f"{dag_id} did not end"
+        time.sleep(POLL_S)
+        run = call("GET", f"{path}/{run_id}")
+    assert run["state"] == "success", f"{dag_id} failed"
+    start, end = (datetime.fromisoformat(run[key]) for key in ("start_date", "end_date"))
+    return (end - start).total_seconds() * 1000
+
+
+def run() -> dict[str, object]:
+    """Milliseconds of a run, medians of rounds in turns; `ratio` is ours to no-ops, bound by `limit`."""
+    walls: dict[str, list[float]] = {who: [] for who in DAGS}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, _databases() as databases:
+        with connect(databases.registry) as conn:
+            migrate(conn, SCHEMA)
+            register(conn, SCHEMA, "bench", "m", Execution.TASK)
+            register(conn, SCHEMA, "bench_inline", "n", Execution.INLINE)
+        with _airflow(Path(name), databases) as airflow:
+            for number in range(ROUNDS + 1):
+                for who, dag_id in DAGS.items():
+                    wall = _run(airflow, dag_id, FIRST + timedelta(minutes=5 * number))
+                    if number:  # the first warms up
+                        walls[who].append(wall)
+        with connect(databases.registry) as conn:
+            _check(conn)
+    medians = {who: statistics.median(found) for who, found in walls.items()}
+    return {
+        "bench": "cycle",
+        "n": 20,
+        "repeats": ROUNDS,
+        **{f"{who}_ms": round(ms) for who, ms in medians.items()},
+        **{f"{who}_spread_ms": [round(min(w)), round(max(w))] for who, w in walls.items()},
+        "speedup_vs_noop_dag": round(medians["noop_dag"] / medians["ours"], 3),
+        "speedup_vs_inline": round(medians["inline"] / medians["ours"], 3),
+        "ratio": round(medians["ours"] / medians["noop_dag"], 3),
+        "limit": LIMIT,
+    }
+
+
+def _check(conn: Any) -> None:
+    """Every version has run in every round, in both ways of running."""
+    query = (
+        "select cycle_id, count(*) from detection.detection_model_runs"
+        " where outcome = 'SUCCEEDED' and cycle_started_at >= %s group by cycle_id"
+    )
+    found = dict(conn.execute(query, [FIRST]).fetchall())  # one scheduled run of January came before
+    assert found == dict.fromkeys(("bench", "bench_inline"), 20 * (ROUNDS + 1)), found
