@@ -1,0 +1,293 @@
+"""The snapshot report: one frozen object of plain data, and its JSON.
+
+Sections hold facts, tables and series as values; how they look is the business of the renderings, which are
+given what was stored and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+FORMAT_VERSION = 1
+"""The version of the JSON that this package writes."""
+
+Value = str | int | float | bool | None
+Cell = Value | tuple[Value, ...]
+Json = dict[str, Any]  # Any: a JSON object
+
+
+class Status(StrEnum):
+    """What a section, a row or a fact asks of its reader."""
+
+    OK = "ok"
+    ATTENTION = "attention"
+    BAD = "bad"
+    NOT_COMPUTED = "not computed"
+
+
+_RANKS = (Status.BAD, Status.NOT_COMPUTED, Status.ATTENTION, Status.OK)
+
+
+def worst(statuses: Sequence[Status | None]) -> Status:
+    """The gravest of them; OK of none. What could not be computed is graver than what needs a look."""
+    return min((s for s in statuses if s), key=_RANKS.index, default=Status.OK)
+
+
+class Kind(StrEnum):
+    """What a value is, so that each rendering can write it well."""
+
+    TEXT = "text"
+    CODE = "code"  # an id, a digest
+    COUNT = "count"
+    SHARE = "share"  # 0 to 1
+    NUMBER = "number"
+    SCORE = "score"
+    MS = "ms"
+    SECONDS = "seconds"  # a length of time
+    INSTANT = "instant"  # ISO 8601, UTC
+    RATIO = "ratio"  # now / before
+    VERDICT = "verdict"
+    STATUS = "status"
+    SPARK = "spark"  # numbers in order of time, null where there is none
+    STRIP = "strip"  # verdicts in order of time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One figure with its label."""
+
+    label: str
+    value: Value
+    kind: Kind = Kind.COUNT
+    status: Status | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table; of `weight` 1 is shown always, 2 and 3 where there is room."""
+
+    label: str
+    kind: Kind = Kind.TEXT
+    weight: int = 1
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of plain values; `marks` says row by row what deserves a look, `left_out` how many are missing."""
+
+    title: str = ""
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    marks: tuple[Status | None, ...] = ()
+    left_out: int = 0
+    empty: str = "nothing"
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"table {self.title!r}: a row has not {len(self.columns)} cells")
+        if self.marks and len(self.marks) != len(self.rows):
+            raise ValueError(f"table {self.title!r}: {len(self.marks)} marks for {len(self.rows)} rows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a plot: a value, or null, for each instant."""
+
+    label: str
+    values: tuple[float | int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Lines over the same instants (ISO 8601, UTC, ascending)."""
+
+    title: str
+    kind: Kind
+    at: tuple[str, ...]
+    lines: tuple[Line, ...]
+    is_bars: bool = False
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if any(len(line.values) != len(self.at) for line in self.lines):
+            raise ValueError(f"series {self.title!r}: a line has not {len(self.at)} values")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """What one section says; `summary` in a sentence, `why` it could not be computed."""
+
+    name: str
+    title: str
+    status: Status
+    summary: str = ""
+    why: str = ""
+    facts: tuple[Fact, ...] = ()
+    tables: tuple[Table, ...] = ()
+    series: tuple[Series, ...] = ()
+    took_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How one version stood in the period: its worst verdict, and the one of its last cycle."""
+
+    model_id: str
+    version: str
+    role: str
+    worst: str
+    last: str
+    is_bad: bool
+
+    @property
+    def label(self) -> str:
+        """`model@version`."""
+        return f"{self.model_id}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """Hours, [start, end) in ISO 8601 UTC, for which there is no report though there should be."""
+
+    start: str
+    end: str
+    hours: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A whole report. Instants are ISO 8601 in UTC; it covers cycles in [start, end)."""
+
+    kind: str
+    taken_at: str
+    start: str
+    end: str
+    schema: str
+    code_version: str
+    headline: str
+    sections: tuple[Section, ...]
+    standings: tuple[Standing, ...] = ()
+    missed: tuple[Missed, ...] = ()
+    took_ms: float = 0.0
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def status(self) -> Status:
+        """The gravest of its sections; a report that is missing needs a look."""
+        return worst([*(s.status for s in self.sections), Status.ATTENTION if self.missed else None])
+
+    def section(self, name: str) -> Section:
+        """The section of this name; KeyError if there is none."""
+        return next((s for s in self.sections if s.name == name), None) or _no_section(name)
+
+    def to_json(self) -> Json:
+        """The report as it is stored: JSON values alone, text that Postgres can hold."""
+        done: Json = _to_json(self)
+        return done
+
+
+def _no_section(name: str) -> Section:
+    raise KeyError(name)
+
+
+def _to_json(value: Any) -> Any:  # Any: a value of the report, then a JSON value
+    if is_dataclass(value):
+        return {f.name: _to_json(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, tuple | list):
+        return [_to_json(item) for item in value]
+    if isinstance(value, str):
+        return str(value).replace("\0", "\ufffd").encode(errors="replace").decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"a report cannot hold a {type(value).__name__}: {value!r}")
+
+
+class UnknownFormat(Exception):
+    """A stored report has a format that this version of the package cannot read."""
+
+    def __init__(self, format_version: object) -> None:
+        super().__init__(format_version)
+        self.format_version = format_version
+
+    def __str__(self) -> str:
+        known = ", ".join(map(str, READERS))
+        return (
+            f"the report has format {self.format_version!r}, and this version of the package reads {known}: "
+            "render it with the version that wrote it"
+        )
+
+
+def from_json(held: Mapping[str, Any]) -> Report:  # Any: JSON values
+    """The report of a stored JSON object, of this format or an older one.
+
+    Raises:
+        UnknownFormat: it was written in a format that is not known here.
+    """
+    reader = READERS.get(held.get("format_version"))  # type: ignore[arg-type]  # a missing key has no reader
+    if reader is None:
+        raise UnknownFormat(held.get("format_version"))
+    return reader(held)
+
+
+def _read_1(held: Mapping[str, Any]) -> Report:
+    return Report(
+        **_only(Report, held, "sections", "standings", "missed"),
+        sections=tuple(_section(s) for s in held["sections"]),
+        standings=tuple(Standing(**_only(Standing, s)) for s in held.get("standings", ())),
+        missed=tuple(Missed(**_only(Missed, m)) for m in held.get("missed", ())),
+    )
+
+
+READERS = {1: _read_1}
+
+
+def _section(held: Mapping[str, Any]) -> Section:
+    return Section(
+        **_only(Section, held, "facts", "tables", "series", "status"),
+        status=Status(held["status"]),
+        facts=tuple(
+            Fact(**_only(Fact, f, "kind", "status"), kind=Kind(f["kind"]), status=_status(f.get("status")))
+            for f in held.get("facts", ())
+        ),
+        tables=tuple(_table(t) for t in held.get("tables", ())),
+        series=tuple(
+            Series(
+                **_only(Series, s, "kind", "at", "lines"),
+                kind=Kind(s["kind"]),
+                at=tuple(s["at"]),
+                lines=tuple(Line(label=line["label"], values=tuple(line["values"])) for line in s["lines"]),
+            )
+            for s in held.get("series", ())
+        ),
+    )
+
+
+def _table(held: Mapping[str, Any]) -> Table:
+    return Table(
+        **_only(Table, held, "columns", "rows", "marks"),
+        columns=tuple(Column(**_only(Column, c, "kind"), kind=Kind(c["kind"])) for c in held["columns"]),
+        rows=tuple(tuple(tuple(c) if isinstance(c, list) else c for c in row) for row in held["rows"]),
+        marks=tuple(_status(m) for m in held.get("marks", ())),
+    )
+
+
+def _status(word: str | None) -> Status | None:
+    return None if word is None else Status(word)
+
+
+def _only(made: type, held: Mapping[str, Any], *others: str) -> Json:
+    """The entries that are fields of `made`, but for those that are read on their own."""
+    names = {f.name for f in fields(made)} - set(others)
+    return {name: value for name, value in held.items() if name in names}

@@ -1,0 +1,126 @@
+"""A section of the report: a name, a query and a rendering of what it gave."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from time import perf_counter
+from typing import Any, ClassVar
+
+from psycopg.rows import dict_row
+
+from airflow_detection.snapshot.report import Fact, Series, Standing, Status, Table
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.queries import load_queries
+
+Row = dict[str, Any]  # Any: a row holds what its statement selects
+HOURLY, DIAGNOSTIC = "hourly", "diagnostic"
+
+
+class SectionTimeout(Exception):
+    """A section has used up its time."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(limit_s)
+        self.limit_s = limit_s
+
+    def __str__(self) -> str:
+        return f"it took longer than {self.limit_s:g} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the database does not know: facts of the process that takes the report.
+
+    `plan_read_at` is when the last known good plan was written, None where there is no such file.
+    """
+
+    code_version: str = ""
+    flags: Mapping[str, str] = field(default_factory=dict)
+    plan_read_at: datetime | None = None
+    plan_ttl_s: float | None = None
+    thresholds: Any = None  # Any: Thresholds of the verdicts; None takes their defaults
+
+
+@dataclass(slots=True, kw_only=True)
+class Scope:
+    """What a section may use: one read-only snapshot of the database, and the period of the report.
+
+    The report covers cycles in [start, end), UTC. `day` is where the history that it is compared with begins:
+    a day before `start`. `memory` is shared by the sections of one report.
+    """
+
+    conn: Connection
+    schema: str
+    start: datetime
+    end: datetime
+    taken_at: datetime
+    kind: str = HOURLY
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    limit_s: float = 10.0
+    memory: dict[str, Any] = field(default_factory=dict)  # Any: what a section leaves for another
+    began: float = field(default_factory=perf_counter)
+
+    @property
+    def day(self) -> datetime:
+        """Where the trailing day begins."""
+        return self.start - timedelta(days=1)
+
+    @property
+    def is_diagnostic(self) -> bool:
+        """Whether this is the longer look."""
+        return self.kind == DIAGNOSTIC
+
+    def rows(self, name: str, file: str = "snapshot_sections", **params: object) -> list[Row]:
+        """The rows of a named statement, which gets `start`, `end`, `day`, `taken_at` besides `params`.
+
+        Raises:
+            SectionTimeout: the section has used up its time.
+            psycopg.Error: the statement failed, or was ended when the section's time was up.
+        """
+        left_s = self.limit_s - (perf_counter() - self.began)
+        if left_s <= 0:
+            raise SectionTimeout(self.limit_s)
+        self.limit_statements(left_s)
+        held = {"start": self.start, "end": self.end, "day": self.day, "taken_at": self.taken_at}
+        query = load_queries(file, self.schema)[name]
+        with self.conn.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, held | params).fetchall()
+
+    def limit_statements(self, limit_s: float) -> None:
+        """Let no statement of this transaction take longer."""
+        limit = load_queries("detection_snapshots", self.schema)["limit_statements"]
+        self.conn.execute(limit, {"limit_ms": str(max(1, round(limit_s * 1000)))})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a section has to say; `standings` only from the section that judges versions."""
+
+    status: Status = Status.OK
+    summary: str = ""
+    facts: tuple[Fact, ...] = ()
+    tables: tuple[Table, ...] = ()
+    series: tuple[Series, ...] = ()
+    standings: tuple[Standing, ...] = ()
+
+
+class BaseSection(ABC):
+    """Derive from this, name it, and list it under `[detection] report_sections`.
+
+    `query` reads, in a savepoint of the report's one read-only transaction and within `scope.limit_s`;
+    `render` makes of it what is shown, without the database. Whatever either raises costs this section alone.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    @abstractmethod
+    def query(self, scope: Scope) -> Any:  # Any: whatever its own rendering takes
+        """Read what the section is about."""
+
+    @abstractmethod
+    def render(self, found: Any, scope: Scope) -> Findings:  # Any: what `query` gave
+        """Say it in facts, tables and series."""

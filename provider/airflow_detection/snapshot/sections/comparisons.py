@@ -1,0 +1,196 @@
+"""Each champion beside the shadows and challengers of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Status, Table
+from airflow_detection.snapshot.section import BaseSection, Findings, Scope
+from airflow_detection.store.comparisons import Comparison, Pair, compare, pairs
+
+MOST_OUTPUTS = 12_000_000
+"""Outputs read at most for one report: beyond it cycles are taken evenly, and the report says so."""
+LOW_COVERAGE = 0.9
+EXAMPLES = {"hourly": 3, "diagnostic": 10}
+Compared = tuple[Pair, Comparison]
+
+
+class Comparisons(BaseSection):
+    """Coverage first: what the two did not both score cannot be compared."""
+
+    name, title = "comparisons", "PRIMARY beside SHADOW and CHALLENGER"
+
+    def query(self, scope: Scope) -> list[Compared]:
+        """The pairs that ran, compared over the cycles that both completed."""
+        rows = partial(scope.rows, file="comparisons")
+        found = pairs(rows, scope.start, scope.end)
+        outputs = sum(pair.outputs for pair in found)
+        keep = -(-outputs // MOST_OUTPUTS) or 1  # every how manieth cycle
+        return [
+            (pair, compare(rows, pair, cycles=pair.cycles[::keep], examples=EXAMPLES[scope.kind]))
+            for pair in found
+        ]
+
+    def render(self, found: list[Compared], scope: Scope) -> Findings:
+        """Coverage, agreement, and the entities on which they differ."""
+        del scope
+        marks = tuple(_mark(pair, c) for pair, c in found)
+        thin = sum(m is not None for m in marks)
+        changed = sum(c.newly_flagged + c.lost for _, c in found)
+        summary = f"{len(found)} pairs; {changed} times an entity was flagged by one of two alone"
+        if thin:
+            summary += f"; {thin} pairs do not cover the same entities"
+        partial_ones = [f"{p.model_id}@{p.shadow_version}" for p, c in found if c.cycles < len(p.cycles)]
+        return Findings(
+            status=Status.ATTENTION if thin else Status.OK,
+            summary=summary if found else "no shadow or challenger ran beside its champion",
+            facts=(
+                Fact(label="Pairs", value=len(found)),
+                Fact(label="Newly flagged", value=sum(c.newly_flagged for _, c in found)),
+                Fact(label="Lost", value=sum(c.lost for _, c in found)),
+                Fact(label="Low coverage", value=thin, status=Status.ATTENTION if thin else None),
+            ),
+            tables=(
+                _coverage(found, marks, "; ".join(partial_ones)),
+                _agreement(found),
+                *_examples(found),
+            )
+            if found
+            else (),
+        )
+
+
+def _mark(pair: Pair, c: Comparison) -> Status | None:
+    missed = pair.primary_cycles and len(pair.cycles) / pair.primary_cycles < LOW_COVERAGE
+    thin = c.coverage is not None and c.in_both < LOW_COVERAGE * c.entities
+    blind = c.in_both and (c.null_in_shadow + c.null_in_primary) > (1 - LOW_COVERAGE) * c.in_both
+    return Status.ATTENTION if missed or thin or blind else None
+
+
+def _names(pair: Pair) -> tuple[Cell, ...]:
+    return (f"{pair.model_id}@{pair.shadow_version}", pair.role, pair.primary_version)
+
+
+_NAMES = (
+    Column(label="Version", kind=Kind.CODE),
+    Column(label="Role", weight=3),
+    Column(label="Beside", kind=Kind.CODE, weight=2, help="the champion's version"),
+)
+
+
+def _coverage(found: Sequence[Compared], marks: tuple[Status | None, ...], partly: str) -> Table:
+    return Table(
+        title="Coverage",
+        columns=(
+            *_NAMES,
+            Column(
+                label="Cycles", kind=Kind.SHARE, help="of the champion's cycles, those that both completed"
+            ),
+            Column(
+                label="In both",
+                kind=Kind.SHARE,
+                help="of all entities of either, those with an output of both",
+            ),
+            Column(label="Only PRIMARY", kind=Kind.COUNT, weight=2),
+            Column(label="Only this", kind=Kind.COUNT, weight=2),
+            Column(
+                label="Null here",
+                kind=Kind.COUNT,
+                weight=2,
+                help="the champion knows a score, this one does not",
+            ),
+            Column(
+                label="Null there",
+                kind=Kind.COUNT,
+                weight=3,
+                help="this one knows a score, the champion does not",
+            ),
+            Column(label="Scored by both", kind=Kind.COUNT),
+        ),
+        rows=tuple(
+            (
+                *_names(pair),
+                len(pair.cycles) / pair.primary_cycles if pair.primary_cycles else None,
+                c.in_both / c.entities if c.entities else None,
+                c.only_primary,
+                c.only_shadow,
+                c.null_in_shadow,
+                c.null_in_primary,
+                c.scored,
+            )
+            for pair, c in found
+        ),
+        marks=marks,
+        note=f"not every cycle was compared, but evenly chosen ones: {partly}" if partly else "",
+    )
+
+
+def _agreement(found: Sequence[Compared]) -> Table:
+    return Table(
+        title="Agreement, where both know a score",
+        columns=(
+            *_NAMES,
+            Column(label="Newly flagged", kind=Kind.COUNT, help="above 0.5 here, not in the champion"),
+            Column(label="Lost", kind=Kind.COUNT, help="above 0.5 in the champion, not here"),
+            Column(label="Kappa", kind=Kind.NUMBER, help="Cohen's kappa of flagged or not"),
+            Column(label="Jaccard", kind=Kind.NUMBER, weight=2, help="flagged by both, of flagged by either"),
+            Column(
+                label="Top 10",
+                kind=Kind.SHARE,
+                weight=2,
+                help="overlap of the ten highest scores, mean of cycles",
+            ),
+            Column(label="p99 |diff|", kind=Kind.SCORE, weight=2),
+            Column(label="Took", kind=Kind.MS, weight=2, help="median"),
+            Column(label="PRIMARY took", kind=Kind.MS, weight=3, help="median"),
+            Column(label="p95", kind=Kind.MS, weight=3),
+        ),
+        rows=tuple(
+            (
+                *_names(pair),
+                c.newly_flagged,
+                c.lost,
+                c.kappa,
+                c.jaccard,
+                c.top_overlap,
+                c.p99_difference,
+                pair.shadow_ms[0] if pair.shadow_ms else None,
+                pair.primary_ms[0] if pair.primary_ms else None,
+                pair.shadow_ms[1] if pair.shadow_ms else None,
+            )
+            for pair, c in found
+        ),
+    )
+
+
+def _examples(found: Sequence[Compared]) -> list[Table]:
+    rows = tuple(
+        (
+            f"{pair.model_id}@{pair.shadow_version}",
+            what,
+            e.entity_id,
+            e.primary_score,
+            e.shadow_score,
+            e.at.isoformat(),
+        )
+        for pair, c in found
+        for what, named in (("newly flagged", c.newly_examples), ("lost", c.lost_examples))
+        for e in named
+    )
+    if not rows:
+        return []
+    return [
+        Table(
+            title="Where they differ most",
+            columns=(
+                Column(label="Version", kind=Kind.CODE),
+                Column(label="Is"),
+                Column(label="Entity", kind=Kind.CODE),
+                Column(label="PRIMARY", kind=Kind.SCORE),
+                Column(label="This one", kind=Kind.SCORE),
+                Column(label="Cycle", kind=Kind.INSTANT, weight=3),
+            ),
+            rows=rows,
+        )
+    ]

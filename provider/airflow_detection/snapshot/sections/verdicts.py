@@ -1,0 +1,174 @@
+"""What each version's last hour amounts to, worst first, and what changed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from airflow_detection.domain import Role
+from airflow_detection.snapshot.report import Column, Fact, Kind, Standing, Status, Table
+from airflow_detection.snapshot.section import BaseSection, Findings, Scope
+from airflow_detection.snapshot.thresholds import Thresholds
+from airflow_detection.snapshot.verdicts import Verdict, VerdictKind, verdicts
+
+BEFORE = timedelta(hours=1)
+MOST_REASONS = 3
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """One version's verdicts in order of time: those of the period, and the last one before it."""
+
+    verdicts: tuple[Verdict, ...]
+    before: Verdict | None
+
+    @property
+    def worst(self) -> Verdict:
+        """The gravest of the period, the latest of equals."""
+        return min(reversed(self.verdicts), key=lambda v: v.kind.rank)
+
+    @property
+    def last(self) -> Verdict:
+        """The one of the last cycle."""
+        return self.verdicts[-1]
+
+    @property
+    def status(self) -> Status:
+        """A champion in trouble is bad; a shadow, or what is over, deserves a look."""
+        if not self.worst.kind.is_bad:
+            return Status.OK
+        is_acute = self.last.kind.is_bad and self.last.role == Role.PRIMARY
+        return Status.BAD if is_acute else Status.ATTENTION
+
+
+class Verdicts(BaseSection):
+    """One line for each version, the gravest first."""
+
+    name, title = "verdicts", "Verdicts"
+
+    def query(self, scope: Scope) -> list[Course]:
+        """The verdicts of the period and of the hour before it, by version."""
+        thresholds = scope.surroundings.thresholds or Thresholds()
+        found = verdicts(
+            scope.conn, scope.schema, start=scope.start - BEFORE, end=scope.end, thresholds=thresholds
+        )
+        by_version: dict[Key, list[Verdict]] = defaultdict(list)
+        for verdict in sorted(found, key=lambda v: v.cycle_started_at):
+            by_version[verdict.cycle_id, verdict.model_id, verdict.version].append(verdict)
+        return [
+            Course(
+                verdicts=tuple(v for v in held if v.cycle_started_at >= scope.start),
+                before=next((v for v in reversed(held) if v.cycle_started_at < scope.start), None),
+            )
+            for held in by_version.values()
+            if held[-1].cycle_started_at >= scope.start
+        ]
+
+    def render(self, found: list[Course], scope: Scope) -> Findings:
+        """The table of versions, and that of changes."""
+        del scope
+        courses = sorted(
+            found,
+            key=lambda c: (c.worst.kind.rank, c.last.kind.rank, c.last.role, c.last.model_id, c.last.version),
+        )
+        kinds = [c.last.kind for c in courses]
+        statuses = [c.status for c in courses]
+        status = min(statuses, key=[Status.BAD, Status.ATTENTION, Status.OK].index, default=Status.OK)
+        return Findings(
+            status=status,
+            summary=_summary(courses),
+            facts=tuple(
+                Fact(label=kind.value, value=kinds.count(kind), status=Status.BAD if kind.is_bad else None)
+                for kind in sorted(set(kinds), key=lambda k: k.rank)
+            ),
+            tables=(_versions(courses), _changes(courses)),
+            standings=tuple(_standing(c) for c in courses),
+        )
+
+
+def _standing(course: Course) -> Standing:
+    return Standing(
+        model_id=course.last.model_id,
+        version=course.last.version,
+        role=str(course.last.role),
+        worst=course.worst.kind.value,
+        last=course.last.kind.value,
+        is_bad=course.worst.kind.is_bad,
+    )
+
+
+def _summary(courses: Sequence[Course]) -> str:
+    if not courses:
+        return "no cycle was due, or none has a record"
+    bad = [c for c in courses if c.last.kind.is_bad]
+    over = [c for c in courses if c.worst.kind.is_bad and not c.last.kind.is_bad]
+    said = []
+    if bad:
+        said.append(f"{len(bad)} of {len(courses)} versions are in trouble now")
+    if over:
+        said.append(f"{len(over)} had trouble that is over")
+    quiet = [c for c in courses if c.last.kind is VerdictKind.NO_SIGNAL]
+    if quiet:
+        said.append(f"{len(quiet)} found nothing, and are as they should be: it is quiet")
+    warming = [c for c in courses if c.last.kind is VerdictKind.WARMING_UP]
+    if warming:
+        said.append(f"{len(warming)} have too little history to be judged")
+    return "; ".join(said) or f"all {len(courses)} versions answer as they should"
+
+
+def _versions(courses: Sequence[Course]) -> Table:
+    return Table(
+        columns=(
+            Column(label="Version", kind=Kind.CODE),
+            Column(label="Role", weight=3),
+            Column(label="Verdict", kind=Kind.VERDICT, help="the gravest of the period"),
+            Column(label="Now", kind=Kind.VERDICT, weight=2, help="of the last cycle"),
+            Column(label="Cycles", kind=Kind.STRIP, weight=2, help="each cycle, oldest first"),
+            Column(label="Why"),
+        ),
+        rows=tuple(
+            (
+                f"{c.last.model_id}@{c.last.version}",
+                str(c.last.role),
+                c.worst.kind.value,
+                c.last.kind.value,
+                tuple(v.kind.value for v in c.verdicts),
+                "; ".join(c.worst.reasons[:MOST_REASONS]),
+            )
+            for c in courses
+        ),
+        marks=tuple(None if c.status is Status.OK else c.status for c in courses),
+        empty="no version was due",
+    )
+
+
+def _changes(courses: Sequence[Course]) -> Table:
+    rows, marks = [], []
+    for c in courses:
+        if c.before is None or c.before.kind is c.worst.kind:
+            continue
+        since = next(v for v in c.verdicts if v.kind is c.worst.kind)
+        rows.append(
+            (
+                f"{c.last.model_id}@{c.last.version}",
+                c.before.kind.value,
+                c.worst.kind.value,
+                since.cycle_started_at.isoformat(),
+            )
+        )
+        marks.append(Status.BAD if c.worst.kind.is_bad else None)
+    return Table(
+        title="Changed since the hour before",
+        columns=(
+            Column(label="Version", kind=Kind.CODE),
+            Column(label="From", kind=Kind.VERDICT),
+            Column(label="To", kind=Kind.VERDICT),
+            Column(label="First at", kind=Kind.INSTANT, weight=2),
+        ),
+        rows=tuple(rows),
+        marks=tuple(marks),
+        empty="nothing changed",
+    )

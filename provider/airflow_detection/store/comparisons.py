@@ -1,0 +1,200 @@
+"""A champion beside a shadow of its model: coverage first, then where they agree, entity by entity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.queries import load_queries
+
+FLAGGED_ABOVE = 0.5
+"""A score above this flags its entity: severity HIGH begins here."""
+TOP = 10
+EXAMPLES = 3
+Rows = Callable[..., list[dict[str, Any]]]  # Any: what a statement selects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A champion and a shadow that ran beside it.
+
+    `cycles` are the instants (UTC, ascending) of the cycles that both completed; `primary_ms` and `shadow_ms`
+    the median and the 95th percentile of their durations there, None where there is no such cycle; `outputs`
+    how many rows the two stored in them.
+    """
+
+    model_id: str
+    primary_id: int
+    primary_version: str
+    shadow_id: int
+    shadow_version: str
+    role: str
+    primary_cycles: int
+    shadow_cycles: int
+    primary_ms: Sequence[float] | None
+    shadow_ms: Sequence[float] | None
+    outputs: int
+    cycles: tuple[datetime, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """An entity on which the two differ."""
+
+    at: datetime
+    entity_id: str
+    primary_score: float
+    shadow_score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """How two versions compare over `cycles` cycles; counts are of (cycle, entity).
+
+    Coverage: `in_both` have an output of both; `null_in_*` a score of the other alone; `scored` a score of
+    both. Flagged is a score above the threshold: `newly_flagged` by the shadow alone, `lost` by the champion
+    alone, where both know a score; `flagged_unseen` and `lost_unseen` where the other knows none.
+    `kappa` (Cohen 1960) and `jaccard` (of the flagged) are of what both scored, None where they are not
+    defined; `top_overlap` is the mean over cycles of the share of the top that both name, among scores above
+    0; `p99_difference` is the 99th percentile of |difference|, interpolated.
+    """
+
+    cycles: int
+    entities: int = 0
+    in_both: int = 0
+    only_primary: int = 0
+    only_shadow: int = 0
+    null_in_primary: int = 0
+    null_in_shadow: int = 0
+    scored: int = 0
+    both_flagged: int = 0
+    newly_flagged: int = 0
+    lost: int = 0
+    flagged_unseen: int = 0
+    lost_unseen: int = 0
+    top_overlap: float | None = None
+    p99_difference: float | None = None
+    newly_examples: tuple[Example, ...] = ()
+    lost_examples: tuple[Example, ...] = ()
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of all entities that both scored."""
+        return self.scored / self.entities if self.entities else None
+
+    @property
+    def kappa(self) -> float | None:
+        """Cohen's kappa of flagged or not."""
+        return kappa(self.scored, self.both_flagged, self.newly_flagged, self.lost)
+
+    @property
+    def jaccard(self) -> float | None:
+        """Flagged by both, of flagged by either."""
+        either = self.both_flagged + self.newly_flagged + self.lost
+        return self.both_flagged / either if either else None
+
+
+def kappa(n: int, both: int, only_second: int, only_first: int) -> float | None:
+    """Cohen's kappa of two raters who say yes or no of `n` things; None where chance alone would agree."""
+    if not n:
+        return None
+    first, second = both + only_first, both + only_second
+    by_chance = (first * second + (n - first) * (n - second)) / n**2
+    if by_chance == 1:
+        return None
+    return ((n - only_first - only_second) / n - by_chance) / (1 - by_chance)
+
+
+def reader(conn: Connection, schema: str) -> Rows:
+    """Rows of a statement of this file, as mappings."""
+    queries = load_queries("comparisons", schema)
+
+    def rows(name: str, **params: object) -> list[dict[str, Any]]:  # Any: what a statement selects
+        with conn.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(queries[name], params).fetchall()
+
+    return rows
+
+
+def pairs(rows: Rows, start: datetime, end: datetime) -> list[Pair]:
+    """The champions and shadows that ran in [start, end), by model, role and version."""
+    return [Pair(**row | {"cycles": tuple(row["cycles"])}) for row in rows("pairs", start=start, end=end)]
+
+
+def compare(
+    rows: Rows,
+    pair: Pair,
+    *,
+    cycles: Sequence[datetime] | None = None,
+    above: float = FLAGGED_ABOVE,
+    top: int = TOP,
+    examples: int = EXAMPLES,
+) -> Comparison:
+    """Compare a pair over its cycles, or over those that are given.
+
+    Args:
+        above: a score above it flags its entity.
+        top: how many of the highest scores count as the top.
+        examples: how many entities to name where they differ, those with the greatest difference first.
+    """
+    chosen = list(pair.cycles if cycles is None else cycles)
+    found = rows(
+        "compare",
+        cycles=chosen,
+        model_id=pair.model_id,
+        primary_id=pair.primary_id,
+        shadow_id=pair.shadow_id,
+        above=above,
+        top=top,
+        most=examples,
+    )
+    counted = (
+        "entities",
+        "in_both",
+        "only_primary",
+        "only_shadow",
+        "null_in_primary",
+        "null_in_shadow",
+        "scored",
+        "both_flagged",
+        "newly_flagged",
+        "lost",
+        "flagged_unseen",
+        "lost_unseen",
+    )
+    overlaps = [o for row in found if (o := _overlap(row["primary_top"], row["shadow_top"])) is not None]
+    return Comparison(
+        cycles=len(chosen),
+        **{name: sum(row[name] for row in found) for name in counted},
+        top_overlap=sum(overlaps) / len(overlaps) if overlaps else None,
+        p99_difference=found[0]["p99"] if found else None,
+        newly_examples=_examples(found, "newly_examples", examples),
+        lost_examples=_examples(found, "lost_examples", examples),
+    )
+
+
+def _overlap(first: Sequence[str] | None, second: Sequence[str] | None) -> float | None:
+    """The share of the longer of two tops that is in both; None where nobody has one."""
+    longest = max(len(first or ()), len(second or ()))
+    return len({*(first or ())} & {*(second or ())}) / longest if longest else None
+
+
+def _examples(found: Sequence[dict[str, Any]], name: str, most: int) -> tuple[Example, ...]:
+    """Each entity once, where it differed most."""
+    largest: dict[str, Example] = {}
+    for row in found:
+        for entity_id, primary, shadow in row[name] or ():
+            one = Example(at=row["at"], entity_id=entity_id, primary_score=primary, shadow_score=shadow)
+            held = largest.get(entity_id)
+            if held is None or _by(one) > _by(held):
+                largest[entity_id] = one
+    return tuple(sorted(largest.values(), key=lambda e: (-_by(e), e.entity_id))[:most])
+
+
+def _by(example: Example) -> float:
+    return abs(example.shadow_score - example.primary_score)

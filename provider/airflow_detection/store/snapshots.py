@@ -1,0 +1,116 @@
+"""Stored snapshot reports: one for each hour, never written twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_detection.errors import StorageError
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.encoding import to_json
+from airflow_detection.store.outputs import storage_errors
+from airflow_detection.store.queries import load_queries
+
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredReport:
+    """A report as it is stored: it covers cycles in [start, end), UTC.
+
+    `notified_at` is when the changes that it tells of had been sent to whoever is to know.
+    """
+
+    snapshot_id: int
+    kind: str
+    taken_at: datetime
+    start: datetime
+    end: datetime
+    format_version: int
+    report: Mapping[str, Any]  # Any: JSON values
+    notified_at: datetime | None = None
+
+
+def hourly(conn: Connection, schema: str, start: datetime) -> StoredReport | None:
+    """The hourly report of the hour that begins at `start`, if there is one.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    return _one(conn, schema, "hourly", {"start": start, "end": start + HOUR})
+
+
+def last_before(conn: Connection, schema: str, start: datetime) -> StoredReport | None:
+    """The latest hourly report that was over by `start`.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    return _one(conn, schema, "last_before", {"start": start})
+
+
+def save(conn: Connection, schema: str, report: Mapping[str, Any]) -> tuple[StoredReport, bool]:
+    """Store a report; return what is stored now, and whether it is this one.
+
+    An hour that has its report keeps it. `report` is JSON with `kind`, `taken_at`, `start`, `end` and
+    `format_version`.
+
+    Raises:
+        StorageError, RegistryUnavailable: the database refused or did not answer.
+    """
+    params = {
+        **{name: report[name] for name in ("kind", "taken_at", "start", "end", "format_version")},
+        "report": to_json(report).decode(),
+    }
+    with storage_errors():
+        row = conn.execute(load_queries("detection_snapshots", schema)["insert"], params).fetchone()
+    if row is not None:
+        return _stored(row), True
+    stored = hourly(conn, schema, datetime.fromisoformat(report["start"]))
+    if stored is None:
+        raise StorageError("the report was not stored")
+    return stored, False
+
+
+def missed_hours(conn: Connection, schema: str, before: datetime) -> list[datetime]:
+    """The starts of the hours before `before` without a report, a week back and not before the first report.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    with storage_errors():
+        query = load_queries("detection_snapshots", schema)["missed_hours"]
+        return [row[0] for row in conn.execute(query, {"before": before})]
+
+
+def note_notified(conn: Connection, schema: str, snapshot_id: int) -> None:
+    """Note that everybody has been told of a report's changes.
+
+    Raises:
+        StorageError, RegistryUnavailable: the database refused or did not answer.
+    """
+    with storage_errors():
+        conn.execute(
+            load_queries("detection_snapshots", schema)["note_notified"], {"snapshot_id": snapshot_id}
+        )
+
+
+def _one(conn: Connection, schema: str, name: str, params: Mapping[str, object]) -> StoredReport | None:
+    with storage_errors():
+        row = conn.execute(load_queries("detection_snapshots", schema)[name], params).fetchone()
+    return _stored(row) if row else None
+
+
+def _stored(row: tuple[Any, ...]) -> StoredReport:  # Any: the columns of the statements
+    return StoredReport(
+        snapshot_id=row[0],
+        kind=row[1],
+        taken_at=row[2],
+        start=row[3],
+        end=row[4],
+        format_version=row[5],
+        report=row[6],
+        notified_at=row[7],
+    )

@@ -1,0 +1,48 @@
+-- name: begin_report
+-- All sections see one state of the database, and none can change it.
+set transaction isolation level repeatable read, read only;
+
+-- name: clock
+-- When the transaction began.
+select now();
+
+-- name: limit_statements
+-- The longest that one statement may take, in milliseconds, until the transaction ends.
+select set_config('statement_timeout', %(limit_ms)s, true);
+
+-- name: hourly
+-- The report of one hour.
+select snapshot_id, kind, taken_at, lower(covers), upper(covers), format_version, report, notified_at
+  from {schema}.detection_snapshots
+ where kind = 'hourly' and covers = tstzrange(%(start)s, %(end)s);
+
+-- name: last_before
+-- The latest hourly report that was over by an instant.
+select snapshot_id, kind, taken_at, lower(covers), upper(covers), format_version, report, notified_at
+  from {schema}.detection_snapshots
+ where kind = 'hourly' and covers < tstzrange(%(start)s, null) and upper(covers) <= %(start)s
+ order by covers desc limit 1;
+
+-- name: insert
+-- Store a report, unless its hour has one.
+insert into {schema}.detection_snapshots (kind, taken_at, covers, format_version, report)
+values (%(kind)s, %(taken_at)s, tstzrange(%(start)s, %(end)s), %(format_version)s, %(report)s::jsonb)
+    on conflict (covers) where kind = 'hourly' do nothing
+returning snapshot_id, kind, taken_at, lower(covers), upper(covers), format_version, report, notified_at;
+
+-- name: missed_hours
+-- Hours without a report, from the first that was due after the first report was taken.
+select due.hour
+  from (select date_bin('1 hour', min(taken_at), '2000-01-01 00:00Z') as hour
+          from {schema}.detection_snapshots where kind = 'hourly') first,
+       generate_series(greatest(first.hour, %(before)s::timestamptz - interval '7 days'),
+                       %(before)s::timestamptz - interval '1 hour', interval '1 hour') as due (hour)
+ where not exists (select from {schema}.detection_snapshots s
+                    where s.kind = 'hourly'
+                      and s.covers = tstzrange(due.hour, due.hour + interval '1 hour'))
+ order by due.hour;
+
+-- name: note_notified
+-- Everybody has been told.
+update {schema}.detection_snapshots set notified_at = clock_timestamp()
+ where snapshot_id = %(snapshot_id)s and notified_at is null;
