@@ -1,0 +1,235 @@
+"""Two ships that lie side by side, far from shore, for hours: they may hand something over."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from airflow_detection.domain import JsonMapping
+from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
+from airflow_detection.errors import TerminalModelError
+from airflow_detection.maritime.geo import EARTH_RADIUS_KM, FloatArray, arc_km
+from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved
+from airflow_detection.maritime.params import positive
+from airflow_detection.maritime.score_metrics import score_metrics
+from airflow_detection.maritime.severity import severity
+from airflow_detection.maritime.slow_ships import STEP_S, at, slow_steps
+from airflow_detection.maritime.steps import Steps, runs
+from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from airflow_detection.domain import Cycle
+
+MAX_GAP_S = 1800.0
+"""Between fixes further apart it is not known where a ship was, to a few hundred metres."""
+
+
+class Encounter(BaseDetectionModel):
+    """One output per vessel of the window: 0 where it meets nobody, null below two fixes.
+
+    Two vessels meet at every five-minute step at which both are slow, offshore and near each other. The score
+    is 1 - 0.5 ** (duration / least duration) from the least duration on: 0.5 there, 0.75 at twice.
+
+    Params:
+        within_m: how near they are, metres (500).
+        min_duration_h: an encounter takes so long at least, hours (2).
+        max_speed_kn: both are slower, knots (2).
+        offshore_km: both are as far from the nearest shore, kilometres (10).
+        history_h: how far back a start is looked for, hours (12).
+    """
+
+    features: ClassVar[tuple[str, ...]] = ("lat", "lon", "sog_kn")
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        """Judge every vessel that has a row in the inputs.
+
+        Raises:
+            TerminalModelError: a param is no number or out of bounds, or an input column is missing.
+        """
+        rule = _Rule.of(ctx.params)
+        given = read_fixes(ctx.inputs)
+        now = in_time_order(given)
+        met = _meetings(ctx, now, rule)
+        n_pos = Counter(now.mmsi.tolist())
+        outputs = [_output(m, n_pos[m], met.get(m), rule) for m in np.unique(given.mmsi).tolist()]
+        real = now.take(~is_reserved(now.mmsi))
+        return ModelResult(
+            outputs_per_input=outputs,
+            metrics=_metrics(outputs),
+            features={name: real.feature(name) for name in self.features},
+        )
+
+    def canaries(self, cycle: Cycle) -> Iterator[Canary]:
+        """Pairs in mid-ocean: long, long enough; not long enough, too far apart, in harbour; a single fix."""
+        rule = _Rule.of(self.params)
+        newest = math.ceil(cycle.window.end.timestamp() / STEP_S) - 1
+        least = math.ceil(rule.min_duration_s / STEP_S)
+
+        def pair(
+            number: int, expected: float | None, steps: int, share: float, lat: float, lon: float
+        ) -> Iterator[Canary]:
+            """Two vessels, `share` of the least distance apart, with a fix every five minutes."""
+            north = math.degrees(share * rule.within_km / EARTH_RADIUS_KM)
+            for mmsi, place in ((-2 * number, lat), (-2 * number - 1, lat + north)):
+                rows = tuple(
+                    {
+                        "mmsi": mmsi,
+                        "observed_s": (newest - k) * STEP_S,
+                        "lat": place,
+                        "lon": lon,
+                        "sog_kn": 0.0,
+                    }
+                    for k in range(steps + 1)
+                )
+                yield Canary(entity_id=str(mmsi), rows=rows, expected=expected)
+
+        yield from pair(1, rule.score(3 * least * STEP_S), 3 * least, 0.5, -2.0, -25.0)
+        yield from pair(2, rule.score(least * STEP_S), least, 0.9, -4.0, -25.0)
+        yield from pair(3, 0.0, least - 1, 0.5, -6.0, -25.0)
+        yield from pair(4, 0.0, least, 1.1, -8.0, -25.0)
+        yield from pair(5, 0.0, least, 0.5, 40.65, -74.05)
+        yield from pair(6, None, 0, 0.5, -10.0, -25.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    within_km: float
+    min_duration_s: float
+    max_speed_kn: float
+    offshore_km: float
+    history_h: float
+
+    @classmethod
+    def of(cls, params: JsonMapping) -> _Rule:
+        min_duration_h = positive(params, "min_duration_h", 2.0)
+        history_h = positive(params, "history_h", 12.0)
+        if history_h < min_duration_h:
+            raise TerminalModelError(
+                f"param 'history_h' is {history_h:g}, less than 'min_duration_h', {min_duration_h:g}"
+            )
+        return cls(
+            within_km=positive(params, "within_m", 500.0) / 1000.0,
+            min_duration_s=min_duration_h * 3600.0,
+            max_speed_kn=positive(params, "max_speed_kn", 2.0),
+            offshore_km=positive(params, "offshore_km", 10.0),
+            history_h=history_h,
+        )
+
+    def score(self, duration_s: float) -> float:
+        """0 below the least duration, 0.5 there, and nearer to 1 the longer it takes."""
+        if duration_s < self.min_duration_s:
+            return 0.0
+        return -math.expm1(-math.log(2) * duration_s / self.min_duration_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Meeting:
+    """Two vessels side by side; steps since 1970."""
+
+    mmsis: tuple[int, int]
+    first: int
+    last: int
+    nearest_km: float
+    place: tuple[float, float]
+    is_open: bool
+    is_start_seen: bool
+
+    @property
+    def duration_s(self) -> float:
+        return (self.last - self.first) * STEP_S
+
+
+def _meetings(ctx: ModelContext, now: Fixes, rule: _Rule) -> dict[int, _Meeting]:
+    """The longest meeting of each vessel that reaches into the window, by MMSI."""
+    steps = slow_steps(
+        ctx,
+        now,
+        max_speed_kn=rule.max_speed_kn,
+        offshore=rule.offshore_km,
+        history_h=rule.history_h,
+        max_gap_s=MAX_GAP_S,
+    )
+    one, other, km = _pairs(steps, rule.within_km)
+    key = np.unique(np.column_stack((steps.track[one], steps.track[other])), axis=0, return_inverse=True)[1]
+    order = np.lexsort((steps.step[one], key))
+    one, other, km, key = one[order], other[order], km[order], key[order]
+    step, end_s = steps.step[one], ctx.window.end.timestamp()
+    found: dict[int, _Meeting] = {}
+    stretches = runs(key, step)
+    for first, last in zip(stretches.first.tolist(), stretches.last.tolist(), strict=True):
+        if step[last] * STEP_S < ctx.window.start.timestamp():
+            continue
+        here, there = int(one[last]), int(other[last])
+        meeting = _Meeting(
+            mmsis=(int(steps.mmsi[here]), int(steps.mmsi[there])),
+            first=int(step[first]),
+            last=int(step[last]),
+            nearest_km=float(km[first : last + 1].min()),
+            place=(float(steps.lat[here]), float(steps.lon[here])),
+            is_open=bool(end_s - step[last] * STEP_S <= MAX_GAP_S),
+            is_start_seen=bool(step[first] * STEP_S > end_s - rule.history_h * 3600 + MAX_GAP_S),
+        )
+        for mmsi in meeting.mmsis:
+            if mmsi not in found or meeting.duration_s > found[mmsi].duration_s:
+                found[mmsi] = meeting
+    return found
+
+
+def _pairs(steps: Steps, within_km: float) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
+    """Rows of two vessels near each other at the same step, the lower MMSI first, and how near, km."""
+    from scipy.spatial import cKDTree
+
+    if len(steps) < 2:
+        nothing = np.zeros(0, dtype=np.int64)
+        return nothing, nothing, np.zeros(0)
+    reach = 2 * math.sin(within_km / EARTH_RADIUS_KM / 2)
+    # steps are at least 1 apart in the fourth dimension, and so never neighbours of each other
+    places = np.column_stack((steps.point, steps.step - steps.step.min()))
+    near = cKDTree(places).query_pairs(reach, output_type="ndarray").astype(np.int64)
+    near = near[steps.mmsi[near[:, 0]] != steps.mmsi[near[:, 1]]]
+    swap = steps.mmsi[near[:, 0]] > steps.mmsi[near[:, 1]]
+    near[swap] = near[swap][:, ::-1]
+    one, other = near[:, 0], near[:, 1]
+    return one, other, arc_km(np.linalg.norm(steps.point[one] - steps.point[other], axis=1))
+
+
+def _output(mmsi: int, n_pos: int, meeting: _Meeting | None, rule: _Rule) -> tuple[JsonMapping, JsonMapping]:
+    score: float | None = rule.score(meeting.duration_s) if meeting else 0.0
+    if not score and n_pos < 2:
+        score = None
+    evidence: JsonMapping = {"is_open": False}
+    if meeting and score:
+        evidence = {
+            "encounter": "-".join(map(str, meeting.mmsis)),
+            "partner_mmsi": next(m for m in meeting.mmsis if m != mmsi),
+            "is_open": meeting.is_open,
+            "started_at": at(meeting.first),
+            "is_start_seen": meeting.is_start_seen,
+            "last_seen_at": at(meeting.last),
+            "duration_s": meeting.duration_s,
+            "threshold_s": rule.min_duration_s,
+            "nearest_m": round(meeting.nearest_km * 1000, 1),
+            "place": [round(degrees, 5) for degrees in meeting.place],
+        }
+    output = {
+        "entity_id": str(mmsi),
+        "mmsi": mmsi,
+        "score": score,
+        "severity": severity(score),
+        "n_pos": n_pos,
+        "evidence": evidence,
+    }
+    return {"mmsi": mmsi}, output
+
+
+def _metrics(outputs: list[tuple[JsonMapping, JsonMapping]]) -> dict[str, float | int | None]:
+    real = [output for _, output in outputs if 0 <= output["mmsi"] < MMSI_LIMIT]
+    return {"vessel_count": len(real), **score_metrics(output["score"] for output in real)}
