@@ -17,7 +17,7 @@ from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved
 from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.score_metrics import score_metrics
 from airflow_detection.maritime.severity import severity
-from airflow_detection.maritime.slow_ships import STEP_S, at, slow_steps
+from airflow_detection.maritime.slow_ships import STEP_S, at, is_open, slow_steps
 from airflow_detection.maritime.steps import Steps, runs
 from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
 
@@ -174,7 +174,7 @@ def _meetings(ctx: ModelContext, now: Fixes, rule: _Rule) -> dict[int, _Meeting]
             last=int(step[last]),
             nearest_km=float(km[first : last + 1].min()),
             place=(float(steps.lat[here]), float(steps.lon[here])),
-            is_open=bool(end_s - step[last] * STEP_S <= MAX_GAP_S),
+            is_open=all(is_open(now, int(steps.mmsi[k]), int(step[last]), end_s) for k in (here, there)),
             is_start_seen=bool(step[first] * STEP_S > end_s - rule.history_h * 3600 + MAX_GAP_S),
         )
         for mmsi in meeting.mmsis:

@@ -17,9 +17,9 @@ from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved
 from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.score_metrics import score_metrics
 from airflow_detection.maritime.severity import severity
-from airflow_detection.maritime.slow_ships import STEP_S, at, slow_steps
+from airflow_detection.maritime.slow_ships import STEP_S, at, is_open, slow_steps
 from airflow_detection.maritime.steps import runs
-from airflow_detection.maritime.tracks import in_time_order, read_fixes
+from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ class Loitering(BaseDetectionModel):
         rule = _Rule.of(ctx.params)
         given = read_fixes(ctx.inputs)
         now = in_time_order(given)
-        stays = _stays(ctx, rule)
+        stays = _stays(ctx, now, rule)
         n_pos = Counter(now.mmsi.tolist())
         outputs = [_output(m, n_pos[m], stays.get(m), rule) for m in np.unique(given.mmsi).tolist()]
         real = now.take(~is_reserved(now.mmsi))
@@ -139,8 +139,7 @@ class _Stay:
         return (self.last - self.first) * STEP_S
 
 
-def _stays(ctx: ModelContext, rule: _Rule) -> dict[int, _Stay]:
-    now = in_time_order(read_fixes(ctx.inputs))
+def _stays(ctx: ModelContext, now: Fixes, rule: _Rule) -> dict[int, _Stay]:
     steps = slow_steps(
         ctx,
         now,
@@ -159,7 +158,7 @@ def _stays(ctx: ModelContext, rule: _Rule) -> dict[int, _Stay]:
             first=int(steps.step[first]),
             last=int(steps.step[last]),
             place=(float(steps.lat[last]), float(steps.lon[last])),
-            is_open=bool(end_s - steps.step[last] * STEP_S <= MAX_GAP_S),
+            is_open=is_open(now, int(steps.mmsi[last]), int(steps.step[last]), end_s),
             is_start_seen=bool(steps.step[first] * STEP_S > end_s - rule.history_h * 3600 + MAX_GAP_S),
         )
         mmsi = int(steps.mmsi[last])

@@ -10,13 +10,15 @@ import numpy as np
 from airflow_detection.maritime.coast import offshore_km
 from airflow_detection.maritime.history import merged, thinned, thinned_fixes
 from airflow_detection.maritime.separation import separate
-from airflow_detection.maritime.steps import Steps, resampled
+from airflow_detection.maritime.steps import MAX_BREAK_STEPS, Steps, resampled
 
 if TYPE_CHECKING:
     from airflow_detection.engine.model import ModelContext
     from airflow_detection.maritime.tracks import Fixes
 
 STEP_S = 300.0
+OPEN_S = 1800.0
+"""What was seen longer ago than this is no longer known to go on."""
 
 
 def slow_steps(
@@ -49,6 +51,15 @@ def slow_steps(
     steps = resampled(fixes, separate(fixes), step_s=STEP_S, max_gap_s=max_gap_s)
     steps = steps.take(steps.speed_kn < max_speed_kn)
     return steps.take(offshore_km(steps.lat, steps.lon) >= offshore)
+
+
+def is_open(now: Fixes, mmsi: int, step: int, end_s: float) -> bool:
+    """Whether a vessel is known to do at the window's end what it did at `step`, its last slow one.
+
+    Not if that was more than half an hour ago, nor if it was heard since and had moved on.
+    """
+    heard_s = float(now.observed_s[now.mmsi == mmsi].max(initial=0.0))
+    return end_s - step * STEP_S <= OPEN_S and heard_s - step * STEP_S <= (MAX_BREAK_STEPS + 1) * STEP_S
 
 
 def at(step: int) -> str:
