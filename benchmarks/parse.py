@@ -1,0 +1,340 @@
+"""Parsing: the factory on a fresh plan file beside the same Dag written by hand, and beside dag-factory.
+
+Fork-cold is what the Dag processor does (a fork of a process that imported Airflow, bytecode compiled), warm
+the second parse in one process; both with serialisation. `task` is a worker's parse for one task.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow_detection import plan_file
+from airflow_detection.config import Settings
+from airflow_detection.domain import CycleSpec, ModelSpec, Role, VersionSpec
+from airflow_detection.plan_file import KnownCycle, KnownRegistry
+
+ROOT = Path(__file__).resolve().parents[1]
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SIZES = (10, 100, 1000)
+REPEATS = {10: 25, 100: 15, 1000: 7}
+CYCLES, MODELS_EACH = 100, 10
+OURS = (
+    '"""Airflow dags."""\nfrom airflow_detection.dag_factory import cycle_dags\n'
+    "globals().update(cycle_dags())\n"
+)
+FACTORY = (
+    '"""Airflow dags."""\nfrom airflow.sdk import DAG\nfrom dagfactory import load_yaml_dags\n'
+    "load_yaml_dags(globals_dict=globals(), config_filepath={path!r})\n"
+)
+
+Json = dict[str, Any]  # Any: a JSON object
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Cycles of models that read each other."""
+
+    name: str
+    cycles: int
+    models: int
+
+    def upstreams(self, number: int) -> list[int]:
+        """The models that a model reads: the one before it in a chain, its parent in a tree of threes."""
+        if number == 0:
+            return []
+        return [number - 1] if self.name == "chain" else [(number - 1) // 3]
+
+
+def shapes() -> list[Shape]:
+    """What is parsed."""
+    found = [Shape(name, 1, n) for n in SIZES for name in ("chain", "tree")]
+    return [*found, Shape("cycles", CYCLES, MODELS_EACH)]
+
+
+def known(shape: Shape) -> KnownRegistry:
+    """The registry that the factory finds in its plan file."""
+
+    def model(number: int) -> ModelSpec:
+        name = f"model_{number:04}"
+        champion = VersionSpec(model_id=name, version="1.0", role=Role.PRIMARY, params={"limit": number})
+        return ModelSpec(
+            model_id=name,
+            depends_on=tuple(f"model_{u:04}" for u in shape.upstreams(number)),
+            entrypoint="acme.models:Model",
+            versions=(champion,),
+        )
+
+    def cycle(number: int) -> KnownCycle:
+        spec = CycleSpec(
+            cycle_id=f"cycle_{number:03}",
+            schedule="*/5 * * * *",
+            lookback=timedelta(hours=1),
+            start_date=START,
+        )
+        return KnownCycle(spec=spec, models=tuple(model(n) for n in range(shape.models)))
+
+    return KnownRegistry(read_at=time.time(), cycles=tuple(cycle(n) for n in range(shape.cycles)))
+
+
+def edges(shape: Shape) -> Iterator[tuple[str, str]]:
+    """The dependencies of one cycle's Dag as the factory draws it."""
+    for number in range(shape.models):
+        name = f"model_{number:04}"
+        ups = [f"model_{u:04}" for u in shape.upstreams(number)] or ["open_cycle"]
+        yield from ((up, name) for up in ups)
+        yield from ((name, "close_cycle"), (name, "other_versions"))
+    yield from (("open_cycle", "other_versions"), ("other_versions", "close_cycle"))
+
+
+def by_hand(shape: Shape, *, has_assets: bool = True) -> str:
+    """The same Dags as somebody would write them: one PythonOperator a task, in a loop.
+
+    Without assets no other Dag can be scheduled on the outputs, which the generated ones allow.
+    """
+    outlets = 'Asset(f"x-detection://cycle_{number:03}/{name}")' if has_assets else ""
+    return f'''"""Airflow dags."""
+from datetime import datetime, timedelta, timezone
+
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG, Asset
+
+
+def detect(model_id, version=None):
+    pass
+
+
+MODELS = {[f"model_{n:04}" for n in range(shape.models)]!r}
+EDGES = {list(edges(shape))!r}
+for number in range({shape.cycles}):
+    with DAG(
+        f"by_hand_{{number:03}}",
+        schedule="*/5 * * * *",
+        start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        catchup=False,
+        tags=["detection"],
+        default_args={{"retries": 2, "retry_delay": timedelta(seconds=30)}},
+    ) as dag:
+        tasks = {{
+            name: PythonOperator(
+                task_id=name,
+                python_callable=detect,
+                op_kwargs={{"model_id": name}},
+                outlets=[{outlets}] if name in MODELS else [],
+            )
+            for name in ["open_cycle", *MODELS, "other_versions", "close_cycle"]
+        }}
+        for up, down in EDGES:
+            tasks[up] >> tasks[down]
+    globals()[dag.dag_id] = dag
+del dag
+'''
+
+
+def as_yaml(shape: Shape) -> str:
+    """The same Dags for dag-factory."""
+    ups: dict[str, list[str]] = {}
+    for up, down in edges(shape):
+        ups.setdefault(down, []).append(up)
+    names = ["open_cycle", *(f"model_{n:04}" for n in range(shape.models)), "other_versions", "close_cycle"]
+    lines = []
+    for number in range(shape.cycles):
+        lines += [
+            f"factory_{number:03}:",
+            '  schedule: "*/5 * * * *"',
+            "  start_date: 2026-01-01",
+            "  catchup: false",
+            "  tags: [detection]",
+            "  default_args: {retries: 2}",
+            "  tasks:",
+        ]
+        for name in names:
+            lines += [
+                f"  - task_id: {name}",
+                "    operator: airflow.providers.standard.operators.python.PythonOperator",
+                "    python_callable: builtins.print",
+                f"    op_kwargs: {{model_id: {name}}}",
+                f"    dependencies: [{', '.join(ups.get(name, []))}]",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+class Parser:
+    """A process that parses in forks of itself."""
+
+    def __init__(self, python: str, env: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [python, str(ROOT / "benchmarks" / "_parser.py")],
+            env=env,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, file: Path, how: str, **env: str) -> Json:
+        """One measurement."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"file": str(file), "how": how, "env": env}) + "\n")
+        self.process.stdin.flush()
+        while True:
+            line = self.process.stdout.readline()
+            assert line, "the parser ended"
+            if line.startswith("{"):
+                break
+        answer: Json = json.loads(line)
+        assert "error" not in answer, answer["error"]
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+@contextmanager
+def dag_factory_environment(folder: Path) -> Iterator[str | None]:
+    """A Python with dag-factory, in an environment of its own that sees Airflow; None where it cannot be."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if uv is None:
+        yield None
+        return
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+    python = folder / "bin" / "python"
+    site = next((folder / "lib").glob("python3*/site-packages"))
+    (site / "airflow.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    wanted = ["dag-factory==1.1.0"]
+    done = subprocess.run(
+        [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            str(python),
+            "--compile-bytecode",
+            "--no-deps",
+            *wanted,
+        ],
+        check=False,
+    )
+    yield str(python) if done.returncode == 0 else None
+
+
+def environment(home: Path) -> dict[str, str]:
+    """An Airflow of its own whose registry does not exist: a parse that asks it would fail or be seen."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "_AIRFLOW"))}
+    return kept | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DETECTION__PLAN_TTL": "86400",
+        "AIRFLOW_CONN_DETECTION_DEFAULT": '{"conn_type": "postgres", "host": "127.0.0.1", "port": 9}',
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def _files(folder: Path, shape: Shape, settings: Settings) -> dict[str, Path]:
+    place = folder / f"{shape.name}_{shape.cycles}_{shape.models}"
+    place.mkdir()
+    assert plan_file.write(plan_file.path_of(settings), known(shape))
+    texts = {
+        "ours": OURS,
+        "handwritten": by_hand(shape),
+        "without_assets": by_hand(shape, has_assets=False),
+    }
+    (place / "dags.yaml").write_text(as_yaml(shape))
+    texts["dagfactory"] = FACTORY.format(path=str(place / "dags.yaml"))
+    for name, text in texts.items():
+        (place / f"{name}.py").write_text(text)
+    return {name: place / f"{name}.py" for name in texts}
+
+
+def _compare(
+    parsers: dict[str, Parser], files: dict[str, Path], how: str, repeats: int
+) -> dict[str, list[Json]]:
+    """The parsers take turns; the first round warms up."""
+    found: dict[str, list[Json]] = {name: [] for name in parsers}
+    for number in range(repeats + 1):
+        for name, parser in parsers.items():
+            answer = parser.ask(files[name], how)
+            if number:
+                found[name].append(answer)
+    return found
+
+
+def _line(shape: Shape, how: str, found: dict[str, list[Json]]) -> Json:
+    times = {name: [a["ms"] for a in answers] for name, answers in found.items()}
+    middle = {name: statistics.median(ms) for name, ms in times.items()}
+    assert not any(a.get("drivers") for a in found["ours"]), "a fresh plan file needs no driver"
+    line: Json = {
+        "bench": "parse",
+        "case": f"{shape.name} {how}",
+        "n": shape.models * shape.cycles,
+        "ours_ms": round(middle["ours"], 1),
+    }
+    for name in ("handwritten", "without_assets", "dagfactory"):
+        if name in middle:
+            line[f"{name}_ms"] = round(middle[name], 1)
+            line[f"speedup_vs_{name}"] = round(middle[name] / middle["ours"], 3)
+    sizes = {name: answers[0]["bytes"] for name, answers in found.items()}
+    line |= {f"{name}_bytes": size for name, size in sizes.items()}
+    line["size_ratio"] = round(sizes["ours"] / sizes["handwritten"], 3)
+    spread = sorted(times["ours"])
+    return line | {"repeats": len(spread), "spread_ms": [round(spread[0], 1), round(spread[-1], 1)]}
+
+
+def _task_line(parser: Parser, file: Path) -> Json:
+    """A worker's parse for one task of 100 cycles x 10."""
+    env = {
+        "_AIRFLOW_PARSING_CONTEXT_DAG_ID": "detection_cycle_050",
+        "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "model_0005",
+    }
+    answers = [parser.ask(file, "task", **env) for _ in range(31)][1:]
+    assert {a["dags"] for a in answers} == {1}
+    times = sorted(a["ms"] for a in answers)
+    ours = statistics.median(times)
+    return {
+        "bench": "parse",
+        "case": "one task",
+        "n": CYCLES * MODELS_EACH,
+        "ours_ms": round(ours, 2),
+        "limit_ms": 10.0,
+        "speedup_vs_limit": round(10.0 / ours, 2),
+        "repeats": len(times),
+        "spread_ms": [round(times[0], 2), round(times[-1], 2)],
+    }
+
+
+def run() -> Iterator[Json]:
+    """A line for each shape, cold and warm, and one for a worker's parse."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="detection-parse-")))
+        env = environment(folder / "airflow")
+        settings = Settings(state_dir=folder / "airflow" / "detection")
+        parsers = {name: Parser(sys.executable, env) for name in ("ours", "handwritten", "without_assets")}
+        python = stack.enter_context(dag_factory_environment(folder / "dagfactory"))
+        if python:
+            parsers["dagfactory"] = Parser(python, env)
+        for parser in parsers.values():
+            stack.callback(parser.close)
+        for shape in shapes():
+            files = _files(folder, shape, settings)
+            for how in ("cold", "warm"):
+                repeats = REPEATS[min(1000, shape.models * shape.cycles)]
+                yield _line(shape, how, _compare(parsers, files, how, repeats))
+        yield _task_line(parsers["ours"], files["ours"])
