@@ -19,8 +19,10 @@ from airflow_detection.domain import Inputs
 from airflow_detection.engine.model import ModelContext
 from airflow_detection.maritime.ais_file import Layout, numbered_lines, open_text
 from airflow_detection.maritime.ais_gap import AisGap
+from airflow_detection.maritime.encounter import Encounter
 from airflow_detection.maritime.gear_identity_collision import GearIdentityCollision
 from airflow_detection.maritime.identity_collision import IdentityCollision
+from airflow_detection.maritime.loitering import Loitering
 from airflow_detection.maritime.risk_score import RiskScore
 from airflow_detection.maritime.simulator import Scene, SimulatedTruth, write_day
 from airflow_detection.maritime.spoofing import Spoofing
@@ -196,6 +198,32 @@ def test_ais_gap_finds_every_silence_while_it_lasts_and_when_it_ends(day: Day) -
     assert found == {(mmsi, is_open) for mmsi in gaps for is_open in (True, False)}
 
 
+def test_encounter_finds_who_lies_side_by_side(day: Day) -> None:
+    model = Encounter("encounter", params={"within_m": 500, "min_duration_h": 2})
+    [scene] = day.truth.of("encounter")
+    found = set()
+    for end in day.cycles("encounter"):
+        outputs = day.run(model, end, hours=12).values()
+        met = {output["mmsi"] for output in outputs if output["score"]}
+        assert met in (set(), set(scene.mmsis))
+        assert not met or overlaps(scene, end)
+        found |= {end < scene.ended_at} if met else set()
+    assert found == {True, False}, "while it lasts, and in the hour in which it ended"
+
+
+def test_loitering_finds_who_stays_offshore_for_hours(day: Day) -> None:
+    model = Loitering("loitering", params={"min_duration_h": 4})
+    [scene] = day.truth.of("loitering")
+    found = set()
+    for end in day.cycles("loitering"):
+        for output in day.run(model, end, hours=12).values():
+            if output["score"]:
+                assert (output["mmsi"],) == scene.mmsis
+                assert overlaps(scene, end)
+                found.add(end < scene.ended_at)
+    assert found == {True, False}, "while it lasts, and in the hour in which it ended"
+
+
 class Said:
     """A champion's outputs, as its dependents see them."""
 
@@ -217,17 +245,20 @@ def test_risk_score_is_high_for_those_who_are_found_and_for_nobody_else(day: Day
     planted = {*truth.twins, *truth.jumpers, *truth.impossible_identities}
     planted |= {mmsi for scene in truth.scenes if scene.kind != "gear" for mmsi in scene.mmsis}
     wanted = {*truth.twins, *truth.jumpers}
-    wanted |= {m for s in day.scenes("satellite_gap", "terrestrial_gap", "gear_collision") for m in s.mmsis}
-    for end in day.cycles("satellite_gap", "terrestrial_gap"):
+    scenes = ("satellite_gap", "terrestrial_gap", "encounter", "loitering")
+    wanted |= {mmsi for scene in day.scenes("gear_collision", *scenes) for mmsi in scene.mmsis}
+    for end in day.cycles(*scenes):
         said: dict[str, Any] = {
             "spoofing": Said(day.run(Spoofing("spoofing"), end)),
             "ais_gap": Said(day.run(AisGap("ais_gap"), end, hours=HOURS)),
             "identity_collision": Said(day.run(IdentityCollision("identity_collision"), end, hours=7)),
             "gear_identity_collision": Said(day.run(GearIdentityCollision("gear"), end, hours=7)),
+            "encounter": Said(day.run(Encounter("encounter"), end, hours=12)),
+            "loitering": Said(day.run(Loitering("loitering"), end, hours=12)),
         }
         for output in day.run(RiskScore("risk_score"), end, **said).values():
             risk = output["score"] or 0
-            seen |= {output["mmsi"]} if risk > 0.1 else set()
+            seen |= {output["mmsi"]} if risk > 0.05 else set()
             assert risk < 0.02 or output["mmsi"] in planted
             assert risk > 0.5 or output["mmsi"] not in truth.twins
     assert wanted <= seen
