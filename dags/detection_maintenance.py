@@ -10,8 +10,8 @@ from airflow_detection.operators.maintenance import (
     AggregateStatsOperator,
     ApplyRetentionOperator,
     EnsurePartitionsOperator,
-    SnapshotReportOperator,
 )
+from airflow_detection.operators.snapshot import SnapshotReportOperator
 
 with DAG(
     dag_id="detection_maintenance",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,17 @@ def db_migrate(args: Arguments) -> None:
         _say(f"{'pending' if args.dry_run else 'applied'} {name}")
     if not names:
         _say("up to date")
+
+
+@_command
+def grants(args: Arguments) -> None:
+    """Make the database's least-privilege roles and give them their rights."""
+    from airflow_detection.store.grants import ROLES, grant
+
+    del args
+    with _connected() as (conn, held):
+        grant(conn, held.schema)
+    _say(f"granted in schema {held.schema}: {', '.join(ROLES)}")
 
 
 @_command
@@ -382,8 +394,10 @@ def get_commands() -> list[GroupCommand]:
     actions = (
         ActionCommand("apply", "Register what a YAML file says", apply, (FILE, DRY_RUN)),
         ActionCommand("plan", "Show a cycle's plan", plan, (cycle, at, known_at, output)),
+        ActionCommand("grants", "Make the database's reader, writer and admin roles", grants, ()),
         ActionCommand("check", "Look for everything that is wrong", check, ()),
         ActionCommand("promote", "Make a version PRIMARY from now on", promote, (label, reason)),
+        import_module("airflow_detection.snapshot_commands").action(),
         ActionCommand("confirm", "Confirm the models that a cycle is left with", confirm, (cycle, reason)),
         ActionCommand(
             "correct", "Correct who held which role", correct, (label, role, since, until, why, actor)

@@ -112,6 +112,13 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             name: _option(f"Whether the maintenance Dag's task ``{name}`` does its work.", "boolean", "True")
             for name in SWITCHES
         },
+        "report_sections": _option(
+            "Further sections of the snapshot report, separated by commas: names of the entry-point group "
+            "``airflow_detection.sections``, or ``module:Class`` from an allowed module.",
+            "string",
+            "",
+            "acme.report:FeedOfAcme",
+        ),
         "conn_id": _option("Airflow connection of the registry's database.", "string", "detection_default"),
     }
 )

@@ -27,6 +27,7 @@ def get_provider_info() -> dict[str, Any]:  # Any: the shape of Airflow's provid
                     "airflow_detection.operators.model",
                     "airflow_detection.operators.cycle",
                     "airflow_detection.operators.maintenance",
+                    "airflow_detection.operators.snapshot",
                 ],
             }
         ],

@@ -37,7 +37,8 @@ select due.hour
           from {schema}.detection_snapshots where kind = 'hourly') first,
        generate_series(greatest(first.hour, %(before)s::timestamptz - interval '7 days'),
                        %(before)s::timestamptz - interval '1 hour', interval '1 hour') as due (hour)
- where not exists (select from {schema}.detection_snapshots s
+ where first.hour is not null
+   and not exists (select from {schema}.detection_snapshots s
                     where s.kind = 'hourly'
                       and s.covers = tstzrange(due.hour, due.hour + interval '1 hour'))
  order by due.hour;

@@ -105,13 +105,3 @@ class AggregateStatsOperator(MaintenanceOperator):
 
         with terminal_errors(), hook_of(self.detection_conn_id).connect() as conn:
             return aggregate_hourly(conn, settings_of().schema, now=datetime.now(UTC), hours=self.hours)
-
-
-class SnapshotReportOperator(MaintenanceOperator):
-    """Write the hourly snapshot report."""
-
-    switch = "snapshot_report"
-
-    def _upkeep(self) -> None:
-        """Skip: there is nothing yet that reports."""
-        raise AirflowSkipException("no reporter is registered")

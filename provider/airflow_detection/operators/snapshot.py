@@ -1,0 +1,94 @@
+"""The operator that takes the hourly snapshot report, and tells of a turn for the worse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.configuration import conf
+from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.observability import stats
+
+from airflow_detection.config import SECTION
+from airflow_detection.operators.maintenance import MaintenanceOperator
+from airflow_detection.operators.model import cycle_started_at, hook_of, settings_of, terminal_errors
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_detection.snapshot.report import Report
+    from airflow_detection.store.connection import Connection
+    from airflow_detection.store.snapshots import StoredReport
+
+Notifier = Callable[[Any], None]  # Any: Airflow's context; its own notifiers are called with it
+
+
+class SnapshotReportOperator(MaintenanceOperator):
+    """Take and store the report of the hour before the run's logical date, unless that hour has one.
+
+    Args:
+        notifiers: Airflow's notifiers, or functions of a context. Each is called once for a report in which
+            a version turned to a bad verdict; `detection_changes` (list of text), `detection_headline` and
+            `detection_report` (JSON) are in the context.
+    """
+
+    switch = "snapshot_report"
+
+    def __init__(self, *, notifiers: Sequence[Notifier] = (), **kwargs: Any) -> None:  # Any: BaseOperator's
+        super().__init__(**kwargs)
+        self.notifiers = tuple(notifiers)
+
+    def execute(self, context: Context) -> dict[str, Any]:  # Any: a small JSON object
+        """Report; returns the id, the status and the changes of the report that is stored."""
+        if not conf.getboolean(SECTION, self.switch, fallback=True):
+            raise AirflowSkipException(f"[{SECTION}] {self.switch} is off")
+        from airflow_detection.report_setup import sections_of, surroundings_of
+        from airflow_detection.snapshot.reporter import hourly
+
+        held = settings_of()
+        try:
+            with terminal_errors(), hook_of(self.detection_conn_id).connect() as conn:
+                at = cycle_started_at(context, self.log)
+                stored, is_new = hourly(
+                    conn, held.schema, sections_of(held), at=at, surroundings=surroundings_of(held)
+                )
+                return self._told(context, conn, held.schema, stored, is_new=is_new)
+        except Exception:
+            stats.incr("detection.snapshot.failed")
+            raise
+
+    def _told(
+        self, context: Context, conn: Connection, schema: str, stored: StoredReport, *, is_new: bool
+    ) -> dict[str, Any]:  # Any: as above
+        from airflow_detection.snapshot.changes import turns_for_the_worse
+        from airflow_detection.snapshot.report import from_json
+        from airflow_detection.store.snapshots import last_before, note_notified
+
+        report = from_json(stored.report)
+        if is_new:
+            _measure(report)
+        self.log.info("report %s: %s", "taken" if is_new else "was there", report.headline)
+        for span in report.missed:
+            self.log.warning("no report was taken from %s to %s", span.start, span.end)
+        before = last_before(conn, schema, stored.start)
+        changes = turns_for_the_worse(report, before.report if before else None)
+        if stored.notified_at is None:
+            for line in changes:
+                self.log.warning("%s", line)
+            if changes:
+                told: Any = {  # Any: Airflow's context with our own entries
+                    **context, "detection_changes": changes, "detection_headline": report.headline,
+                    "detection_report": dict(stored.report),
+                }  # fmt: skip
+                for notify in self.notifiers:
+                    notify(told)
+            note_notified(conn, schema, stored.snapshot_id)
+        return {"snapshot_id": stored.snapshot_id, "status": report.status.value, "changes": changes}
+
+
+def _measure(report: Report) -> None:
+    stats.incr("detection.snapshot.reports")
+    stats.gauge("detection.snapshot.missed_hours", sum(m.hours for m in report.missed))
+    stats.gauge("detection.snapshot.bad_versions", sum(s.is_bad for s in report.standings))
+    stats.gauge("detection.snapshot.not_computed", sum(s.status == "not computed" for s in report.sections))
+    stats.timing("detection.snapshot.duration", report.took_ms)
