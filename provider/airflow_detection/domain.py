@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -246,6 +246,25 @@ class HeldOutputs:
 
     def __iter__(self) -> Iterator[tuple[JsonMapping, JsonMapping]]:
         return iter(self.pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedOutputs:
+    """Outputs that one SELECT gives: a store may run it where the rows are.
+
+    Its columns are `entity`, `score` and `outputs`. Iterated over, they are read with `query` and go through
+    this process.
+    """
+
+    statement: str
+    params: JsonMapping
+    query: Callable[[str, JsonMapping], Inputs]
+
+    def __iter__(self) -> Iterator[tuple[JsonMapping, JsonMapping]]:
+        for row in self.query(self.statement, self.params).rows():
+            score = None if row["score"] is None else float(row["score"])  # numeric is a Decimal here
+            entity = None if row["entity"] is None else str(row["entity"])
+            yield {"entity": entity}, {**row["outputs"], "score": score}
 
 
 def frozen(value: Any) -> Any:  # Any: any JSON value

@@ -1,4 +1,4 @@
-"""Writers that are killed, cut off, refused or late: what is stored is the old result or the new one, whole."""
+"""Writers that are killed, cut off, refused or late: the old result or the new one is stored, whole."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ select array_agg(distinct outputs->>'result'), count(*), count(distinct entity_i
 """
 METRICS = "select array_agg(metric_value::int::text) from detection.detection_model_metrics"
 RUNS = """
-select array_agg(output_count), array_agg(output_digest), min(outcome::text) from detection.detection_model_runs
+select array_agg(output_count), array_agg(output_digest), min(outcome::text)
+  from detection.detection_model_runs
 """
 EVENTS = """
 select array_agg(distinct details->>'result'), count(*)

@@ -20,6 +20,7 @@ from airflow_detection.domain import (
     ModelSpec,
     Outcome,
     RunReport,
+    SelectedOutputs,
     VersionSpec,
     frozen,
 )
@@ -238,7 +239,12 @@ class _Run:
 
         outputs = result.outputs_per_input
         rows: Iterable[Pair] = watch.without(self.pairs(outputs))
-        if type(outputs) in (list, tuple):  # nothing is computed any more: it can be stored as it is encoded
+        if isinstance(outputs, SelectedOutputs):
+            rows = outputs
+        elif type(outputs) in (
+            list,
+            tuple,
+        ):  # nothing is computed any more: it can be stored as it is encoded
             rows = HeldOutputs(rows, self.report(Outcome.SUCCEEDED, result.duration_ms).duration_ms)
         return store.save(self.model, self.version, self.cycle, rows, finish)
 

@@ -9,7 +9,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from airflow_detection.domain import (
     Outcome,
     Role,
     RunReport,
+    SelectedOutputs,
     VersionSpec,
 )
 from airflow_detection.errors import (
@@ -35,6 +36,7 @@ from airflow_detection.errors import (
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.encoding import field, to_json
 from airflow_detection.store.events import refresh, sighted
+from airflow_detection.store.pushdown import select_rows, store_rows
 from airflow_detection.store.queries import load_queries
 from airflow_detection.store.reader import StoredOutputs
 from airflow_detection.store.spool import Encoder, Spool, encode_outputs
@@ -60,7 +62,7 @@ class _Filled:
 
     report: RunReport
     metrics: Mapping[str, float]
-    digest: str
+    digest: str | None
     score_counts: Mapping[str, int]
 
 
@@ -112,6 +114,7 @@ class PostgresStore:
         self._runs = load_queries("detection_model_runs", schema)
         self._rows = load_queries("detection_model_run_outputs", schema)
         self._metrics = load_queries("detection_model_metrics", schema)
+        self._session = load_queries("session", schema)
         self._begun: dict[tuple[int, bool, str, datetime], int] = {}
         self._attempt = self._next_attempt()
 
@@ -148,6 +151,8 @@ class PostgresStore:
             return self._replace(
                 version, cycle, lambda _: self._streamed(model, version, cycle, outputs, finish)
             )
+        if isinstance(outputs, SelectedOutputs):
+            return self._replace(version, cycle, lambda run: self._selected(model, run, outputs, finish))
         with tempfile.SpooledTemporaryFile(MEMORY_BYTES) as file:
             spool = encode_outputs(file, model, outputs)
             report, metrics = finish(spool.count)
@@ -186,6 +191,18 @@ class PostgresStore:
         report, metrics = finish(encoder.count)
         _check_metrics(metrics)
         return _Filled(report, metrics, encoder.digest, encoder.score_counts)
+
+    def _selected(self, model: ModelSpec, run: Run, outputs: SelectedOutputs, finish: Finish) -> _Filled:
+        """Let the database select and store the outputs; the reading connection says how long it may take."""
+        (timeout,) = self._reader.execute(self._session["timeout"]).fetchone() or ("0",)
+        selected = select_rows(self._conn, self._schema, model, outputs, timeout=timeout)
+        store_rows(self._conn, self._schema, run, selected.duration_ms)
+        report, metrics = finish(selected.count)
+        _check_metrics(metrics)
+        stages = {**report.stage_ms, "select": selected.duration_ms}
+        report = replace(report, duration_ms=selected.duration_ms, stage_ms=stages)
+        metrics = {**metrics, "cycle_duration_ms": selected.duration_ms}
+        return _Filled(report, metrics, None, selected.score_counts)
 
     def _replace(self, version: VersionSpec, cycle: Cycle, fill: Callable[[Run], _Filled]) -> RunReport:
         """One transaction: what is stored of a run goes, and what `fill` writes and tells takes its place."""

@@ -1,0 +1,121 @@
+"""A model that is one SELECT: stored by the database, with the manifest of any other, and unable to write."""
+
+# ruff: noqa: S608 - statements that are hostile on purpose
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests import fleet
+
+from airflow_detection import pipeline
+from airflow_detection.domain import Mode, Outcome, Role, RunReport
+from airflow_detection.engine.sql_model import SqlDetectionModel
+from airflow_detection.inline import run_inline
+from airflow_detection.planning import open_cycle
+from airflow_detection.store.connection import Connection, connect
+
+STORED = """
+select entity_id, score, input_ref, outputs, role::text
+  from detection.detection_model_run_outputs where model_id = 'loud' order by entity_id::int
+"""
+RUN = """
+select outcome::text, output_count, score_counts, output_digest, duration_ms > 0
+  from detection.detection_model_runs where model_id = 'loud'
+"""
+
+
+class Loud(SqlDetectionModel):
+    """Numbers above a param, and how much later than the window's start."""
+
+    statement = """
+        select n as entity, case when n % 5 > 0 then n / 10.0 end as score,
+               jsonb_build_object('n', n, 'hours', extract(epoch from :window_end - :window_start) / 3600)
+                   as outputs
+          from generate_series(1, 9) n where n > :above
+    """
+
+
+class Any_(SqlDetectionModel):  # noqa: N801 - a class of the tests
+    """Whatever a test puts into its params."""
+
+    def run(self, ctx: Any) -> Any:
+        self.statement = ctx.params["sql"]  # type: ignore[misc]
+        return super().run(ctx)
+
+
+def register(conn: Connection, name: str, **params: Any) -> None:
+    fleet.put_cycle(conn)
+    fleet.put_model(
+        conn, "loud", entrypoint=f"tests.store.test_sql_model:{name}", score_key="score", entity_key="entity"
+    )
+    fleet.put_version(conn, "loud@1", Role.PRIMARY, **params)
+
+
+SETTINGS = fleet.Settings(allowed_prefixes=("tests",))
+
+
+def run(conn: Connection, dsn: str) -> RunReport:
+    open_cycle(conn, SETTINGS, "fleet", fleet.AT, mode=Mode.AS_OF)
+    with connect(dsn, statement_timeout_s=1) as reader:
+        return pipeline.run_one(
+            conn, reader, SETTINGS, "fleet", fleet.AT, model_id="loud", version=None, mode=Mode.AS_OF
+        )
+
+
+def test_a_select_is_stored_with_the_manifest_of_any_model_in_both_modes(
+    database: Connection, dsn: str
+) -> None:
+    register(database, "Loud", above=3)
+    report = run(database, dsn)
+    assert (report.outcome, report.output_count) == (Outcome.SUCCEEDED, 6), report.error
+    stored = database.execute(STORED).fetchall()
+    assert stored[0] == ("4", 0.4, {"entity": "4"}, {"n": 4, "hours": 1, "score": 0.4}, "PRIMARY")
+    assert stored[1][1] is None
+    counts = {"scored": 5, "null": 1, "gt0": 5, "gt03": 5, "gt05": 4, "gt07": 2}
+    assert database.execute(RUN).fetchall() == [("SUCCEEDED", 6, counts, None, True)]
+    assert database.execute("select count(*) from detection.detection_events").fetchone() == (4,)
+    run(database, dsn)
+    assert database.execute(STORED).fetchall() == stored
+    (inline,) = run_inline(database, SETTINGS, "fleet", fleet.AT, mode=Mode.AS_OF).reports
+    assert inline.outcome is Outcome.SUCCEEDED, inline.error
+    assert database.execute(STORED).fetchall() == stored
+    assert database.execute("select count(*) from pg_temp.detection_selected_outputs").fetchone() == (0,)
+
+
+REST = "1 as score, '{}'::jsonb as outputs"
+HOSTILE = {
+    "insert": "insert into detection.seen values (1) returning 1 as entity",
+    "with": f"with x as (insert into detection.seen values (1) returning 1) select 1 as entity, {REST}",
+    "two": f"select 1 as entity, {REST}) q; drop table detection.seen; --",
+    "function": f"select detection.sly() as entity, {REST}",
+    "sequence": f"select nextval('detection.detection_attempts') as entity, {REST}",
+    "read-write": f"select set_config('transaction_read_only', 'off', true) as entity, {REST}",
+    "commit": "commit",
+    "lock": f"select n as entity, {REST} from detection.seen for update",
+    "nan": "select 1 as entity, 'nan'::float8 as score, '{}'::jsonb as outputs",
+    "array": "select 1 as entity, 1 as score, '[]'::jsonb as outputs",
+    "no score": "select 1 as entity, '{}'::jsonb as outputs",
+    "param": "select 1 as entity, :unknown as score, '{}'::jsonb as outputs",
+    "slow": f"select 1 as entity, {REST} from pg_sleep(30)",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_select_that_would_write_or_gives_no_outputs_fails_and_changes_nothing(
+    database: Connection, dsn: str, name: str
+) -> None:
+    database.execute("create table detection.seen (n int)")
+    database.execute("insert into detection.seen values (7)")
+    database.execute(
+        "create function detection.sly() returns int language plpgsql as "
+        "$$ begin insert into detection.seen values (2); return 1; end $$"
+    )
+    register(database, "Any_", sql=HOSTILE[name])
+    report = run(database, dsn)
+    assert report.outcome is Outcome.FAILED
+    assert report.error
+    assert report.error.startswith("RegistryUnavailable" if name == "slow" else "TerminalModelError")
+    assert database.execute("select n from detection.seen").fetchall() == [(7,)]
+    assert database.execute(STORED).fetchall() == []
