@@ -1,0 +1,25 @@
+"""The least-privilege roles of `sql/roles.sql`."""
+
+from __future__ import annotations
+
+import psycopg
+
+from airflow_detection.errors import MigrationError
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.queries import composed, sql_root
+
+ROLES = ("detection_reader", "detection_writer", "detection_admin")
+
+
+def grant(conn: Connection, schema: str = "detection") -> None:
+    """Make the roles unless they are there, and give them their rights in one schema; again at any time.
+
+    Raises:
+        MigrationError: the schema is not migrated, or the login may not do this; nothing was changed.
+    """
+    text = (sql_root() / "roles.sql").read_text(encoding="utf-8")
+    try:
+        with conn.transaction():
+            conn.execute(composed(text, schema))
+    except psycopg.Error as error:
+        raise MigrationError(f"the roles could not be granted: {str(error).strip()}") from error
