@@ -82,31 +82,38 @@ def run() -> Iterator[dict[str, Any]]:  # Any: JSON
                 {
                     "ours": partial(engine, place, Ready(held)),
                     "generator": partial(engine, place, Generated(held)),
-                    "execute_values": partial(_execute_values, old, place, held),
+                    "execute_values": partial(execute_values, old, place, held),
                     "copy_limit": partial(_copy, place, ready_chunks),
                 },
                 repeats,
-                lambda: _reset(place),
+                lambda: reset(place),
             )
             yield line("persist", f"{count} rows", count, taken)
         old.close()
         yield _memory(place)
 
 
-def _reset(place: Sea) -> None:
+def reset(place: Sea) -> None:
+    """Empty the tables."""
     for table in ("model_run_outputs", "model_metrics", "model_runs", "events"):
         place.conn.execute(f"truncate detection.detection_{table}".encode())
     place.conn.execute("checkpoint")
 
 
-def _execute_values(old: Any, place: Sea, held: list[Row]) -> None:  # Any: psycopg2 has no types
+def execute_values(
+    old: Any,  # Any: psycopg2 has no types
+    place: Sea,
+    held: list[Row],
+    entity_key: str = "mmsi",
+) -> None:
+    """The path that the engine replaces."""
     json = psycopg2.extras.Json
     key = (1.0, place.cycle(0).started_at, "spoofing", place.version.version_id, "PRIMARY", False)
     with old, old.cursor() as cursor:
         psycopg2.extras.execute_values(
             cursor,
             INSERT,
-            [(*key, str(out["mmsi"]), out["score"], json(ref), json(out)) for ref, out in held],
+            [(*key, str(out[entity_key]), out["score"], json(ref), json(out)) for ref, out in held],
             page_size=200,
         )
 
@@ -140,7 +147,7 @@ with connect(sys.argv[1]) as conn, connect(sys.argv[1]) as reader:
 
 def _memory(place: Sea) -> dict[str, Any]:  # Any: JSON
     """Peak memory of a process that stores a million generated rows, above that of an idle interpreter."""
-    _reset(place)
+    reset(place)
     command = [sys.executable, "-c", PROBE, place.dsn, str(place.version.version_id), str(MEMORY_ROWS)]
     peak, idle = (
         int(subprocess.run(c, check=True, capture_output=True, text=True).stdout)

@@ -1,0 +1,65 @@
+"""A SQL model of 100k rows beside the same rows through Python: the engine's way, and execute_values."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, ClassVar
+
+import psycopg2
+
+from airflow_detection.domain import Inputs, JsonMapping, ModelSpec, Outcome
+from airflow_detection.engine.model import BaseDetectionModel
+from airflow_detection.engine.sql_model import SqlDetectionModel
+from airflow_detection.engine.version import run_version
+from airflow_detection.store.outputs import PostgresStore
+from airflow_detection.store.reader import Reader
+from benchmarks._sea import SCHEMA, Row, Sea, line, sea, take_turns
+from benchmarks.persist import Ready, execute_values, reset
+from benchmarks.server import postgres
+
+ROWS, REPEATS = 100_000, 5
+MODEL = ModelSpec(model_id="spoofing", cycle_id="sea", score_key="score", entity_key="entity")
+SOURCE = """
+create table detection.seen as
+select 200000000 + n as mmsi, case when n % 100 = 0 then 0.9 else 0.25 end::float8 as score,
+       jsonb_build_object('evidence', repeat('x', 230), 'hops', n % 5, 'knots', 87.25) as outputs
+  from generate_series(1, 100000) n
+"""
+
+
+class Pushed(SqlDetectionModel):
+    """The rows of a table."""
+
+    statement: ClassVar[str] = "select mmsi as entity, score, outputs from seen"
+
+
+def run() -> Iterator[dict[str, Any]]:  # Any: JSON
+    """One line."""
+    with postgres() as server, sea(server) as place, contextlib.closing(psycopg2.connect(place.dsn)) as old:
+        place.conn.execute(SOURCE)
+        place.conn.execute("vacuum analyze detection.seen")
+        _engine(place, Pushed("spoofing", "1"))
+        stored = place.conn.execute(
+            "select entity_id, outputs from detection.detection_model_run_outputs"
+        ).fetchall()
+        held: list[Row] = [({"entity": entity}, {"entity": entity, **outputs}) for entity, outputs in stored]
+        contestants = {
+            "ours": partial(_engine, place, Pushed("spoofing", "1")),
+            "execute_values": partial(execute_values, old, place, held, "entity"),
+            "through_python": partial(_engine, place, Ready(held)),
+        }
+        taken = take_turns(contestants, REPEATS, lambda: reset(place))
+        yield line("pushdown", f"{ROWS} rows", ROWS, taken)
+
+
+def _engine(place: Sea, model: BaseDetectionModel) -> None:
+    cycle = place.cycle(0)
+    params: JsonMapping = {"window_start": cycle.window.start, "window_end": cycle.window.end}
+    report = run_version(
+        MODEL, place.version, cycle,
+        detector=model, inputs=Inputs(), shared={}, store=PostgresStore(place.conn, place.reader, SCHEMA),
+        database=Reader(place.reader, SCHEMA, params),
+    )  # fmt: skip
+    assert report.outcome is Outcome.SUCCEEDED, report.error
