@@ -9,7 +9,7 @@ from itertools import permutations
 import pytest
 from tests.engine.conftest import model, with_params
 
-from airflow_detection.domain import Role, VersionSpec
+from airflow_detection.domain import ModelSpec, Role, VersionSpec
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import DependencyLoop, PlanError, RegistrationError, UnknownUpstream
 
@@ -142,3 +142,15 @@ def test_a_damaged_recorded_plan_is_a_plan_error(damage: dict[str, object]) -> N
 def test_a_chain_of_two_thousand_models_is_ordered() -> None:
     chain = [model(f"m{n:04}", reads=[f"m{n - 1:04}"] if n else []) for n in range(2000)]
     assert build_plan(reversed(chain)).topo_order == tuple(f"m{n:04}" for n in range(2000))
+
+
+def test_every_problem_of_a_model_is_told_at_once() -> None:
+    specs = [
+        ModelSpec(model_id="tracks", depends_on=("jumps",)),
+        ModelSpec(model_id="jumps", depends_on=("trakcs", "tracks", "jumsp")),
+    ]
+    assert build_plan(specs, strict=False).broken["jumps"] == (
+        "model 'jumps' depends on 'jumsp', which is not registered; the nearest name is 'jumps'; "
+        "model 'jumps' depends on 'trakcs', which is not registered; the nearest name is 'tracks'; "
+        "dependency loop: jumps -> tracks -> jumps"
+    )

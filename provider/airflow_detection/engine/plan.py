@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
@@ -101,18 +101,22 @@ def build_plan(specs: Iterable[ModelSpec], *, strict: bool = True) -> ExecutionP
     """
     models: dict[str, ModelSpec] = {}
     faults: dict[str, RegistrationError] = {}
+    told: dict[str, list[str]] = defaultdict(list)
     for spec in specs:
         if spec.model_id in models:
             faults[spec.model_id] = RegistrationError(f"model {spec.model_id!r} is registered twice")
+            told[spec.model_id].append(str(faults[spec.model_id]))
         else:
             models[spec.model_id] = replace(spec, depends_on=tuple(sorted(set(spec.depends_on))))
     for model in models.values():
-        fault = _fault(model) or _unknown_upstream(model, models)
-        if fault is not None:
-            faults.setdefault(model.model_id, fault)
+        for fault in (_fault(model), *_unknown_upstreams(model, models)):
+            if fault is not None:
+                faults.setdefault(model.model_id, fault)
+                told[model.model_id].append(str(fault))
     reads = {model_id: [u for u in models[model_id].depends_on if u in models] for model_id in sorted(models)}
     for path in _loops(reads):
         faults.setdefault(path[0], DependencyLoop(path))
+        told[path[0]].append(str(DependencyLoop(path)))
     if strict and faults:
         raise faults[
             min(faults, key=lambda model_id: (isinstance(faults[model_id], DependencyLoop), model_id))
@@ -122,7 +126,7 @@ def build_plan(specs: Iterable[ModelSpec], *, strict: bool = True) -> ExecutionP
         models,
         tuple(_ordered(reads)),
         tuple(sorted((up, down) for down, ups in reads.items() for up in ups)),
-        {model_id: str(faults[model_id]) for model_id in sorted(faults)},
+        {model_id: "; ".join(told[model_id]) for model_id in sorted(faults)},
     )
 
 
@@ -160,14 +164,13 @@ def _fault(model: ModelSpec) -> RegistrationError | None:
     return None
 
 
-def _unknown_upstream(model: ModelSpec, models: Mapping[str, ModelSpec]) -> UnknownUpstream | None:
-    """Find an upstream that is no model. A version, such as `model@2`, is none: only champions are read."""
+def _unknown_upstreams(model: ModelSpec, models: Mapping[str, ModelSpec]) -> Iterator[UnknownUpstream]:
+    """Find upstreams that are no models. A version, such as `model@2`, is none: only champions are read."""
     for upstream in model.depends_on:
         if upstream not in models:
             name = upstream.partition("@")[0]
             near = name if name in models else nearest(upstream, models)
-            return UnknownUpstream(model.model_id, upstream, near)
-    return None
+            yield UnknownUpstream(model.model_id, upstream, near)
 
 
 def _ordered(reads: Mapping[str, Iterable[str]]) -> Iterator[str]:
