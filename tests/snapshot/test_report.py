@@ -1,0 +1,197 @@
+"""The report as a whole: one state of the database, each section isolated, stored once and only shown."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tests import fleet
+
+from airflow_detection.snapshot import reporter
+from airflow_detection.snapshot.changes import turns_for_the_worse
+from airflow_detection.snapshot.render_html import render_html
+from airflow_detection.snapshot.render_terminal import print_report
+from airflow_detection.snapshot.report import Report, Standing, Status, UnknownFormat, from_json
+from airflow_detection.snapshot.section import BaseSection, Findings, Scope
+from airflow_detection.snapshot.sections import sections
+from airflow_detection.store import snapshots
+from airflow_detection.store.connection import Connection, connect
+
+AT = datetime(2026, 3, 1, 13, tzinfo=UTC)
+NAMES = ["verdicts", "feed", "cycles", "timings", "scores", "comparisons", "events", "gear_identity_collisions", "drift", "registry", "upkeep", "configuration"]
+EVENT = (
+    "insert into detection.detection_events (category, severity, model_id, version_id, entity_id,"
+    " cycle_started_at, first_seen_at, last_seen_at) values (%s, 'CRITICAL', 'm', 1, %s, %s, %s, %s)"
+)
+
+
+def _event(conn: Connection, category: str = "m", entity: str = "e", at: datetime | None = None) -> None:
+    when = at or AT - timedelta(minutes=30)
+    conn.execute(EVENT, (category, entity, when, when, when))
+
+
+def _take(conn: Connection, *extra: BaseSection) -> Report:
+    return reporter.take(conn, "detection", (*sections(), *extra), start=AT - timedelta(hours=1), end=AT)
+
+
+def test_an_empty_database_has_a_report_of_every_section_in_order(database: Connection) -> None:
+    report = _take(database)
+    assert [s.name for s in report.sections] == NAMES
+    assert not [(s.name, s.why) for s in report.sections if s.why]
+    assert not report.missed
+    assert from_json(report.to_json()) == report
+
+
+def test_what_is_stored_is_shown_and_never_computed_again(database: Connection) -> None:
+    stored, is_new = reporter.hourly(database, "detection", sections(), at=AT)
+    assert is_new
+    page = render_html(stored.report)
+    _event(database)
+    again, is_new = reporter.hourly(database, "detection", sections(), at=AT + timedelta(minutes=59))
+    assert (again, is_new) == (stored, False)
+    assert render_html(again.report) == page
+    held = snapshots.hourly(database, "detection", AT - timedelta(hours=1))
+    assert held is not None
+    assert render_html(held.report) == page
+
+
+class _Failing(BaseSection):
+    name, title = "failing", "Failing"
+
+    def __init__(self, statement: str) -> None:
+        self.statement = statement
+
+    def query(self, scope: Scope) -> Any:
+        return scope.conn.execute(self.statement.encode()).fetchall()
+
+    def render(self, found: Any, scope: Scope) -> Findings:
+        return Findings()
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("select * from detection.nowhere", "does not exist"),
+        ("delete from detection.detection_events", "read-only"),
+        ("select pg_sleep(30)", "took longer than"),
+    ],
+)
+def test_a_section_that_fails_says_why_and_costs_the_others_nothing(
+    database: Connection, statement: str, why: str
+) -> None:
+    limits = reporter.Limits(section_s=0.5, report_s=5)
+    report = reporter.take(
+        database,
+        "detection",
+        (_Failing(statement), *sections()),
+        start=AT - reporter.HOUR,
+        end=AT,
+        limits=limits,
+    )
+    assert report.sections[0].status is Status.NOT_COMPUTED
+    assert why in report.sections[0].why
+    assert not [s.why for s in report.sections[1:] if s.why]
+
+
+def test_a_missing_table_costs_its_own_section_alone(database: Connection) -> None:
+    database.execute("drop table detection.gear_identity_collisions cascade")
+    report = _take(database)
+    assert [s.name for s in report.sections if s.why] == ["gear_identity_collisions"]
+
+
+def test_all_sections_see_one_state(dsn: str, database: Connection) -> None:
+    class Writing(_Failing):
+        def query(self, scope: Scope) -> Any:
+            with connect(dsn) as other:
+                _event(other)
+
+    report = reporter.take(
+        database, "detection", (Writing(""), *sections()), start=AT - reporter.HOUR, end=AT
+    )
+    assert report.section("events").facts[0].value == 0
+
+
+def test_hostile_text_stays_text(database: Connection) -> None:
+    _event(database, "<script>alert(1)</script>", "<img src=x onerror=alert(2)>")
+    page = render_html(_take(database).to_json())
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/", "")
+
+
+def test_a_format_that_is_not_known_is_said_clearly(database: Connection) -> None:
+    held = _take(database).to_json() | {"format_version": 99}
+    assert "format 99" in render_html(held)
+    with pytest.raises(UnknownFormat, match="format 99"):
+        print_report(held, Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_a_terminal_of_any_width_shows_every_section(database: Connection, width: int) -> None:
+    out = io.StringIO()
+    report = _take(database)
+    print_report(report.to_json(), Console(file=out, width=width))
+    assert max(map(len, out.getvalue().splitlines())) <= width
+    assert all(s.title.split()[0] in out.getvalue() for s in report.sections)
+
+
+def test_hours_without_a_report_are_in_the_next_one(database: Connection) -> None:
+    first = reporter.hourly(database, "detection", sections(), at=AT)[0]
+    database.execute("update detection.detection_snapshots set taken_at = %s", (AT + timedelta(seconds=9),))
+    later = reporter.hourly(database, "detection", sections(), at=AT + timedelta(hours=4))[0]
+    missed = from_json(later.report).missed
+    assert [(m.start, m.hours) for m in missed] == [(AT.isoformat(), 3)]
+    assert not from_json(first.report).missed
+
+
+def test_a_turn_for_the_worse_is_told_once() -> None:
+    def report(worst: str, *, is_bad: bool) -> Report:
+        one = Standing(model_id="m", version="1", role="PRIMARY", worst=worst, last=worst, is_bad=is_bad)
+        return Report(
+            kind="hourly", taken_at="", start="", end="", schema="", code_version="", headline="", sections=(),
+            standings=(one,),
+        )  # fmt: skip
+
+    calm, broken = report("OK", is_bad=False), report("SILENT_FAULT", is_bad=True)
+    assert turns_for_the_worse(broken, calm.to_json()) == ["m@1 (PRIMARY): OK -> SILENT_FAULT"]
+    assert turns_for_the_worse(broken, broken.to_json()) == []
+    assert turns_for_the_worse(calm, broken.to_json()) == []
+
+
+def test_drift_names_categories_on_one_side_and_keeps_late_ones_apart(database: Connection) -> None:
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    hour = now - timedelta(hours=2)
+    for number in range(60):
+        _event(database, "fits", str(number), hour)
+        _event(database, "off", str(number), hour)
+    _event(database, "alone", "e", hour)
+    database.execute(
+        "insert into detection.detection_stats_hourly (hour, category, event_count)"
+        " values (%(h)s, 'fits', 59), (%(h)s, 'off', 57), (%(h)s, 'ghost', 3)",
+        {"h": hour},
+    )
+    _event(database, "fits", "late", hour)
+    report = reporter.take(database, "detection", sections(), start=now - timedelta(hours=1), end=now)
+    drift = report.section("drift")
+    assert {(r[1], r[5]) for r in drift.tables[0].rows} == {
+        ("off", "differs"), ("alone", "only in events"), ("ghost", "only in the counts"),
+    }  # fmt: skip
+    assert {f.label: f.value for f in drift.facts}["Late"] == 1
+
+
+def test_cycles_that_never_came_are_missing_and_role_changes_are_told(database: Connection) -> None:
+    fleet.register(database)
+    report = _take(database)
+    facts = {f.label: f.value for f in report.section("cycles").facts}
+    assert (facts["Due"], facts["Missing"]) == (12, 12)
+    now = datetime.now(UTC)
+    report = reporter.take(
+        database, "detection", sections(), start=now - timedelta(hours=1), end=now + timedelta(minutes=1)
+    )
+    labels = {row[1] for row in report.section("registry").tables[0].rows}
+    assert labels == {"tracks@1", "tracks@2", "spoofing@1"}
+    assert len(report.section("configuration").tables[0].rows) == 3
