@@ -21,8 +21,8 @@ Scores = dict[str, float | None]
 def _plant(conn: Connection, scores: list[tuple[Scores, Scores]]) -> None:
     conn.execute("create table detection.p partition of detection.detection_model_run_outputs default")
     put = (
-        "insert into detection.detection_model_run_outputs (cycle_started_at, model_id, version_id, role, entity_id,"
-        " score, input_ref, outputs) values (%s, 'm', %s, %s, %s, %s, '{}', '{}')"
+        "insert into detection.detection_model_run_outputs (cycle_started_at, model_id, version_id, role,"
+        " entity_id, score, input_ref, outputs) values (%s, 'm', %s, %s, %s, %s, '{}', '{}')"
     )
     for number, pair in enumerate(scores):
         at = AT + number * timedelta(minutes=5)

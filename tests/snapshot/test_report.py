@@ -21,7 +21,10 @@ from airflow_detection.store import snapshots
 from airflow_detection.store.connection import Connection, connect
 
 AT = datetime(2026, 3, 1, 13, tzinfo=UTC)
-NAMES = ["verdicts", "feed", "cycles", "timings", "scores", "comparisons", "events", "gear_identity_collisions", "drift", "registry", "upkeep", "configuration"]
+NAMES = [
+    "verdicts", "feed", "cycles", "timings", "scores", "comparisons", "events", "gear_identity_collisions",
+    "drift", "registry", "upkeep", "configuration",
+]  # fmt: skip
 EVENT = (
     "insert into detection.detection_events (category, severity, model_id, version_id, entity_id,"
     " cycle_started_at, first_seen_at, last_seen_at) values (%s, 'CRITICAL', 'm', 1, %s, %s, %s, %s)"
@@ -152,8 +155,8 @@ def test_a_turn_for_the_worse_is_told_once() -> None:
     def report(worst: str, *, is_bad: bool) -> Report:
         one = Standing(model_id="m", version="1", role="PRIMARY", worst=worst, last=worst, is_bad=is_bad)
         return Report(
-            kind="hourly", taken_at="", start="", end="", schema="", code_version="", headline="", sections=(),
-            standings=(one,),
+            kind="hourly", taken_at="", start="", end="", schema="", code_version="", headline="",
+            sections=(), standings=(one,),
         )  # fmt: skip
 
     calm, broken = report("OK", is_bad=False), report("SILENT_FAULT", is_bad=True)

@@ -1,0 +1,94 @@
+"""The hourly task and the command line, against a real Postgres."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from airflow_detection import snapshot_commands
+from airflow_detection.operators.snapshot import SnapshotReportOperator
+from airflow_detection.store.connection import Connection
+
+AT = datetime(2026, 3, 1, 13, tzinfo=UTC)
+STANDING = {
+    "model_id": "m",
+    "version": "1",
+    "role": "PRIMARY",
+    "last": "FAILED",
+    "worst": "FAILED",
+    "is_bad": True,
+}
+
+
+@pytest.fixture(autouse=True)
+def _connection(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = conninfo_to_dict(dsn)
+    value = {
+        "conn_type": "postgres",
+        "host": facts["host"],
+        "login": facts.get("user"),
+        "password": facts.get("password"),
+        "port": int(facts["port"]) if facts.get("port") else None,
+        "schema": facts["dbname"],
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_DETECTION_DEFAULT", json.dumps(value))
+
+
+def _run(at: datetime, *notifiers: Any) -> dict[str, Any]:
+    operator = SnapshotReportOperator(task_id="t", notifiers=notifiers)
+    return operator.execute({"logical_date": at})  # type: ignore[typeddict-item]
+
+
+def test_an_hour_has_one_report_however_often_its_task_runs(database: Connection) -> None:
+    assert _run(AT)["snapshot_id"] == _run(AT)["snapshot_id"]
+    covers = database.execute(
+        "select lower(covers), upper(covers) from detection.detection_snapshots"
+    ).fetchall()
+    assert covers == [(AT - timedelta(hours=1), AT)]
+
+
+def test_a_change_is_told_once_even_where_telling_failed_at_first(database: Connection) -> None:
+    _run(AT)
+    database.execute(
+        "update detection.detection_snapshots set notified_at = null,"
+        " report = jsonb_set(report, '{standings}', %s::jsonb)",
+        (json.dumps([STANDING]),),
+    )
+    told: list[Any] = []
+
+    def broken(context: Any) -> None:
+        raise RuntimeError("no mail today")
+
+    with pytest.raises(RuntimeError):
+        _run(AT, broken)
+    for _ in range(2):
+        _run(AT, lambda context: told.append(context["detection_changes"]))
+    assert told == [["m@1 (PRIMARY): unknown -> FAILED"]]
+
+
+def _args(**given: object) -> Namespace:
+    return Namespace(**{"at": AT, "diagnostic": False, "hours": 24, "json": False, "html": None, **given})
+
+
+def test_the_command_line_shows_what_is_stored(
+    database: Connection, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    snapshot_commands.snapshot(_args(json=True, html=str(page)))
+    first = json.loads(capsys.readouterr().out)
+    assert "<!doctype html>" in page.read_text()
+    snapshot_commands.snapshot(_args(json=True))
+    assert json.loads(capsys.readouterr().out) == first
+    snapshot_commands.snapshot(_args())
+    assert "Verdicts" in capsys.readouterr().out
+    snapshot_commands.snapshot(_args(diagnostic=True, json=True))
+    longer = json.loads(capsys.readouterr().out)
+    assert (longer["kind"], longer["start"]) == ("diagnostic", (AT - timedelta(days=1)).isoformat())
+    kinds = database.execute("select kind from detection.detection_snapshots order by 1").fetchall()
+    assert kinds == [("diagnostic",), ("hourly",)]
