@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -16,6 +17,7 @@ from airflow_detection import __version__
 from airflow_detection.domain import Cycle, CycleSpec, Inputs, Mode, ModelSpec, RunReport, VersionSpec
 from airflow_detection.engine.canary import Pair
 from airflow_detection.engine.forked import Access, Facts, Forked, Limits
+from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.engine.registry import Registry
 from airflow_detection.engine.run import CycleReport, DAGExecutor, summarize
 from airflow_detection.engine.run_log import Telling
@@ -31,6 +33,9 @@ from airflow_detection.store.spool_check import check_spool
 
 if TYPE_CHECKING:
     from airflow_detection.config import Settings
+
+
+log = logging.getLogger(__name__)
 
 
 class PostgresBase:
@@ -145,14 +150,25 @@ def run_inline(
         return CycleReport(reports=reports, summary=summarize(plan, reports))
     inputs = _inputs(conn, settings, spec, opened)
     base = PostgresBase(conn, settings, opened)
+    known = Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes)
+    _prepare(known, plan)
     return DAGExecutor(
         plan,
-        instantiate=Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes).instantiate,
+        instantiate=known.instantiate,
         store=base.store,
         inputs=inputs,
         concurrent_shadows=concurrent_shadows,
         runner=Forked(base, lambda model: limits_of(settings, model), telling),
     ).run(opened.cycle)
+
+
+def _prepare(known: Registry, plan: ExecutionPlan) -> None:
+    """Load once what the champions' classes share; a class that cannot is left to fail in its own run."""
+    for champion in plan.primaries.values():
+        try:
+            known.model_class(champion).prepare()
+        except Exception:
+            log.warning("%s could not be prepared", champion.label, exc_info=True)
 
 
 def run_steps(

@@ -104,6 +104,13 @@ class BaseDetectionModel(ABC):
         self.version = version
         self.params: JsonMapping = frozen(params or {})
 
+    @classmethod
+    def prepare(cls) -> None:
+        """Load what every run needs, such as a large table; nothing unless overridden.
+
+        A task of an inline cycle calls this once for each champion's class, before it forks its versions.
+        """
+
     @abstractmethod
     def run(self, ctx: ModelContext) -> ModelResult:
         """Look at the cycle's window and return one output per input that was judged.

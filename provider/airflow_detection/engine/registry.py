@@ -38,9 +38,12 @@ class Registry:
         Raises:
             EntryPointError: not allowed, not importable, or not a model.
         """
+        return self.model_class(version)(version.model_id, version.version, version.params)
+
+    def model_class(self, version: VersionSpec) -> type[BaseDetectionModel]:
+        """Import the class of a version; raises what `instantiate` raises."""
         entrypoint = version.entrypoint or self._entrypoints.get(version.model_id, "")
-        model_class = load_class(entrypoint, self.allowed_prefixes)
-        return model_class(version.model_id, version.version, version.params)
+        return load_class(entrypoint, self.allowed_prefixes)
 
 
 def load_class(entrypoint: str, allowed_prefixes: tuple[str, ...] = ()) -> type[BaseDetectionModel]:

@@ -13,7 +13,7 @@ import numpy as np
 from airflow_detection.domain import JsonMapping
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
 from airflow_detection.errors import TerminalModelError
-from airflow_detection.maritime.coast import offshore_km
+from airflow_detection.maritime.coast import load_shorelines, offshore_km
 from airflow_detection.maritime.geo import KM_PER_NM, FloatArray
 from airflow_detection.maritime.history import last_fixes, merged, times_before
 from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved
@@ -50,6 +50,11 @@ class AisGap(BaseDetectionModel):
     """
 
     features: ClassVar[tuple[str, ...]] = ("lat", "lon")
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Read the shorelines."""
+        load_shorelines()
 
     def run(self, ctx: ModelContext) -> ModelResult:
         """Judge the gaps that end in the window, and those that are open at its end.

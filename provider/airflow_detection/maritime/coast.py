@@ -52,6 +52,11 @@ def offshore_km(lat: FloatArray, lon: FloatArray) -> FloatArray:
     return km
 
 
+def load_shorelines() -> None:
+    """Read the shorelines now, once in a process and for those forked from it."""
+    _distances(np.zeros(1), np.zeros(1))
+
+
 def _distances(lat: FloatArray, lon: FloatArray) -> FloatArray:
     chord, _ = _shore_points().query(unit_vectors(lat, lon))
     km = arc_km(chord)
