@@ -12,6 +12,7 @@ import numpy as np
 from airflow_detection.domain import JsonMapping
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
 from airflow_detection.errors import TerminalModelError
+from airflow_detection.maritime.coast import load_shorelines
 from airflow_detection.maritime.geo import KM_PER_NM
 from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved
 from airflow_detection.maritime.params import positive
@@ -43,6 +44,11 @@ class Loitering(BaseDetectionModel):
     """
 
     features: ClassVar[tuple[str, ...]] = ("lat", "lon", "sog_kn")
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Read the shorelines."""
+        load_shorelines()
 
     def run(self, ctx: ModelContext) -> ModelResult:
         """Judge every vessel that has a row in the inputs.
