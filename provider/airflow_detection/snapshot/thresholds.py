@@ -9,7 +9,15 @@ from dataclasses import dataclass
 class Thresholds:
     """When a run counts as unusual; every default is an option of the same name, after `verdict_`.
 
-    `history_cycles` healthy cycles make a baseline; with fewer than `min_history_cycles` a verdict waits.
+    history_cycles: healthy cycles that make a baseline.
+    min_history_cycles: with fewer a verdict says WARMING_UP; with fewer than a third nothing is compared.
+    canary_tolerance: how far a canary's score may be off.
+    feature_null_floor, feature_null_factor: a null rate is unusual above max(floor, factor x highest).
+    feature_distinct_share: a distinct ratio is unusual below this share of its median.
+    score_null_floor, score_null_factor: the same for null scores, with the 99th percentile.
+    stale_cycles: cycles that the newest input may be old; also how many cycles count as newly arrived.
+    input_mad_factor, input_share: inputs are too few below min(median - factor x MAD, share x median).
+    p_value: how improbable a count must be.
     """
 
     history_cycles: int = 60
@@ -20,7 +28,7 @@ class Thresholds:
     feature_distinct_share: float = 0.5
     score_null_floor: float = 0.2
     score_null_factor: float = 2.0
-    stale_cycles: float = 2.0
+    stale_cycles: int = 2
     input_mad_factor: float = 6.0
     input_share: float = 0.7
     p_value: float = 0.001

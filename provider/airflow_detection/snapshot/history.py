@@ -1,0 +1,131 @@
+"""What is known of a version before a cycle: its healthy runs, and what newly arrived in each.
+
+Windows overlap: of an hour's rows all but the newest minutes were there a cycle ago, and a fault of the feed
+shows in a twelfth of them. The difference between two windows tells what arrived: what came in less what
+fell out, and what fell out came an hour ago. So each measure exists twice, of the whole window and of what
+newly arrived.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from airflow_detection.domain import FeatureProfile, Outcome
+from airflow_detection.snapshot.kinds import VerdictKind
+from airflow_detection.snapshot.runs import Run
+
+MIN_REFERENCE_ROWS = 30
+"""A window with fewer rows says nothing about what newly arrived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureMeasures:
+    """Of one feature; None where it cannot be known.
+
+    `fresh_null_rate` is of the newly arrived rows. `fresh_distinct` is how much faster (or, below 0, slower)
+    distinct values arrived than rows did, both relative to what they were; 0 is as usual, -1 none at all.
+    """
+
+    null_rate: float | None = None
+    distinct_ratio: float | None = None
+    fresh_null_rate: float | None = None
+    fresh_distinct: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """What a run is compared by. `arrivals` is the rate of newly arrived rows over that of a window ago."""
+
+    run: Run
+    arrivals: float | None = None
+    features: dict[str, FeatureMeasures] = field(default_factory=dict)
+
+
+class History:
+    """The runs of one version up to a cycle, in order of time; give each run once, with its verdict.
+
+    Args:
+        size: healthy runs to keep.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.healthy: deque[Measures] = deque(maxlen=size)
+        self.last: Run | None = None
+        self.silent_since: datetime | None = None
+        self._runs: dict[datetime, Measures] = {}
+
+    def add(self, measures: Measures, kind: VerdictKind, *, is_silent: bool = False) -> None:
+        """Take in a run; `is_silent` where the feed was found to have stopped."""
+        run = measures.run
+        if run.outcome is not Outcome.SUCCEEDED:
+            return
+        if is_silent:
+            self.silent_since = self.silent_since or run.newest_input_at or run.cycle_started_at
+        elif run.input_count:
+            self.silent_since = None
+        self.last = run
+        self._runs[run.cycle_started_at] = measures
+        for at in list(self._runs):
+            if at >= run.cycle_started_at - 2 * run.lookback:
+                break
+            del self._runs[at]
+        if kind.is_healthy:
+            self.healthy.append(measures)
+
+    def measure(self, run: Run, cycles: int) -> Measures:
+        """Measure a run; newly arrived is what came in the last `cycles` cycles."""
+        back = cycles * run.step
+        reference = self._runs.get(run.cycle_started_at - back) if back < run.lookback else None
+        if reference is None:
+            return Measures(run=run, features={name: _plain(f) for name, f in run.features.items()})
+        ago = self._runs.get(run.cycle_started_at - round(run.overlap) * run.step)
+        share = back / run.lookback
+        arrivals = None
+        if reference.run.input_count >= MIN_REFERENCE_ROWS:
+            arrivals = _fresh(run.input_count, reference.run.input_count, share)
+            arrivals = max(arrivals + _burst(ago.arrivals - 1 if ago and ago.arrivals else None), 0.0)
+        features = {}
+        for name, profile in run.features.items():
+            once = ago.features.get(name) if ago else None
+            before = reference.run.features.get(name)
+            features[name] = _feature(profile, before, share, _burst(once.fresh_distinct if once else None))
+        return Measures(run=run, arrivals=arrivals, features=features)
+
+
+def _burst(excess: float | None) -> float:
+    """What fell out of the window beyond the usual: a burst of an hour ago is no loss now."""
+    return max(excess or 0.0, 0.0)
+
+
+def _fresh(now: float, before: float, share: float) -> float:
+    """How much arrived in the newest `share` of a window, over what arrived in as long a window ago."""
+    return 1 + (now - before) / (share * before)
+
+
+def _plain(profile: FeatureProfile) -> FeatureMeasures:
+    known = profile.count - profile.null_count
+    return FeatureMeasures(
+        null_rate=profile.null_count / profile.count if profile.count else None,
+        distinct_ratio=profile.distinct_count / known if known else None,
+    )
+
+
+def _feature(
+    profile: FeatureProfile, before: FeatureProfile | None, share: float, burst: float
+) -> FeatureMeasures:
+    plain = _plain(profile)
+    if before is None or before.count < MIN_REFERENCE_ROWS:
+        return plain
+    fresh_null = fresh_distinct = None
+    came = profile.count - before.count + share * before.count
+    if came >= share * MIN_REFERENCE_ROWS:
+        nulls = profile.null_count - before.null_count + share * before.null_count
+        fresh_null = min(max(nulls / came, 0.0), 1.0)
+    was_known = before.count - before.null_count
+    if was_known >= MIN_REFERENCE_ROWS and before.distinct_count:
+        known = max(_fresh(profile.count - profile.null_count, was_known, share), 0.0)
+        distinct = max(_fresh(profile.distinct_count, before.distinct_count, share), 0.0)
+        fresh_distinct = (distinct - known) / max(known, 1.0) + burst
+    return replace(plain, fresh_null_rate=fresh_null, fresh_distinct=fresh_distinct)

@@ -1,0 +1,100 @@
+"""Which versions should have run: from recorded plans, and from the schedule for cycles never opened."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from airflow_detection.domain import CycleSpec, Role
+from airflow_detection.engine import flags
+from airflow_detection.snapshot.schedule import interval, ticks
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.queries import load_queries
+
+PATIENCE = timedelta(minutes=15)
+"""A cycle that is open for no longer may still run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One version that should have run; `broken` is why its model cannot, `is_open` that it still may."""
+
+    cycle_id: str
+    cycle_started_at: datetime
+    model_id: str
+    version_id: int
+    version: str
+    role: Role
+    broken: str | None = None
+    is_open: bool = False
+    is_unopened: bool = False
+
+
+def step_of(spec: CycleSpec, around: datetime) -> timedelta:
+    """The time between two cycles; a day where the schedule cannot be read."""
+    try:
+        return interval(spec.schedule, around)
+    except ValueError:
+        return timedelta(days=1)
+
+
+def planned(
+    conn: Connection, schema: str, specs: dict[str, CycleSpec], start: datetime, end: datetime
+) -> list[Planned]:
+    """Every version planned for a cycle in [start, end); models switched off are left out.
+
+    A cycle that was never opened counts from the first one on that was, once the next is due. With the
+    registry off (see `flags`) a cycle with a legacy path runs that.
+    """
+    queries = load_queries("detection_verdicts", schema)
+    span = {"start": start, "end": end, "patience": PATIENCE}
+    opened: set[tuple[str, datetime]] = set()
+    found: list[Planned] = []
+    for cycle_id, at, is_open, model_id, version_id, version, role, broken in conn.execute(
+        queries["planned"], span
+    ):
+        opened.add((cycle_id, at))
+        if version_id is not None:
+            found.append(
+                Planned(
+                    cycle_id=cycle_id, cycle_started_at=at, model_id=model_id, version_id=version_id,
+                    version=version, role=Role(role), broken=broken, is_open=is_open,
+                )
+            )  # fmt: skip
+    found += _unopened(conn, schema, specs, start, end, opened)
+    with_champion = {(p.cycle_id, p.cycle_started_at, p.model_id) for p in found if p.role is Role.PRIMARY}
+    return [p for p in found if (p.cycle_id, p.cycle_started_at, p.model_id) in with_champion]
+
+
+def _unopened(
+    conn: Connection,
+    schema: str,
+    specs: dict[str, CycleSpec],
+    start: datetime,
+    end: datetime,
+    opened: set[tuple[str, datetime]],
+) -> list[Planned]:
+    queries = load_queries("detection_verdicts", schema)
+    due: dict[str, list[datetime]] = defaultdict(list)
+    for now, cycle_id, first in conn.execute(queries["first_cycles"]):
+        spec = specs[cycle_id]
+        is_legacy = spec.legacy_entrypoint is not None and not flags.use_model_registry()
+        if first is None or not spec.is_enabled or is_legacy:
+            continue
+        since = max(start, first, spec.start_date)
+        until = min(end, now - step_of(spec, since))
+        with suppress(ValueError):  # a schedule that cannot be read is never due
+            due[cycle_id] = [t for t in ticks(spec.schedule, since, until) if (cycle_id, t) not in opened]
+    pairs = [(cycle_id, at) for cycle_id, times in due.items() for at in times]
+    if not pairs:
+        return []
+    wanted = {"cycle_ids": [c for c, _ in pairs], "instants": [t for _, t in pairs]}
+    return [
+        Planned(
+            cycle_id=row[0], cycle_started_at=row[1], model_id=row[2], version_id=row[3], version=row[4],
+            role=Role(row[5]), is_unopened=True,
+        )
+        for row in conn.execute(queries["due"], wanted)
+    ]  # fmt: skip

@@ -1,0 +1,164 @@
+"""Signs that a run that succeeded cannot be relied on, each as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from scipy import stats
+
+from airflow_detection.domain import CanaryResult
+from airflow_detection.snapshot.baseline import high_rate, low_limit, median, quantile
+from airflow_detection.snapshot.history import FeatureMeasures, History, Measures
+from airflow_detection.snapshot.runs import Run
+from airflow_detection.snapshot.thresholds import Thresholds
+
+MIN_ROWS = 50
+"""Fewer rows, or outputs, are too few for a ratio to mean anything."""
+
+STEADY_INPUT_SHARE = 0.85
+"""From this share of the usual inputs on, fewer of them do not explain fewer outputs."""
+
+Numbers = dict[str, Any]  # Any: JSON values
+
+
+def silent_faults(
+    measures: Measures, history: History, thresholds: Thresholds, numbers: Numbers
+) -> Iterator[str]:
+    """Every sign, the surest first; what was measured goes into `numbers`."""
+    run = measures.run
+    yield from _canaries(run, history, thresholds, numbers)
+    yield from _buckets(run)
+    yield from _frozen(run, history.last)
+    if len(history.healthy) * 3 >= thresholds.min_history_cycles:
+        yield from _scores(run, history, thresholds, numbers)
+        yield from _coverage(run, history, thresholds, numbers)
+        for name, feature in measures.features.items():
+            past = [m.features[name] for m in history.healthy if name in m.features]
+            if past:
+                yield from _feature(name, feature, past, run, thresholds, numbers)
+
+
+def _canaries(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
+    wrong = [canary for canary in run.canaries if _is_wrong(canary, thresholds.canary_tolerance)]
+    numbers["canaries"], numbers["canaries_wrong"] = len(run.canaries), len(wrong)
+    for canary in wrong:
+        seen = _text(canary.observed) if canary.is_present else "absent"
+        yield f"canary {canary.name}: expected {_text(canary.expected)}, {seen}"
+    usual = min((len(m.run.canaries) for m in history.healthy), default=0)
+    if usual and not run.canaries:
+        yield f"no canary ran; {usual} are usual"
+
+
+def _is_wrong(canary: CanaryResult, tolerance: float) -> bool:
+    if not canary.is_present or (canary.expected is None) != (canary.observed is None):
+        return True
+    return canary.error is not None and canary.error > tolerance
+
+
+def _buckets(run: Run) -> Iterator[str]:
+    names = ("scored", "gt0", "gt03", "gt05", "gt07")
+    counts = [run.score_counts[name] for name in names if name in run.score_counts]
+    if counts != sorted(counts, reverse=True):
+        yield f"score buckets do not nest: {', '.join(f'{n} {run.score_counts.get(n)}' for n in names)}"
+
+
+def _frozen(run: Run, last: Run | None) -> Iterator[str]:
+    """The outputs of the cycle before, on other inputs.
+
+    Where no more is known of the inputs than that they differ (as many rows, the same profile) the sea may
+    be at a standstill: ships that report by the clock from where they are moored.
+    """
+    if last is None or not run.output_count or run.output_digest is None:
+        return
+    is_same_output = run.output_digest == last.output_digest
+    is_other_input = run.input_digest != last.input_digest and run.input_count != last.input_count
+    if is_same_output and is_other_input:
+        yield f"the same {run.output_count} outputs as at {last.cycle_started_at:%H:%M}, on other inputs"
+
+
+def _scores(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
+    rate = run.score_null_rate
+    past = [r for m in history.healthy if (r := m.run.score_null_rate) is not None]
+    if rate is None or not past:
+        return
+    usual = quantile(past, 0.99)
+    limit = high_rate(usual, thresholds.score_null_floor, thresholds.score_null_factor)
+    numbers["score_null_rate"], numbers["score_null_limit"] = round(rate, 4), round(limit, 4)
+    base = max(usual, thresholds.score_null_floor)
+    if rate > limit and _is_improbable(rate, base, run.output_count, thresholds):
+        yield f"{rate:.0%} of the scores are null; up to {usual:.1%} is usual"
+
+
+def _coverage(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
+    """Outputs that say nothing is the matter are one for each thing looked at: few of them, little seen."""
+    past = [float(m.run.unflagged_count) for m in history.healthy]
+    limit = low_limit(past, thresholds.input_mad_factor, thresholds.input_share)
+    usual_input = median([float(m.run.input_count) for m in history.healthy])
+    if run.unflagged_count < limit and run.input_count >= STEADY_INPUT_SHARE * usual_input:
+        numbers["unflagged"], numbers["unflagged_limit"] = run.unflagged_count, round(limit, 1)
+        usual = median(past)
+        yield f"{run.unflagged_count} outputs without a finding where {usual:.0f} are usual for as many rows"
+
+
+def _feature(
+    name: str,
+    feature: FeatureMeasures,
+    past: Sequence[FeatureMeasures],
+    run: Run,
+    thresholds: Thresholds,
+    numbers: Numbers,
+) -> Iterator[str]:
+    for rate, rates, what in (
+        (feature.null_rate, _known(f.null_rate for f in past), "rows"),
+        (feature.fresh_null_rate, _known(f.fresh_null_rate for f in past), "newly arrived rows"),
+    ):
+        if rate is None or not rates:
+            continue
+        highest = max(rates)
+        base = max(highest, thresholds.feature_null_floor)
+        limit = high_rate(highest, thresholds.feature_null_floor, thresholds.feature_null_factor)
+        if rate > limit and _is_improbable(rate, base, run.output_count, thresholds):
+            numbers[f"{name}.null_rate"], numbers[f"{name}.null_limit"] = round(rate, 4), round(limit, 4)
+            yield f"{name} is null in {rate:.0%} of the {what}; at most {highest:.1%} is usual"
+            break
+    profile = run.features[name]
+    if profile.count - profile.null_count >= MIN_ROWS:
+        yield from _distinct(name, feature, past, thresholds, numbers)
+
+
+def _distinct(
+    name: str,
+    feature: FeatureMeasures,
+    past: Sequence[FeatureMeasures],
+    thresholds: Thresholds,
+    numbers: Numbers,
+) -> Iterator[str]:
+    ratio, ratios = feature.distinct_ratio, _known(f.distinct_ratio for f in past)
+    fresh, fresh_past = feature.fresh_distinct, _known(f.fresh_distinct for f in past)
+    share = thresholds.feature_distinct_share
+    if ratio is not None and ratios and ratio < share * median(ratios):
+        numbers[f"{name}.distinct_ratio"] = round(ratio, 6)
+        numbers[f"{name}.distinct_limit"] = round(share * median(ratios), 6)
+        yield f"{name} has {ratio:.2%} distinct values; {median(ratios):.1%} is usual"
+    elif fresh is not None and fresh_past:
+        limit = low_limit([1 + f for f in fresh_past], thresholds.input_mad_factor, share)
+        numbers[f"{name}.fresh_distinct"] = round(1 + fresh, 4)
+        if 1 + fresh < limit:
+            numbers[f"{name}.fresh_distinct_limit"] = round(limit, 4)
+            yield f"newly arrived rows bring {max(1 + fresh, 0):.0%} of the usual distinct values of {name}"
+
+
+def _is_improbable(rate: float, base: float, entities: int, thresholds: Thresholds) -> bool:
+    """Whether so many nulls are no chance, counted by entity: one ship may lack a field in all its rows."""
+    if entities <= 0:
+        return False
+    return float(stats.binom.sf(round(rate * entities) - 1, entities, min(base, 1.0))) < thresholds.p_value
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _text(score: float | None) -> str:
+    return "null" if score is None else f"{score:.6g}"

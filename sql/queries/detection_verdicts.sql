@@ -1,0 +1,42 @@
+-- name: manifests
+-- What verdicts need of each run of some cycles, each from an instant of its own on; replays never.
+select r.cycle_id, r.cycle_started_at, r.model_id, r.version_id, v.version, r.role::text, r.outcome::text,
+       r.error, r.input_count, r.input_digest, r.newest_input_at, r.output_count, r.output_digest,
+       r.score_counts, r.canaries, r.features
+  from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as wanted (cycle_id, since)
+  join {schema}.detection_model_runs r
+    on r.cycle_id = wanted.cycle_id and r.cycle_started_at >= wanted.since and r.cycle_started_at < %(end)s
+  join {schema}.detection_model_versions v on v.version_id = r.version_id
+ where not r.is_replay
+ order by r.version_id, r.cycle_started_at;
+
+-- name: planned
+-- The versions in the recorded plans; a cycle whose plan is empty has one row without a version.
+select c.cycle_id, c.cycle_started_at, c.closed_at is null and c.opened_at + %(patience)s > now() as is_open,
+       m.value ->> 'model_id' as model_id, (v.value ->> 'version_id')::bigint as version_id,
+       v.value ->> 'version' as version, v.value ->> 'role' as role,
+       c.plan -> 'broken' ->> (m.value ->> 'model_id') as broken
+  from {schema}.detection_cycle_runs c
+  left join lateral jsonb_array_elements(c.plan -> 'models') m
+         on (m.value ->> 'is_enabled')::boolean is distinct from false
+  left join lateral jsonb_array_elements(m.value -> 'versions') v
+         on not coalesce((v.value ->> 'is_replay')::boolean, false)
+ where c.mode = 'as_of' and c.cycle_started_at >= %(start)s and c.cycle_started_at < %(end)s;
+
+-- name: first_cycles
+-- The database's clock, and the first cycle that was ever opened of each.
+select now(), c.cycle_id,
+       (select r.cycle_started_at from {schema}.detection_cycle_runs r
+         where r.cycle_id = c.cycle_id and r.mode = 'as_of' order by r.cycle_started_at limit 1)
+  from {schema}.detection_cycles c;
+
+-- name: due
+-- The versions that should have run in cycles which were never opened: roles as known then.
+select due.cycle_id, due.cycle_started_at, m.model_id, v.version_id, v.version, r.role::text
+  from unnest(%(cycle_ids)s::text[], %(instants)s::timestamptz[]) as due (cycle_id, cycle_started_at)
+  join {schema}.detection_models m on m.cycle_id = due.cycle_id and m.is_enabled
+  join {schema}.detection_model_roles r
+    on r.model_id = m.model_id and r.valid @> due.cycle_started_at
+   and (r.is_founding or r.recorded_at <= due.cycle_started_at)
+   and (r.superseded_at is null or r.superseded_at > due.cycle_started_at)
+  join {schema}.detection_model_versions v on v.version_id = r.version_id;
