@@ -58,7 +58,7 @@ def stayed(rows: list[Row], **params: Any) -> Row:
     [
         (2, 300, {}, 0.5),
         (4, 300, {}, 0.75),
-        (1.9, 300, {}, 0.0),
+        (1.8, 300, {}, 0.0),
         (2, 490, {}, 0.5),
         (2, 510, {}, 0.0),
         (0.5, 240, {"within_m": 250, "min_duration_h": 0.5}, 0.5),
@@ -79,7 +79,7 @@ def test_two_ships_side_by_side(hours: float, metres: float, params: dict[str, f
 
 @pytest.mark.parametrize(
     ("hours", "params", "score"),
-    [(4, {}, 0.5), (8, {}, 0.75), (3.9, {}, 0.0), (8, {"min_duration_h": 8}, 0.5)],
+    [(4, {}, 0.5), (8, {}, 0.75), (3.8, {}, 0.0), (8, {"min_duration_h": 8}, 0.5)],
 )
 def test_a_ship_adrift(hours: float, params: dict[str, float], score: float) -> None:
     output = stayed(adrift(hours), **params)
@@ -228,3 +228,18 @@ def test_a_param_that_makes_no_sense_is_named(model: type[BaseDetectionModel]) -
             outputs_of(model("m", "1", {name: value}), [fix(0, *SEA)])
     with pytest.raises(TerminalModelError, match="'history_h' is 1, less than 'min_duration_h', 3"):
         outputs_of(model("m", "1", {"history_h": 1, "min_duration_h": 3}), [fix(0, *SEA)])
+
+
+def test_what_lasts_just_long_enough_is_found_off_the_five_minute_grid() -> None:
+    assert met([_moved(row, 100 / HOUR) for row in side_by_side(2)])["score"] == pytest.approx(0.5)
+    assert stayed([_moved(row, 100 / HOUR) for row in adrift(4)])["score"] == pytest.approx(0.5)
+
+
+def test_a_ship_beside_a_canary_does_not_meet_it() -> None:
+    model = Encounter("encounter")
+    canaries = list(model.canaries(cycle_at()))
+    rows = [row for canary in canaries for row in canary.rows]
+    beside = [row | {"mmsi": SHIP, "lat": row["lat"] + 50 * METRE} for row in canaries[0].rows]
+    scores = outputs_of(model, [*rows, *beside])
+    assert scores[str(SHIP)]["score"] == 0
+    assert scores[canaries[0].entity_id]["score"] == pytest.approx(canaries[0].expected)

@@ -18,7 +18,7 @@ from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved
 from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.score_metrics import score_metrics
 from airflow_detection.maritime.severity import severity
-from airflow_detection.maritime.slow_ships import STEP_S, at, is_open, slow_steps
+from airflow_detection.maritime.slow_ships import STEP_S, Slow, at, half_life_score, is_open
 from airflow_detection.maritime.steps import Steps, runs
 from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
 
@@ -99,7 +99,7 @@ class Encounter(BaseDetectionModel):
 
         yield from pair(1, rule.score(3 * least * STEP_S), 3 * least, 0.5, -2.0, -25.0)
         yield from pair(2, rule.score(least * STEP_S), least, 0.9, -4.0, -25.0)
-        yield from pair(3, 0.0, least - 1, 0.5, -6.0, -25.0)
+        yield from pair(3, 0.0, least - 2, 0.5, -6.0, -25.0)
         yield from pair(4, 0.0, least, 1.1, -8.0, -25.0)
         yield from pair(5, 0.0, least, 0.5, 40.65, -74.05)
         yield from pair(6, None, 0, 0.5, -10.0, -25.0)
@@ -131,9 +131,7 @@ class _Rule:
 
     def score(self, duration_s: float) -> float:
         """0 below the least duration, 0.5 there, and nearer to 1 the longer it takes."""
-        if duration_s < self.min_duration_s:
-            return 0.0
-        return -math.expm1(-math.log(2) * duration_s / self.min_duration_s)
+        return half_life_score(duration_s, self.min_duration_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,14 +153,17 @@ class _Meeting:
 
 def _meetings(ctx: ModelContext, now: Fixes, rule: _Rule) -> dict[int, _Meeting]:
     """The longest meeting of each vessel that reaches into the window, by MMSI."""
-    steps = slow_steps(
-        ctx,
-        now,
+    slow = Slow(
         max_speed_kn=rule.max_speed_kn,
-        offshore=rule.offshore_km,
+        offshore_km=rule.offshore_km,
         history_h=rule.history_h,
         max_gap_s=MAX_GAP_S,
     )
+    recent = slow.steps(now.take(np.isin(now.mmsi, slow.vessels(now))))
+    one, other, _ = _pairs(recent, rule.within_km)
+    vessels = np.unique(recent.mmsi[np.concatenate((one, other))])
+    steps = slow.steps_with_history(ctx, now, vessels)  # only of those who met in the window
+    lat, lon = steps.lat, steps.lon
     one, other, km = _pairs(steps, rule.within_km)
     key = np.unique(np.column_stack((steps.track[one], steps.track[other])), axis=0, return_inverse=True)[1]
     order = np.lexsort((steps.step[one], key))
@@ -179,7 +180,7 @@ def _meetings(ctx: ModelContext, now: Fixes, rule: _Rule) -> dict[int, _Meeting]
             first=int(step[first]),
             last=int(step[last]),
             nearest_km=float(km[first : last + 1].min()),
-            place=(float(steps.lat[here]), float(steps.lon[here])),
+            place=(float(lat[here]), float(lon[here])),
             is_open=all(is_open(now, int(steps.mmsi[k]), int(step[last]), end_s) for k in (here, there)),
             is_start_seen=bool(step[first] * STEP_S > end_s - rule.history_h * 3600 + MAX_GAP_S),
         )
@@ -200,7 +201,10 @@ def _pairs(steps: Steps, within_km: float) -> tuple[NDArray[np.int64], NDArray[n
     # steps are at least 1 apart in the fourth dimension, and so never neighbours of each other
     places = np.column_stack((steps.point, steps.step - steps.step.min()))
     near = cKDTree(places).query_pairs(reach, output_type="ndarray").astype(np.int64)
-    near = near[steps.mmsi[near[:, 0]] != steps.mmsi[near[:, 1]]]
+    is_canary = is_reserved(steps.mmsi)
+    near = near[
+        (steps.mmsi[near[:, 0]] != steps.mmsi[near[:, 1]]) & (is_canary[near[:, 0]] == is_canary[near[:, 1]])
+    ]
     swap = steps.mmsi[near[:, 0]] > steps.mmsi[near[:, 1]]
     near[swap] = near[swap][:, ::-1]
     one, other = near[:, 0], near[:, 1]

@@ -18,7 +18,7 @@ from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved
 from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.score_metrics import score_metrics
 from airflow_detection.maritime.severity import severity
-from airflow_detection.maritime.slow_ships import STEP_S, at, is_open, slow_steps
+from airflow_detection.maritime.slow_ships import STEP_S, Slow, at, half_life_score, is_open
 from airflow_detection.maritime.steps import runs
 from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
 
@@ -95,7 +95,7 @@ class Loitering(BaseDetectionModel):
         slow = 0.5 * rule.max_speed_kn
         yield canary(-1, rule.score(3 * least * STEP_S), 3 * least, mid_atlantic, slow)
         yield canary(-2, rule.score(least * STEP_S), least, mid_atlantic, slow)
-        yield canary(-3, 0.0, least - 1, mid_atlantic, slow)
+        yield canary(-3, 0.0, least - 2, mid_atlantic, slow)
         yield canary(-4, 0.0, least, mid_atlantic, 2 * rule.max_speed_kn)
         yield canary(-5, 0.0, least, (harbour[0] + 5, harbour[1]), slow)
         yield canary(-6, None, 0, mid_atlantic, slow)
@@ -125,9 +125,7 @@ class _Rule:
 
     def score(self, duration_s: float) -> float:
         """0 below the least duration, 0.5 there, and nearer to 1 the longer it takes."""
-        if duration_s < self.min_duration_s:
-            return 0.0
-        return -math.expm1(-math.log(2) * duration_s / self.min_duration_s)
+        return half_life_score(duration_s, self.min_duration_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,14 +144,14 @@ class _Stay:
 
 
 def _stays(ctx: ModelContext, now: Fixes, rule: _Rule) -> dict[int, _Stay]:
-    steps = slow_steps(
-        ctx,
-        now,
+    slow = Slow(
         max_speed_kn=rule.max_speed_kn,
-        offshore=rule.offshore_nm * KM_PER_NM,
+        offshore_km=rule.offshore_nm * KM_PER_NM,
         history_h=rule.history_h,
         max_gap_s=MAX_GAP_S,
     )
+    steps = slow.steps_with_history(ctx, now, slow.vessels(now))
+    lat, lon = steps.lat, steps.lon
     found: dict[int, _Stay] = {}
     end_s = ctx.window.end.timestamp()
     stretches = runs(steps.track, steps.step)
@@ -163,7 +161,7 @@ def _stays(ctx: ModelContext, now: Fixes, rule: _Rule) -> dict[int, _Stay]:
         stay = _Stay(
             first=int(steps.step[first]),
             last=int(steps.step[last]),
-            place=(float(steps.lat[last]), float(steps.lon[last])),
+            place=(float(lat[last]), float(lon[last])),
             is_open=is_open(now, int(steps.mmsi[last]), int(steps.step[last]), end_s),
             is_start_seen=bool(steps.step[first] * STEP_S > end_s - rule.history_h * 3600 + MAX_GAP_S),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ from airflow_detection.maritime.separation import separate
 from airflow_detection.maritime.steps import MAX_BREAK_STEPS, Steps, resampled
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from airflow_detection.engine.model import ModelContext
     from airflow_detection.maritime.tracks import Fixes
 
@@ -21,36 +25,51 @@ OPEN_S = 1800.0
 """What was seen longer ago than this is no longer known to go on."""
 
 
-def slow_steps(
-    ctx: ModelContext,
-    now: Fixes,
-    *,
-    max_speed_kn: float,
-    offshore: float,
-    history_h: float,
-    max_gap_s: float,
-) -> Steps:
-    """Where ships were slow and offshore, every five minutes, by (track, step).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slow:
+    """What is slow and offshore, and how far back it is looked for.
 
-    Looked at are the vessels with a slow or speedless fix offshore among `now`; for them the history counts
-    too. Fixes under one MMSI are separated into tracks that a ship can sail: between two transmitters, where
-    nobody is, no step lies.
-
-    Args:
-        now: the window's fixes, as `in_time_order` gives them.
-        max_speed_kn: slow is below it, knots.
-        offshore: least distance to the shore, kilometres.
-        history_h: how far back from the window's end, hours.
-        max_gap_s: between fixes further apart nothing is known, seconds.
+    `max_speed_kn`: slower than this, knots. `offshore_km`: as far from the nearest shore, kilometres.
+    `history_h`: hours back from the window's end. Between fixes further apart than `max_gap_s`, seconds, it
+    is not known where a ship was.
     """
-    at_sea = offshore_km(now.lat, now.lon) >= offshore
-    vessels = np.unique(now.mmsi[at_sea & ~(now.sog_kn >= max_speed_kn)])
-    since = ctx.window.end - timedelta(hours=history_h)
-    earlier = thinned_fixes(ctx, since, STEP_S, vessels)
-    fixes = thinned(merged(earlier, now.take(np.isin(now.mmsi, vessels))), STEP_S)
-    steps = resampled(fixes, separate(fixes), step_s=STEP_S, max_gap_s=max_gap_s)
-    steps = steps.take(steps.speed_kn < max_speed_kn)
-    return steps.take(offshore_km(steps.lat, steps.lon) >= offshore)
+
+    max_speed_kn: float
+    offshore_km: float
+    history_h: float
+    max_gap_s: float
+
+    def vessels(self, now: Fixes) -> NDArray[np.int64]:
+        """The MMSI with a slow or speedless fix offshore, ascending."""
+        at_sea = offshore_km(now.lat, now.lon) >= self.offshore_km
+        return np.unique(now.mmsi[at_sea & ~(now.sog_kn >= self.max_speed_kn)])
+
+    def steps(self, fixes: Fixes) -> Steps:
+        """Where vessels were slow and offshore, every five minutes, by (track, step).
+
+        Fixes under one MMSI are separated into tracks that a ship can sail: between two transmitters, where
+        nobody is, no step lies. `fixes` are in order, as `in_time_order` gives them.
+        """
+        fixes = thinned(fixes, STEP_S)
+        steps = resampled(fixes, separate(fixes), step_s=STEP_S, max_gap_s=self.max_gap_s)
+        steps = steps.take(steps.speed_kn < self.max_speed_kn)
+        return steps.take(offshore_km(steps.lat, steps.lon) >= self.offshore_km)
+
+    def steps_with_history(self, ctx: ModelContext, now: Fixes, vessels: NDArray[np.int64]) -> Steps:
+        """The steps of these vessels, of the window and of the hours before."""
+        since = ctx.window.end - timedelta(hours=self.history_h)
+        earlier = thinned_fixes(ctx, since, STEP_S, vessels)
+        return self.steps(merged(earlier, now.take(np.isin(now.mmsi, vessels))))
+
+
+def half_life_score(duration_s: float, least_s: float) -> float:
+    """0 below the least duration, 0.5 there, 0.75 at twice; a step less counts as the least.
+
+    What lasts so long has its first and last step inside it, which may be a step nearer to each other.
+    """
+    if duration_s < least_s - STEP_S:
+        return 0.0
+    return -math.expm1(-math.log(2) * max(duration_s, least_s) / least_s)
 
 
 def is_open(now: Fixes, mmsi: int, step: int, end_s: float) -> bool:
