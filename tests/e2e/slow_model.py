@@ -1,0 +1,18 @@
+"""A model that takes its time, so that runs of it overlap."""
+
+from __future__ import annotations
+
+import time
+
+from tests.fleet import Echo
+
+from airflow_detection.engine.model import ModelContext, ModelResult
+
+
+class Slow(Echo):
+    """`Echo`, after `params.sleep_s` seconds."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        """Sleep, then echo."""
+        time.sleep(float(ctx.params["sleep_s"]))
+        return super().run(ctx)

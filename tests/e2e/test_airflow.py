@@ -1,0 +1,303 @@
+"""The engine's promises in a real Airflow: backfills, replays, runs at once, a lost registry, assets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from demo.settings import CHECKOUT
+from psycopg import sql
+from tests import fleet
+from tests.e2e.stage import Stage, stage
+
+from airflow_detection.domain import Role
+from airflow_detection.naming import asset_uri_of
+from airflow_detection.store import registry
+from airflow_detection.store.corrections import correct_roles
+
+pytestmark = pytest.mark.e2e
+
+MINUTE = timedelta(minutes=1)
+YEARLY = "5 12 1 3 *"  # fires at fleet.AT, and not again while the tests run
+DAGS = [*(f"detection_{cycle}" for cycle in ("fleet", "again", "busy", "live")), "consumer"]
+IMPORT_TIMEOUT_S = 30.0
+RESULTS = ("detection_model_runs", "detection_model_run_outputs", "detection_model_metrics")
+CONSUMER = '''"""A Dag that follows a champion: the words dag and airflow make Airflow look into this file."""
+
+from airflow.sdk import DAG, Asset, BaseOperator
+
+
+class Noop(BaseOperator):
+    def execute(self, context):
+        return None
+
+
+with DAG("consumer", schedule=[Asset({uri!r})], catchup=False):
+    Noop(task_id="noop")
+'''
+
+
+class Around:
+    """The promotion of `tracks@2`, and the last cycle before and the first one after it."""
+
+    def __init__(self, instant: datetime) -> None:
+        self.instant = instant
+        self.before = (instant - timedelta(microseconds=1)).replace(second=0, microsecond=0)
+        self.after = self.before + MINUTE
+
+
+def register(conn: Any) -> Around:
+    """Four cycles; the last thing is the promotion, as it is recorded from now on."""
+    fleet.put_cycle(conn, cycle_id="again", schedule=YEARLY)
+    fleet.put_model(conn, "replayed", cycle_id="again")
+    fleet.put_version(conn, "replayed@1", Role.PRIMARY, ids=["a"])
+    fleet.put_version(conn, "replayed@2", ids=["a", "b"])
+    fleet.put_cycle(conn, cycle_id="busy", schedule=YEARLY, max_active_runs=8)
+    fleet.put_model(conn, "slow", cycle_id="busy", entrypoint="tests.e2e.slow_model:Slow")
+    fleet.put_version(conn, "slow@1", Role.PRIMARY, ids=["a", "b"], sleep_s=1.5)
+    fleet.put_version(conn, "slow@2", Role.SHADOW, ids=["a", "b", "c"], sleep_s=1.5)
+    fleet.put_cycle(conn, cycle_id="live", schedule="* * * * *", max_active_runs=8)
+    fleet.put_model(conn, "lively", cycle_id="live")
+    fleet.put_version(conn, "lively@1", Role.PRIMARY, ids=["a"])
+    fleet.register(conn)
+    fleet.put_version(conn, "spoofing@2", ids=["y"])
+    registry.assign_role(conn, fleet.SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
+    query = "select max(lower(valid)) from detection.detection_model_roles where model_id = 'tracks'"
+    around = Around(conn.execute(query).fetchone()[0])
+    minutes = f"{around.before.minute},{around.after.minute}"
+    fleet.put_cycle(conn, schedule=f"{minutes} * * * *")
+    return around
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[tuple[Stage, Around]]:
+    options = {"allowed_modules": "tests.fleet, tests.e2e", "plan_ttl": "1"}
+    with stage(tmp_path_factory.mktemp("airflow"), server, **options) as held:
+        around = register(held.registry)
+        shutil.copy(CHECKOUT / "dags" / "detection_cycles.py", held.dags)
+        (held.dags / "consumer.py").write_text(CONSUMER.format(uri=asset_uri_of("fleet", "tracks")))
+        held.start()
+        held.wait(lambda: held.has_api() and held.has_dags(*DAGS), "the start of Airflow")
+        held.api.unpause("consumer")
+        yield held, around
+
+
+@pytest.fixture
+def airflow(world: tuple[Stage, Around]) -> Stage:
+    return world[0]
+
+
+@pytest.fixture
+def around(world: tuple[Stage, Around]) -> Around:
+    return world[1]
+
+
+def roles(airflow: Stage, at: datetime) -> dict[str, str]:
+    """Role by `model@version` (a `!` behind a replay) of what succeeded in one cycle."""
+    query = (
+        "select r.model_id || '@' || v.version || case when is_replay then '!' else '' end, role::text"
+        " from detection.detection_model_runs r join detection.detection_model_versions v using (version_id)"
+        " where cycle_started_at = %s and outcome = 'SUCCEEDED'"
+    )
+    return dict(airflow.registry.execute(query, (at,)).fetchall())
+
+
+def scores(airflow: Stage, label: str, at: datetime) -> list[float]:
+    """What a version stored for a cycle: `Echo` scores with the number of outputs that it saw upstream."""
+    query = (
+        "select score from detection.detection_model_run_outputs o"
+        " join detection.detection_model_versions v using (version_id)"
+        " where v.model_id || '@' || v.version = %s and cycle_started_at = %s"
+    )
+    return [row[0] for row in airflow.registry.execute(query, (label, at)).fetchall()]
+
+
+def live_rows(airflow: Stage) -> dict[str, Any]:
+    """A digest and the number of the rows that are no replays, of each table of results."""
+    query = sql.SQL(
+        "select md5(string_agg(t::text, chr(10) order by t::text)), count(*) from detection.{} t"
+        " where not is_replay"
+    )
+    return {
+        table: airflow.registry.execute(query.format(sql.Identifier(table))).fetchone() for table in RESULTS
+    }
+
+
+def test_a_backfill_across_a_promotion_runs_what_was_champion_then(airflow: Stage, around: Around) -> None:
+    time.sleep(max(0.0, (around.after - datetime.now(UTC)).total_seconds() + 0.5))
+    airflow.backfill("detection_fleet", around.before, around.after)
+    airflow.api.unpause("detection_fleet")
+    airflow.wait_for_runs("detection_fleet", 2)
+    assert roles(airflow, around.before) == {
+        "tracks@1": "PRIMARY",
+        "tracks@2": "SHADOW",
+        "spoofing@1": "PRIMARY",
+    }
+    assert roles(airflow, around.after) == {"tracks@2": "PRIMARY", "spoofing@1": "PRIMARY"}
+    assert scores(airflow, "spoofing@1", around.before) == [2.0], "it has read the two outputs of tracks@1"
+    assert scores(airflow, "spoofing@1", around.after) == [3.0], "it has read the three outputs of tracks@2"
+    assert airflow.rows("select distinct run_type from dag_run where dag_id = 'detection_fleet'") == [
+        ("backfill",)
+    ]
+
+
+def test_a_champion_is_an_asset_that_another_dag_follows(airflow: Stage, around: Around) -> None:
+    query = (
+        "select source_task_id, r.logical_date from asset_event e join asset a on a.id = e.asset_id"
+        " join dag_run r on r.dag_id = e.source_dag_id and r.run_id = e.source_run_id where a.uri = %s"
+        " order by r.logical_date"
+    )
+    found = airflow.rows(query, asset_uri_of("fleet", "tracks"))
+    assert found == [("tracks", around.before), ("tracks", around.after)]
+    airflow.wait(lambda: "success" in airflow.run_states("consumer"), "the run of the Dag that follows")
+
+
+def test_a_replay_runs_only_what_is_named_and_overwrites_nothing_live(airflow: Stage, around: Around) -> None:
+    before = live_rows(airflow)
+    conf = {"mode": "override", "replay": ["tracks@2", "spoofing@2"]}
+    words = ("--reprocess-behavior", "completed", "--dag-run-conf", json.dumps(conf))
+    airflow.backfill("detection_fleet", around.before, around.after, *words)
+    airflow.wait(lambda: len(roles(airflow, around.after)) == 4, "the replay")
+    airflow.wait_for_runs("detection_fleet", 2)
+    assert live_rows(airflow) == before
+    for at, seen in ((around.before, 2.0), (around.after, 3.0)):
+        replays = {label: role for label, role in roles(airflow, at).items() if label.endswith("!")}
+        assert replays == {"tracks@2!": "SHADOW", "spoofing@2!": "SHADOW"}
+        assert scores(airflow, "spoofing@2", at) == [seen], "it has read the stored champion of that cycle"
+        assert airflow.task_states("detection_fleet", at) == {
+            "open_cycle": "success",
+            "tracks": "skipped",
+            "spoofing": "skipped",
+            "other_versions": "success",
+            "close_cycle": "success",
+        }
+
+
+def test_as_run_repeats_the_plan_that_was_recorded(airflow: Stage) -> None:
+    reason = "the wrong one was in force"
+    correct_roles(
+        airflow.registry,
+        fleet.SCHEMA,
+        label="replayed@2",
+        role=Role.PRIMARY,
+        since=fleet.SINCE,
+        reason=reason,
+    )
+    known_at = registry.clock(airflow.registry, fleet.SCHEMA).isoformat()
+    airflow.backfill_of("detection_again", fleet.AT, {"known_at": known_at})
+    airflow.api.unpause("detection_again")
+    airflow.wait_for_runs("detection_again", 1)
+    assert roles(airflow, fleet.AT) == {"replayed@2": "PRIMARY"}
+    first = attempts(airflow)
+    airflow.backfill_of("detection_again", fleet.AT, {"mode": "as_run"})
+    airflow.wait(lambda: attempts(airflow) != first, "the second run")
+    airflow.wait_for_runs("detection_again", 1)
+    assert roles(airflow, fleet.AT) == {"replayed@2": "PRIMARY"}
+    assert len(plans(airflow)) == 1
+
+
+def attempts(airflow: Stage) -> list[tuple[Any, ...]]:
+    query = (
+        "select version_id, attempt from detection.detection_model_runs where cycle_id = 'again' order by 1"
+    )
+    return airflow.registry.execute(query).fetchall()
+
+
+def plans(airflow: Stage) -> set[str]:
+    query = "select plan_digest, mode from detection.detection_cycle_runs where cycle_id = 'again'"
+    found = airflow.registry.execute(query).fetchall()
+    assert {mode for _, mode in found} == {"as_of", "as_run"}
+    return {digest for digest, _ in found}
+
+
+def test_live_and_backfill_runs_of_one_cycle_at_once_leave_one_result_each(airflow: Stage) -> None:
+    dag_id = "detection_busy"
+    airflow.backfill_of(dag_id, fleet.AT)
+    for _ in range(3):
+        airflow.trigger(dag_id, run_after=fleet.AT)
+    airflow.api.unpause(dag_id)
+    airflow.wait_for_runs(dag_id, 4)
+    overlaps = (
+        "select count(*) from task_instance a join task_instance b using (dag_id, task_id)"
+        " where dag_id = %s and task_id in ('slow', 'slow__2') and a.run_id < b.run_id"
+        " and a.start_date < b.end_date and b.start_date < a.end_date"
+    )
+    assert airflow.rows(overlaps, dag_id)[0][0] > 0, "no two of them have run at once"
+    query = (
+        "select v.version, role::text, outcome::text, output_count,"
+        " (select count(*) from detection.detection_model_run_outputs o"
+        "  where (o.cycle_started_at, o.version_id) = (r.cycle_started_at, r.version_id))"
+        " from detection.detection_model_runs r join detection.detection_model_versions v using (version_id)"
+        " where cycle_id = 'busy' order by 1"
+    )
+    assert airflow.registry.execute(query).fetchall() == [
+        ("1", "PRIMARY", "SUCCEEDED", 2, 2),
+        ("2", "SHADOW", "SUCCEEDED", 3, 3),
+    ]
+
+
+class TestWithoutARegistry:
+    """Last, since Airflow loses its registry here; what happens first is what the next one stands on."""
+
+    def parsed_at(self, airflow: Stage) -> datetime:
+        """When every cycle's Dag was parsed last."""
+        found: datetime = airflow.rows(
+            "select min(last_parsed_time) from dag where dag_id like 'detection%%'"
+        )[0][0]
+        return found
+
+    def check_dags_stand(self, airflow: Stage, parses: int = 2) -> None:
+        """Every Dag stands after each of the next parses."""
+        for _ in range(parses):
+            last = self.parsed_at(airflow)
+            airflow.wait(lambda last=last: self.parsed_at(airflow) > last, "a parse")  # type: ignore[misc]
+            assert airflow.import_errors() == []
+            assert airflow.has_dags(*DAGS), airflow.rows("select dag_id, is_stale from dag")
+        slowest = airflow.rows("select max(last_parse_duration) from dag")[0][0]
+        assert slowest < IMPORT_TIMEOUT_S / 2
+
+    def is_marked(self, airflow: Stage) -> bool:
+        query = "select count(*) from dag_tag where name = 'last known plan'"
+        return airflow.rows(query) == [(len(DAGS) - 1,)]
+
+    def versions(self, airflow: Stage) -> int:
+        return int(airflow.rows("select count(*) from dag_version where dag_id = 'detection_live'")[0][0])
+
+    def test_a_plan_file_that_is_damaged_is_made_anew(self, airflow: Stage) -> None:
+        (path,) = (airflow.folder / "airflow" / "detection").glob("cycles-*.jsonl")
+        whole = path.read_bytes()
+        damaged = whole.replace(b"lively", b"deadly")
+        assert damaged != whole
+        path.write_bytes(damaged)
+        self.check_dags_stand(airflow)
+        assert b"lively" in path.read_bytes()
+        assert b"deadly" not in path.read_bytes()
+
+    def test_dags_stand_while_the_registry_is_gone_and_while_it_is_silent(self, airflow: Stage) -> None:
+        versions = self.versions(airflow)
+        airflow.door.refuse()
+        airflow.api.unpause("detection_live")  # which begins the newest cycle of its schedule
+        self.check_dags_stand(airflow)
+        assert self.is_marked(airflow)
+        opened = "select state, try_number from task_instance where dag_id = %s and task_id = 'open_cycle'"
+        airflow.wait(
+            lambda: ("up_for_retry", 1) in airflow.rows(opened, "detection_live"),
+            "a failure that is tried again",
+        )
+        airflow.door.fall_silent()
+        self.check_dags_stand(airflow)
+        assert airflow.door.silenced > 0
+        assert self.is_marked(airflow)
+        assert self.versions(airflow) <= versions + 1, "the mark makes one version, further parses none"
+        airflow.door.open()
+        airflow.trigger("detection_live")
+        airflow.wait(lambda: set(airflow.run_states("detection_live")) == {"success"}, "the end of all runs")
+        assert len(airflow.run_states("detection_live")) >= 2
+        airflow.wait(
+            lambda: not airflow.rows("select 1 from dag_tag where name = 'last known plan'"), "a parse"
+        )
