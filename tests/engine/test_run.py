@@ -176,6 +176,54 @@ def test_a_canary_known_by_a_number_is_not_stored_either(cycle: Cycle) -> None:
     assert [canary.observed for canary in report.canaries] == [0.8]
 
 
+def ids(ctx: ModelContext, change: Callable[[Any], Any]) -> ModelResult:
+    """One output for each row, its identity changed."""
+    pairs = [({"id": i}, {"id": change(i), "score": 0.8}) for i in ctx.inputs["id"]]
+    return ModelResult(outputs_per_input=pairs)
+
+
+@pytest.mark.parametrize("change", [float, lambda i: f"{i}.0", lambda i: i if i > 0 else "who knows"])
+def test_a_canary_under_another_form_of_its_identity_is_not_found_and_not_stored(
+    cycle: Cycle, change: Callable[[Any], Any]
+) -> None:
+    class Numbered(Scripted):
+        def canaries(self, cycle: Cycle) -> Iterable[Canary]:
+            yield Canary(entity_id="-1", rows=({"id": -1, "speed": 1.0},), expected=0.8)
+
+    store = ListStore()
+    report = run(cycle, store, lambda ctx: ids(ctx, change), Numbered, entity_key="id")
+    assert [ref["id"] for ref, _ in store.outputs["m@1"]] == [1, 2]
+    assert [(canary.observed, canary.is_present) for canary in report.canaries] == [(None, False)]
+
+
+def test_a_canary_is_no_real_entity_whatever_column_holds_it(
+    cycle: Cycle, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Clashing(Scripted):
+        def canaries(self, cycle: Cycle) -> Iterable[Canary]:
+            yield Canary(entity_id="2", rows=({"id": 2, "speed": 2.0},), expected=0.1)
+
+    store = ListStore()
+    report = run(cycle, store, lambda ctx: ids(ctx, int), Clashing, entity_key="ship")
+    assert (report.canaries, report.output_count) == ((), 2)
+    assert "canary '2' dropped, it is a real entity" in caplog.text
+
+
+def test_a_canary_that_needs_an_upstream_is_left_out_without_it(cycle: Cycle) -> None:
+    class Needy(Scripted):
+        def canaries(self, cycle: Cycle) -> Iterable[Canary]:
+            ghost = ({"id": "canary:1"}, {"score": 0.5})
+            yield Canary(entity_id="canary:1", rows=({"id": "canary:1"},), expected=0.5,
+                         upstream={"up": (ghost,)}, needs_upstream=True)  # fmt: skip
+
+    def script(ctx: ModelContext) -> ModelResult:
+        return ModelResult()
+
+    with_it = run(cycle, ListStore(), script, Needy, shared={"up": ListUpstream([])})
+    assert run(cycle, ListStore(), script, Needy).canaries == ()
+    assert len(with_it.canaries) == 1
+
+
 def test_a_canary_without_an_output_is_not_present(cycle: Cycle) -> None:
     report = run(cycle, ListStore(), lambda ctx: ModelResult(), WithCanary)
     assert report.canaries == (CanaryResult(name="canary:1", expected=0.9, observed=None, is_present=False),)

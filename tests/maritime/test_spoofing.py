@@ -13,7 +13,7 @@ import pytest
 from tests.maritime.conftest import COLUMNS, END, SHIP, Row, cycle_at, fix, outputs_of
 
 from airflow_detection.domain import Inputs
-from airflow_detection.engine.model import ModelContext
+from airflow_detection.engine.model import Canary, ModelContext
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.spoofing import Spoofing
 
@@ -237,6 +237,16 @@ def test_a_track_of_which_too_little_is_left_cannot_be_judged() -> None:
 TYPED = (*COLUMNS, "vessel_type")
 
 
+class Judged:
+    """What `track_quality` is said to have found of the canaries."""
+
+    def __init__(self, canaries: list[Canary]) -> None:
+        self.pairs = [pair for canary in canaries for pair in canary.upstream.get("track_quality", ())]
+
+    def columns(self) -> tuple[list[str], list[float]]:
+        return [o["entity_id"] for _, o in self.pairs], [o["score"] for _, o in self.pairs]
+
+
 def of_type(code: int | None, mmsi: int = SHIP) -> list[Row]:
     """Three fixes, 5 km apart at 40 kn."""
     seconds = 5 / 1.852 / 40 * 3600
@@ -284,8 +294,8 @@ def test_canaries_by_type_have_the_scores_they_promise() -> None:
     spoofing = model(v_max_by_type={"cargo": 20, "high_speed": 80})
     canaries = list(spoofing.canaries(cycle_at()))
     rows = [row for canary in canaries for row in canary.rows]
-    outputs = outputs_of(spoofing, Inputs.of_rows(rows, TYPED))
-    assert len(canaries) == 8
+    outputs = outputs_of(spoofing, Inputs.of_rows(rows, TYPED), track_quality=Judged(canaries))
+    assert len(canaries) == 10
     for canary in canaries:
         assert outputs[canary.entity_id]["score"] == pytest.approx(canary.expected, abs=1e-6)
 
@@ -296,7 +306,8 @@ def test_canaries_have_the_scores_they_promise(v_max_kn: float) -> None:
     canaries = list(spoofing.canaries(cycle_at()))
     ship = [fix(0, 10, 20), fix(1800, 11, 20)]
     alone = outputs_of(spoofing, ship)
-    outputs = outputs_of(spoofing, [*ship, *(row for canary in canaries for row in canary.rows)])
+    rows = [*ship, *(row for canary in canaries for row in canary.rows)]
+    outputs = outputs_of(spoofing, rows, track_quality=Judged(canaries))
     assert len(outputs) == 1 + len(canaries)
     for canary in canaries:
         assert outputs[canary.entity_id]["score"] == pytest.approx(canary.expected, abs=1e-6)

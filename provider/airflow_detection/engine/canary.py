@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from airflow_detection.domain import CanaryResult, Cycle, Inputs, JsonMapping, ModelSpec, frozen
 from airflow_detection.engine.metrics import finite
@@ -30,17 +30,32 @@ class CanaryWatch:
         self._model = model
         self.canaries = {str(canary.entity_id): canary for canary in canaries}
         self._scores: dict[str, list[float | None]] = {entity_id: [] for entity_id in self.canaries}
+        self._aliases = {alias for entity_id in self.canaries for alias in _aliases(entity_id)}
+        self._columns = _identity_columns(self.canaries.values())
 
     @classmethod
     def choose(
-        cls, model: ModelSpec, detector: BaseDetectionModel, cycle: Cycle, inputs: Inputs
+        cls,
+        model: ModelSpec,
+        detector: BaseDetectionModel,
+        cycle: Cycle,
+        inputs: Inputs,
+        upstreams: Collection[str],
     ) -> CanaryWatch:
-        """Take the detector's canaries, but none that could be mistaken for a real entity."""
-        offered = list(detector.canaries(cycle))
+        """Take the detector's canaries, but none that could be mistaken for a real entity.
+
+        One that needs outputs of a model which is not among `upstreams` has nothing to prove.
+        """
+        offered = [
+            canary
+            for canary in detector.canaries(cycle)
+            if not canary.needs_upstream or canary.upstream.keys() <= set(upstreams)
+        ]
         if offered and model.entity_key is None:
             _log.warning("%s: no canaries, for the model has no entity_key to know them by", model.model_id)
             return cls(model)
-        real = {str(entity) for entity in set(inputs.columns.get(model.entity_key or "", ()))}
+        columns = _identity_columns(offered) | {model.entity_key or ""}
+        real = {str(entity) for name in columns for entity in set(inputs.columns.get(name, ()))}
         for canary in offered:
             if str(canary.entity_id) in real:
                 _log.warning("%s: canary %r dropped, it is a real entity", model.model_id, canary.entity_id)
@@ -60,7 +75,11 @@ class CanaryWatch:
         ]
 
     def without(self, outputs: Iterable[Pair]) -> Iterator[Pair]:
-        """The outputs of real entities; the canaries' scores are kept."""
+        """The outputs of real entities; the canaries' scores are kept.
+
+        What is a canary's but goes by another form of its identity (-1.0 for -1, or none at all while the
+        input_ref tells) is no output either, and no answer: that canary was not found.
+        """
         if not self.canaries:
             yield from outputs
             return
@@ -68,8 +87,11 @@ class CanaryWatch:
             entity = entity_of(self._model.entity_key, input_ref, output)
             if entity in self._scores:
                 self._scores[entity].append(finite(output.get(self._model.score_key or "")))
-            else:
+            elif entity not in self._aliases and not self._is_canary(input_ref):
                 yield input_ref, output
+
+    def _is_canary(self, input_ref: JsonMapping) -> bool:
+        return any(str(input_ref[name]) in self._aliases for name in self._columns if name in input_ref)
 
     def results(self) -> tuple[CanaryResult, ...]:
         """Expected and observed scores; of several outputs for one canary the highest score counts."""
@@ -84,6 +106,24 @@ class CanaryWatch:
         )
 
 
+def _aliases(entity_id: str) -> set[str]:
+    """Other texts of the same identity: that of a number written as a float."""
+    try:
+        return {entity_id, str(float(entity_id))}
+    except ValueError:
+        return {entity_id}
+
+
+def _identity_columns(canaries: Iterable[Canary]) -> set[str]:
+    """The input columns that hold the identity in every row of every canary."""
+    columns = [
+        {name for name, value in row.items() if str(value) == canary.entity_id}
+        for canary in canaries
+        for row in canary.rows
+    ]
+    return set.intersection(*columns) if columns else set()
+
+
 class SharedOutputs:
     """An upstream as a model sees it: read-only, with the canaries' outputs behind the real ones."""
 
@@ -94,8 +134,11 @@ class SharedOutputs:
         return len(self._upstream) + len(self._extra)
 
     def __iter__(self) -> Iterator[Pair]:
-        for input_ref, output in self._upstream:
-            yield frozen(input_ref), frozen(output)
+        if getattr(self._upstream, "is_read_only", False):
+            yield from self._upstream
+        else:
+            for input_ref, output in self._upstream:
+                yield frozen(input_ref), frozen(output)
         for _, (input_ref, output) in self._extra:
             yield frozen(input_ref), frozen(output)
 

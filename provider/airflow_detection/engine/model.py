@@ -74,13 +74,15 @@ class Canary:
     """A synthetic input with a known score, which travels with each run and is never stored.
 
     `entity_id` must not occur among real inputs; start it with `canary:` or use an identity that is
-    reserved. `rows` go behind the real inputs; `upstream` adds outputs to `ctx.shared` for this run.
+    reserved. `rows` go behind the real inputs; `upstream` adds outputs to `ctx.shared` for this run. With
+    `needs_upstream` the canary is left out where a model of `upstream` is not in `ctx.shared`.
     """
 
     entity_id: str
     rows: tuple[JsonMapping, ...]
     expected: float | None
     upstream: Mapping[str, tuple[tuple[JsonMapping, JsonMapping], ...]] = field(default_factory=dict)
+    needs_upstream: bool = False
 
 
 class BaseDetectionModel(ABC):

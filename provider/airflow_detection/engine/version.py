@@ -195,7 +195,7 @@ class _Run:
     ) -> RunReport:
         watch = run_stage(
             "canaries",
-            lambda: CanaryWatch.choose(self.model, detector, self.cycle, inputs),
+            lambda: CanaryWatch.choose(self.model, detector, self.cycle, inputs, shared),
             required=False,
             timings=self.stage_ms,
         ).value or CanaryWatch(self.model)

@@ -19,7 +19,7 @@ from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
 from airflow_detection.maritime.vessel_types import CLASSES, limits_by_type, speed_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -72,7 +72,12 @@ class Spoofing(BaseDetectionModel):
         )
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
-        """Strong, marginal, negative, a contradicted speed, an impossible identity, a single fix (null)."""
+        """Strong, marginal, negative, a contradicted speed, an impossible identity, a single fix (null).
+
+        And two that must not be judged as they look: a track that `track_quality` found unusable (null), and
+        fixes without a position between good ones. They sail off the equator and across the date line, so
+        that swapped, flattened or unwrapped coordinates show.
+        """
         v_max_kn = _param(self.params, "v_max_kn", 50.0)
         by_type = limits_by_type(self.params, "v_max_by_type") or {}
         start = cycle.window.start.timestamp()
@@ -86,21 +91,33 @@ class Spoofing(BaseDetectionModel):
             fixes: int,
             sog: float | None,
             vessel_type: int | None = None,
+            at: tuple[float, float] = (27.0, -89.5),
+            upstream: Mapping[str, tuple[tuple[JsonMapping, JsonMapping], ...]] | None = None,
         ) -> Canary:
-            """Sail to and fro along the equator, `km` at `kn` each way."""
+            """Sail to and fro on one latitude, `km` at `kn` each way."""
             step_s = km / KM_PER_NM / kn * 3600.0
+            lat, lon = at
+            ratio = math.sin(km / 2 / EARTH_RADIUS_KM) / math.cos(math.radians(lat))
+            east = lon + math.degrees(2 * math.asin(ratio))
+            lons = (lon, east - 360.0 if east > 180 else east)
             rows = tuple(
                 {
                     "mmsi": mmsi,
                     "observed_s": start + step_s * i,
-                    "lat": 0.0,
-                    "lon": math.degrees(km / EARTH_RADIUS_KM) * (i % 2),
+                    "lat": lat,
+                    "lon": lons[i % 2],
                     "sog_kn": sog,
                     "vessel_type": vessel_type,
                 }
                 for i in range(fixes)
             )
-            return Canary(entity_id=str(mmsi), rows=rows, expected=expected)
+            return Canary(
+                entity_id=str(mmsi),
+                rows=rows,
+                expected=expected,
+                upstream=upstream or {},
+                needs_upstream=bool(upstream),
+            )
 
         strong = 0.4 * (1 - math.exp(-20 / 5))
         marginal = 0.4 * 0.5 * (1 - math.exp(-5 / 5))
@@ -108,13 +125,28 @@ class Spoofing(BaseDetectionModel):
         contradiction = min(max((fast_kn - 5 - 0.2 / KM_PER_NM * 12) / 25, 0.0), 1.0)
         yield canary(-1, 0.95 * (1 - (1 - strong) ** 3), km=20, kn=4 * v_max_kn, fixes=4, sog=None)
         yield canary(-2, 0.95 * marginal, km=5, kn=1.5 * v_max_kn, fixes=2, sog=None)
-        yield canary(-3, 0.0, km=5, kn=0.5 * v_max_kn, fixes=4, sog=0.5 * v_max_kn)
+        slow_kn = 0.5 * v_max_kn
+        yield canary(-3, 0.0, km=5, kn=slow_kn, fixes=4, sog=slow_kn, at=(27.0, 179.98))
         yield canary(-4, None, km=5, kn=v_max_kn, fixes=1, sog=None)
         yield canary(-5, 0.3 * contradiction, km=fast_kn * KM_PER_NM / 12, kn=fast_kn, fixes=2, sog=0.0)
         yield canary(MMSI_LIMIT + 1, 0.25, km=5, kn=0.5 * v_max_kn, fixes=2, sog=None)
+        if _param(self.params, "max_dropped_share", 0.9) < 1:
+            unusable = {"track_quality": (({"mmsi": -6}, {"entity_id": "-6", "score": 1.0}),)}
+            yield canary(-6, None, km=20, kn=4 * v_max_kn, fixes=4, sog=None, upstream=unusable)
+        yield _without_positions(-7, start)
         for number, name in enumerate(sorted(by_type)):
             code, kn = CLASSES[name][0], 1.5 * by_type[name]
             yield canary(-10 - number, 0.95 * marginal, km=5, kn=kn, fixes=2, sog=None, vessel_type=code)
+
+
+def _without_positions(mmsi: int, start_s: float) -> Canary:
+    """A ship at rest; every other fix of it has no position."""
+    places = ((27.0, -89.5), (91.0, 181.0), (27.0, -89.5), (None, None), (27.0, -89.5))
+    rows = tuple(
+        {"mmsi": mmsi, "observed_s": start_s + 60.0 * i, "lat": lat, "lon": lon}
+        for i, (lat, lon) in enumerate(places)
+    )
+    return Canary(entity_id=str(mmsi), rows=rows, expected=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,19 +45,19 @@ class TrackQuality(BaseDetectionModel):
         """All fixes unusable, one of four, none, and a row without a time (null: no fix at all)."""
         start = cycle.window.start.timestamp()
 
-        def canary(mmsi: int, expected: float | None, lats: tuple[float, ...]) -> Canary:
+        def canary(mmsi: int, expected: float | None, lats: tuple[float | None, ...]) -> Canary:
             rows = tuple(
                 {
                     "mmsi": mmsi,
                     "observed_s": None if expected is None else start + 60.0 * i,
                     "lat": lat,
-                    "lon": 181.0 if lat == 91.0 else 0.0,
+                    "lon": None if lat is None else 181.0 if lat == 91.0 else 0.0,
                 }
                 for i, lat in enumerate(lats)
             )
             return Canary(entity_id=str(mmsi), rows=rows, expected=expected)
 
-        yield canary(-1, 1.0, (91.0, 91.0, 91.0))
+        yield canary(-1, 1.0, (91.0, None, 91.0))
         yield canary(-2, 0.25, (0.0, 0.01, 91.0, 0.02))
         yield canary(-3, 0.0, (0.0, 0.01, 0.02))
         yield canary(-4, None, (0.0,))
