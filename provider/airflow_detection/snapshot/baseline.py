@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -75,6 +76,11 @@ class BetaBinomial:
         return (k - n * m) ** 2 <= variance
 
 
+@lru_cache(maxsize=4096)
+def _lower_quartile(freedom: float) -> float:
+    return float(stats.chi2.ppf(0.25, freedom))
+
+
 def fit(successes: Sequence[int], trials: Sequence[int], independent: float) -> BetaBinomial | None:
     """Fit by moments, wide enough for what so few independent cycles can tell.
 
@@ -100,7 +106,7 @@ def fit(successes: Sequence[int], trials: Sequence[int], independent: float) -> 
     size = float(n.mean())
     freedom = independent - 1
     between = float(np.average((k / n - mean) ** 2, weights=n)) * independent / freedom
-    between *= freedom / float(stats.chi2.ppf(0.25, freedom))
+    between *= freedom / _lower_quartile(round(freedom, 2))
     sampling = mean * (1 - mean) / size
     concentration = worth + 1
     if between > sampling and size > 1:

@@ -24,22 +24,28 @@ MIN_REFERENCE_ROWS = 30
 class FeatureMeasures:
     """Of one feature; None where it cannot be known.
 
-    `fresh_null_rate` is of the newly arrived rows. `fresh_distinct` is how much faster (or, below 0, slower)
-    distinct values arrived than rows did, both relative to what they were; 0 is as usual, -1 none at all.
+    `fresh_null_rate` is of the newly arrived rows. `fresh_distinct` is how fast distinct values arrive
+    beside how fast rows do, both relative to a window ago: 1 is as usual, 0 none at all.
     """
 
     null_rate: float | None = None
     distinct_ratio: float | None = None
     fresh_null_rate: float | None = None
     fresh_distinct: float | None = None
+    plain_distinct: float | None = None  # before a burst of a window ago is made up for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """What a run is compared by. `arrivals` is the rate of newly arrived rows over that of a window ago."""
+    """What a run is compared by.
+
+    `arrivals` is the rate of newly arrived rows over that of a window ago; `plain_arrivals` the same before
+    a burst of a window ago is made up for.
+    """
 
     run: Run
     arrivals: float | None = None
+    plain_arrivals: float | None = None
     features: dict[str, FeatureMeasures] = field(default_factory=dict)
 
 
@@ -74,6 +80,11 @@ class History:
         if kind.is_healthy:
             self.healthy.append(measures)
 
+    def past(self, feature: str, measure: str) -> list[float]:
+        """What a measure of a feature was in the healthy runs, where it is known."""
+        held = (m.features.get(feature) for m in self.healthy)
+        return [v for f in held if f is not None and (v := getattr(f, measure)) is not None]
+
     def measure(self, run: Run, cycles: int) -> Measures:
         """Measure a run; newly arrived is what came in the last `cycles` cycles."""
         back = cycles * run.step
@@ -82,21 +93,21 @@ class History:
             return Measures(run=run, features={name: _plain(f) for name, f in run.features.items()})
         ago = self._runs.get(run.cycle_started_at - round(run.overlap) * run.step)
         share = back / run.lookback
-        arrivals = None
+        arrivals = plain = None
         if reference.run.input_count >= MIN_REFERENCE_ROWS:
-            arrivals = _fresh(run.input_count, reference.run.input_count, share)
-            arrivals = max(arrivals + _burst(ago.arrivals - 1 if ago and ago.arrivals else None), 0.0)
+            plain = _fresh(run.input_count, reference.run.input_count, share)
+            arrivals = max(plain + _burst(ago.plain_arrivals if ago else None), 0.0)
         features = {}
         for name, profile in run.features.items():
             once = ago.features.get(name) if ago else None
             before = reference.run.features.get(name)
-            features[name] = _feature(profile, before, share, _burst(once.fresh_distinct if once else None))
-        return Measures(run=run, arrivals=arrivals, features=features)
+            features[name] = _feature(profile, before, share, _burst(once.plain_distinct if once else None))
+        return Measures(run=run, arrivals=arrivals, plain_arrivals=plain, features=features)
 
 
-def _burst(excess: float | None) -> float:
+def _burst(rate: float | None) -> float:
     """What fell out of the window beyond the usual: a burst of an hour ago is no loss now."""
-    return max(excess or 0.0, 0.0)
+    return max((rate or 1.0) - 1.0, 0.0)
 
 
 def _fresh(now: float, before: float, share: float) -> float:
@@ -118,7 +129,7 @@ def _feature(
     plain = _plain(profile)
     if before is None or before.count < MIN_REFERENCE_ROWS:
         return plain
-    fresh_null = fresh_distinct = None
+    fresh_null = distinct_rate = None
     came = profile.count - before.count + share * before.count
     if came >= share * MIN_REFERENCE_ROWS:
         nulls = profile.null_count - before.null_count + share * before.null_count
@@ -127,5 +138,10 @@ def _feature(
     if was_known >= MIN_REFERENCE_ROWS and before.distinct_count:
         known = max(_fresh(profile.count - profile.null_count, was_known, share), 0.0)
         distinct = max(_fresh(profile.distinct_count, before.distinct_count, share), 0.0)
-        fresh_distinct = (distinct - known) / max(known, 1.0) + burst
-    return replace(plain, fresh_null_rate=fresh_null, fresh_distinct=fresh_distinct)
+        distinct_rate = 1 + (distinct - known) / max(known, 1.0)
+    return replace(
+        plain,
+        fresh_null_rate=fresh_null,
+        fresh_distinct=None if distinct_rate is None else max(distinct_rate + burst, 0.0),
+        plain_distinct=distinct_rate,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from scipy import stats
@@ -34,9 +34,9 @@ def silent_faults(
         yield from _scores(run, history, thresholds, numbers)
         yield from _coverage(run, history, thresholds, numbers)
         for name, feature in measures.features.items():
-            past = [m.features[name] for m in history.healthy if name in m.features]
-            if past:
-                yield from _feature(name, feature, past, run, thresholds, numbers)
+            yield from _nulls(name, feature, history, run, thresholds, numbers)
+            if run.features[name].count - run.features[name].null_count >= MIN_ROWS:
+                yield from _distinct(name, feature, history, thresholds, numbers)
 
 
 def _canaries(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
@@ -79,41 +79,55 @@ def _frozen(run: Run, last: Run | None) -> Iterator[str]:
 
 def _scores(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
     rate = run.score_null_rate
+    if rate is None:
+        return
+    numbers["score_null_rate"] = round(rate, 4)
+    if rate <= thresholds.score_null_floor:
+        return
     past = [r for m in history.healthy if (r := m.run.score_null_rate) is not None]
-    if rate is None or not past:
+    if not past:
         return
     usual = quantile(past, 0.99)
     limit = high_rate(usual, thresholds.score_null_floor, thresholds.score_null_factor)
-    numbers["score_null_rate"], numbers["score_null_limit"] = round(rate, 4), round(limit, 4)
+    numbers["score_null_limit"] = round(limit, 4)
     base = max(usual, thresholds.score_null_floor)
     if rate > limit and _is_improbable(rate, base, run.output_count, thresholds):
         yield f"{rate:.0%} of the scores are null; up to {usual:.1%} is usual"
 
 
 def _coverage(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
-    """Outputs that say nothing is the matter are one for each thing looked at: few of them, little seen."""
-    past = [float(m.run.unflagged_count) for m in history.healthy]
-    limit = low_limit(past, thresholds.input_mad_factor, thresholds.input_share)
-    usual_input = median([float(m.run.input_count) for m in history.healthy])
-    if run.unflagged_count < limit and run.input_count >= STEADY_INPUT_SHARE * usual_input:
-        numbers["unflagged"], numbers["unflagged_limit"] = run.unflagged_count, round(limit, 1)
-        usual = median(past)
-        yield f"{run.unflagged_count} outputs without a finding where {usual:.0f} are usual for as many rows"
+    """Fewer outputs from as many rows: part of them was not looked at.
+
+    Only outputs without a finding are a measure of that: they are one for each thing looked at, while
+    findings may come and go.
+    """
+    past = [m.run for m in history.healthy]
+    if run.output_count >= thresholds.input_share * max(r.output_count for r in past):
+        return
+    mads, share = thresholds.input_mad_factor, thresholds.input_share
+    is_low = run.output_count < low_limit([float(r.output_count) for r in past], mads, share)
+    usual = [float(r.unflagged_count) for r in past]
+    is_low &= run.unflagged_count < low_limit(usual, mads, share)
+    if is_low and run.input_count >= STEADY_INPUT_SHARE * median([float(r.input_count) for r in past]):
+        seen, expected = run.unflagged_count, median(usual)
+        numbers["unflagged"], numbers["unflagged_usual"] = seen, expected
+        yield f"{seen} outputs without a finding; {expected:.0f} are usual for as many rows"
 
 
-def _feature(
+def _nulls(
     name: str,
     feature: FeatureMeasures,
-    past: Sequence[FeatureMeasures],
+    history: History,
     run: Run,
     thresholds: Thresholds,
     numbers: Numbers,
 ) -> Iterator[str]:
-    for rate, rates, what in (
-        (feature.null_rate, _known(f.null_rate for f in past), "rows"),
-        (feature.fresh_null_rate, _known(f.fresh_null_rate for f in past), "newly arrived rows"),
-    ):
-        if rate is None or not rates:
+    for measure, what in (("null_rate", "rows"), ("fresh_null_rate", "newly arrived rows")):
+        rate = getattr(feature, measure)
+        if rate is None or rate <= thresholds.feature_null_floor:
+            continue
+        rates = history.past(name, measure)
+        if not rates:
             continue
         highest = max(rates)
         base = max(highest, thresholds.feature_null_floor)
@@ -121,32 +135,27 @@ def _feature(
         if rate > limit and _is_improbable(rate, base, run.output_count, thresholds):
             numbers[f"{name}.null_rate"], numbers[f"{name}.null_limit"] = round(rate, 4), round(limit, 4)
             yield f"{name} is null in {rate:.0%} of the {what}; at most {highest:.1%} is usual"
-            break
-    profile = run.features[name]
-    if profile.count - profile.null_count >= MIN_ROWS:
-        yield from _distinct(name, feature, past, thresholds, numbers)
+            return
 
 
 def _distinct(
-    name: str,
-    feature: FeatureMeasures,
-    past: Sequence[FeatureMeasures],
-    thresholds: Thresholds,
-    numbers: Numbers,
+    name: str, feature: FeatureMeasures, history: History, thresholds: Thresholds, numbers: Numbers
 ) -> Iterator[str]:
-    ratio, ratios = feature.distinct_ratio, _known(f.distinct_ratio for f in past)
-    fresh, fresh_past = feature.fresh_distinct, _known(f.fresh_distinct for f in past)
     share = thresholds.feature_distinct_share
-    if ratio is not None and ratios and ratio < share * median(ratios):
+    ratio, ratios = feature.distinct_ratio, history.past(name, "distinct_ratio")
+    if ratio is not None and ratios and ratio < share * max(ratios) and ratio < share * median(ratios):
         numbers[f"{name}.distinct_ratio"] = round(ratio, 6)
         numbers[f"{name}.distinct_limit"] = round(share * median(ratios), 6)
         yield f"{name} has {ratio:.2%} distinct values; {median(ratios):.1%} is usual"
-    elif fresh is not None and fresh_past:
-        limit = low_limit([1 + f for f in fresh_past], thresholds.input_mad_factor, share)
-        numbers[f"{name}.fresh_distinct"] = round(1 + fresh, 4)
-        if 1 + fresh < limit:
-            numbers[f"{name}.fresh_distinct_limit"] = round(limit, 4)
-            yield f"newly arrived rows bring {max(1 + fresh, 0):.0%} of the usual distinct values of {name}"
+        return
+    fresh, past = feature.fresh_distinct, history.past(name, "fresh_distinct")
+    if fresh is None or not past or fresh >= share * max(past):
+        return
+    limit = low_limit(past, thresholds.input_mad_factor, share)
+    if fresh < limit:
+        numbers[f"{name}.fresh_distinct"] = round(fresh, 4)
+        numbers[f"{name}.fresh_distinct_limit"] = round(limit, 4)
+        yield f"newly arrived rows bring {fresh:.0%} of the usual distinct values of {name}"
 
 
 def _is_improbable(rate: float, base: float, entities: int, thresholds: Thresholds) -> bool:
@@ -154,10 +163,6 @@ def _is_improbable(rate: float, base: float, entities: int, thresholds: Threshol
     if entities <= 0:
         return False
     return float(stats.binom.sf(round(rate * entities) - 1, entities, min(base, 1.0))) < thresholds.p_value
-
-
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
 
 
 def _text(score: float | None) -> str:
