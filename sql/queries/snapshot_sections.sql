@@ -9,8 +9,11 @@ select r.cycle_id, r.cycle_started_at, max(r.input_count) as inputs, max(r.newes
  group by 1, 2 order by 1, 2;
 
 -- name: schedules
--- The cycles and when they are due.
-select cycle_id, schedule, start_date, is_enabled from {schema}.detection_cycles order by cycle_id;
+-- The cycles and since when they are due: from the first that was ever opened on, as verdicts count them.
+select c.cycle_id, c.schedule, c.is_enabled,
+       greatest(c.start_date, (select min(r.cycle_started_at) from {schema}.detection_cycle_runs r
+                                where r.cycle_id = c.cycle_id and r.mode = 'as_of')) as start_date
+  from {schema}.detection_cycles c order by c.cycle_id;
 
 -- name: cycle_runs
 -- The cycles that were opened.
@@ -109,9 +112,9 @@ select status::text as status, severity::text as severity, count(*) as collision
 -- name: gear_open
 -- The gravest that are open.
 select identity, severity::text as severity, first_seen_at, last_seen_at
-  from {schema}.gear_identity_collisions
+  from {schema}.gear_identity_collisions c
  where status = 'OPEN' and first_seen_at < %(end)s
- order by severity desc, first_seen_at, identity limit %(most)s;
+ order by c.severity desc, first_seen_at, identity limit %(most)s;
 
 -- name: drift
 -- Hourly counts beside the events they count; what was written after its hour was counted is late.
