@@ -13,10 +13,9 @@ from airflow_detection.plan_file import KnownCycle
 MOST_NODES = 200
 """Beyond that a picture says nothing, and Mermaid refuses it."""
 AS_OF_RULE = """\
-Each run resolves its plan **as of its logical date**: the roles in force then, as they were known then.
-Whatever is promoted later changes no past cycle. `as_run` repeats the plan that was recorded; `override` runs
-the versions named in `replay` as a comparison, and overwrites nothing that was live. The graph shows today's
-roles; a version of a past plan without a task here runs in `other_versions`."""
+Each run takes its plan **as of its logical date**: the roles in force then, as known then; no later promotion
+changes it. `as_run` repeats the recorded plan, `override` replays the versions in `replay` and overwrites
+nothing. Versions of a past plan without a task here run in `other_versions`."""
 
 
 def dag_doc(
@@ -38,8 +37,7 @@ def dag_doc(
     ]
     if broken:
         parts.append("## Broken\n\n" + "\n".join(f"- `{m}`: {broken[m]}" for m in sorted(broken)))
-    parts.append(f"## Which versions a run takes\n\n{AS_OF_RULE}")
-    parts.append(f"A champion's outputs are the asset `{asset_uri_of(spec.cycle_id, '')}<model>`.")
+    parts += [AS_OF_RULE, f"A champion's asset: `{asset_uri_of(spec.cycle_id, '')}<model>`"]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -52,9 +50,9 @@ def _graph(plan: ExecutionPlan) -> str:
     lines = ["```mermaid", "graph LR"]
     for (model_id, version), node in number.items():
         label = (model_id if version is None else f"{model_id} {version}").replace('"', "'")
-        lines.append(f'  {node}["{label}"]' if version is None else f'  {node}(["{label}"])')
-    lines += [f"  {number[up, None]} --> {number[down, None]}" for up, down in plan.edges]
-    lines += [f"  {number[m, None]} -.-> {number[m, version]}" for m, version in shadows]
+        lines.append(f'{node}["{label}"]' if version is None else f'{node}(["{label}"])')
+    lines += [f"{number[up, None]} --> {number[down, None]}" for up, down in plan.edges]
+    lines += [f"{number[m, None]} -.-> {number[m, version]}" for m, version in shadows]
     return "\n".join([*lines, "```"])
 
 

@@ -16,7 +16,6 @@ from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_detection.cron import cron_problem
 from airflow_detection.dag_doc import dag_doc
-from airflow_detection.domain import Execution, Mode, ModelSpec, VersionSpec
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import ConfigurationError
 from airflow_detection.last_known import known_registry
@@ -40,6 +39,7 @@ from airflow_detection.operators.cycle import (
 )
 from airflow_detection.operators.model import DetectionModelOperator
 from airflow_detection.plan_file import KnownCycle, KnownRegistry
+from airflow_detection.registered import Execution, Mode, ModelSpec, VersionSpec
 from airflow_detection.task_options import FRAME_PRIORITY, SHADOW_PRIORITY, TaskOptions
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class _Builder:
         spec = self.spec
         with DAG(
             dag_id_of(spec.cycle_id),
-            description=spec.description or f"Detection cycle {spec.cycle_id}",
+            description=spec.description or None,
             schedule=CronTriggerTimetable(spec.schedule, timezone="UTC") if spec.is_enabled else None,
             start_date=spec.start_date,
             catchup=False,
@@ -166,7 +166,8 @@ class _Builder:
             else:
                 self._models(first, last)
         # Behind the tasks: each would take a copy, which is most of the time and of the bytes of a big Dag.
-        dag.params = ParamsDict(run_params())
+        # Past the setter, which has jsonschema look at the three schemas anew for each Dag: a test does that.
+        vars(dag)["params"] = ParamsDict(run_params())
         return dag
 
     def broken(self) -> dict[str, str]:
@@ -232,22 +233,20 @@ def run_params() -> dict[str, Param]:
             type="string",
             enum=modes,
             title="Plan",
-            description="as_of: the roles in force at the cycle; as_run: the plan recorded when it ran; "
-            "override: the versions named in replay, as a comparison",
+            description="as_of: roles in force at the cycle; as_run: the recorded plan; override: a replay",
         ),
         "replay": Param(
             [],
             type="array",
             items={"type": "string"},
             title="Versions to replay",
-            description="model@version, one per line; only with override",
+            description="model@version, one a line; override only",
         ),
         "known_at": Param(
             None,
             type=["null", "string"],
             format="date-time",
             title="As known at",
-            description="the roles as they were known at this instant, corrections included; empty: at the "
-            "cycle itself",
+            description="corrections up to then included; empty: at the cycle",
         ),
     }

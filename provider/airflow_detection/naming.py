@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from airflow_detection.domain import ModelSpec, Role, VersionSpec
+from airflow_detection.registered import ModelSpec, Role, VersionSpec
 
 OPEN, CLOSE, LEGACY = "open_cycle", "close_cycle", "legacy_path"
 INLINE, OTHER = "run_cycle", "other_versions"

@@ -18,9 +18,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_detection.domain import CycleSpec, Execution, ModelSpec
 from airflow_detection.engine.plan import model_json, model_of
 from airflow_detection.naming import dag_id_of
+from airflow_detection.registered import CycleSpec, Execution, ModelSpec
 
 if TYPE_CHECKING:
     from airflow_detection.config import Settings

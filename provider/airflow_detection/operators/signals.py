@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from airflow.sdk.observability import stats
 
-from airflow_detection.domain import RunReport
 from airflow_detection.engine.run_log import Facts
+
+if TYPE_CHECKING:
+    from airflow_detection.domain import RunReport
 
 
 def telling(facts: Facts) -> AbstractContextManager[object]:

@@ -1,0 +1,174 @@
+"""The values that stand in the registry, and what they are made of: all that reading a plan needs.
+
+Apart from `domain`, which gives the same names and those of runs: each Dag file parse pays for every class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+MAX_ID_LENGTH = 64
+"""Characters of a cycle id, a model id and a metric key; the columns are varchar(64)."""
+
+
+class Role(StrEnum):
+    """What a version is to its cycle."""
+
+    PRIMARY = "PRIMARY"  # the champion: feeds models downstream, is what people act on
+    SHADOW = "SHADOW"  # observed only
+    CHALLENGER = "CHALLENGER"  # a shadow that is up for promotion
+
+
+class Outcome(StrEnum):
+    """How a version's run for one cycle ended."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"  # an upstream champion, or its own, has no result
+
+
+class Mode(StrEnum):
+    """Where the plan of a cycle comes from."""
+
+    AS_OF = "as_of"  # the roles in force at the cycle, as known then
+    AS_RUN = "as_run"  # the plan that was recorded when the cycle ran
+    OVERRIDE = "override"  # named versions, as a replay
+
+
+class Execution(StrEnum):
+    """How a cycle's versions are run."""
+
+    TASK = "task"  # one Airflow task each
+    INLINE = "inline"  # the whole plan in one task
+
+
+def require_utc(name: str, instant: datetime) -> datetime:
+    """Return `instant` as a plain datetime in UTC; a naive one is a ValueError that names it.
+
+    Subclasses (Airflow gives pendulum's) are not kept: their arithmetic may lose the time zone.
+    """
+    if instant.utcoffset() is None:
+        raise ValueError(f"{name} has no time zone: {instant.isoformat()}")
+    utc = instant.astimezone(UTC)
+    return datetime.combine(utc.date(), utc.time(), tzinfo=UTC)
+
+
+def require_id(name: str, value: str) -> str:
+    """Return `value`; an empty or too long id is a ValueError that names it."""
+    if not value or len(value) > MAX_ID_LENGTH:
+        raise ValueError(f"{name} must have 1 to {MAX_ID_LENGTH} characters, not {len(value)}: {value!r}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The half-open interval `[start, end)` of data that one cycle looks at, UTC."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", require_utc("window start", self.start))
+        object.__setattr__(self, "end", require_utc("window end", self.end))
+        if self.start >= self.end:
+            raise ValueError(f"window is empty: [{self.start.isoformat()}, {self.end.isoformat()})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cycle:
+    """One instance of a recurring pass: `started_at` is the run's logical date, UTC."""
+
+    cycle_id: str
+    started_at: datetime
+    lookback: timedelta
+
+    def __post_init__(self) -> None:
+        require_id("cycle_id", self.cycle_id)
+        object.__setattr__(self, "started_at", require_utc("cycle_started_at", self.started_at))
+
+    @property
+    def window(self) -> Window:
+        """`[started_at - lookback, started_at)`."""
+        return Window(self.started_at - self.lookback, self.started_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleSpec:
+    """A registered cycle; `schedule` is a cron expression in UTC.
+
+    `time_key` names the column of the input query that holds a row's time (an instant, or seconds since
+    1970): with it the manifests tell how fresh the inputs were.
+    """
+
+    cycle_id: str
+    schedule: str
+    lookback: timedelta
+    input_query: str | None = None
+    time_key: str | None = None
+    legacy_entrypoint: str | None = None
+    execution: Execution = Execution.TASK
+    start_date: datetime
+    max_active_runs: int = 1
+    is_enabled: bool = True
+    description: str = ""
+
+    def at(self, started_at: datetime) -> Cycle:
+        """The instance of this cycle at one instant."""
+        return Cycle(cycle_id=self.cycle_id, started_at=started_at, lookback=self.lookback)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionSpec:
+    """One immutable configuration of a model, in the role it holds (or replays).
+
+    `version_id` is the registry's key, 0 outside a database. `entrypoint` is resolved: the version's own,
+    else the model's.
+    """
+
+    model_id: str
+    version: str
+    role: Role
+    entrypoint: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object, read at the edge
+    version_id: int = 0
+    is_replay: bool = False
+
+    @property
+    def label(self) -> str:
+        """`model@version`, as people write it."""
+        return f"{self.model_id}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A registered model with the versions that are ACTIVE at the instant in question.
+
+    `score_key` and `entity_key` name the entries of an output that become the plain columns `score` and
+    `entity_id` (`entity_key` is also looked for in the input_ref).
+    """
+
+    model_id: str
+    cycle_id: str = ""
+    depends_on: tuple[str, ...] = ()
+    versions: tuple[VersionSpec, ...] = ()
+    entrypoint: str = ""
+    score_key: str | None = None
+    entity_key: str | None = None
+    task_options: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object, read at the edge
+    is_enabled: bool = True
+
+    @property
+    def primary(self) -> VersionSpec | None:
+        """The champion, if there is one."""
+        return next((v for v in self.versions if v.role is Role.PRIMARY), None)
+
+    @property
+    def shadows(self) -> tuple[VersionSpec, ...]:
+        """SHADOW and CHALLENGER versions, in order of version."""
+        return tuple(
+            sorted((v for v in self.versions if v.role is not Role.PRIMARY), key=lambda v: v.version)
+        )
