@@ -23,6 +23,12 @@ select r.cycle_id, r.cycle_started_at, r.opened_at, r.closed_at, r.summary, r.da
    and r.cycle_started_at >= %(start)s and r.cycle_started_at < %(end)s and r.mode = 'as_of'
  order by 1, 2;
 
+-- name: cycles_that_ran
+-- How many cycles were opened, replays apart.
+select count(*) as cycles from {schema}.detection_cycle_runs r
+ where r.cycle_id = any (array(select c.cycle_id from {schema}.detection_cycles c))
+   and r.cycle_started_at >= %(start)s and r.cycle_started_at < %(end)s and r.mode = 'as_of';
+
 -- name: failures
 -- Champions that failed or were skipped, and why, newest first.
 select r.cycle_id, r.cycle_started_at, r.model_id, v.version, r.role::text as role, r.outcome::text as outcome,

@@ -74,6 +74,25 @@ def registered(database: Connection) -> Connection:
     return database
 
 
+# --- verdicts
+
+
+@pytest.mark.parametrize(("opened", "status"), [(0, Status.OK), (3, Status.ATTENTION)])
+def test_cycles_without_a_single_verdict_need_a_look(
+    registered: Connection, opened: int, status: Status
+) -> None:
+    for number in range(-1, opened):
+        registered.execute(
+            "insert into detection.detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest)"
+            " values ('fleet', %s, 'as_of', '{}', '')",
+            (START + number * STEP,),
+        )
+    registered.execute("update detection.detection_models set is_enabled = false")
+    found = _take(registered, "verdicts")
+    assert found.status is status
+    assert found.summary.startswith("3 cycles ran" if opened else "no cycle was due")
+
+
 # --- the feed
 
 

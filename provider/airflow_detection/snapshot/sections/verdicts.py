@@ -49,8 +49,8 @@ class Verdicts(BaseSection):
 
     name, title = "verdicts", "Verdicts"
 
-    def query(self, scope: Scope) -> list[Course]:
-        """The verdicts of the period and of the hour before it, by version."""
+    def query(self, scope: Scope) -> tuple[list[Course], int]:
+        """The verdicts of the period and of the hour before it, by version; and how many cycles ran."""
         thresholds = scope.surroundings.thresholds or Thresholds()
         found = verdicts(
             scope.conn, scope.schema, start=scope.start - BEFORE, end=scope.end, thresholds=thresholds
@@ -58,7 +58,7 @@ class Verdicts(BaseSection):
         by_version: dict[Key, list[Verdict]] = defaultdict(list)
         for verdict in sorted(found, key=lambda v: v.cycle_started_at):
             by_version[verdict.cycle_id, verdict.model_id, verdict.version].append(verdict)
-        return [
+        courses = [
             Course(
                 verdicts=tuple(v for v in held if v.cycle_started_at >= scope.start),
                 before=next((v for v in reversed(held) if v.cycle_started_at < scope.start), None),
@@ -66,12 +66,20 @@ class Verdicts(BaseSection):
             for held in by_version.values()
             if held[-1].cycle_started_at >= scope.start
         ]
+        return courses, scope.rows("cycles_that_ran")[0]["cycles"]
 
-    def render(self, found: list[Course], scope: Scope) -> Findings:
-        """The table of versions, and that of changes."""
+    def render(self, found: tuple[list[Course], int], scope: Scope) -> Findings:
+        """The table of versions, and that of changes; cycles without a single verdict need a look."""
         del scope
+        held, cycles = found
+        if not held and cycles:
+            return Findings(
+                status=Status.ATTENTION,
+                summary=f"{cycles} cycles ran, and no version has a verdict",
+                tables=(_versions([]),),
+            )
         courses = sorted(
-            found,
+            held,
             key=lambda c: (c.worst.kind.rank, c.last.kind.rank, c.last.role, c.last.model_id, c.last.version),
         )
         kinds = [c.last.kind for c in courses]
