@@ -14,7 +14,9 @@ from psycopg.rows import class_row
 from airflow_detection.errors import DetectionError
 from airflow_detection.maritime import ais, simulator
 from airflow_detection.registration import apply_file
+from airflow_detection.snapshot.report import Standing, from_json
 from airflow_detection.store import migrate as migrations
+from airflow_detection.store import snapshots
 from airflow_detection.store.connection import Connection, connect
 from demo.errors import DemoError
 from demo.settings import CHECKOUT
@@ -136,6 +138,16 @@ def results(dsn: str, cycles: Sequence[datetime], *, since: datetime) -> list[Re
     wanted = {"cycles": list(cycles), "cycle_id": CYCLE_ID, "since": since}
     with _connected(dsn) as conn, conn.cursor(row_factory=class_row(Result)) as cursor:
         return cursor.execute(_statement("results"), wanted).fetchall()
+
+
+def report(dsn: str, end: datetime) -> tuple[str, tuple[Standing, ...]] | None:
+    """Return the headline and the standings of the stored report of the hour that ends at `end`, if any."""
+    with _connected(dsn) as conn:
+        stored = snapshots.hourly(conn, SCHEMA, end - snapshots.HOUR)
+        if stored is None:
+            return None
+        told = from_json(stored.report)
+    return told.headline, told.standings
 
 
 def _statement(name: str) -> bytes:

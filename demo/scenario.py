@@ -173,8 +173,9 @@ def _start_airflow(stage: Stage) -> Airflow:
 def _run_cycles(stage: Stage, airflow: Airflow, cycles: list[datetime], began: datetime) -> bool:
     first, last = cycles[0], cycles[-1]
     with stage.screen.step("upkeep, every hour") as step:
-        upkeep.start(airflow, cycles)
-        step.detail = f"{upkeep.DAG_ID} for {len(upkeep.hours_of(cycles))} hours beside the cycles"
+        hours = upkeep.hours_of(cycles)
+        upkeep.start(airflow, hours)
+        step.detail = f"{upkeep.DAG_ID}, {len(hours)} hours: the first beside the cycles"
     with stage.screen.step("backfill") as step:
         airflow.end_leftovers(registry.DAG_ID, first, last)
         airflow.unpause(registry.DAG_ID)
@@ -191,19 +192,29 @@ def _run_cycles(stage: Stage, airflow: Airflow, cycles: list[datetime], began: d
     )
     found = registry.results(stage.databases.registry, cycles, since=began)
     stage.screen.results(found)
-    is_kept = _follow_upkeep(stage, airflow, cycles, began)
+    is_kept = _follow_upkeep(stage, airflow, hours, began)
+    if stored := registry.report(stage.databases.registry, hours[-1]):
+        stage.screen.report(*stored, at=hours[-1])
     return is_kept and states["success"] == len(cycles) and bool(found) and all(r.is_good for r in found)
 
 
-def _follow_upkeep(stage: Stage, airflow: Airflow, cycles: list[datetime], began: datetime) -> bool:
-    """Wait for the runs of the maintenance Dag, show them, and return whether all of them succeeded."""
-    deadline = time.monotonic() + UPKEEP_TIMEOUT_S
-    while not upkeep.has_ended(airflow, cycles) and time.monotonic() < deadline:
-        stage.keeper.check()
-        time.sleep(POLL_S)
-    runs = upkeep.runs(airflow, cycles, since=began)
+def _follow_upkeep(stage: Stage, airflow: Airflow, hours: list[datetime], began: datetime) -> bool:
+    """Have the maintenance Dag run for the hours left, show its runs, and return whether all succeeded."""
+    with stage.screen.step("upkeep, to its end") as step:
+        _await_upkeep(stage, airflow, hours[:1])
+        upkeep.go_on(airflow, hours)
+        _await_upkeep(stage, airflow, hours)
+        runs = upkeep.runs(airflow, hours, since=began)
+        step.detail = f"{len(runs)} runs"
     stage.screen.upkeep(runs)
     return all(run.is_good for run in runs if run.kind == "backfill")
+
+
+def _await_upkeep(stage: Stage, airflow: Airflow, hours: list[datetime]) -> None:
+    deadline = time.monotonic() + UPKEEP_TIMEOUT_S * len(hours)
+    while not upkeep.has_ended(airflow, hours) and time.monotonic() < deadline:
+        stage.keeper.check()
+        time.sleep(POLL_S)
 
 
 def _active_runs() -> int:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from statistics import median
 
 from rich import box
 from rich.console import Console
@@ -20,13 +22,16 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
+from airflow_detection.snapshot.report import Standing
 from demo.registry import Result
 from demo.upkeep import Run
 
 MAX_WIDTH = 100
 REFRESH_S = 0.7
 MAX_ERRORS = 6
+ROLES = ("PRIMARY", "SHADOW", "CHALLENGER")
 COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "SKIPPED": "yellow"}
 
 
@@ -90,20 +95,24 @@ class Screen:
                 time.sleep(REFRESH_S)
 
     def results(self, results: Sequence[Result]) -> None:
-        """Print one row for each cycle and version."""
+        """Print one row for each version: how its cycles ended, and medians over the cycles."""
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", border_style="dim", pad_edge=False)
-        table.add_column("cycle (UTC)", no_wrap=True)
-        table.add_column("model")
-        table.add_column("version")
-        table.add_column("role")
-        table.add_column("outcome")
+        table.add_column("model", no_wrap=True)
+        table.add_column("version", no_wrap=True)
+        table.add_column("role", no_wrap=True)
+        table.add_column("cycles")
         for name in ("inputs", "outputs", "ms"):
             table.add_column(name, justify="right", no_wrap=True)
-        shown = None
+        of_version: dict[tuple[str, str, str], list[Result]] = {}
         for result in results:
-            cycle = "" if result.cycle_started_at == shown else f"{result.cycle_started_at:%Y-%m-%d %H:%M}"
-            table.add_row(cycle, *_cells(result))
-            shown = result.cycle_started_at
+            of_version.setdefault((result.model_id, result.role, result.version), []).append(result)
+        shown = None
+        for key in sorted(of_version, key=lambda key: (key[0], ROLES.index(key[1]), key[2])):
+            model_id, role, version = key
+            name = "" if model_id == shown else escape(model_id)
+            style = "" if role == "PRIMARY" else "dim"
+            table.add_row(name, escape(version), Text(role, style), *_cells(of_version[key]))
+            shown = model_id
         self.console.print(table)
         told = Counter(f"{r.model_id} {r.version}: {first_line(r.error)}" for r in results if r.error)
         for text, times in told.most_common(MAX_ERRORS):
@@ -122,6 +131,26 @@ class Screen:
             table.add_row(f"{run.at:%Y-%m-%d %H:%M}", run.kind, f"[{colour}]{run.state}[/]", escape(tasks))
         self.console.print(table)
 
+    def report(self, headline: str, standings: Sequence[Standing], *, at: datetime) -> None:
+        """Print one row for each model: the gravest verdict of each of its versions; and how to read on."""
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", border_style="dim", pad_edge=False)
+        table.add_column("report", no_wrap=True)
+        for role in ROLES:
+            table.add_column(role)
+        for model_id in sorted({s.model_id for s in standings}):
+            own = [s for s in standings if s.model_id == model_id]
+            cells = (", ".join(_standing(s) for s in own if s.role == role) for role in ROLES)
+            table.add_row(escape(model_id), *cells)
+        if standings:
+            self.console.print(table)
+        self.say(f"[bold]{escape(headline)}[/]")
+        self.say(f"[dim]all of that report: airflow detection snapshot --at {at:%Y-%m-%dT%H:%MZ}[/]")
+
+
+def _standing(standing: Standing) -> str:
+    colour = "red" if standing.is_bad else "green"
+    return f"[dim]{escape(standing.version)}[/] [{colour}]{escape(standing.worst)}[/]"
+
 
 def first_line(text: str) -> str:
     """Return the first line, at most 200 characters."""
@@ -132,20 +161,22 @@ def _note(states: Counter[str]) -> str:
     return " ".join(f"{states[name]} {name}" for name in ("running", "queued", "failed") if states[name])
 
 
-def _cells(result: Result) -> tuple[str, ...]:
-    shade = "" if result.role == "PRIMARY" else "dim"
-    outcome = result.outcome or "NO MANIFEST"
-    age = "" if result.is_new or not result.outcome else " (old)"
+def _cells(results: Sequence[Result]) -> tuple[str, ...]:
+    ended = Counter(_ending(result) for result in results)
     return (
-        escape(result.model_id),
-        escape(result.version),
-        f"[{shade}]{result.role}[/]" if shade else result.role,
-        f"[{COLOURS.get(outcome, 'red')}]{outcome}[/]{age}",
-        _count(result.input_count),
-        _count(result.output_count),
-        _count(None if result.duration_ms is None else round(result.duration_ms)),
+        "\n".join(f"{count} {ending}" for ending, count in ended.most_common()),
+        _median([r.input_count for r in results]),
+        _median([r.output_count for r in results]),
+        _median([r.duration_ms for r in results]),
     )
 
 
-def _count(number: int | None) -> str:
-    return "" if number is None else f"{number:,}"
+def _ending(result: Result) -> str:
+    outcome = result.outcome or "NO MANIFEST"
+    age = "" if result.is_new or not result.outcome else " (old)"
+    return f"[{COLOURS.get(outcome, 'red')}]{outcome}[/]{age}"
+
+
+def _median(numbers: Sequence[float | None]) -> str:
+    known = [number for number in numbers if number is not None]
+    return f"{median(known):,.0f}" if known else ""

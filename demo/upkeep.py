@@ -1,4 +1,8 @@
-"""The maintenance Dag beside the cycles: one run for each hour that the cycles reach into."""
+"""The maintenance Dag: one run for each hour that the cycles reach into.
+
+The first runs beside the cycles. The others follow when the cycles have ended: each reports on the hour that
+is over at its tick, and a report is taken once.
+"""
 
 from __future__ import annotations
 
@@ -33,24 +37,28 @@ def hours_of(cycles: Sequence[datetime]) -> list[datetime]:
     return [first + timedelta(hours=n) for n in range((cycles[-1] - first) // timedelta(hours=1) + 1)]
 
 
-def start(airflow: Airflow, cycles: Sequence[datetime]) -> None:
-    """Let it run every hour from now on, and have it run for the hours of the cycles, one after the other."""
-    hours = hours_of(cycles)
+def start(airflow: Airflow, hours: Sequence[datetime]) -> None:
+    """Let it run every hour from now on, and have it run for the first of `hours`."""
     airflow.end_leftovers(DAG_ID, hours[0], hours[-1])
     airflow.unpause(DAG_ID)
-    airflow.backfill(DAG_ID, hours[0], hours[-1], max_active_runs=1)
+    airflow.backfill(DAG_ID, hours[0], hours[0], max_active_runs=1)
 
 
-def has_ended(airflow: Airflow, cycles: Sequence[datetime]) -> bool:
-    """Whether the runs for the hours of the cycles have ended."""
-    hours = hours_of(cycles)
+def go_on(airflow: Airflow, hours: Sequence[datetime]) -> None:
+    """Have it run for the others of `hours`, one after the other; the first has ended."""
+    if hours[1:]:
+        airflow.end_leftovers(DAG_ID, hours[0], hours[0])  # no second backfill begins beside an open one
+        airflow.backfill(DAG_ID, hours[1], hours[-1], max_active_runs=1)
+
+
+def has_ended(airflow: Airflow, hours: Sequence[datetime]) -> bool:
+    """Whether the runs for `hours` have ended."""
     states = airflow.run_states(DAG_ID, hours[0], hours[-1])
     return sum(states[state] for state in ENDED) >= len(hours)
 
 
-def runs(airflow: Airflow, cycles: Sequence[datetime], *, since: datetime) -> list[Run]:
-    """The runs for the hours of the cycles, and what the schedule itself has begun since, in their order."""
-    hours = hours_of(cycles)
+def runs(airflow: Airflow, hours: Sequence[datetime], *, since: datetime) -> list[Run]:
+    """The runs for `hours`, and what the schedule itself has begun since, in their order."""
     found = [run for run in airflow.runs(DAG_ID, hours[0], hours[-1]) if run["run_type"] == "backfill"]
     found += [run for run in airflow.runs(DAG_ID, hours[-1], None) if _is_scheduled(run, since)]
     return [

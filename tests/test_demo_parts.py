@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -11,10 +12,14 @@ import pytest
 from demo.airflow_env import airflow_connection, process_environment, sqlalchemy_url
 from demo.errors import DemoError
 from demo.programs import Keeper, Program, last_line
-from demo.registry import last_cycles, statements
+from demo.registry import Result, last_cycles, statements
+from demo.screen import MAX_WIDTH, Screen
 from demo.settings import free_port, read_settings
 from demo.state import Remembered, only_one, open_state, remember, write_env
 from demo.upkeep import hours_of
+from rich.console import Console
+
+from airflow_detection.snapshot.report import Standing
 
 
 @pytest.mark.parametrize(
@@ -103,6 +108,54 @@ def test_only_one_demo_holds_a_state_directory(tmp_path: Path) -> None:
 def test_every_statement_has_a_name_and_an_intent() -> None:
     assert set(statements()) == {"metadata_revision", "last_position", "results"}
     assert all(text.startswith("-- ") for text in statements().values())
+
+
+def shown() -> Screen:
+    return Screen(Console(file=io.StringIO(), width=MAX_WIDTH, highlight=False))
+
+
+def text(screen: Screen) -> str:
+    assert isinstance(screen.console.file, io.StringIO)
+    return screen.console.file.getvalue()
+
+
+def result(minute: int, **facts: object) -> Result:
+    usual = {
+        "cycle_started_at": datetime(2025, 1, 1, 23, minute, tzinfo=UTC),
+        "model_id": "gear_identity_collision",
+        "version": "1.0", "role": "PRIMARY", "outcome": "SUCCEEDED", "input_count": 4080, "output_count": 8,
+        "duration_ms": 70.0, "is_new": True, "error": None,
+    }  # fmt: skip
+    return Result(**{**usual, **facts})  # type: ignore[arg-type]  # the usual values have its types
+
+
+def test_a_version_has_one_line_that_counts_each_ending_of_its_cycles() -> None:
+    screen = shown()
+    failed = {"outcome": "FAILED", "error": "no shorelines", "output_count": None}
+    missing = {"outcome": None, "is_new": None}
+    screen.results(
+        [result(0), result(5), result(10, is_new=False), result(15, **failed), result(20, **missing)]
+    )
+    lines = [line.split() for line in text(screen).splitlines() if "gear_identity_collision" in line]
+    assert lines[0][:3] == ["gear_identity_collision", "1.0", "PRIMARY"]
+    said = " ".join(text(screen).split())
+    for ending in ("2 SUCCEEDED", "1 SUCCEEDED (old)", "1 FAILED", "1 NO MANIFEST"):
+        assert ending in said
+    assert "1 x gear_identity_collision 1.0: no shorelines" in said
+
+
+def test_the_report_has_a_line_for_each_model_with_the_verdict_of_each_version() -> None:
+    screen = shown()
+    of = [("PRIMARY", "1.0", "OK"), ("CHALLENGER", "2.0", "SILENT_FAULT"), ("SHADOW", "1.1", "OK")]
+    standings = [
+        Standing(
+            model_id="spoofing", version=version, role=role, worst=worst, last="OK", is_bad=worst != "OK"
+        )
+        for role, version, worst in of
+    ]
+    screen.report("1 of 3 versions is in trouble", standings, at=datetime(2025, 1, 2, tzinfo=UTC))
+    assert "spoofing 1.0 OK 1.1 OK 2.0 SILENT_FAULT" in " ".join(text(screen).split())
+    assert "airflow detection snapshot --at 2025-01-02T00:00Z" in text(screen)
 
 
 def program(folder: Path, name: str, script: str) -> Program:
