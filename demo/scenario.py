@@ -179,13 +179,7 @@ def _run_cycles(stage: Stage, airflow: Airflow, cycles: list[datetime], began: d
     with stage.screen.step("backfill") as step:
         airflow.end_leftovers(registry.DAG_ID, first, last)
         airflow.unpause(registry.DAG_ID)
-        words = ["--dag-id", registry.DAG_ID, "--from-date", first.isoformat(), "--to-date", last.isoformat()]
-        words += ["--max-active-runs", str(_active_runs()), "--reprocess-behavior", "completed"]
-        program = airflow_program(
-            "backfill", "backfill", "create", *words, settings=stage.settings, env=stage.env
-        )
-        stage.keeper.start(program)
-        stage.keeper.finish(program)
+        airflow.backfill(registry.DAG_ID, first, last, max_active_runs=_active_runs())
         step.detail = f"{len(cycles)} cycles, {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
     states = stage.screen.follow(
         len(cycles), _watched(stage, lambda: airflow.run_states(registry.DAG_ID, first, last))
