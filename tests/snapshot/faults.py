@@ -1,0 +1,235 @@
+"""Faults to plant: models that are broken in one way each, and feeds that lose something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from tests.snapshot.sea import (
+    DAY,
+    LAT,
+    LON,
+    MMSI,
+    SOG,
+    STEP,
+    TIME,
+    Rows,
+    models,
+)
+
+from airflow_detection.domain import Cycle, Inputs, JsonMapping
+from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
+
+Pair = tuple[JsonMapping, JsonMapping]
+
+
+class Broken(BaseDetectionModel):
+    """A model with a fault planted before or behind it; its canaries and features are the model's own."""
+
+    def __init__(
+        self,
+        model: BaseDetectionModel,
+        *,
+        before: Callable[[ModelContext], ModelContext] | None = None,
+        behind: Callable[[Pair], Pair] | None = None,
+    ) -> None:
+        super().__init__(model.model_id, model.version, model.params)
+        self._model, self._before, self._behind = model, before, behind
+        self.features = model.features  # type: ignore[misc]  # of the class elsewhere
+
+    def canaries(self, cycle: Cycle) -> Iterable[Canary]:
+        return self._model.canaries(cycle)
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        result = self._model.run(self._before(ctx) if self._before else ctx)
+        if self._behind is None:
+            return result
+        return replace(result, outputs_per_input=[self._behind(pair) for pair in result.outputs_per_input])
+
+
+class Frozen(BaseDetectionModel):
+    """Gives the outputs of its first cycle for ever."""
+
+    def __init__(self, model: BaseDetectionModel) -> None:
+        super().__init__(model.model_id, model.version, model.params)
+        self._model, self._kept = model, list[Pair]()
+
+    def canaries(self, cycle: Cycle) -> Iterable[Canary]:
+        return self._model.canaries(cycle)
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        result = self._model.run(ctx)
+        self._kept = self._kept or list(result.outputs_per_input)
+        return replace(result, outputs_per_input=self._kept)
+
+
+def columns(
+    change: Callable[[dict[str, np.ndarray[Any, Any]]], None],
+) -> Callable[[ModelContext], ModelContext]:
+    """What the model reads, changed: columns of float, NaN for null."""
+
+    def changed(ctx: ModelContext) -> ModelContext:
+        held = {name: np.array(values, dtype=float) for name, values in ctx.inputs.columns.items()}
+        change(held)
+        read = {name: tuple(None if v != v else v for v in values.tolist()) for name, values in held.items()}
+        return replace(ctx, inputs=Inputs(read))
+
+    return changed
+
+
+def output(change: Callable[[dict[str, Any]], None]) -> Callable[[Pair], Pair]:
+    def changed(pair: Pair) -> Pair:
+        held = dict(pair[1])
+        change(held)
+        return pair[0], held
+
+    return changed
+
+
+def _score(change: Callable[[float], float | None]) -> Callable[[Pair], Pair]:
+    return output(lambda o: o.update(score=None if o["score"] is None else change(o["score"])))
+
+
+def _zero_for_null(held: dict[str, np.ndarray[Any, Any]]) -> None:
+    gone = ~(np.abs(held["lat"]) <= 90)
+    held["lat"][gone] = held["lon"][gone] = 0.0
+
+
+def _all_zero(held: dict[str, np.ndarray[Any, Any]]) -> None:
+    held["lat"][:] = held["lon"][:] = 0.0
+
+
+def _minutes(held: dict[str, np.ndarray[Any, Any]]) -> None:
+    held["observed_s"][:] = (held["observed_s"] - held["observed_s"].min()) * 60
+
+
+def _no_speed(held: dict[str, np.ndarray[Any, Any]]) -> None:
+    del held["sog_kn"]
+
+
+def _round(places: int) -> Callable[[dict[str, np.ndarray[Any, Any]]], None]:
+    def rounded(held: dict[str, np.ndarray[Any, Any]]) -> None:
+        held["lat"], held["lon"] = np.round(held["lat"], places), np.round(held["lon"], places)
+
+    return rounded
+
+
+def _without_kinematics(o: dict[str, Any]) -> None:
+    if o["score"] is not None:
+        e = o["evidence"]
+        o["score"] = 1 - (1 - 0.3 * e["c_sog"]) * (1 - 0.25 * e["c_id"])
+
+
+def _faster(ctx: ModelContext) -> ModelContext:
+    return replace(ctx, params={**ctx.params, "v_max_kn": 20 * ctx.params["v_max_kn"]})
+
+
+def _other_identity(ctx: ModelContext) -> ModelContext:
+    """`track_quality` is asked by another type of identity: nobody is found."""
+
+    class Renamed:
+        def __init__(self, upstream: Any) -> None:
+            self._upstream = upstream
+
+        def __len__(self) -> int:
+            return len(self._upstream)
+
+        def __iter__(self) -> Iterator[Pair]:
+            return iter(self._upstream)
+
+        def columns(self) -> Any:
+            entities, scores = self._upstream.columns()
+            return tuple(float(e) for e in entities), scores
+
+    return replace(ctx, shared={name: Renamed(upstream) for name, upstream in ctx.shared.items()})
+
+
+def _with(name: str, **how: Any) -> Callable[[], Mapping[str, BaseDetectionModel]]:
+    def fleet() -> Mapping[str, BaseDetectionModel]:
+        held = models()
+        return {**held, name: Broken(held[name], **how)}
+
+    return fleet
+
+
+def _frozen() -> Mapping[str, BaseDetectionModel]:
+    held = models()
+    return {**held, "spoofing": Frozen(held["spoofing"])}
+
+
+MODEL_FAULTS: dict[str, Callable[[], Mapping[str, BaseDetectionModel]]] = {
+    "zero-filled scores": _with("spoofing", behind=output(lambda o: o.update(score=0.0))),
+    "zero for known scores": _with("spoofing", behind=_score(lambda _: 0.0)),
+    "all null": _with("spoofing", behind=output(lambda o: o.update(score=None))),
+    "null scores turned to 0": _with("spoofing", behind=output(lambda o: o.update(score=o["score"] or 0.0))),
+    "null coordinates turned to 0": _with("spoofing", before=columns(_zero_for_null)),
+    "null coordinates turned to 0 in track_quality": _with("track_quality", before=columns(_zero_for_null)),
+    "coordinates lost and turned to 0": _with("spoofing", before=columns(_all_zero)),
+    "identity as float": _with(
+        "spoofing", behind=lambda p: (p[0], {**p[1], "entity_id": str(float(p[1]["mmsi"]))})
+    ),
+    "identity of the upstream as float": _with("spoofing", before=_other_identity),
+    "scale x0.01": _with("spoofing", behind=_score(lambda s: s * 0.01)),
+    "main component lost": _with("spoofing", behind=output(_without_kinematics)),
+    "v_max x20": _with("spoofing", before=_faster),
+    "speed column lost": _with("spoofing", before=columns(_no_speed)),
+    "seconds read as minutes": _with("spoofing", before=columns(_minutes)),
+    "coordinates rounded to 2 places": _with("spoofing", before=columns(_round(2))),
+    "coordinates rounded to 3 places": _with("spoofing", before=columns(_round(3))),
+    "latitude and longitude swapped": _with(
+        "spoofing", before=columns(lambda h: h.update(lat=h["lon"].copy(), lon=h["lat"].copy()))
+    ),
+    "frozen replay": _frozen,
+}
+
+Feed = Callable[[Rows, int], Rows]
+
+
+def _since(start: int, change: Callable[[Rows], Rows]) -> Feed:
+    """Rows with a time from `start` on are changed; the older ones in the window stay as they are."""
+    moment = (DAY + (start - 1) * STEP).timestamp()
+
+    def fed(rows: Rows, _: int) -> Rows:
+        is_new = rows[:, TIME] >= moment
+        changed = np.concatenate([rows[~is_new], change(rows[is_new])])
+        return changed[np.lexsort((changed[:, LON], changed[:, LAT], changed[:, TIME], changed[:, MMSI]))]
+
+    return fed
+
+
+def _set(*indexes: int, value: float) -> Callable[[Rows], Rows]:
+    def changed(rows: Rows) -> Rows:
+        rows[:, list(indexes)] = value
+        return rows
+
+    return changed
+
+
+def _at_first_place(rows: Rows) -> Rows:
+    _, first, group = np.unique(rows[:, MMSI], return_index=True, return_inverse=True)
+    rows[:, [LAT, LON]] = rows[first][:, [LAT, LON]][group]
+    return rows
+
+
+def _rounded(rows: Rows) -> Rows:
+    rows[:, [LAT, LON]] = np.round(rows[:, [LAT, LON]], 1)
+    return rows
+
+
+FEED_FAULTS: dict[str, Callable[[Rows], Rows]] = {
+    "speed null": _set(SOG, value=np.nan),
+    "position constant": _set(LAT, LON, value=27.0),
+    "each ship's position constant": _at_first_place,
+    "latitude null": _set(LAT, value=np.nan),
+    "ingest stopped": lambda rows: rows[:0],
+    "half of the rows lost": lambda rows: rows[::2],
+    "half of the ships lost": lambda rows: rows[rows[:, MMSI] * 0.6180339887 % 1 < 0.5],
+    "position rounded": _rounded,
+}
+
+
+def feed_fault(name: str, start: int) -> Feed:
+    """A fault of the feed whose first rows are those that the cycle `start` sees newly."""
+    return _since(start, FEED_FAULTS[name])
