@@ -6,19 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import count
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import psycopg
 from psycopg.types.json import set_json_loads
+from psycopg.types.string import TextLoader
 
-from airflow_detection.domain import Cycle, Inputs, JsonMapping, VersionSpec, frozen
+from airflow_detection.domain import Cycle, Inputs, JsonMapping, VersionSpec, frozen, sealed
 from airflow_detection.errors import RegistryUnavailable, TerminalModelError
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.queries import load_queries, named
 
 BATCH_ROWS = 5_000
 """Rows that are fetched at a time."""
+
+COLUMN_BATCH_ROWS = 50_000
+"""Rows of two short columns that are fetched at a time."""
 
 _numbers = count(1)
 
@@ -103,20 +107,28 @@ class StoredOutputs:
         row = self._conn.execute(self._queries["score_key"], self._run).fetchone()
         return str(row[0]) if row and row[0] else None
 
+    is_read_only: ClassVar[bool] = True
+    """What is iterated over needs no copy to be safe from whom it is given to."""
+
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[tuple[JsonMapping, JsonMapping]]:
-        """Iterate over (input_ref, output), read-only, a batch at a time."""
+        """Iterate over (input_ref, output), read-only at every depth, a batch at a time."""
         with self._conn.cursor(name=_cursor_name(), withhold=True) as cursor:
-            set_json_loads(orjson.loads, cursor)
+            cursor.adapters.register_loader("jsonb", TextLoader)  # parsed below, without a call per value
             cursor.execute(self._queries["read"], self._run)
             while rows := cursor.fetchmany(BATCH_ROWS):
                 for input_ref, output in rows:
-                    yield frozen(input_ref), frozen(output)
+                    yield sealed(orjson.loads(input_ref)), sealed(orjson.loads(output))
 
     def columns(self) -> tuple[Sequence[str | None], Sequence[float | None]]:
         """Entity ids and scores alone, in the order of iteration."""
-        with self._conn.cursor(binary=True) as cursor:
-            rows = cursor.execute(self._queries["read_columns"], self._run).fetchall()
-        return tuple(row[0] for row in rows), tuple(row[1] for row in rows)
+        entities: list[Any] = []  # Any: text or null
+        scores: list[Any] = []  # Any: a float or null
+        with self._conn.cursor(name=_cursor_name(), withhold=True, binary=True) as cursor:
+            cursor.execute(self._queries["read_columns"], self._run)
+            while rows := cursor.fetchmany(COLUMN_BATCH_ROWS):
+                for held, values in zip((entities, scores), zip(*rows, strict=True), strict=True):
+                    held.extend(values)
+        return tuple(entities), tuple(scores)

@@ -1,0 +1,121 @@
+"""What a champion stored, read by the models behind it, beside the same rows read from an XCom.
+
+`xcom` is the read side as Airflow has it, all in this process: the row through its ORM, the API server's
+response, the client's validation, the supervisor's message, and the task's deserialisation. No socket and no
+second process are counted. `xcom_table` leaves out all but the first and the last.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_detection.engine.canary import SharedOutputs
+from airflow_detection.store.reader import StoredOutputs
+from benchmarks._sea import SCHEMA, Sea, line, rows, sea, take_turns
+from benchmarks.persist import Ready, engine, reset
+from benchmarks.server import postgres
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+SIZES = {10_000: 7, 100_000: 3}  # rows: repeats
+TI = {"dag_id": "sea", "task_id": "spoofing", "run_id": "bench"}
+
+
+def run() -> Iterator[dict[str, Any]]:  # Any: JSON
+    """Two lines for each number of rows: as mappings and as columns."""
+    with postgres() as server, sea(server) as place, _xcoms(place.dsn) as session:
+        for count, repeats in SIZES.items():
+            reset(place)
+            held = list(rows(count))
+            engine(place, Ready(held))
+            _push(session, [[ref, output] for ref, output in held])
+            place.conn.execute("vacuum analyze detection.detection_model_run_outputs")
+            assert [[_plain(ref), _plain(output)] for ref, output in _shared(place)] == _pull(session)
+            taken = take_turns(
+                {
+                    "ours": lambda: deque(_shared(place), maxlen=0),
+                    "columns": lambda: _shared(place).columns(),
+                    "xcom": partial(_pull, session),
+                    "xcom_table": partial(_pull, session, is_whole=False),
+                },
+                repeats,
+            )
+            as_columns = {"ours": taken.pop("columns"), **{k: v for k, v in taken.items() if "xcom" in k}}
+            yield line("readback", f"{count} mappings", count, taken, limit=2.5)
+            yield line("readback", f"{count} as columns", count, as_columns, limit=15)
+
+
+def _shared(place: Sea) -> SharedOutputs:
+    """`ctx.shared[model_id]` of a model behind."""
+    return SharedOutputs(StoredOutputs(place.reader, SCHEMA, place.cycle(0), place.version))
+
+
+def _plain(value: Any) -> Any:  # Any: JSON
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return {k: _plain(v) for k, v in value.items()} if hasattr(value, "items") else value
+
+
+@contextmanager
+def _xcoms(dsn: str) -> Iterator[Session]:
+    """Airflow's own tables of XComs and runs, without the constraints to the tables that are not there."""
+    os.environ.setdefault("_AIRFLOW__AS_LIBRARY", "true")
+    from airflow.models import import_all_models
+    from airflow.models.dagrun import DagRun
+    from airflow.models.tasklog import LogTemplate
+    from airflow.models.xcom import XComModel
+    from psycopg.conninfo import conninfo_to_dict
+    from sqlalchemy import create_engine
+    from sqlalchemy.engine import URL
+    from sqlalchemy.orm import Session
+    from sqlalchemy.schema import CreateTable
+
+    import_all_models()
+    to = conninfo_to_dict(dsn)
+    query = {"host": str(to["host"])}
+    url = URL.create("postgresql+psycopg", username=str(to["user"]), database=str(to["dbname"]), query=query)
+    tables = create_engine(url)
+    with Session(tables) as session:
+        for table in (LogTemplate.__table__, DagRun.__table__, XComModel.__table__):
+            session.execute(CreateTable(table, include_foreign_key_constraints=[]))
+        session.add(DagRun(dag_id=TI["dag_id"], run_id=TI["run_id"], run_type="manual"))
+        session.commit()
+        yield session
+    tables.dispose()
+
+
+def _push(session: Session, value: list[Any]) -> None:  # Any: JSON
+    from airflow.models.xcom import XComModel
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    XComModel.set("return_value", BaseXCom.serialize_value(value), **TI, serialize=False, session=session)
+    session.commit()
+
+
+def _pull(session: Session, *, is_whole: bool = True) -> Any:  # Any: JSON
+    """What `XCom.get_one` returns in a task; `is_whole` with the way there through server and supervisor."""
+    from airflow.api_fastapi.execution_api.datamodels.xcom import XComResponse as Served
+    from airflow.models.xcom import XComModel
+    from airflow.sdk.api.datamodels._generated import XComResponse
+    from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.execution_time.comms import ToTask, XComResult, _ResponseFrame
+    from msgspec.msgpack import Decoder
+    from pydantic import TypeAdapter
+
+    session.expire_all()
+    key, names = "return_value", {f"{name}s": TI[name] for name in ("task_id", "dag_id")}
+    query = XComModel.get_many(run_id=TI["run_id"], key=key, map_indexes=-1, **names)
+    found = session.scalars(query.limit(1)).one()
+    if not is_whole:
+        return BaseXCom.deserialize_value(found)
+    told = XComResponse.model_validate_json(Served(key=key, value=found.value).model_dump_json())
+    message = XComResult.from_xcom_response(told).model_dump(exclude_unset=True)
+    frame = Decoder(_ResponseFrame).decode(_ResponseFrame(id=0, body=message).as_bytes()[4:])
+    adapter: TypeAdapter[Any] = _pull.__dict__.setdefault("adapter", TypeAdapter(ToTask))
+    return BaseXCom.deserialize_value(adapter.validate_python(frame.body))

@@ -1,0 +1,93 @@
+"""What a champion stored, as the models behind it read it: lazily, read-only, in bounded memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_detection.domain import Cycle, CycleSpec, ModelSpec, Outcome, Role, RunReport, VersionSpec
+from airflow_detection.engine.canary import SharedOutputs
+from airflow_detection.store import registry
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.outputs import PostgresStore
+from airflow_detection.store.partitions import ensure_cycle_months
+from airflow_detection.store.reader import BATCH_ROWS, StoredOutputs
+
+AT = datetime(2026, 3, 5, 12, tzinfo=UTC)
+CYCLE = Cycle(cycle_id="sea", started_at=AT, lookback=timedelta(hours=1))
+MODEL = ModelSpec(
+    model_id="spoofing", cycle_id="sea", entrypoint="x:Y", score_key="score", entity_key="entity"
+)
+Pair = tuple[dict[str, Any], dict[str, Any]]
+
+
+def champion(database: Connection, version: str) -> VersionSpec:
+    spec = CycleSpec(cycle_id="sea", schedule="0 * * * *", lookback=CYCLE.lookback, start_date=AT)
+    registry.put_cycle(database, "detection", spec)
+    registry.put_model(database, "detection", MODEL)
+    number = registry.put_version(database, "detection", model_id="spoofing", version=version, params={})
+    ensure_cycle_months(database, "detection", AT)
+    return VersionSpec(model_id="spoofing", version=version, role=Role.PRIMARY, version_id=number)
+
+
+def pairs(count: int, size: int = 0, score: float = 0.1) -> Iterator[Pair]:
+    for number in range(count):
+        yield {"entity": str(number)}, {"score": score, "deep": [{"text": ["x" * size]}]}
+
+
+def save(database: Connection, version: VersionSpec, rows: Iterator[Pair]) -> None:
+    report = RunReport(version=version, outcome=Outcome.SUCCEEDED, started_at=AT)
+    PostgresStore(database, database).save(MODEL, version, CYCLE, rows, lambda _: (report, {}))
+
+
+def peak_mib(rows: Iterator[Any]) -> float:
+    tracemalloc.start()
+    try:
+        for _ in rows:
+            pass
+        return tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_memory_of_a_reader_does_not_grow_with_what_it_reads(database: Connection) -> None:
+    version, size = champion(database, "1"), 1000
+    save(database, version, pairs(6 * BATCH_ROWS, size))
+    upstream = SharedOutputs(StoredOutputs(database, "detection", CYCLE, version))
+    assert len(upstream) == 6 * BATCH_ROWS
+    assert peak_mib(iter(upstream)) < 2.5 * BATCH_ROWS * size / 2**20  # all of it takes six times that size
+
+
+def test_nothing_is_read_before_it_is_asked_for(database: Connection) -> None:
+    version = champion(database, "1")
+    upstream = SharedOutputs(StoredOutputs(database, "detection", CYCLE, version))
+    save(database, version, pairs(3))
+    assert len(list(upstream)) == 3
+
+
+def test_what_is_read_is_read_only_at_every_depth(database: Connection) -> None:
+    version = champion(database, "1")
+    save(database, version, pairs(1))
+    ((ref, output),) = SharedOutputs(StoredOutputs(database, "detection", CYCLE, version))
+    for held in (ref, output, output["deep"][0]):
+        with pytest.raises(TypeError):
+            held["mine"] = 1
+    for held in (output["deep"], output["deep"][0]["text"]):
+        assert type(held) is tuple
+    assert list(SharedOutputs(StoredOutputs(database, "detection", CYCLE, version))) == [(ref, output)]
+
+
+def test_columns_are_those_of_the_rows_in_their_order(
+    database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_detection.store.reader.COLUMN_BATCH_ROWS", 7)
+    version = champion(database, "1")
+    save(database, version, pairs(50))
+    upstream = StoredOutputs(database, "detection", CYCLE, version)
+    entities, scores = upstream.columns()
+    assert entities == tuple(ref["entity"] for ref, _ in upstream)
+    assert scores == (0.1,) * 50
