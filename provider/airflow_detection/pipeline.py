@@ -39,6 +39,7 @@ from airflow_detection.planning import (
 )
 from airflow_detection.store import cycles, registry
 from airflow_detection.store.input_facts import with_facts
+from airflow_detection.store.lazy import LazyConnection
 from airflow_detection.store.manifests import Manifest, manifests, note_missing
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.reader import Reader
@@ -52,7 +53,7 @@ Manifests = Mapping[tuple[int, bool], Manifest]
 
 def run_one(
     conn: Conn,
-    reader_conn: Conn,
+    reader_conn: Conn | Callable[[], Conn],
     settings: Settings,
     cycle_id: str | None,
     started_at: datetime,
@@ -67,6 +68,7 @@ def run_one(
     Args:
         cycle_id: the model's own cycle when None.
         version: the champion of the cycle when None.
+        reader_conn: for what the model reads; or what opens it, called when it first reads.
         telling: makes another logging system's lines carry the facts of the run.
 
     Raises:
@@ -84,7 +86,7 @@ def run_one(
 
 def run_step(
     conn: Conn,
-    reader_conn: Conn,
+    reader_conn: Conn | Callable[[], Conn],
     settings: Settings,
     spec: CycleSpec,
     opened: OpenedCycle,
@@ -94,13 +96,18 @@ def run_step(
     """Run one step of a plan if the champions that it needs have a result; else note that it was skipped."""
     if (skipped := skipped_step(conn, settings, opened, step)) is not None:
         return skipped
-    timeout_s = positive_option(opened.plan.models[step.model_id], "execution_timeout")
-    limits = [s for s in (timeout_s, settings.statement_timeout_s) if s is not None]
-    limit_session(
-        reader_conn, settings.schema, timeout_s=min(limits, default=None), role=settings.reader_role
-    )
-    database = reader(reader_conn, settings, opened)
-    store = PostgresStore(conn, reader_conn, settings.schema, code_version=__version__)
+    execution_s = positive_option(opened.plan.models[step.model_id], "execution_timeout")
+    limits = [s for s in (execution_s, settings.statement_timeout_s) if s is not None]
+    timeout_s = min(limits, default=None)
+
+    def reading() -> Conn:
+        held = reader_conn() if callable(reader_conn) else reader_conn
+        limit_session(held, settings.schema, timeout_s=timeout_s, role=settings.reader_role)
+        return held
+
+    lazy = LazyConnection(reading).as_connection
+    database = reader(lazy, settings, opened)
+    store = PostgresStore(conn, lazy, settings.schema, code_version=__version__)
     job = job_of(settings, opened, step, lambda: read_inputs(database, spec))
     return run_job(job, store, database, telling)
 

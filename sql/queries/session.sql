@@ -2,6 +2,10 @@
 -- The session's time zone, so that nothing depends on the server's.
 select set_config('TimeZone', 'UTC', false);
 
+-- name: use_utc_to_read
+-- The same, in a session that may not write.
+select set_config('TimeZone', 'UTC', false), set_config('default_transaction_read_only', 'on', false);
+
 -- name: limit_statements
 -- The longest that one statement may take, in milliseconds.
 select set_config('statement_timeout', %(limit_ms)s, false);

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_detection.config import Settings, settings
 from airflow_detection.domain import CycleSpec, Role
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
-from airflow_detection.errors import ConfigurationError, RegistryUnavailable
+from airflow_detection.hooks.airflow_connection import CONNECT_TIMEOUT_S, session_of
 from airflow_detection.store import registry
-from airflow_detection.store.queries import load_queries
 
-CONNECT_TIMEOUT_S = 5
+if TYPE_CHECKING:
+    import psycopg
 
 
 class DetectionHook(PostgresHook):
@@ -60,29 +59,7 @@ class DetectionHook(PostgresHook):
             ConfigurationError: there is no such Airflow connection, or it gives another driver's.
             RegistryUnavailable: the server did not answer or refused the connection.
         """
-        try:
-            conn: Any = self.get_conn()  # Any: whichever driver Airflow found
-        except psycopg.OperationalError as error:
-            raise RegistryUnavailable(f"no connection to the registry: {str(error).strip()}") from error
-        except psycopg.ProgrammingError as error:
-            raise ConfigurationError(f"connection {self._conn_id!r} is malformed: {error}") from error
-        except Exception as error:
-            if type(error).__name__ != "AirflowNotFoundException":
-                raise
-            raise ConfigurationError(
-                f"Airflow has no connection {self._conn_id!r}: add it, or set "
-                f"AIRFLOW_CONN_{self._conn_id.upper()}"
-            ) from error
-        if not isinstance(conn, psycopg.Connection):
-            conn.close()
-            raise ConfigurationError(
-                f"connection {self._conn_id!r} gave a {type(conn).__module__}, not psycopg 3"
-            )
-        conn.autocommit = True
-        conn.execute(load_queries("session", "public")["use_utc"])
-        if read_only:
-            conn.execute("set default_transaction_read_only = on")
-        return conn
+        return session_of(self._conn_id, self.get_conn, read_only=read_only)
 
     @property
     def _conn_id(self) -> str:

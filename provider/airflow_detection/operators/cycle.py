@@ -14,23 +14,24 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
-from airflow_detection.domain import Mode, Outcome, Role, RunReport, VersionSpec
 from airflow_detection.engine import flags
 from airflow_detection.naming import CLOSE, INLINE, LEGACY, OPEN, OTHER, task_id_of
 from airflow_detection.operators.model import (
     DetectionModelOperator,
+    connect,
     cycle_started_at,
-    hook_of,
     mode_of,
     param,
     settings_of,
     terminal_errors,
 )
 from airflow_detection.operators.signals import emit, telling
+from airflow_detection.registered import Mode, Outcome, Role, VersionSpec
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context
 
+    from airflow_detection.domain import RunReport
     from airflow_detection.engine.plan import ExecutionPlan
 
 COUNTS = "counts"
@@ -145,7 +146,7 @@ class OpenCycleOperator(CycleOperator):
         from airflow_detection import planning
 
         known_at = param(context, "known_at")
-        with hook_of(self.detection_conn_id).connect() as conn:
+        with connect(self.detection_conn_id) as conn:
             opened = planning.open_cycle(
                 conn,
                 settings_of(),
@@ -180,9 +181,9 @@ class OtherVersionsOperator(CycleOperator):
 
         if context["ti"].xcom_pull(task_ids=OPEN, key=COUNTS) is None:
             raise AirflowSkipException("the cycle was not opened")
-        hook, settings, mode = hook_of(self.detection_conn_id), settings_of(), mode_of(context)
+        settings, mode = settings_of(), mode_of(context)
         at = cycle_started_at(context, self.log)
-        with terminal_errors(), hook.connect() as conn:
+        with terminal_errors(), connect(self.detection_conn_id) as conn:
             spec, opened = planning.planned(conn, settings, self.cycle_id, at, mode=mode)
             _, left = divide(self._around(), opened.plan, opened.steps, mode)
             reports = inline.run_steps(conn, settings, spec, opened, left, telling)
@@ -211,7 +212,7 @@ class InlineCycleOperator(CycleOperator):
         """Run the plan; returns counts of outcomes."""
         from airflow_detection import inline
 
-        with terminal_errors(), hook_of(self.detection_conn_id).connect() as conn:
+        with terminal_errors(), connect(self.detection_conn_id) as conn:
             report = inline.run_inline(
                 conn,
                 settings_of(),
@@ -239,7 +240,7 @@ class LegacyPathOperator(CycleOperator):
         from airflow_detection import pipeline
 
         at = cycle_started_at(context, self.log)
-        with hook_of(self.detection_conn_id).connect() as conn, terminal_errors():
+        with connect(self.detection_conn_id) as conn, terminal_errors():
             call = pipeline.legacy_call(conn, settings_of(), self.cycle_id, at)
         call()
 
@@ -276,7 +277,7 @@ class CloseCycleOperator(CycleOperator):
             if t.task_id in states
         }
         collective = {key: states[key] for key in (OTHER, INLINE) if key in states}
-        with terminal_errors(), hook_of(self.detection_conn_id).connect() as conn:
+        with terminal_errors(), connect(self.detection_conn_id) as conn:
             summary = pipeline.close_cycle(
                 conn,
                 settings_of(),

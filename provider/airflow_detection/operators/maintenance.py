@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from airflow_detection.config import SECTION
-from airflow_detection.operators.model import hook_of, settings_of, terminal_errors
+from airflow_detection.operators.model import connect, settings_of, terminal_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -51,7 +51,7 @@ class _PartitionsOperator(MaintenanceOperator):
         from airflow_detection.store.partition_plan import Phase
         from airflow_detection.store.retention import apply
 
-        with terminal_errors(), hook_of(self.detection_conn_id).connect() as conn:
+        with terminal_errors(), connect(self.detection_conn_id) as conn:
             report = apply(conn, settings_of().schema, Phase(phase_name), now=datetime.now(UTC))
         return self._told(report)
 
@@ -103,5 +103,5 @@ class AggregateStatsOperator(MaintenanceOperator):
         """Count them; returns how many rows of counts there are in these hours."""
         from airflow_detection.store.stats import aggregate_hourly
 
-        with terminal_errors(), hook_of(self.detection_conn_id).connect() as conn:
+        with terminal_errors(), connect(self.detection_conn_id) as conn:
             return aggregate_hourly(conn, settings_of().schema, now=datetime.now(UTC), hours=self.hours)

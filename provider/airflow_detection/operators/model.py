@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from airflow_detection.domain import Mode, Outcome, RunReport, require_utc
 from airflow_detection.errors import (
     ConfigurationError,
     ExpiredPartition,
@@ -20,12 +19,14 @@ from airflow_detection.errors import (
     RegistrationError,
 )
 from airflow_detection.operators.signals import emit, telling
+from airflow_detection.registered import Mode, Outcome, require_utc
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_detection.config import Settings
-    from airflow_detection.hooks.detection import DetectionHook
+    from airflow_detection.domain import RunReport
+    from airflow_detection.planning import Conn
 
 TERMINAL = (ConfigurationError, ExpiredPartition, MigrationError, PlanError, RegistrationError, ValueError)
 
@@ -60,11 +61,11 @@ def terminal_errors() -> Iterator[None]:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
-def hook_of(conn_id: str) -> DetectionHook:
-    """The hook, imported only where a task runs: parsing a Dag file must stay cheap."""
-    from airflow_detection.hooks.detection import DetectionHook
+def connect(conn_id: str, *, read_only: bool = False) -> Conn:
+    """Open a connection; the driver is imported where a task runs alone: parsing must stay cheap."""
+    from airflow_detection.hooks import airflow_connection
 
-    return DetectionHook(conn_id)
+    return airflow_connection.connect(conn_id, read_only=read_only)
 
 
 def settings_of() -> Settings:
@@ -132,11 +133,11 @@ class DetectionModelOperator(BaseOperator):
 
         if self.problem:
             raise AirflowFailException(self.problem)
-        hook = hook_of(self.detection_conn_id)
-        with terminal_errors(), hook.connect() as conn, hook.connect(read_only=True) as reader_conn:
+        conn_id = self.detection_conn_id
+        with terminal_errors(), ExitStack() as opened, connect(conn_id) as conn:
             report = pipeline.run_one(
                 conn,
-                reader_conn,
+                lambda: opened.enter_context(connect(conn_id, read_only=True)),
                 settings_of(),
                 self.cycle_id,
                 cycle_started_at(context, self.log),

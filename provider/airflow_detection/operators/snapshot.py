@@ -11,7 +11,7 @@ from airflow.sdk.observability import stats
 
 from airflow_detection.config import SECTION
 from airflow_detection.operators.maintenance import MaintenanceOperator
-from airflow_detection.operators.model import cycle_started_at, hook_of, settings_of, terminal_errors
+from airflow_detection.operators.model import connect, cycle_started_at, settings_of, terminal_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -47,7 +47,7 @@ class SnapshotReportOperator(MaintenanceOperator):
 
         held = settings_of()
         try:
-            with terminal_errors(), hook_of(self.detection_conn_id).connect() as conn:
+            with terminal_errors(), connect(self.detection_conn_id) as conn:
                 at = cycle_started_at(context, self.log)
                 stored, is_new = hourly(
                     conn, held.schema, sections_of(held), at=at, surroundings=surroundings_of(held)
