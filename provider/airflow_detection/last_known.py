@@ -23,6 +23,7 @@ from airflow_detection.plan_file import KnownCycle, KnownRegistry
 if TYPE_CHECKING:
     from airflow_detection.config import Settings
     from airflow_detection.store.confirmations import Confirmation
+    from airflow_detection.store.connection import Connection
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -55,6 +56,13 @@ def known_registry(
         if held is not None and (_is_fresh(held, settings) or not is_mine or _failed_lately(path, settings)):
             return held if _is_fresh(held, settings) else replace(held, is_last_known=_mark(path).exists())
         return _ask(conn_id, settings, path, held)
+
+
+def standing(conn_id: str, settings: Settings) -> KnownRegistry | None:
+    """What this machine's Dags were last made of; None if there is no plan file that can be used."""
+    path = plan_file.path_of(settings, conn_id)
+    held = plan_file.read(path)
+    return held and replace(held, is_last_known=_mark(path).exists())
 
 
 def _ask(conn_id: str, settings: Settings, path: Path, held: KnownRegistry | None) -> KnownRegistry:
@@ -187,7 +195,7 @@ def read_registry(conn_id: str, settings: Settings) -> tuple[KnownRegistry, Mapp
 
 
 def _read(info: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
-    from airflow_detection.store import confirmations, registry
+    from airflow_detection.store import registry
     from airflow_detection.store.connection import connect
 
     schema = settings.schema
@@ -195,12 +203,18 @@ def _read(info: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Co
         connect(info, connect_timeout_s=CONNECT_TIMEOUT_S, statement_timeout_s=CONNECT_TIMEOUT_S) as conn,
         registry.with_shared_lock(conn, schema),
     ):
-        cycles = [
-            KnownCycle(spec=spec, models=tuple(registry.models_at(conn, schema, spec.cycle_id, None)))
-            for spec in registry.cycle_specs(conn, schema)
-        ]
-        confirmed = confirmations.newest(conn, schema)
-    return KnownRegistry(read_at=time.time(), cycles=tuple(cycles)), confirmed
+        return registered_now(conn, schema)
+
+
+def registered_now(conn: Connection, schema: str) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
+    """What the registry says now, and what was confirmed; to be called under one of the registry's locks."""
+    from airflow_detection.store import confirmations, registry
+
+    cycles = [
+        KnownCycle(spec=spec, models=tuple(registry.models_at(conn, schema, spec.cycle_id, None)))
+        for spec in registry.cycle_specs(conn, schema)
+    ]
+    return KnownRegistry(read_at=time.time(), cycles=tuple(cycles)), confirmations.newest(conn, schema)
 
 
 def _within(limit_s: float, work: Callable[[], T]) -> T:

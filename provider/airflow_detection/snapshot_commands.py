@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ActionCommand
 
-from airflow_detection.cli import _arg, _command, _connected, _instant, _positive, _say
+from airflow_detection.command_line import arg, command, connected, instant, positive, say
 from airflow_detection.errors import ConfigurationError, StorageError
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from airflow_detection.store.connection import Connection
 
 
-@_command
+@command
 def snapshot(args: argparse.Namespace) -> None:
     """Show the report of the last full hour, taking it if nobody has; or take a diagnostic one."""
-    with _connected() as (conn, held):
+    with connected() as (conn, held):
         report = _report(conn, held, args)
     if args.html:
         from airflow_detection.snapshot.render_html import render_html
@@ -32,7 +32,7 @@ def snapshot(args: argparse.Namespace) -> None:
         except OSError as error:
             raise ConfigurationError(f"{args.html}: {error.strerror}") from error
     if args.json:
-        _say(json.dumps(report, indent=2, sort_keys=True))
+        say(json.dumps(report, indent=2, sort_keys=True))
     elif not args.html:
         _print(report)
 
@@ -82,15 +82,15 @@ def action() -> ActionCommand:
         "The report of the last full hour",
         snapshot,
         (
-            _arg(
+            arg(
                 "--at",
                 help="the hour before this instant (UTC); now unless given",
-                type=_instant,
+                type=instant,
                 metavar="T",
             ),
-            _arg("--diagnostic", help="a longer look, taken now", action="store_true"),
-            _arg("--hours", help="length of the longer look", type=_positive, default=24),
-            _arg("--json", help="print the stored JSON", action="store_true"),
-            _arg("--html", help="write a page that needs no network", metavar="FILE"),
+            arg("--diagnostic", help="a longer look, taken now", action="store_true"),
+            arg("--hours", help="length of the longer look", type=positive, default=24),
+            arg("--json", help="print the stored JSON", action="store_true"),
+            arg("--html", help="write a page that needs no network", metavar="FILE"),
         ),
     )
