@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 SIZES = {10_000: 7, 100_000: 3}  # rows: repeats
-TI = {"dag_id": "sea", "task_id": "spoofing", "run_id": "bench"}
+DAG, TASK, RUN, KEY = "sea", "spoofing", "bench", "return_value"
 
 
 def run() -> Iterator[dict[str, Any]]:  # Any: JSON
@@ -76,7 +76,7 @@ def _xcoms(dsn: str) -> Iterator[Session]:
     from sqlalchemy.orm import Session
     from sqlalchemy.schema import CreateTable
 
-    import_all_models()
+    import_all_models()  # type: ignore[no-untyped-call]  # Airflow's
     to = conninfo_to_dict(dsn)
     query = {"host": str(to["host"])}
     url = URL.create("postgresql+psycopg", username=str(to["user"]), database=str(to["dbname"]), query=query)
@@ -84,7 +84,7 @@ def _xcoms(dsn: str) -> Iterator[Session]:
     with Session(tables) as session:
         for table in (LogTemplate.__table__, DagRun.__table__, XComModel.__table__):
             session.execute(CreateTable(table, include_foreign_key_constraints=[]))
-        session.add(DagRun(dag_id=TI["dag_id"], run_id=TI["run_id"], run_type="manual"))
+        session.add(DagRun(dag_id=DAG, run_id=RUN, run_type="manual"))
         session.commit()
         yield session
     tables.dispose()
@@ -94,7 +94,8 @@ def _push(session: Session, value: list[Any]) -> None:  # Any: JSON
     from airflow.models.xcom import XComModel
     from airflow.sdk.bases.xcom import BaseXCom
 
-    XComModel.set("return_value", BaseXCom.serialize_value(value), **TI, serialize=False, session=session)
+    value = BaseXCom.serialize_value(value)
+    XComModel.set(KEY, value, dag_id=DAG, task_id=TASK, run_id=RUN, serialize=False, session=session)
     session.commit()
 
 
@@ -109,12 +110,11 @@ def _pull(session: Session, *, is_whole: bool = True) -> Any:  # Any: JSON
     from pydantic import TypeAdapter
 
     session.expire_all()
-    key, names = "return_value", {f"{name}s": TI[name] for name in ("task_id", "dag_id")}
-    query = XComModel.get_many(run_id=TI["run_id"], key=key, map_indexes=-1, **names)
-    found = session.scalars(query.limit(1)).one()
+    query = XComModel.get_many(run_id=RUN, key=KEY, map_indexes=-1, task_ids=TASK, dag_ids=DAG)
+    found: Any = session.scalars(query.limit(1)).one()  # Any: typed as a tuple of it
     if not is_whole:
         return BaseXCom.deserialize_value(found)
-    told = XComResponse.model_validate_json(Served(key=key, value=found.value).model_dump_json())
+    told = XComResponse.model_validate_json(Served(key=KEY, value=found.value).model_dump_json())
     message = XComResult.from_xcom_response(told).model_dump(exclude_unset=True)
     frame = Decoder(_ResponseFrame).decode(_ResponseFrame(id=0, body=message).as_bytes()[4:])
     adapter: TypeAdapter[Any] = _pull.__dict__.setdefault("adapter", TypeAdapter(ToTask))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,3 +120,32 @@ def test_a_select_that_would_write_or_gives_no_outputs_fails_and_changes_nothing
     assert report.error.startswith("RegistryUnavailable" if name == "slow" else "TerminalModelError")
     assert database.execute("select n from detection.seen").fetchall() == [(7,)]
     assert database.execute(STORED).fetchall() == []
+
+
+def test_a_select_knows_when_its_cycle_was_opened(database: Connection, dsn: str) -> None:
+    sql = "select 1 as entity, extract(epoch from :opened_at) as score, '{}'::jsonb as outputs"
+    register(database, "Any_", sql=sql)
+    report = run(database, dsn)
+    assert report.outcome is Outcome.SUCCEEDED, report.error
+    opened = "select extract(epoch from opened_at)::float8 from detection.detection_cycle_runs"
+    ((_, score, *_),) = database.execute(STORED).fetchall()
+    assert database.execute(opened).fetchall() == [(score,)]
+
+
+def test_the_example_of_the_documentation_runs(database: Connection, dsn: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "sql_models.md"
+    example = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    told: dict[str, Any] = {"SqlDetectionModel": SqlDetectionModel}
+    exec(example, told)  # noqa: S102 - our own documentation
+    database.execute(
+        "insert into detection.ais_positions (mmsi, observed_at, lat, lon) "
+        "values (211000001, %(at)s - interval '30 minutes', 54, 10), "
+        "(211000001, %(at)s - interval '15 minutes', 54, 10), (211000002, %(at)s, 54, 10)",
+        {"at": fleet.AT},
+    )
+    register(database, "Any_", sql=told["Silent"].statement, silent_s=1800)
+    report = run(database, dsn)
+    assert report.outcome is Outcome.SUCCEEDED, report.error
+    ((entity, score, _, outputs, _),) = database.execute(STORED).fetchall()
+    assert (entity, score, outputs["score"]) == ("211000001", 0.5, 0.5)
+    assert outputs["last_seen"].startswith("2026-03-01T11:50:00")

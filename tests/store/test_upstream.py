@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests import fleet
 
-from airflow_detection.domain import Cycle, CycleSpec, ModelSpec, Outcome, Role, RunReport, VersionSpec
+from airflow_detection import pipeline
+from airflow_detection.domain import Cycle, CycleSpec, Mode, ModelSpec, Outcome, Role, RunReport, VersionSpec
 from airflow_detection.engine.canary import SharedOutputs
+from airflow_detection.planning import open_cycle
 from airflow_detection.store import registry
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.partitions import ensure_cycle_months
 from airflow_detection.store.reader import BATCH_ROWS, StoredOutputs
@@ -73,7 +76,8 @@ def test_what_is_read_is_read_only_at_every_depth(database: Connection) -> None:
     version = champion(database, "1")
     save(database, version, pairs(1))
     ((ref, output),) = SharedOutputs(StoredOutputs(database, "detection", CYCLE, version))
-    for held in (ref, output, output["deep"][0]):
+    mappings: list[Any] = [ref, output, output["deep"][0]]
+    for held in mappings:
         with pytest.raises(TypeError):
             held["mine"] = 1
     for held in (output["deep"], output["deep"][0]["text"]):
@@ -91,3 +95,23 @@ def test_columns_are_those_of_the_rows_in_their_order(
     entities, scores = upstream.columns()
     assert entities == tuple(ref["entity"] for ref, _ in upstream)
     assert scores == (0.1,) * 50
+
+
+def test_the_champion_of_the_plan_is_read_whoever_is_champion_now(database: Connection, dsn: str) -> None:
+    fleet.register(database)
+    open_cycle(database, fleet.SETTINGS, "fleet", fleet.AT, mode=Mode.AS_OF)
+    with connect(dsn) as reader:
+
+        def run(model_id: str, version: str | None) -> None:
+            report = pipeline.run_one(
+                database, reader, fleet.SETTINGS, "fleet", fleet.AT,
+                model_id=model_id, version=version, mode=Mode.AS_OF,
+            )  # fmt: skip
+            assert report.outcome is Outcome.SUCCEEDED, report.error
+
+        run("tracks", None)  # two outputs
+        run("tracks", "2")  # the shadow's three
+        registry.assign_role(database, "detection", model_id="tracks", version="2", role=Role.PRIMARY)
+        run("spoofing", None)  # scores with the number of outputs that it reads
+    scores = "select score from detection.detection_model_run_outputs where model_id = 'spoofing'"
+    assert database.execute(scores).fetchall() == [(2.0,)]

@@ -13,8 +13,8 @@ class SqlDetectionModel(BaseDetectionModel):
     """Subclass it, write `statement`, register the class as any other model.
 
     `statement` is one SELECT of three columns: `entity` (text or a whole number), `score` (a number or null)
-    and `outputs` (a jsonb object). It has `:window_start`, `:window_end`, `:cycle_started_at` and each of
-    the version's params as `:name`. It can only read: the rows of upstream champions are in
+    and `outputs` (a jsonb object). It has `:window_start`, `:window_end`, `:cycle_started_at`, `:opened_at`
+    and each of the version's params as `:name`. It can only read: the rows of upstream champions are in
     `detection_model_run_outputs` (`cycle_started_at = :cycle_started_at`, `role = 'PRIMARY'`, not
     `is_replay`). Canaries do not travel with it: its inputs are tables.
     """
@@ -36,6 +36,8 @@ class SqlDetectionModel(BaseDetectionModel):
             "window_end": ctx.window.end,
             "cycle_started_at": ctx.cycle.started_at,
         }
+        if ":opened_at" in self.statement:  # the context does not have it, each query of the database does
+            window["opened_at"] = ctx.database.query("select :opened_at as at")["at"][0]
         return ModelResult(
             outputs_per_input=SelectedOutputs(self.statement, {**ctx.params, **window}, ctx.database.query)
         )
