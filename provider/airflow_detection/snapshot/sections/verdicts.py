@@ -15,6 +15,7 @@ from airflow_detection.snapshot.verdicts import Verdict, VerdictKind, verdicts
 
 BEFORE = timedelta(hours=1)
 MOST_REASONS = 3
+_ROLES = (Role.PRIMARY, Role.CHALLENGER, Role.SHADOW)
 Key = tuple[str, str, str]
 
 
@@ -80,7 +81,13 @@ class Verdicts(BaseSection):
             )
         courses = sorted(
             held,
-            key=lambda c: (c.worst.kind.rank, c.last.kind.rank, c.last.role, c.last.model_id, c.last.version),
+            key=lambda c: (
+                c.worst.kind.rank,
+                c.last.kind.rank,
+                _ROLES.index(c.last.role),
+                c.last.model_id,
+                c.last.version,
+            ),
         )
         kinds = [c.last.kind for c in courses]
         statuses = [c.status for c in courses]

@@ -1,0 +1,140 @@
+"""Verdicts in the report: the table, what changed, the headline, and who is told."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.json import Jsonb
+from tests import fleet
+
+from airflow_detection import planning
+from airflow_detection.domain import Mode
+from airflow_detection.operators.snapshot import SnapshotReportOperator
+from airflow_detection.snapshot import reporter
+from airflow_detection.snapshot.render_html import render_html
+from airflow_detection.snapshot.report import Report, Status, from_json
+from airflow_detection.snapshot.sections import sections
+from airflow_detection.store.connection import Connection
+
+END = datetime(2026, 3, 1, 13, tzinfo=UTC)
+HOUR, STEP = timedelta(hours=1), timedelta(minutes=5)
+START = END - HOUR
+HISTORY = 60
+LABELS = ("spoofing@1", "tracks@1", "tracks@2")
+BROKE, FAILED = START + 6 * STEP, START + 8 * STEP
+MANIFEST = """
+insert into detection.detection_model_runs (cycle_id, cycle_started_at, version_id, model_id, role, outcome, error,
+    attempt, input_count, output_count, newest_input_at, input_digest, output_digest, started_at, score_counts, canaries)
+select 'fleet', %(at)s, version_id, model_id, %(role)s, %(outcome)s, %(error)s, 1, 100, 100,
+       %(at)s::timestamptz - interval '10 seconds', md5(%(at)s::text), md5(%(at)s::text || version_id), %(at)s,
+       %(counts)s, %(canaries)s
+  from detection.detection_model_versions where model_id || '@' || version = %(label)s
+"""  # noqa: E501 - a statement
+
+
+def _cycle(conn: Connection, at: datetime, number: int) -> None:
+    planning.open_cycle(conn, fleet.SETTINGS, "fleet", at, mode=Mode.AS_OF)
+    conn.execute("update detection.detection_cycle_runs set closed_at = opened_at")
+    for label in LABELS:
+        failed = label == "spoofing@1" and at == FAILED
+        observed = 0.2 if label == "tracks@1" and at >= BROKE else 0.9
+        canary = {"name": "sail", "expected": 0.9, "observed": observed, "is_present": True, "error": None}
+        counts = {"scored": 100, "null": 0, "gt0": 18 + number % 5, "gt03": 12, "gt05": 8, "gt07": 4}
+        conn.execute(
+            MANIFEST,
+            {
+                "at": at, "label": label, "role": "SHADOW" if label == "tracks@2" else "PRIMARY",
+                "outcome": "FAILED" if failed else "SUCCEEDED", "error": "out of memory" if failed else None,
+                "counts": Jsonb(counts), "canaries": Jsonb([canary]),
+            },
+        )  # fmt: skip
+
+
+@pytest.fixture
+def sea(database: Connection) -> Connection:
+    """Five calm hours; then a champion goes wrong at 12:30, and another fails once at 12:40."""
+    fleet.register(database)
+    for number in range(-HISTORY, 24):
+        _cycle(database, START + number * STEP, number)
+    return database
+
+
+def _report(conn: Connection, end: datetime = END) -> Report:
+    return reporter.take(conn, "detection", sections(), start=end - HOUR, end=end)
+
+
+def test_the_worst_stands_first_with_its_reason_its_course_and_what_changed(sea: Connection) -> None:
+    report = _report(sea)
+    section = report.section("verdicts")
+    table, changes = section.tables
+    assert [(row[0], row[2], row[3]) for row in table.rows] == [
+        ("spoofing@1", "FAILED", "OK"),
+        ("tracks@1", "SILENT_FAULT", "SILENT_FAULT"),
+        ("tracks@2", "OK", "OK"),
+    ]
+    assert table.marks == (Status.ATTENTION, Status.BAD, None)
+    assert [row[5] for row in table.rows] == ["out of memory", "canary sail: expected 0.9, 0.2", ""]
+    assert table.rows[0][4] == (*["OK"] * 8, "FAILED", *["OK"] * 3)
+    assert table.rows[1][4] == (*["OK"] * 6, *["SILENT_FAULT"] * 6)
+    assert changes.rows == (
+        ("spoofing@1", "OK", "FAILED", FAILED.isoformat()),
+        ("tracks@1", "OK", "SILENT_FAULT", BROKE.isoformat()),
+    )
+    assert section.status is report.status is Status.BAD
+    assert report.headline == "2 of 3 versions are in trouble: spoofing@1 FAILED, tracks@1 SILENT_FAULT"
+    assert "1 of 3 versions are in trouble now; 1 had trouble that is over" in section.summary
+    page = render_html(report.to_json())
+    assert 'aria-label="6 OK, 6 SILENT_FAULT"' in page
+
+
+def test_a_calm_hour_is_well(sea: Connection) -> None:
+    report = _report(sea, START)
+    section = report.section("verdicts")
+    assert section.status is Status.OK
+    assert {row[2] for row in section.tables[0].rows} == {"OK"}
+    assert not section.tables[1].rows
+    assert not [s for s in report.standings if s.is_bad]
+
+
+def test_a_change_to_a_bad_verdict_is_told_once_and_not_every_hour(
+    sea: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = conninfo_to_dict(dsn)
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_DETECTION_DEFAULT",
+        json.dumps(
+            {
+                "conn_type": "postgres", "host": facts["host"], "login": facts.get("user"),
+                "password": facts.get("password"), "schema": facts["dbname"],
+                "port": int(facts["port"]) if facts.get("port") else None,
+            }
+        ),
+    )  # fmt: skip
+    told: list[tuple[Any, ...]] = []
+
+    def notify(context: Any) -> None:
+        told.append((context["detection_changes"], context["detection_headline"]))
+        assert from_json(context["detection_report"]).section("verdicts").status is Status.BAD
+
+    operator = SnapshotReportOperator(task_id="t", notifiers=[notify])
+    for at in (START, END, END, END + HOUR):
+        operator.execute({"logical_date": at})  # type: ignore[typeddict-item]
+    assert told == [
+        (
+            [
+                "spoofing@1 (PRIMARY): OK -> FAILED",
+                "tracks@1 (PRIMARY): OK -> SILENT_FAULT",
+            ],
+            "2 of 3 versions are in trouble: spoofing@1 FAILED, tracks@1 SILENT_FAULT",
+        )
+    ]
+    last = from_json(
+        sea.execute(
+            "select report from detection.detection_snapshots order by covers desc limit 1"
+        ).fetchone()[0]  # type: ignore[index]  # there is one
+    )
+    assert {s.label: s.worst for s in last.standings}["tracks@1"] == "SILENT_FAULT"
