@@ -181,10 +181,21 @@ def _run_cycles(stage: Stage, airflow: Airflow, cycles: list[datetime], began: d
         airflow.unpause(registry.DAG_ID)
         airflow.backfill(registry.DAG_ID, first, last, max_active_runs=_active_runs())
         step.detail = f"{len(cycles)} cycles, {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+
+    def results() -> list[registry.Result]:
+        return registry.results(stage.databases.registry, cycles, since=began)
+
     states = stage.screen.follow(
-        len(cycles), _watched(stage, lambda: airflow.run_states(registry.DAG_ID, first, last))
+        len(cycles),
+        _watched(
+            stage,
+            lambda: airflow.run_states(registry.DAG_ID, first, last),
+            lambda: sum(
+                bool(r.is_new) for r in registry.results(stage.databases.registry, cycles, since=began)
+            ),
+        ),
     )
-    found = registry.results(stage.databases.registry, cycles, since=began)
+    found = results()
     stage.screen.results(found)
     is_kept = _follow_upkeep(stage, airflow, hours, began)
     if stored := registry.report(stage.databases.registry, hours[-1]):
@@ -215,19 +226,27 @@ def _active_runs() -> int:
     return max(4, 2 * (os.cpu_count() or 1))
 
 
-def _watched(stage: Stage, states: Callable[[], Counter[str]]) -> Callable[[], Counter[str]]:
-    """Return `states` with the servers watched at each call, and DemoError when nothing moves any more."""
+def _watched(
+    stage: Stage, states: Callable[[], Counter[str]], manifests: Callable[[], int]
+) -> Callable[[], Counter[str]]:
+    """Return `states` with the servers watched at each call.
+
+    DemoError when nothing moves any more: neither a run nor, within the runs, the number of manifests.
+    """
     before: Counter[str] = Counter()
+    done = 0
     changed_at = time.monotonic()
 
     def watched() -> Counter[str]:
-        nonlocal before, changed_at
+        nonlocal before, done, changed_at
         stage.keeper.check()
         now = states()
         if now != before:
             before, changed_at = now, time.monotonic()
         elif time.monotonic() - changed_at > STALL_TIMEOUT_S:
-            raise DemoError(f"no cycle has moved for {STALL_TIMEOUT_S:.0f} seconds: {dict(now)}")
+            if (found := manifests()) == done:
+                raise DemoError(f"no cycle has moved for {STALL_TIMEOUT_S:.0f} seconds: {dict(now)}")
+            done, changed_at = found, time.monotonic()
         return now
 
     return watched
