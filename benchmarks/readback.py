@@ -94,8 +94,8 @@ def _push(session: Session, value: list[Any]) -> None:  # Any: JSON
     from airflow.models.xcom import XComModel
     from airflow.sdk.bases.xcom import BaseXCom
 
-    value = BaseXCom.serialize_value(value)
-    XComModel.set(KEY, value, dag_id=DAG, task_id=TASK, run_id=RUN, serialize=False, session=session)
+    told = BaseXCom.serialize_value(value)
+    XComModel.set(KEY, told, dag_id=DAG, task_id=TASK, run_id=RUN, serialize=False, session=session)
     session.commit()
 
 

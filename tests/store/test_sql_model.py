@@ -11,6 +11,7 @@ import pytest
 from tests import fleet
 
 from airflow_detection import pipeline
+from airflow_detection.config import Settings
 from airflow_detection.domain import Mode, Outcome, Role, RunReport
 from airflow_detection.engine.sql_model import SqlDetectionModel
 from airflow_detection.inline import run_inline
@@ -54,7 +55,7 @@ def register(conn: Connection, name: str, **params: Any) -> None:
     fleet.put_version(conn, "loud@1", Role.PRIMARY, **params)
 
 
-SETTINGS = fleet.Settings(allowed_prefixes=("tests",))
+SETTINGS = Settings(allowed_prefixes=("tests",))
 
 
 def run(conn: Connection, dsn: str) -> RunReport:
