@@ -1,7 +1,7 @@
 """Parses Dag files the way Airflow's Dag processor does: in a fresh fork of a process that imported Airflow.
 
 Reads JSON lines `{"file", "how": "cold" | "warm" | "task", "env"}` and answers each with a JSON line:
-milliseconds, bytes of the serialised Dags, and their number.
+milliseconds (by the clock, and of this process's CPU), bytes of the serialised Dags, and their number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 Answer = dict[str, float | int | str]
@@ -54,12 +54,12 @@ def measure(file: str, how: str) -> Answer:
     if how == "warm":
         parse(file)
     gc.collect()
-    clock = perf_counter()
+    clock, used = perf_counter(), process_time()
     found = parse(file)
-    ms = (perf_counter() - clock) * 1000
+    ms, cpu_ms = (perf_counter() - clock) * 1000, (process_time() - used) * 1000
     loaded = sorted({"psycopg", "airflow.providers.postgres.hooks.postgres"} & set(sys.modules))
     size = sum(len(json.dumps(d, separators=(",", ":"))) for d in found)
-    return {"ms": ms, "dags": len(found), "bytes": size, "drivers": ",".join(loaded)}
+    return {"ms": ms, "cpu_ms": cpu_ms, "dags": len(found), "bytes": size, "drivers": ",".join(loaded)}
 
 
 def in_fork(request: dict[str, Any]) -> Answer:

@@ -14,8 +14,8 @@ MOST_NODES = 200
 """Beyond that a picture says nothing, and Mermaid refuses it."""
 AS_OF_RULE = """\
 Each run takes its plan **as of its logical date**: the roles in force then, as known then; no later promotion
-changes it. `as_run` repeats the recorded plan, `override` replays the versions in `replay` and overwrites
-nothing. Versions of a past plan without a task here run in `other_versions`."""
+changes it. `as_run` repeats the recorded plan, `override` replays the versions in `replay`.
+Versions of a past plan without a task here run in `other_versions`."""
 
 
 def dag_doc(
@@ -37,7 +37,7 @@ def dag_doc(
     ]
     if broken:
         parts.append("## Broken\n\n" + "\n".join(f"- `{m}`: {broken[m]}" for m in sorted(broken)))
-    parts += [AS_OF_RULE, f"A champion's asset: `{asset_uri_of(spec.cycle_id, '')}<model>`"]
+    parts += [AS_OF_RULE, f"Assets: `{asset_uri_of(spec.cycle_id, '')}<model>`"]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
