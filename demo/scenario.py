@@ -28,7 +28,7 @@ from demo.screen import Screen
 from demo.settings import Settings, keep_or_pick_port
 from demo.state import Remembered, only_one, open_state, remember, write_env
 
-HEALTH_TIMEOUT_S = 120.0
+HEALTH_TIMEOUT_S = 240.0
 PARSE_TIMEOUT_S = 90.0
 STALL_TIMEOUT_S = 300.0
 UPKEEP_TIMEOUT_S = 120.0
