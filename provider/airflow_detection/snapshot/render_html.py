@@ -19,6 +19,7 @@ BAD = frozenset(
 )
 FINE = frozenset({"OK", "NO_SIGNAL"})
 SPARK_W, SPARK_H = 110.0, 22.0
+LONGEST_NAME, LONGEST_WORD = 32, 12
 
 
 def render_html(held: Mapping[str, Any]) -> str:  # Any: JSON values
@@ -62,6 +63,7 @@ def _template(name: str) -> Any:  # Any: a jinja2 template
         "plot": plot,
         "tone": tone,
         "is_numeric": lambda k: k in NUMERIC,
+        "is_short": is_short,
         "slug": lambda s: "".join(c if c.isalnum() else "-" for c in s.lower()),
     }
     return env.get_template(name)
@@ -70,6 +72,12 @@ def _template(name: str) -> Any:  # Any: a jinja2 template
 def tone(verdict: str) -> str:
     """The CSS class of a verdict."""
     return "bad" if verdict in BAD else "ok" if verdict in FINE else "attention"
+
+
+def is_short(kind: Kind, value: Any) -> bool:  # Any: a cell of a table
+    """Whether a cell is kept on one line: instants, and names and words that leave room for others."""
+    most = {Kind.INSTANT: LONGEST_NAME, Kind.CODE: LONGEST_NAME, Kind.TEXT: LONGEST_WORD}.get(kind, 0)
+    return isinstance(value, str) and len(value) <= most
 
 
 def cell(kind: Kind, value: Any) -> Markup:  # Any: a cell of a table
