@@ -357,3 +357,35 @@ def test_extras_that_the_driver_does_not_know_are_left_out(reachable: None, dsn:
     assert facts == {"host": "db", "port": 5433, "user": "me", "dbname": "registry", "sslmode": "require"} | {
         "port": facts["port"]
     }
+
+
+def test_ids_that_are_too_long_become_tasks_or_dags_that_state_the_reason() -> None:
+    long = "m" * 65
+    dag = build_dag(cycle(model(long), model("tracks")))
+    assert f"model_id must have 1 to 64 characters, not 65: {long!r}" in dag.doc_md
+    assert {long, "tracks"} <= set(dag.task_dict)
+    beyond = "c" * 300
+    from airflow_detection.dag_factory import dags_of
+
+    odd = cycle(model("tracks"), cycle_id=beyond)
+    found = {d.dag_id: d for d in dags_of(KnownRegistry(read_at=1.0, cycles=(odd, cycle(model("a")))))}
+    assert "a" in found["detection_fleet"].task_dict
+    (other,) = (d for d in found.values() if d.dag_id != "detection_fleet")
+    assert list(other.task_dict) == ["registration_error"]
+    assert beyond[:100] in other.task_dict["registration_error"].reason
+
+
+def test_no_secret_is_in_a_rendered_field(
+    database: Any, dsn: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "s3cr3t-of-the-registry"  # noqa: S105
+    held = {**json.loads(connection(dsn)), "password": secret, "extra": {"sslpassword": secret}}
+    fleet.register(database)
+    monkeypatch.setenv(CONN_ENV, json.dumps(held))
+    fleet.put_cycle(database, legacy_entrypoint="tests.fleet:legacy")
+    for task in cycle_dags(settings=settings)["detection_fleet"].tasks:
+        task.render_template_fields({"params": {}, "conn": "{{ conn.detection_default.password }}"})
+        rendered = {name: getattr(task, name) for name in task.template_fields}
+        assert set(rendered) <= {"cycle_id", "model_id", "version"}, "nothing that holds a connection"
+        assert secret not in str(rendered)
+        assert secret not in str(vars(task))
