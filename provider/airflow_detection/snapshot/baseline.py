@@ -95,18 +95,16 @@ def fit(successes: Sequence[int], trials: Sequence[int], independent: float) -> 
     Returns:
         None where there are no trials.
     """
-    k = np.asarray(successes, dtype=np.float64)
-    n = np.asarray(trials, dtype=np.float64)
-    k, n = k[n > 0], n[n > 0]
-    if not len(n):
+    pairs = [(k, n) for k, n in zip(successes, trials, strict=True) if n > 0]
+    if not pairs:
         return None
-    independent = max(2.0, min(independent, float(len(n))))
-    worth = float(n.sum()) * independent / len(n)
-    mean = (float(k.sum()) * independent / len(n) + 0.5) / (worth + 1)
-    size = float(n.mean())
-    freedom = independent - 1
-    between = float(np.average((k / n - mean) ** 2, weights=n)) * independent / freedom
-    between *= freedom / _lower_quartile(round(freedom, 2))
+    count, all_n = len(pairs), sum(n for _, n in pairs)
+    independent = max(2.0, min(independent, float(count)))
+    worth = all_n * independent / count
+    mean = (sum(k for k, _ in pairs) * independent / count + 0.5) / (worth + 1)
+    size = all_n / count
+    between = sum(n * (k / n - mean) ** 2 for k, n in pairs) / all_n
+    between *= independent / _lower_quartile(round(independent - 1, 2))
     sampling = mean * (1 - mean) / size
     concentration = worth + 1
     if between > sampling and size > 1:
