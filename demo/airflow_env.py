@@ -50,6 +50,8 @@ def shared_environment(settings: Settings, remembered: Remembered, databases: Da
         ("database", "sql_alchemy_conn_async"): sqlalchemy_url(databases.metadata),
         ("scheduler", "scheduler_idle_sleep_time"): "0.1",
         ("scheduler", "max_dagruns_per_loop_to_schedule"): "64",
+        # where the machine is busy, the usual 5 s are too few and tasks fail before they start
+        ("workers", "execution_api_timeout"): "60",
         ("dag_processor", "refresh_interval"): "10",
         ("dag_processor", "min_file_process_interval"): "15",
         ("api", "host"): "127.0.0.1",
