@@ -53,7 +53,8 @@ TAG, HELD_BACK, LAST_KNOWN = "detection", "held back", "last known plan"
 def cycle_dags(detection_conn_id: str | None = None, settings: Settings | None = None) -> dict[str, DAG]:
     """The Dag of each registered cycle, by Dag id, in order of cycle id.
 
-    Where Airflow runs one task, only that task's Dag is made.
+    Where Airflow runs one task, only that task's Dag is made, and for a model's task no more of it than the
+    task and its neighbours.
 
     Raises:
         RegistryUnavailable: the registry does not answer and there is no last known good plan.
@@ -64,14 +65,22 @@ def cycle_dags(detection_conn_id: str | None = None, settings: Settings | None =
         settings = config.settings()
     conn_id, context = detection_conn_id or settings.conn_id, get_parsing_context()
     known = known_registry(conn_id, settings, dag_id=context.dag_id, task_id=context.task_id)
-    dags = dags_of(known, conn_id, only=context.dag_id)
+    dags = dags_of(known, conn_id, only=context.dag_id, task_id=context.task_id)
     return {dag.dag_id: dag for dag in dags}
 
 
 def dags_of(
-    known: KnownRegistry, conn_id: str = "detection_default", *, only: str | None = None
+    known: KnownRegistry,
+    conn_id: str = "detection_default",
+    *,
+    only: str | None = None,
+    task_id: str | None = None,
 ) -> list[DAG]:
-    """The Dags of a known registry, in order of cycle id; of one Dag id if `only` names it."""
+    """The Dags of a known registry, in order of cycle id; of one Dag id if `only` names it.
+
+    Args:
+        task_id: the task that is about to run, see `build_dag`.
+    """
     notes = {}
     if known.is_last_known:
         notes[LAST_KNOWN] = f"The registry does not answer. This is the plan of {known.instant.isoformat()}."
@@ -86,24 +95,28 @@ def dags_of(
             reason = f"cycle {cycle_id!r} would have the Dag of cycle {first!r}: give it another id"
             dags.append(refused(dag_id, reason))
         elif only in (None, dag_id):
-            dags.append(build_dag(cycle, conn_id, notes))
+            dags.append(build_dag(cycle, conn_id, notes, task_id))
     return [dag for dag in dags if only in (None, dag.dag_id)]
 
 
 def build_dag(
-    cycle: KnownCycle, conn_id: str = "detection_default", notes: dict[str, str] | None = None
+    cycle: KnownCycle,
+    conn_id: str = "detection_default",
+    notes: dict[str, str] | None = None,
+    task_id: str | None = None,
 ) -> DAG:
     """The Dag of one cycle; a cycle that cannot be scheduled becomes a Dag that states the reason.
 
     Args:
         notes: what has to be known before everything else, by the tag that shows it.
+        task_id: if it is a model's task, nothing is made but this task, its neighbours, and no documentation.
     """
     cycle_id = cycle.spec.cycle_id
     if reason := cron_problem(cycle.spec.schedule):
         return refused(dag_id_of(cycle_id), f"schedule of cycle {cycle_id!r}: {reason}")
     held = {HELD_BACK: f"A change is held back: {cycle.held_back}."} if cycle.held_back else {}
     try:
-        return _Builder(cycle, conn_id, {**held, **(notes or {})}).build()
+        return _Builder(cycle, conn_id, {**held, **(notes or {})}, task_id).build()
     except Exception as error:  # one bad cycle must not take the file, and with it the others, down
         log.exception("the Dag of cycle %s cannot be made", cycle_id)
         return refused(dag_id_of(cycle_id), f"cycle {cycle_id!r}: {type(error).__name__}: {error}")
@@ -125,17 +138,22 @@ def refused(dag_id: str, reason: str) -> DAG:
 class _Builder:
     """Builds the Dag of one cycle."""
 
-    def __init__(self, cycle: KnownCycle, conn_id: str, notes: dict[str, str]) -> None:
+    def __init__(
+        self, cycle: KnownCycle, conn_id: str, notes: dict[str, str], task_id: str | None = None
+    ) -> None:
         self.cycle, self.spec, self.conn_id, self.notes = cycle, cycle.spec, conn_id, notes
         self.models = {m.model_id: m for m in sorted(cycle.models, key=lambda m: m.model_id)}
         self.plan: ExecutionPlan = build_plan(self.models.values(), strict=False)
         self.ids = task_ids(self.models.values())
+        self.alone = next((m for (m, _), name in self.ids.items() if name == task_id), None)
+        """The model whose task is about to run; None where the whole Dag is wanted."""
         self.options, self.faults = self._options()
         self.frame = {"cycle_id": self.spec.cycle_id, "detection_conn_id": conn_id}
 
     def _options(self) -> tuple[dict[str, TaskOptions], dict[str, str]]:
         options, faults = {}, {}
-        for model_id, model in self.models.items():
+        for model_id in self._near():
+            model = self.models[model_id]
             try:
                 options[model_id] = TaskOptions.of(model.task_options)
             except ConfigurationError as error:
@@ -152,7 +170,9 @@ class _Builder:
             catchup=False,
             max_active_runs=spec.max_active_runs,
             tags=[TAG, *self.notes],
-            doc_md=dag_doc(self.cycle, self.plan, self.broken(), self.notes.values()),
+            doc_md=None
+            if self.alone is not None
+            else dag_doc(self.cycle, self.plan, self.broken(), self.notes.values()),
             default_args={"retries": RETRIES, "retry_delay": RETRY_DELAY},
         ) as dag:
             first = OpenCycleOperator(task_id=OPEN, **self.frame, **_frame_priority())
@@ -181,7 +201,7 @@ class _Builder:
         return [Asset(asset_uri_of(self.spec.cycle_id, model_id)) for model_id in self.models]
 
     def _models(self, first: BaseOperator, last: BaseOperator) -> None:
-        champions = {m: self._task(self.models[m], None) for m in self.models}
+        champions = {m: self._task(self.models[m], None) for m in self._near()}
         other = OtherVersionsOperator(
             task_id=OTHER,
             **self.frame,
@@ -191,11 +211,20 @@ class _Builder:
         )
         for model_id, champion in champions.items():
             upstreams = self._upstreams(model_id)
-            champion.set_upstream([champions[upstream] for upstream in upstreams] or first)
-            for shadow in self.models[model_id].shadows:
+            drawn = [champions[upstream] for upstream in upstreams if upstream in champions]
+            if drawn or not upstreams:
+                champion.set_upstream(drawn or first)
+            for shadow in self.models[model_id].shadows if self.alone in (None, model_id) else ():
                 champion >> self._task(self.models[model_id], shadow) >> last
         other.set_upstream([first, *champions.values()])
         last.set_upstream([other, *champions.values()])
+
+    def _near(self) -> list[str]:
+        """The models to make tasks of: all, or the one alone and those that it reads or that read it."""
+        if self.alone is None:
+            return list(self.models)
+        near = {self.alone, *self._upstreams(self.alone)}
+        return [m for m in self.models if m in near or self.alone in self._upstreams(m)]
 
     def _upstreams(self, model_id: str) -> list[str]:
         """The upstreams to draw: all registered ones but those that are broken on both ends (loops)."""

@@ -24,7 +24,6 @@ from airflow_detection.domain import (
 )
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.engine.registry import Registry, is_under
-from airflow_detection.engine.run import summarize
 from airflow_detection.engine.run_log import Telling
 from airflow_detection.engine.version import Job, not_run, run_job
 from airflow_detection.errors import EntryPointError, PlanError, RegistrationError
@@ -228,6 +227,8 @@ def close_cycle(
     Raises:
         PlanError: the cycle was never opened in this mode.
     """
+    from airflow_detection.engine.run import summarize  # here: a model's task has no use for it
+
     cycle = registry.cycle_spec(conn, settings.schema, cycle_id).at(started_at)
     recorded = cycles.recorded_plan(conn, settings.schema, cycle_id, cycle.started_at, mode)
     if recorded is None:

@@ -15,7 +15,6 @@ from airflow_detection.domain import Cycle, CycleSpec, Mode, ModelSpec, Role, Ve
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import PlanError
 from airflow_detection.store import cycles, registry
-from airflow_detection.store.partitions import ensure_cycle_months
 
 if TYPE_CHECKING:
     from airflow_detection.config import Settings
@@ -145,7 +144,7 @@ def open_cycle(
         ExpiredPartition: retention has removed the cycle's month.
     """
     cycle = registry.cycle_spec(conn, settings.schema, cycle_id).at(started_at)
-    ensure_cycle_months(conn, settings.schema, cycle.started_at)
+    _ensure_months(conn, settings, cycle)
     _wait_for(conn, settings, cycle)
     with registry.with_shared_lock(conn, settings.schema):  # no change between the answer and its record
         plan = resolve_plan(conn, settings, cycle, mode=mode, replay=replay, known_at=known_at)
@@ -156,6 +155,13 @@ def open_cycle(
     for model_id, reason in plan.broken.items():
         log.error("model %s cannot run: %s", model_id, reason)
     return OpenedCycle(cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
+
+
+def _ensure_months(conn: Conn, settings: Settings, cycle: Cycle) -> None:
+    """Make sure of the cycle's table partitions; imported here, for most tasks find a recorded plan."""
+    from airflow_detection.store.partitions import ensure_cycle_months
+
+    ensure_cycle_months(conn, settings.schema, cycle.started_at)
 
 
 def _wait_for(conn: Conn, settings: Settings, cycle: Cycle) -> None:
@@ -178,7 +184,7 @@ def planned(
     cycle = spec.at(started_at)
     recorded = cycles.recorded_plan(conn, settings.schema, cycle_id, cycle.started_at, mode)
     if recorded is None:
-        ensure_cycle_months(conn, settings.schema, cycle.started_at)
+        _ensure_months(conn, settings, cycle)
         plan = resolve_plan(conn, settings, cycle, mode=mode)
         opened_at = registry.clock(conn, settings.schema)
     else:

@@ -218,6 +218,34 @@ def test_a_task_start_makes_its_own_dag_alone(database: Any, settings: Settings,
         assert cycle_dags(settings=settings) == {}
 
 
+def test_a_models_task_is_made_with_its_neighbours_alone_and_as_in_the_whole_dag() -> None:
+    models = [
+        model("a", shadows=("2",)),
+        model("b", "a", shadows=("2", "3"), task_options={"retries": 5}),
+        model("c", "b"),
+        model("d", "c", "a"),
+        model("e", shadows=("2",)),
+        model("f", "e", "nowhere"),
+        model("g", "h", task_options={"retries": -1}),
+        model("h", "g"),
+    ]
+    whole = build_dag(cycle(*models))
+    ran = [t for t in whole.tasks if hasattr(t, "model_id")]
+    assert len(ran) == 12
+    for task in ran:
+        dag = build_dag(cycle(*models), task_id=task.task_id)
+        alone: Any = dag.task_dict[task.task_id]
+        names = ("upstream_task_ids", "downstream_task_ids", "retries", "problem", "version", "outlets")
+        assert [getattr(alone, n) for n in names] == [getattr(task, n) for n in names]
+        assert len(dag.tasks) < len(whole.tasks)
+        assert not downstream(dag)["close_cycle"]
+        assert dag.params.dump() == whole.params.dump()
+        for other in dag.tasks:
+            assert other.upstream_task_ids <= whole.task_dict[other.task_id].upstream_task_ids
+    for name in ("open_cycle", "close_cycle", "other_versions"):
+        assert downstream(build_dag(cycle(*models), task_id=name)) == downstream(whole)
+
+
 def test_the_registry_is_asked_again_only_after_the_ttl(
     database: Any, settings: Settings, reachable: None
 ) -> None:
