@@ -55,7 +55,7 @@ def _steps(place: Sea, kind: str, sizes: tuple[int, ...], grow: Grow) -> Iterato
         grow(place, had, size)
         had = size
         place.conn.execute("vacuum analyze")
-        contestants = {
+        contestants: dict[str, Callable[[], object]] = {
             "ours": partial(engine, place, Ready(held)),
             "plan": partial(resolve_plan, place.conn, Settings(), place.cycle(0), mode=Mode.AS_OF),
         }

@@ -23,7 +23,12 @@ MAX_JSON_BYTES = 2**24
 MAX_ENTITY_BYTES = 1024
 """Bytes of an entity id: an index entry of Postgres ends at 2704."""
 
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+_OPTIONS = (
+    orjson.OPT_SERIALIZE_NUMPY
+    | orjson.OPT_NAIVE_UTC  # of numpy alone, whose times have no zone: ours are passed through
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+)
 _NULL = struct.pack(">i", -1)
 _LENGTH = struct.Struct(">i").pack
 _DOUBLE = struct.Struct(">id").pack
@@ -40,7 +45,9 @@ def _plain(value: Any) -> Any:  # Any: what orjson does not know
         return require_utc("it", value).isoformat()
     if isinstance(value, (date, time)):
         return value.isoformat()
-    if hasattr(value, "tolist"):  # an array that is not contiguous, or of a type orjson does not know
+    if hasattr(value, "tolist") and not isinstance(
+        value, memoryview
+    ):  # an array that is not contiguous, or of a type orjson does not know
         return value.tolist()
     raise TypeError(f"is a {type(value).__name__}, which JSON does not have")
 
@@ -103,7 +110,7 @@ def _refusals(path: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:  
                 yield path, f"has the key {key!r}, which is not plain text"
             else:
                 yield from _refusals(f"{path}.{key}", item, depth + 1)
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, list) or type(value) is tuple:  # orjson takes no other tuples
         for number, item in enumerate(value):
             yield from _refusals(f"{path}[{number}]", item, depth + 1)
     else:
