@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from airflow_detection.errors import ConfigurationError
+from airflow_detection.snapshot.thresholds import Thresholds
 
 SECTION = "detection"
 SWITCHES = ("ensure_partitions", "apply_retention", "aggregate_stats_hourly", "snapshot_report")
@@ -62,6 +63,21 @@ def _option(description: str, kind: str, default: str, example: str | None = Non
         "default": default,
     }
 
+
+_VERDICTS = {
+    "history_cycles": "Healthy cycles that make a baseline.",
+    "min_history_cycles": "With fewer healthy cycles a verdict says WARMING_UP.",
+    "canary_tolerance": "How far a canary's score may be off.",
+    "feature_null_floor": "A feature's null rate is never unusual below this.",
+    "feature_null_factor": "A feature's null rate is unusual above so many times its highest.",
+    "feature_distinct_share": "A feature's distinct ratio is unusual below this share of its median.",
+    "score_null_floor": "The share of null scores is never unusual below this.",
+    "score_null_factor": "The share of null scores is unusual above so many times its 99th percentile.",
+    "stale_cycles": "Cycles that the newest input may be old.",
+    "input_mad_factor": "Inputs are too few below min(median - this x MAD, verdict_input_share x median).",
+    "input_share": "Inputs are too few below min(median - verdict_input_mad_factor x MAD, this x median).",
+    "p_value": "How improbable a count must be to be unusual.",
+}
 
 OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
     {
@@ -119,6 +135,12 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "",
             "acme.report:FeedOfAcme",
         ),
+        **{
+            f"verdict_{name}": _option(
+                _VERDICTS[name], "integer" if isinstance(default, int) else "float", str(default)
+            )
+            for name, default in ((f.name, f.default) for f in fields(Thresholds))
+        },
         "conn_id": _option("Airflow connection of the registry's database.", "string", "detection_default"),
     }
 )
@@ -148,6 +170,26 @@ def settings() -> Settings:
         reader_role=text("reader_role") or None,
         conn_id=text("conn_id"),
     )
+
+
+def thresholds() -> Thresholds:
+    """Read now what counts as unusual in a verdict: the options `verdict_*`.
+
+    Raises:
+        ConfigurationError: one of them is no number above 0, or no whole one where cycles are counted.
+    """
+    conf = import_module("airflow.configuration").conf
+    held: dict[str, Any] = {}  # Any: int or float, as the field wants it
+    for field in fields(Thresholds):
+        name, kind = f"verdict_{field.name}", int if isinstance(field.default, int) else float
+        said = str(conf.get(SECTION, name, fallback=OPTIONS[name]["default"])).strip()
+        try:
+            held[field.name] = kind(said)
+        except ValueError:
+            held[field.name] = 0
+        if not 0 < held[field.name] < 1e6:
+            raise ConfigurationError(f"[{SECTION}] {name}: {said!r} is no number that it may be")
+    return Thresholds(**held)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def surroundings_of(held: Settings) -> Surroundings:
     """What this process knows: the package, the flags, the age of the last known good plan."""
     from airflow_detection import __version__
+    from airflow_detection.config import thresholds
     from airflow_detection.engine import flags
     from airflow_detection.snapshot.section import Surroundings
 
@@ -24,6 +25,7 @@ def surroundings_of(held: Settings) -> Surroundings:
         flags={name: os.environ.get(name, "") or "not set" for name in names},
         plan_read_at=datetime.fromtimestamp(max(written), UTC) if written else None,
         plan_ttl_s=held.plan_ttl_s,
+        thresholds=thresholds(),
     )
 
 

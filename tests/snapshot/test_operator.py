@@ -12,7 +12,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from airflow_detection import snapshot_commands
+from airflow_detection.config import settings, thresholds
+from airflow_detection.errors import ConfigurationError
 from airflow_detection.operators.snapshot import SnapshotReportOperator
+from airflow_detection.report_setup import surroundings_of
+from airflow_detection.snapshot.thresholds import Thresholds
 from airflow_detection.store.connection import Connection
 
 AT = datetime(2026, 3, 1, 13, tzinfo=UTC)
@@ -70,6 +74,18 @@ def test_a_change_is_told_once_even_where_telling_failed_at_first(database: Conn
     for _ in range(2):
         _run(AT, lambda context: told.append(context["detection_changes"]))
     assert told == [["m@1 (PRIMARY): unknown -> FAILED"]]
+
+
+def test_thresholds_are_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert thresholds() == Thresholds()
+    monkeypatch.setenv("AIRFLOW__DETECTION__VERDICT_P_VALUE", "0.01")
+    monkeypatch.setenv("AIRFLOW__DETECTION__VERDICT_HISTORY_CYCLES", "20")
+    expected = Thresholds(p_value=0.01, history_cycles=20)
+    assert surroundings_of(settings()).thresholds == expected
+    for wrong in ("2.5", "many", "0", "nan"):
+        monkeypatch.setenv("AIRFLOW__DETECTION__VERDICT_HISTORY_CYCLES", wrong)
+        with pytest.raises(ConfigurationError, match="verdict_history_cycles"):
+            thresholds()
 
 
 def _args(**given: object) -> Namespace:
