@@ -177,6 +177,47 @@ def test_a_correction_is_seen_by_those_who_ask_for_it(cli: Cli) -> None:
     assert "cannot be told yet" in not_yet.err
 
 
+def test_confirm_names_what_a_cycle_is_left_with_and_is_kept(cli: Cli, database: Connection) -> None:
+    _, meant, empty = cli(
+        ["apply", MARITIME],
+        ["confirm", "maritime", "--reason", "the others moved"],
+        ["confirm", "no_such_cycle"],
+    )
+    assert meant.code == empty.code == 0
+    assert meant.out.startswith("cycle maritime is meant to have ")
+    assert "risk_score, " in meant.out
+    assert empty.out == "cycle no_such_cycle is meant to have 0 models: none\n"
+    held = database.execute(
+        "select cycle_id, reason from detection.detection_confirmations order by confirmed_at"
+    ).fetchall()
+    assert held == [("maritime", "the others moved"), ("no_such_cycle", "")]
+
+
+def test_grants_makes_the_roles_again_and_again_and_says_what_is_wrong(
+    cli: Cli, empty_dsn: str, database: Connection
+) -> None:
+    once, twice = cli(["grants"], ["grants"])
+    told = "granted in schema detection: detection_reader, detection_writer, detection_admin\n"
+    assert [(ran.code, ran.out) for ran in (once, twice)] == [(0, told)] * 2
+    may = "select has_table_privilege('detection_reader', 'detection.detection_models', %s)"
+    assert [database.execute(may, (right,)).fetchone() for right in ("select", "insert")] == [
+        (True,),
+        (False,),
+    ]
+    (refused,) = cli(["grants"], dsn=empty_dsn)
+    assert refused.code == 1
+    assert refused.err.startswith("the roles could not be granted: ")
+    assert "Traceback" not in refused.err
+
+
+def test_plan_diff_exits_3_when_the_next_parse_makes_a_new_dag_version(cli: Cli) -> None:
+    first, alone, odd = cli(["plan", "--diff", "--file", MARITIME], ["plan"], ["plan", "sea", "--file", "x"])
+    assert (first.code, first.err) == (3, "")
+    assert first.out == "detection_maritime: new Dag version\n  + the Dag\n"
+    assert alone.code == odd.code == 1
+    assert alone.err == odd.err == "name a cycle, or ask for --diff, which alone takes --file\n"
+
+
 def test_check_tells_every_problem_and_exits_1(cli: Cli, database: Connection) -> None:
     cli(["apply", MARITIME])
     database.execute("update detection.detection_cycles set schedule = 'often'")
@@ -265,8 +306,11 @@ def test_the_provider_info_keeps_to_airflows_schema_and_importing_the_cli_stays_
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    ours = ("cli", "config", "errors", "provider_info")
-    assert json.loads(done.stdout.splitlines()[-1]) == [[], [f"airflow_detection.{name}" for name in ours]]
+    new, ours = json.loads(done.stdout.splitlines()[-1])
+    assert new == []
+    assert {name.removeprefix("airflow_detection.") for name in ours if not name.endswith("_commands")} == {
+        *("cli", "command_line", "config", "errors", "provider_info"),
+    }
 
 
 def test_the_hook_gives_utc_autocommit_connections_and_the_registrys_operations(
