@@ -137,6 +137,8 @@ def test_sightings_exactly_the_gap_apart_are_one_event_and_further_apart_two(sea
     sea.save(0, [("a", 0.6)])
     sea.save(1, [("a", 0.6)])
     assert len(sea.events()) == 1
+    sea.save(0, [("a", 0.6)])  # cut anew, not gone on with
+    assert len(sea.events()) == 1
     sea.conn.execute("update detection.detection_models set event_gap = interval '24 minutes 59 seconds'")
     sea.save(3, [("b", 0.6)])
     sea.save(4, [("b", 0.6)])
