@@ -238,3 +238,34 @@ def test_a_run_without_a_logical_date_is_the_cycle_when_it_was_due(database: Any
     assert run["state"] == "success"
     started = database.execute("select cycle_started_at from detection.detection_cycle_runs").fetchone()[0]
     assert before < started < datetime.now(UTC) + timedelta(minutes=1)
+
+
+def test_registrations_that_cannot_run_are_one_failed_task_each_and_the_rest_stands(
+    database: Any, cycles: Cycles
+) -> None:
+    fleet.register(database)
+    for model_id, entrypoint in (("gone", "tests.fleet:NoSuchClass"), ("absent", "tests.fleet_of_old:Echo")):
+        fleet.put_model(database, model_id, entrypoint=entrypoint)
+        fleet.put_version(database, f"{model_id}@1", Role.PRIMARY)
+    fleet.put_model(database, "behind", ("gone",))
+    fleet.put_version(database, "behind@1", Role.PRIMARY)
+    (run,) = cycles({})
+    assert run["tasks"] == {
+        "open_cycle": "success",
+        "tracks": "success",
+        "tracks__2": "success",
+        "spoofing": "success",
+        "absent": "failed",
+        "gone": "failed",
+        "behind": "upstream_failed",
+        "other_versions": "skipped",
+        "close_cycle": "failed",
+    }
+    told = dict(
+        database.execute(
+            "select model_id, error from detection.detection_model_runs"
+            " join detection.detection_model_versions using (model_id, version_id) where error is not null"
+        ).fetchall()
+    )
+    assert "'tests.fleet:NoSuchClass'" in told["gone"]
+    assert "'tests.fleet_of_old:Echo'" in told["absent"]
