@@ -1,8 +1,9 @@
 """Whether the feed is late, or much of it is missing.
 
 A night has fewer ships, and so has a feed of which half was lost. A night comes over hours: the limit
-follows the median of the last hours, and the spread of a decline widens it. A loss comes from one cycle to
-the next, which shows in what newly arrived. A feed that falls silent is told from a sea that empties by how
+follows the median of the last two windows, and the spread of a decline widens it. A loss comes from one cycle
+to the next, which shows in what newly arrived; while it lasts no cycle is healthy, and what is usual stays
+what it was before. A feed that falls silent is told from a sea that empties by how
 many rows were to be expected meanwhile.
 """
 
@@ -12,7 +13,7 @@ import math
 from collections.abc import Iterator
 
 from airflow_detection.snapshot.baseline import low_limit, median
-from airflow_detection.snapshot.history import History, Measures
+from airflow_detection.snapshot.history import FRESH_MARGIN, History, Measures
 from airflow_detection.snapshot.runs import Run
 from airflow_detection.snapshot.silent_faults import Numbers
 from airflow_detection.snapshot.thresholds import Thresholds
@@ -41,15 +42,16 @@ def feed_faults(
     run = measures.run
     if len(history.healthy) * 3 < thresholds.min_history_cycles:
         return
-    counts = [float(m.run.input_count) for m in history.healthy]
+    recent = list(history.healthy)[-max(round(2 * run.overlap), thresholds.history_cycles // 3) :]
+    counts = [float(m.run.input_count) for m in recent]
     limit = low_limit(counts, thresholds.input_mad_factor, thresholds.input_share)
     numbers["inputs"], numbers["inputs_limit"] = run.input_count, round(limit, 1)
     if run.input_count < limit:
         yield f"{run.input_count} rows; {median(counts):.0f} are usual"
-    past = [m.arrivals for m in history.healthy if m.arrivals is not None]
+    past = [m.arrivals for m in recent if m.arrivals is not None]
     if measures.arrivals is None or not past:
         return
-    limit = low_limit(past, thresholds.input_mad_factor, thresholds.input_share)
+    limit = low_limit(past, thresholds.input_mad_factor, thresholds.input_share - FRESH_MARGIN)
     numbers["arrivals"], numbers["arrivals_limit"] = round(measures.arrivals, 4), round(limit, 4)
     if measures.arrivals < limit:
         yield f"rows arrive at {measures.arrivals:.0%} of the rate of a window ago"

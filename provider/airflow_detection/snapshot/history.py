@@ -19,6 +19,9 @@ from airflow_detection.snapshot.runs import Run
 MIN_REFERENCE_ROWS = 30
 """A window with fewer rows says nothing about what newly arrived."""
 
+FRESH_MARGIN = 0.1
+"""So much further has a share of what newly arrived to fall: in a difference of windows noise weighs more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureMeasures:

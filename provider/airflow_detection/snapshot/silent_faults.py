@@ -9,7 +9,7 @@ from scipy import stats
 
 from airflow_detection.domain import CanaryResult
 from airflow_detection.snapshot.baseline import high_rate, low_limit, median, quantile
-from airflow_detection.snapshot.history import FeatureMeasures, History, Measures
+from airflow_detection.snapshot.history import FRESH_MARGIN, FeatureMeasures, History, Measures
 from airflow_detection.snapshot.runs import Run
 from airflow_detection.snapshot.thresholds import Thresholds
 
@@ -149,6 +149,7 @@ def _distinct(
         yield f"{name} has {ratio:.2%} distinct values; {median(ratios):.1%} is usual"
         return
     fresh, past = feature.fresh_distinct, history.past(name, "fresh_distinct")
+    share -= FRESH_MARGIN
     if fresh is None or not past or fresh >= share * max(past):
         return
     limit = low_limit(past, thresholds.input_mad_factor, share)
