@@ -34,7 +34,13 @@ class Kept:
         self.sent.append(("timing", stat, dt, tags))
 
     def gauge(
-        self, stat: str, value: float, rate: float = 1, delta: bool = False, *, tags: Any = None
+        self,
+        stat: str,
+        value: float,
+        rate: float = 1,
+        delta: bool = False,
+        *,
+        tags: Any = None,  # noqa: FBT001 - as Airflow has it
     ) -> None:
         self.sent.append(("gauge", stat, value, tags))
 
