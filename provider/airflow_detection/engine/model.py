@@ -106,7 +106,7 @@ class BaseDetectionModel(ABC):
         self.version = version
         self.params: JsonMapping = frozen(params or {})
 
-    @classmethod
+    @classmethod  # noqa: B027 - a hook that most models need not fill
     def prepare(cls) -> None:
         """Load what every run needs, such as a large table; nothing unless overridden.
 
