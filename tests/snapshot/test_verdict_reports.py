@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
+from rich.console import Console
 from tests import fleet
 
 from airflow_detection import planning
@@ -16,6 +18,7 @@ from airflow_detection.domain import Mode
 from airflow_detection.operators.snapshot import SnapshotReportOperator
 from airflow_detection.snapshot import reporter
 from airflow_detection.snapshot.render_html import render_html
+from airflow_detection.snapshot.render_terminal import print_report
 from airflow_detection.snapshot.report import Report, Status, from_json
 from airflow_detection.snapshot.sections import sections
 from airflow_detection.store.connection import Connection
@@ -89,6 +92,9 @@ def test_the_worst_stands_first_with_its_reason_its_course_and_what_changed(sea:
     assert "1 of 3 versions are in trouble now; 1 had trouble that is over" in section.summary
     page = render_html(report.to_json())
     assert 'aria-label="6 OK, 6 SILENT_FAULT"' in page
+    out = io.StringIO()
+    print_report(report.to_json(), Console(file=out, width=160))
+    assert f"{6 * '·'}{6 * '■'}" in out.getvalue()
 
 
 def test_a_calm_hour_is_well(sea: Connection) -> None:

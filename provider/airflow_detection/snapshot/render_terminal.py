@@ -22,6 +22,7 @@ STYLES = {
     Status.NOT_COMPUTED: "magenta",
 }
 TONES = {"ok": "green", "attention": "yellow", "bad": "bold red"}
+MARKS = {"ok": "·", "attention": "□", "bad": "■"}  # told apart without colours, too
 BLOCKS = "▁▂▃▄▅▆▇█"
 NARROW, MEDIUM = 84, 120
 
@@ -93,7 +94,8 @@ def _table(table: Table, width: int) -> RenderableType:
 
 def _cell(kind: Kind, value: Any) -> Text:  # Any: a cell of a table
     if kind is Kind.STRIP:
-        return Text.assemble(*(("■", TONES[tone(v)]) for v in value or ()))
+        tones = [tone(v) for v in value or ()]
+        return Text.assemble(*((MARKS[t], TONES[t]) for t in tones))
     if kind is Kind.SPARK:
         known = [v for v in value or () if v is not None]
         top = max(known, default=0) or 1
