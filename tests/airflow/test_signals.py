@@ -38,9 +38,9 @@ class Kept:
         stat: str,
         value: float,
         rate: float = 1,
-        delta: bool = False,
+        delta: bool = False,  # noqa: FBT001 - as Airflow has it
         *,
-        tags: Any = None,  # noqa: FBT001 - as Airflow has it
+        tags: Any = None,
     ) -> None:
         self.sent.append(("gauge", stat, value, tags))
 
