@@ -310,6 +310,7 @@ def test_the_provider_info_keeps_to_airflows_schema_and_importing_the_cli_stays_
     assert new == []
     assert {name.removeprefix("airflow_detection.") for name in ours if not name.endswith("_commands")} == {
         *("cli", "command_line", "config", "errors", "provider_info"),
+        *("snapshot", "snapshot.thresholds"),  # their defaults are options
     }
 
 
