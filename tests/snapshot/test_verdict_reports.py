@@ -80,7 +80,7 @@ def test_the_worst_stands_first_with_its_reason_its_course_and_what_changed(sea:
         ("tracks@2", "OK", "OK"),
     ]
     assert table.marks == (Status.ATTENTION, Status.BAD, None)
-    assert [row[5] for row in table.rows] == ["out of memory", "canary sail: expected 0.9, 0.2", ""]
+    assert [row[5] for row in table.rows] == ["out of memory", "canary sail: expected 0.9, got 0.2", ""]
     assert table.rows[0][4] == (*["OK"] * 8, "FAILED", *["OK"] * 3)
     assert table.rows[1][4] == (*["OK"] * 6, *["SILENT_FAULT"] * 6)
     assert changes.rows == (

@@ -98,7 +98,7 @@ def test_manifests_are_judged_by_what_came_before_the_window(sea: Sea) -> None:
         sea.run(opened, version, 38, off=2e-4 if version.role is Role.SHADOW else 0.0)
     found = {v.version: v for v in sea.verdicts(38, 39) if v.model_id == "tracks"}
     assert (found["1"].kind, found["2"].kind) == (VerdictKind.OK, VerdictKind.SILENT_FAULT)
-    assert found["2"].reasons == ("canary -1: expected 0.5, 0.5002",)
+    assert found["2"].reasons == ("canary -1: expected 0.5, got 0.5002",)
     assert found["2"].role is Role.SHADOW
 
 

@@ -43,8 +43,8 @@ def _canaries(run: Run, history: History, thresholds: Thresholds, numbers: Numbe
     wrong = [canary for canary in run.canaries if _is_wrong(canary, thresholds.canary_tolerance)]
     numbers["canaries"], numbers["canaries_wrong"] = len(run.canaries), len(wrong)
     for canary in wrong:
-        seen = _text(canary.observed) if canary.is_present else "absent"
-        yield f"canary {canary.name}: expected {_text(canary.expected)}, {seen}"
+        seen = _text(canary.observed) if canary.is_present else "nothing"
+        yield f"canary {canary.name}: expected {_text(canary.expected)}, got {seen}"
     usual = min((len(m.run.canaries) for m in history.healthy), default=0)
     if usual and not run.canaries:
         yield f"no canary ran; {usual} are usual"
