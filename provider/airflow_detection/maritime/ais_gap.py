@@ -20,6 +20,7 @@ from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved
 from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.score_metrics import score_metrics
 from airflow_detection.maritime.severity import severity
+from airflow_detection.maritime.track_quality import mostly_dropped
 from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _outputs(
 ) -> Iterator[tuple[JsonMapping, JsonMapping]]:
     present = set(np.unique(given.mmsi).tolist())
     n_known, n_pos = _counted(known), _counted(now)
-    dropped = _dropped(ctx, rule.max_dropped_share)
+    dropped = mostly_dropped(ctx, rule.max_dropped_share)
     silent = {mmsi for mmsi, gap in judged.items() if gap.score and gap.evidence["is_open"]}
     for mmsi in sorted(present | silent):
         gap = judged.get(mmsi)
@@ -242,17 +243,6 @@ def _outputs(
 def _counted(fixes: Fixes) -> Counter[int]:
     vessels, counts = np.unique(fixes.mmsi, return_counts=True)
     return Counter(dict(zip(vessels.tolist(), counts.tolist(), strict=True)))
-
-
-def _dropped(ctx: ModelContext, max_dropped_share: float) -> frozenset[str]:
-    """The entities that transmit, but hardly ever a position: they are not silent."""
-    upstream = ctx.shared.get("track_quality")
-    if upstream is None:
-        return frozenset()
-    pairs = zip(*upstream.columns(), strict=True)
-    return frozenset(
-        e for e, share in pairs if e is not None and share is not None and share > max_dropped_share
-    )
 
 
 def _metrics(outputs: list[tuple[JsonMapping, JsonMapping]]) -> dict[str, float | int | None]:

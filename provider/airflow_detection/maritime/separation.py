@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from airflow_detection.maritime.geo import EARTH_RADIUS_KM, KM_PER_NM, FloatArray, haversine_km
+from airflow_detection.maritime.geo import EARTH_RADIUS_KM, KM_PER_NM, FloatArray, haversine_km, unit_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def _separated(fixes: Fixes, is_apart: NDArray[np.bool_], km_per_s: float) -> ND
     """Separate one vessel's fixes, shape (n,); only those apart from the one before are looked at."""
     n = len(fixes)
     heads = np.flatnonzero(is_apart)
-    places = _unit_vectors(fixes.lat, fixes.lon)
+    places = unit_vectors(fixes.lat, fixes.lon)
     seconds = fixes.observed_s
     track = np.zeros(n, dtype=np.int64)
     last = np.zeros(len(heads) + 1, dtype=np.int64)  # the last fix of each track
@@ -90,9 +90,3 @@ def _nearest_reachable(cosines: FloatArray, duration_s: FloatArray, km_per_s: fl
     km = EARTH_RADIUS_KM * np.arccos(np.clip(cosines, -1.0, 1.0))
     reachable = (km < SAME_PLACE_KM) | (km <= np.maximum(duration_s, _MIN_DURATION_S) * km_per_s)
     return int(np.where(reachable, km, math.inf).argmin()) if reachable.any() else len(cosines)
-
-
-def _unit_vectors(lat: FloatArray, lon: FloatArray) -> FloatArray:
-    """Points on the unit sphere, shape (n, 3); degrees in."""
-    phi, lam = np.radians(lat), np.radians(lon)
-    return np.column_stack((np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)))

@@ -11,10 +11,12 @@ import numpy as np
 
 from airflow_detection.domain import JsonMapping
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
-from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.geo import EARTH_RADIUS_KM, KM_PER_NM, FloatArray, haversine_km, speed_kn
 from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved, is_valid
+from airflow_detection.maritime.params import positive
+from airflow_detection.maritime.score_metrics import score_metrics
 from airflow_detection.maritime.severity import severity
+from airflow_detection.maritime.track_quality import mostly_dropped
 from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
 from airflow_detection.maritime.vessel_types import CLASSES, limits_by_type, speed_limits
 
@@ -53,9 +55,9 @@ class Spoofing(BaseDetectionModel):
         Raises:
             TerminalModelError: a param is no number or out of bounds, or an input column is missing.
         """
-        v_max_kn = _param(ctx.params, "v_max_kn", 50.0)
+        v_max_kn = positive(ctx.params, "v_max_kn", 50.0)
         by_type = limits_by_type(ctx.params, "v_max_by_type")
-        unusable = _unusable(ctx, _param(ctx.params, "max_dropped_share", 0.9))
+        unusable = mostly_dropped(ctx, positive(ctx.params, "max_dropped_share", 0.9))
         fixes = read_fixes(ctx.inputs)
         vessels = np.unique(fixes.mmsi)
         kept = in_time_order(fixes)
@@ -78,7 +80,7 @@ class Spoofing(BaseDetectionModel):
         fixes without a position between good ones. They sail off the equator and across the date line, so
         that swapped, flattened or unwrapped coordinates show.
         """
-        v_max_kn = _param(self.params, "v_max_kn", 50.0)
+        v_max_kn = positive(self.params, "v_max_kn", 50.0)
         by_type = limits_by_type(self.params, "v_max_by_type") or {}
         start = cycle.window.start.timestamp()
 
@@ -130,7 +132,7 @@ class Spoofing(BaseDetectionModel):
         yield canary(-4, None, km=5, kn=v_max_kn, fixes=1, sog=None)
         yield canary(-5, 0.3 * contradiction, km=fast_kn * KM_PER_NM / 12, kn=fast_kn, fixes=2, sog=0.0)
         yield canary(MMSI_LIMIT + 1, 0.25, km=5, kn=0.5 * v_max_kn, fixes=2, sog=None)
-        if _param(self.params, "max_dropped_share", 0.9) < 1:
+        if positive(self.params, "max_dropped_share", 0.9) < 1:
             unusable = {"track_quality": (({"mmsi": -6}, {"entity_id": "-6", "score": 1.0}),)}
             yield canary(-6, None, km=20, kn=4 * v_max_kn, fixes=4, sog=None, upstream=unusable)
         yield _without_positions(-7, start)
@@ -275,33 +277,8 @@ def _outputs(
 
 def _metrics(outputs: list[tuple[JsonMapping, JsonMapping]]) -> dict[str, float | int | None]:
     real = [output for _, output in outputs if 0 <= output["mmsi"] < MMSI_LIMIT]
-    known = [output["score"] for output in real if output["score"] is not None]
     return {
         "vessel_count": len(real),
-        "score_null_rate": 1 - len(known) / len(real) if real else None,
         "impossible_hop_count": sum(output["evidence"]["impossible_hops"] for output in real),
-        **{f"score_gt{label}_count": sum(s > edge for s in known) for label, edge in _EDGES},
+        **score_metrics(output["score"] for output in real),
     }
-
-
-_EDGES = (("0", 0.0), ("03", 0.3), ("05", 0.5), ("07", 0.7))
-
-
-def _unusable(ctx: ModelContext, max_dropped_share: float) -> frozenset[str]:
-    """The entities of which `track_quality` dropped too much; none where it has nothing to say."""
-    upstream = ctx.shared.get("track_quality")
-    if upstream is None:
-        return frozenset()
-    entities, shares = upstream.columns()
-    return frozenset(
-        entity
-        for entity, share in zip(entities, shares, strict=True)
-        if entity is not None and share is not None and share > max_dropped_share
-    )
-
-
-def _param(params: JsonMapping, name: str, default: float) -> float:
-    value = params.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise TerminalModelError(f"param {name!r} is {value!r}; it must be a number above 0")
-    return float(value)

@@ -63,6 +63,17 @@ class TrackQuality(BaseDetectionModel):
         yield canary(-4, None, (0.0,))
 
 
+def mostly_dropped(ctx: ModelContext, max_dropped_share: float) -> frozenset[str]:
+    """The entities of which the champion dropped more than this share of the fixes; none without one."""
+    upstream = ctx.shared.get("track_quality")
+    if upstream is None:
+        return frozenset()
+    pairs = zip(*upstream.columns(), strict=True)
+    return frozenset(
+        e for e, share in pairs if e is not None and share is not None and share > max_dropped_share
+    )
+
+
 def _outputs(fixes: Fixes) -> list[tuple[JsonMapping, JsonMapping]]:
     vessels, group = np.unique(fixes.mmsi, return_inverse=True)
     kept_fixes = in_time_order(fixes)
