@@ -11,14 +11,20 @@ import numpy as np
 
 from airflow_detection.domain import JsonMapping
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
-from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.coast import load_shorelines
 from airflow_detection.maritime.geo import EARTH_RADIUS_KM, FloatArray, arc_km
-from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved
+from airflow_detection.maritime.identity import is_reserved
 from airflow_detection.maritime.params import positive
-from airflow_detection.maritime.score_metrics import score_metrics
-from airflow_detection.maritime.severity import severity
-from airflow_detection.maritime.slow_ships import STEP_S, Slow, at, half_life_score, is_open
+from airflow_detection.maritime.slow_ships import (
+    STEP_S,
+    Slow,
+    at,
+    half_life_score,
+    is_open,
+    least_duration_s,
+    vessel_metrics,
+    vessel_output,
+)
 from airflow_detection.maritime.steps import Steps, runs
 from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
 
@@ -69,7 +75,7 @@ class Encounter(BaseDetectionModel):
         real = now.take(~is_reserved(now.mmsi))
         return ModelResult(
             outputs_per_input=outputs,
-            metrics=_metrics(outputs),
+            metrics=vessel_metrics(outputs),
             features={name: real.feature(name) for name in self.features},
         )
 
@@ -115,15 +121,10 @@ class _Rule:
 
     @classmethod
     def of(cls, params: JsonMapping) -> _Rule:
-        min_duration_h = positive(params, "min_duration_h", 2.0)
         history_h = positive(params, "history_h", 12.0)
-        if history_h < min_duration_h:
-            raise TerminalModelError(
-                f"param 'history_h' is {history_h:g}, less than 'min_duration_h', {min_duration_h:g}"
-            )
         return cls(
             within_km=positive(params, "within_m", 500.0) / 1000.0,
-            min_duration_s=min_duration_h * 3600.0,
+            min_duration_s=least_duration_s(params, 2.0, history_h),
             max_speed_kn=positive(params, "max_speed_kn", 2.0),
             offshore_km=positive(params, "offshore_km", 10.0),
             history_h=history_h,
@@ -212,34 +213,18 @@ def _pairs(steps: Steps, within_km: float) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _output(mmsi: int, n_pos: int, meeting: _Meeting | None, rule: _Rule) -> tuple[JsonMapping, JsonMapping]:
-    score: float | None = rule.score(meeting.duration_s) if meeting else 0.0
-    if not score and n_pos < 2:
-        score = None
-    evidence: JsonMapping = {"is_open": False}
-    if meeting and score:
-        evidence = {
-            "encounter": "-".join(map(str, meeting.mmsis)),
-            "partner_mmsi": next(m for m in meeting.mmsis if m != mmsi),
-            "is_open": meeting.is_open,
-            "started_at": at(meeting.first),
-            "is_start_seen": meeting.is_start_seen,
-            "last_seen_at": at(meeting.last),
-            "duration_s": meeting.duration_s,
-            "threshold_s": rule.min_duration_s,
-            "nearest_m": round(meeting.nearest_km * 1000, 1),
-            "place": [round(degrees, 5) for degrees in meeting.place],
-        }
-    output = {
-        "entity_id": str(mmsi),
-        "mmsi": mmsi,
-        "score": score,
-        "severity": severity(score),
-        "n_pos": n_pos,
-        "evidence": evidence,
+    if meeting is None:
+        return vessel_output(mmsi, n_pos, 0.0, {})
+    evidence = {
+        "encounter": "-".join(map(str, meeting.mmsis)),
+        "partner_mmsi": next(m for m in meeting.mmsis if m != mmsi),
+        "is_open": meeting.is_open,
+        "started_at": at(meeting.first),
+        "is_start_seen": meeting.is_start_seen,
+        "last_seen_at": at(meeting.last),
+        "duration_s": meeting.duration_s,
+        "threshold_s": rule.min_duration_s,
+        "nearest_m": round(meeting.nearest_km * 1000, 1),
+        "place": [round(degrees, 5) for degrees in meeting.place],
     }
-    return {"mmsi": mmsi}, output
-
-
-def _metrics(outputs: list[tuple[JsonMapping, JsonMapping]]) -> dict[str, float | int | None]:
-    real = [output for _, output in outputs if 0 <= output["mmsi"] < MMSI_LIMIT]
-    return {"vessel_count": len(real), **score_metrics(output["score"] for output in real)}
+    return vessel_output(mmsi, n_pos, rule.score(meeting.duration_s), evidence)

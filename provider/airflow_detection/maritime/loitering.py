@@ -11,14 +11,20 @@ import numpy as np
 
 from airflow_detection.domain import JsonMapping
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
-from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.coast import load_shorelines
 from airflow_detection.maritime.geo import KM_PER_NM
-from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved
+from airflow_detection.maritime.identity import is_reserved
 from airflow_detection.maritime.params import positive
-from airflow_detection.maritime.score_metrics import score_metrics
-from airflow_detection.maritime.severity import severity
-from airflow_detection.maritime.slow_ships import STEP_S, Slow, at, half_life_score, is_open
+from airflow_detection.maritime.slow_ships import (
+    STEP_S,
+    Slow,
+    at,
+    half_life_score,
+    is_open,
+    least_duration_s,
+    vessel_metrics,
+    vessel_output,
+)
 from airflow_detection.maritime.steps import runs
 from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
 
@@ -65,7 +71,7 @@ class Loitering(BaseDetectionModel):
         real = now.take(~is_reserved(now.mmsi))
         return ModelResult(
             outputs_per_input=outputs,
-            metrics=_metrics(outputs),
+            metrics=vessel_metrics(outputs),
             features={name: real.feature(name) for name in self.features},
         )
 
@@ -110,14 +116,9 @@ class _Rule:
 
     @classmethod
     def of(cls, params: JsonMapping) -> _Rule:
-        min_duration_h = positive(params, "min_duration_h", 4.0)
         history_h = positive(params, "history_h", 24.0)
-        if history_h < min_duration_h:
-            raise TerminalModelError(
-                f"param 'history_h' is {history_h:g}, less than 'min_duration_h', {min_duration_h:g}"
-            )
         return cls(
-            min_duration_s=min_duration_h * 3600.0,
+            min_duration_s=least_duration_s(params, 4.0, history_h),
             max_speed_kn=positive(params, "max_speed_kn", 2.0),
             offshore_nm=positive(params, "offshore_nm", 20.0),
             history_h=history_h,
@@ -172,31 +173,15 @@ def _stays(ctx: ModelContext, now: Fixes, rule: _Rule) -> dict[int, _Stay]:
 
 
 def _output(mmsi: int, n_pos: int, stay: _Stay | None, rule: _Rule) -> tuple[JsonMapping, JsonMapping]:
-    score: float | None = rule.score(stay.duration_s) if stay else 0.0
-    if not score and n_pos < 2:
-        score = None
-    evidence: JsonMapping = {"is_open": False}
-    if stay and score:
-        evidence = {
-            "is_open": stay.is_open,
-            "started_at": at(stay.first),
-            "is_start_seen": stay.is_start_seen,
-            "last_seen_at": at(stay.last),
-            "duration_s": stay.duration_s,
-            "threshold_s": rule.min_duration_s,
-            "place": [round(degrees, 5) for degrees in stay.place],
-        }
-    output = {
-        "entity_id": str(mmsi),
-        "mmsi": mmsi,
-        "score": score,
-        "severity": severity(score),
-        "n_pos": n_pos,
-        "evidence": evidence,
+    if stay is None:
+        return vessel_output(mmsi, n_pos, 0.0, {})
+    evidence = {
+        "is_open": stay.is_open,
+        "started_at": at(stay.first),
+        "is_start_seen": stay.is_start_seen,
+        "last_seen_at": at(stay.last),
+        "duration_s": stay.duration_s,
+        "threshold_s": rule.min_duration_s,
+        "place": [round(degrees, 5) for degrees in stay.place],
     }
-    return {"mmsi": mmsi}, output
-
-
-def _metrics(outputs: list[tuple[JsonMapping, JsonMapping]]) -> dict[str, float | int | None]:
-    real = [output for _, output in outputs if 0 <= output["mmsi"] < MMSI_LIMIT]
-    return {"vessel_count": len(real), **score_metrics(output["score"] for output in real)}
+    return vessel_output(mmsi, n_pos, rule.score(stay.duration_s), evidence)

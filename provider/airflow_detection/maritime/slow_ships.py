@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from airflow_detection.domain import JsonMapping
+from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.coast import offshore_km
 from airflow_detection.maritime.history import merged, thinned, thinned_fixes
+from airflow_detection.maritime.identity import MMSI_LIMIT
+from airflow_detection.maritime.params import positive
+from airflow_detection.maritime.score_metrics import score_metrics
 from airflow_detection.maritime.separation import separate
+from airflow_detection.maritime.severity import severity
 from airflow_detection.maritime.steps import MAX_BREAK_STEPS, Steps, resampled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from airflow_detection.engine.model import ModelContext
@@ -70,6 +78,42 @@ def half_life_score(duration_s: float, least_s: float) -> float:
     if duration_s < least_s - STEP_S:
         return 0.0
     return -math.expm1(-math.log(2) * max(duration_s, least_s) / least_s)
+
+
+def least_duration_s(params: JsonMapping, default_h: float, history_h: float) -> float:
+    """Read `min_duration_h`, hours, as seconds.
+
+    Raises:
+        TerminalModelError: it is no number above 0, or more than the history can hold.
+    """
+    min_duration_h = positive(params, "min_duration_h", default_h)
+    if history_h < min_duration_h:
+        raise TerminalModelError(
+            f"param 'history_h' is {history_h:g}, less than 'min_duration_h', {min_duration_h:g}"
+        )
+    return min_duration_h * 3600.0
+
+
+def vessel_output(
+    mmsi: int, n_pos: int, score: float, evidence: JsonMapping
+) -> tuple[JsonMapping, JsonMapping]:
+    """The output of one vessel; where nothing was found, null below two fixes and without evidence."""
+    known = None if not score and n_pos < 2 else score
+    output = {
+        "entity_id": str(mmsi),
+        "mmsi": mmsi,
+        "score": known,
+        "severity": severity(known),
+        "n_pos": n_pos,
+        "evidence": evidence if score else {"is_open": False},
+    }
+    return {"mmsi": mmsi}, output
+
+
+def vessel_metrics(outputs: Iterable[tuple[JsonMapping, JsonMapping]]) -> dict[str, float | int | None]:
+    """How many real vessels there are, and the metrics of their scores."""
+    scores = [output["score"] for _, output in outputs if 0 <= output["mmsi"] < MMSI_LIMIT]
+    return {"vessel_count": len(scores), **score_metrics(scores)}
 
 
 def is_open(now: Fixes, mmsi: int, step: int, end_s: float) -> bool:
