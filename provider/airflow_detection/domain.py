@@ -79,7 +79,7 @@ class FeatureProfile:
 class RunReport:
     """What became of one version in one cycle. Times in milliseconds, instants in UTC.
 
-    `projection` is the model's own (see `BaseDetectionModel.projection`).
+    `reads_since` and `projection` are the model's own (see `BaseDetectionModel`).
     """
 
     version: VersionSpec
@@ -89,6 +89,7 @@ class RunReport:
     input_count: int = 0
     input_digest: str | None = None
     newest_input_at: datetime | None = None
+    reads_since: datetime | None = None
     output_count: int = 0
     stage_ms: Mapping[str, float] = field(default_factory=dict)
     canaries: tuple[CanaryResult, ...] = ()

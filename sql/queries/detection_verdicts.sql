@@ -2,13 +2,26 @@
 -- What verdicts need of each run of some cycles, each from an instant of its own on; replays never.
 select r.cycle_id, r.cycle_started_at, r.model_id, r.version_id, v.version, r.role::text, r.outcome::text,
        r.error, r.input_count, r.input_digest, r.newest_input_at, r.output_count, r.output_digest,
-       r.score_counts, r.canaries, r.features
+       r.score_counts, r.canaries, r.features, r.reads_since
   from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as wanted (cycle_id, since)
   join {schema}.detection_model_runs r
     on r.cycle_id = wanted.cycle_id and r.cycle_started_at >= wanted.since and r.cycle_started_at < %(end)s
   join {schema}.detection_model_versions v on v.version_id = r.version_id
  where not r.is_replay
  order by r.version_id, r.cycle_started_at;
+
+-- name: upstreams
+-- What each model depends on now.
+select d.model_id, d.depends_on from {schema}.detection_model_dependencies d where d.superseded_at is null;
+
+-- name: with_inputs
+-- The cycles that had inputs, each from an instant of its own on.
+select distinct r.cycle_id, r.cycle_started_at
+  from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as wanted (cycle_id, since)
+  join {schema}.detection_model_runs r
+    on r.cycle_id = wanted.cycle_id and r.cycle_started_at >= wanted.since and r.cycle_started_at < %(end)s
+ where not r.is_replay and r.input_count > 0
+ order by 1, 2;
 
 -- name: planned
 -- The versions in the recorded plans; a cycle whose plan is empty has one row without a version.
@@ -23,12 +36,13 @@ select c.cycle_id, c.cycle_started_at, c.closed_at is null and c.opened_at + %(p
          on not coalesce((v.value ->> 'is_replay')::boolean, false)
  where c.mode = 'as_of' and c.cycle_started_at >= %(start)s and c.cycle_started_at < %(end)s;
 
--- name: first_cycles
--- The database's clock, and the first cycle that was ever opened of each.
-select now(), c.cycle_id,
-       (select r.cycle_started_at from {schema}.detection_cycle_runs r
-         where r.cycle_id = c.cycle_id and r.mode = 'as_of' order by r.cycle_started_at limit 1)
-  from {schema}.detection_cycles c;
+-- name: opened
+-- The cycles that were opened, each from an instant of its own on.
+select r.cycle_id, r.cycle_started_at
+  from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as wanted (cycle_id, since)
+  join {schema}.detection_cycle_runs r
+    on r.cycle_id = wanted.cycle_id and r.cycle_started_at >= wanted.since and r.cycle_started_at < %(end)s
+   and r.mode = 'as_of';
 
 -- name: due
 -- The versions that should have run in cycles which were never opened: roles as known then.

@@ -9,10 +9,15 @@ select r.cycle_id, r.cycle_started_at, max(r.input_count) as inputs, max(r.newes
  group by 1, 2 order by 1, 2;
 
 -- name: schedules
--- The cycles and since when they are due: from the first that was ever opened on, as verdicts count them.
-select c.cycle_id, c.schedule, c.is_enabled,
-       greatest(c.start_date, (select min(r.cycle_started_at) from {schema}.detection_cycle_runs r
-                                where r.cycle_id = c.cycle_id and r.mode = 'as_of')) as start_date
+-- The cycles, and the first of each that ran when it was due: not a day later, and not in a backfill.
+select c.cycle_id, c.schedule, c.is_enabled, c.start_date, now() as now,
+       (select r.cycle_started_at from {schema}.detection_cycle_runs r
+         where r.cycle_id = c.cycle_id and r.mode = 'as_of'
+           and r.opened_at < r.cycle_started_at + interval '1 day'
+           and not coalesce(r.dag_run_id, '') ^@ 'backfill__'
+         order by r.cycle_started_at limit 1) as live_since,
+       exists (select from {schema}.detection_cycle_runs r
+                where r.cycle_id = c.cycle_id and r.mode = 'as_of') as has_run
   from {schema}.detection_cycles c order by c.cycle_id;
 
 -- name: cycle_runs

@@ -6,6 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
 from airflow_detection.domain import Cycle, Inputs, JsonMapping, Role, Window, frozen, require_id
@@ -121,6 +122,14 @@ class BaseDetectionModel(ABC):
             TransientModelError: trying again may help.
             TerminalModelError: trying again will not help.
         """
+
+    def reads_since(self, cycle: Cycle) -> datetime | None:
+        """From when on the model reads data (UTC), where that is before its window; None: the window alone.
+
+        A model that looks back for hours finds little in the first hours of a pipeline. Its counts are
+        compared once that much past was there.
+        """
+        return None
 
     def canaries(self, cycle: Cycle) -> Iterable[Canary]:
         """The synthetic inputs to add to this cycle's run; none unless overridden."""

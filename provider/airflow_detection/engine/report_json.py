@@ -27,7 +27,7 @@ class MalformedReport(ValueError):
 def report_json(report: RunReport) -> dict[str, Any]:  # Any: JSON
     """Return the report as JSON values, all but its version."""
     facts: dict[str, Any] = {f.name: getattr(report, f.name) for f in fields(report) if f.name != "version"}
-    for name in ("started_at", "newest_input_at"):
+    for name in ("started_at", "newest_input_at", "reads_since"):
         facts[name] = None if facts[name] is None else facts[name].isoformat()
     return facts | {
         "outcome": report.outcome.value,
@@ -131,6 +131,7 @@ _REPORT: Mapping[str, Callable[[Any], Any]] = {
     "input_count": _count,
     "input_digest": _or_none(_text),
     "newest_input_at": _or_none(_instant),
+    "reads_since": _or_none(_instant),
     "output_count": _count,
     "stage_ms": _numbers,
     "canaries": lambda v: tuple(CanaryResult(**_read(_CANARY, c, "canary")) for c in _exactly(list)(v)),

@@ -23,6 +23,7 @@ from airflow_detection.domain import (
     SelectedOutputs,
     VersionSpec,
     frozen,
+    require_utc,
 )
 from airflow_detection.engine.canary import CanaryWatch, Pair, SharedOutputs
 from airflow_detection.engine.metrics import clean_metrics, finite, profile
@@ -223,9 +224,11 @@ class _Run:
                 required=False,
                 timings=self.stage_ms,
             ).value
+            since = run_stage("reads_since", lambda: _past(detector, self.cycle), required=False).value
             report = replace(
                 self.report(Outcome.SUCCEEDED, result.duration_ms),
                 output_count=output_count,
+                reads_since=since,
                 canaries=watch.results(),
                 features=features or (),
                 projection=detector.projection,
@@ -289,6 +292,12 @@ class _Run:
             newest_input_at=self.inputs.newest_at,
             stage_ms=dict(self.stage_ms),
         )
+
+
+def _past(detector: BaseDetectionModel, cycle: Cycle) -> datetime | None:
+    """From when on the model reads data, where that is before its window."""
+    since = detector.reads_since(cycle)
+    return None if since is None or require_utc("reads_since", since) >= cycle.window.start else since
 
 
 def describe(error: BaseException) -> str:

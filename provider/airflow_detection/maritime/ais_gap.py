@@ -77,6 +77,10 @@ class AisGap(BaseDetectionModel):
             features={name: real.feature(name) for name in self.features},
         )
 
+    def reads_since(self, cycle: Cycle) -> datetime:
+        """Where the last fix before a gap is looked for."""
+        return cycle.started_at - timedelta(hours=_Rule.of(self.params).history_h)
+
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """Offshore: long, long enough, not long enough, too seldom heard (null); coastal; a single fix."""
         rule, end = _Rule.of(self.params), cycle.window.end.timestamp()

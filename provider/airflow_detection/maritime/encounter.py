@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -30,6 +31,7 @@ from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from numpy.typing import NDArray
 
@@ -78,6 +80,10 @@ class Encounter(BaseDetectionModel):
             metrics=vessel_metrics(outputs),
             features={name: real.feature(name) for name in self.features},
         )
+
+    def reads_since(self, cycle: Cycle) -> datetime:
+        """Where starts are looked for."""
+        return cycle.started_at - timedelta(hours=_Rule.of(self.params).history_h)
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """Pairs in mid-ocean: long, long enough; not long enough, too far apart, in harbour; a single fix."""

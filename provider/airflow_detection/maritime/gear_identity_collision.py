@@ -73,6 +73,10 @@ class GearIdentityCollision(BaseDetectionModel):
             features={name: real.feature(name) for name in self.features},
         )
 
+    def reads_since(self, cycle: Cycle) -> datetime:
+        """Where the oldest bin begins."""
+        return Hours.of(cycle.window, self.params).since
+
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """Hours in two places, two places once, one place, a single fix (null); by name and by MMSI."""
         rule, hours = _Rule.of(self.params), Hours.of(cycle.window, self.params)

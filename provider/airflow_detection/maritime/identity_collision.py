@@ -80,6 +80,10 @@ class IdentityCollision(BaseDetectionModel):
             features={name: real.feature(name) for name in self.features},
         )
 
+    def reads_since(self, cycle: Cycle) -> datetime:
+        """Where the oldest bin begins."""
+        return Hours.of(cycle.window, self.params).since
+
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """A far clone of hours, a clone just far enough, one not far enough, a single fix (null)."""
         rule, hours = _Rule.of(self.params), Hours.of(cycle.window, self.params)

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from airflow_detection.domain import Outcome
 from airflow_detection.snapshot.baseline import fit
@@ -66,10 +66,15 @@ def _concluded(
         return VerdictKind.INPUT_DEGRADED, missing
     if not run.input_count:
         return VerdictKind.NO_INPUT, ["no rows in the window"]
-    if len(history.healthy) < thresholds.min_history_cycles:
+    if not run.has_past:
+        return VerdictKind.WARMING_UP, [
+            f"it reads from {run.reads_since:%Y-%m-%d %H:%M} on; inputs came later"
+        ]
+    comparable = [m.run for m in history.healthy if m.run.has_past]
+    if len(comparable) < thresholds.min_history_cycles:
         wanted = thresholds.min_history_cycles
-        return VerdictKind.WARMING_UP, [f"{len(history.healthy)} of {wanted} healthy cycles to compare with"]
-    return _against_baseline(run, history, thresholds, numbers)
+        return VerdictKind.WARMING_UP, [f"{len(comparable)} of {wanted} healthy cycles to compare with"]
+    return _against_baseline(run, comparable, thresholds, numbers)
 
 
 def _silence(run: Run, history: History) -> str:
@@ -78,10 +83,9 @@ def _silence(run: Run, history: History) -> str:
 
 
 def _against_baseline(
-    run: Run, history: History, thresholds: Thresholds, numbers: Numbers
+    run: Run, healthy: Sequence[Run], thresholds: Thresholds, numbers: Numbers
 ) -> tuple[VerdictKind, list[str]]:
     low, high = [], []
-    healthy = [m.run for m in history.healthy]
     for part, whole in _RATES:
         if part not in run.score_counts or whole not in run.score_counts:
             continue

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from airflow_detection.domain import CycleSpec, Role
 from airflow_detection.engine import flags
-from airflow_detection.snapshot.schedule import interval, ticks
+from airflow_detection.snapshot.schedule import due, interval, run_on
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.queries import load_queries
 
@@ -45,8 +46,8 @@ def planned(
 ) -> list[Planned]:
     """Every version planned for a cycle in [start, end); models switched off are left out.
 
-    A cycle that was never opened counts from the first one on that was, once the next is due. With the
-    registry off (see `flags`) a cycle with a legacy path runs that.
+    A cycle that was due and never opened counts once the next is due. With the registry off (see `flags`)
+    a cycle with a legacy path runs that.
     """
     queries = load_queries("detection_verdicts", schema)
     span = {"start": start, "end": end, "patience": PATIENCE}
@@ -77,17 +78,14 @@ def _unopened(
     opened: set[tuple[str, datetime]],
 ) -> list[Planned]:
     queries = load_queries("detection_verdicts", schema)
-    due: dict[str, list[datetime]] = defaultdict(list)
-    for now, cycle_id, first in conn.execute(queries["first_cycles"]):
-        spec = specs[cycle_id]
-        is_legacy = spec.legacy_entrypoint is not None and not flags.use_model_registry()
-        if first is None or not spec.is_enabled or is_legacy:
-            continue
-        since = max(start, first, spec.start_date)
-        until = min(end, now - step_of(spec, since))
-        with suppress(ValueError):  # a schedule that cannot be read is never due
-            due[cycle_id] = [t for t in ticks(spec.schedule, since, until) if (cycle_id, t) not in opened]
-    pairs = [(cycle_id, at) for cycle_id, times in due.items() for at in times]
+    expected = {
+        spec.cycle_id: spec
+        for spec in specs.values()
+        if spec.is_enabled and (spec.legacy_entrypoint is None or flags.use_model_registry())
+    }
+    pairs: list[tuple[str, datetime]] = []
+    for cycle_id, times in due_cycles(conn, schema, expected, start, end).items():
+        pairs += [(cycle_id, at) for at in times if (cycle_id, at) not in opened]
     if not pairs:
         return []
     wanted = {"cycle_ids": [c for c, _ in pairs], "instants": [t for _, t in pairs]}
@@ -98,3 +96,27 @@ def _unopened(
         )
         for row in conn.execute(queries["due"], wanted)
     ]  # fmt: skip
+
+
+def due_cycles(
+    conn: Connection, schema: str, specs: Mapping[str, CycleSpec], start: datetime, end: datetime
+) -> dict[str, list[datetime]]:
+    """When each cycle was due in [start, end) and the next one was too by now, ascending (see `due`)."""
+    since = {}
+    for spec in specs.values():
+        with suppress(ValueError):  # a schedule that cannot be read is never due
+            since[spec.cycle_id] = run_on(spec.schedule, start)
+    wanted = {"cycle_ids": list(since), "since": list(since.values()), "end": end}
+    opened: dict[str, list[datetime]] = defaultdict(list)
+    for cycle_id, at in conn.execute(load_queries("detection_verdicts", schema)["opened"], wanted):
+        opened[cycle_id].append(at)
+    found = {}
+    for cycle_id, schedule, _, start_date, now, live_since, _ in conn.execute(
+        load_queries("snapshot_sections", schema)["schedules"]
+    ):
+        if cycle_id in since:
+            until = min(end, now - step_of(specs[cycle_id], start))
+            found[cycle_id] = due(
+                schedule, max(start, start_date), until, live_since=live_since, opened=opened[cycle_id]
+            )
+    return found

@@ -13,7 +13,8 @@ from airflow_detection.domain import CanaryResult, FeatureProfile, Outcome, Role
 class Run:
     """One version in one cycle; `outcome` None where it left no manifest. Instants in UTC.
 
-    `step` is the time from one cycle to the next, `lookback` the length of the window.
+    `step` is the time from one cycle to the next, `lookback` the length of the window. `reads_since` is where
+    the model's data begin, if not at the window; `has_past` whether inputs had come that long.
     """
 
     cycle_id: str
@@ -29,6 +30,8 @@ class Run:
     input_count: int = 0
     input_digest: str | None = None
     newest_input_at: datetime | None = None
+    reads_since: datetime | None = None
+    has_past: bool = True
     output_count: int = 0
     output_digest: str | None = None
     score_counts: Mapping[str, int] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from psycopg.types.json import set_json_loads
 from airflow_detection.domain import CanaryResult, CycleSpec, FeatureProfile, Outcome, Role, require_utc
 from airflow_detection.snapshot.judge import judge_all
 from airflow_detection.snapshot.kinds import Verdict, VerdictKind
+from airflow_detection.snapshot.past import with_past
 from airflow_detection.snapshot.planned import Planned, planned, step_of
 from airflow_detection.snapshot.runs import Run
 from airflow_detection.snapshot.thresholds import Thresholds
@@ -55,7 +56,7 @@ def verdicts(
             (p.cycle_id, p.cycle_started_at, p.version_id): p
             for p in planned(conn, schema, specs, start, end)
         }
-        runs = _runs(conn, schema, specs, start, end, thresholds)
+        runs = with_past(conn, schema, _runs(conn, schema, specs, start, end, thresholds), end)
     missing = [key for key, p in wanted.items() if key not in runs and not p.is_open]
     for key in missing:
         runs[key] = _without_manifest(wanted[key], specs)
@@ -130,6 +131,7 @@ def _run(row: tuple[Any, ...], step: timedelta, lookback: timedelta) -> Run:  # 
             )
             for f in row[15]
         },
+        reads_since=row[16],
     )
 
 

@@ -283,6 +283,7 @@ class PostgresStore:
             "input_count": report.input_count,
             "input_digest": report.input_digest,
             "newest_input_at": report.newest_input_at,
+            "reads_since": report.reads_since,
             "output_count": report.output_count,
             "started_at": report.started_at,
             "duration_ms": report.duration_ms,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table, worst
-from airflow_detection.snapshot.schedule import interval, ticks
+from airflow_detection.snapshot.schedule import due, interval, run_on
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
 AFTERWARDS = timedelta(days=1)
@@ -48,9 +48,15 @@ class Cycles(BaseSection):
         runs: dict[str, dict[datetime, Row]] = defaultdict(dict)
         for row in scope.rows("cycle_runs"):
             runs[row["cycle_id"]][row["cycle_started_at"]] = row
+        schedules = scope.rows("schedules")
+        since = {s["cycle_id"]: run_on(s["schedule"], scope.start) for s in schedules}
+        span = {"cycle_ids": list(since), "since": list(since.values())}
+        opened: dict[str, list[datetime]] = defaultdict(list)
+        for row in scope.rows("opened", "detection_verdicts", **span):
+            opened[row["cycle_id"]].append(row["cycle_started_at"])
         accounts = [
-            _account(s, runs[s["cycle_id"]], scope)
-            for s in scope.rows("schedules")
+            _account(s, runs[s["cycle_id"]], opened[s["cycle_id"]], scope)
+            for s in schedules
             if s["is_enabled"] or runs[s["cycle_id"]]
         ]
         return accounts, scope.rows("failures", most=MOST[scope.kind] + 1)
@@ -103,13 +109,16 @@ _GRAVE = {
 }
 
 
-def _account(schedule: Row, runs: dict[datetime, Row], scope: Scope) -> _Account:
+def _account(schedule: Row, runs: dict[datetime, Row], opened: list[datetime], scope: Scope) -> _Account:
     held = _Account(cycle_id=schedule["cycle_id"])
-    step = interval(schedule["schedule"], scope.start)
-    since = max(scope.start, schedule["start_date"])
-    due = set(ticks(schedule["schedule"], since, scope.end)) if schedule["is_enabled"] else set()
-    held.due = len(due | runs.keys())
-    for at in sorted(due | runs.keys()):
+    cron, since = schedule["schedule"], max(scope.start, schedule["start_date"])
+    step = interval(cron, scope.start)
+    live = schedule["live_since"] if schedule["has_run"] else since
+    expected = set(runs)
+    if schedule["is_enabled"]:
+        expected.update(due(cron, since, scope.end, live_since=live, opened=opened))
+    held.due = len(expected)
+    for at in sorted(expected):
         run = runs.get(at)
         is_over = scope.taken_at >= at + step
         if run is None:
