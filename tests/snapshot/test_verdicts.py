@@ -3,73 +3,16 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, timedelta
 
-import psycopg
 import pytest
-from tests.fleet import SETTINGS, put_cycle, put_model, put_version, register
+from tests.fleet import put_cycle, put_model, put_version
+from tests.snapshot.manifests import FIRST, SCHEMA, STEP, Conn, Sea
 
-from airflow_detection import planning
-from airflow_detection.domain import (
-    CanaryResult,
-    FeatureProfile,
-    Mode,
-    Outcome,
-    Role,
-    RunReport,
-    VersionSpec,
-)
+from airflow_detection.domain import Mode, Outcome, Role, RunReport
 from airflow_detection.snapshot.kinds import VerdictKind
 from airflow_detection.snapshot.verdicts import Verdict, verdicts
-from airflow_detection.store import cycles
 from airflow_detection.store.manifests import note_missing
-from airflow_detection.store.outputs import PostgresStore
-
-Conn = psycopg.Connection[tuple[Any, ...]]
-SCHEMA = "detection"
-STEP = timedelta(minutes=5)
-FIRST = datetime(2026, 3, 1, 6, tzinfo=UTC)
-
-
-class Sea:
-    """A registered cycle, and manifests as a quiet, busy sea would leave them."""
-
-    def __init__(self, conn: Conn) -> None:
-        self.conn = conn
-        register(conn)
-        self.store = PostgresStore(conn, conn, SCHEMA)
-
-    def open(self, number: int, mode: Mode = Mode.AS_OF, **how: Any) -> planning.OpenedCycle:
-        return planning.open_cycle(self.conn, SETTINGS, "fleet", FIRST + number * STEP, mode=mode, **how)
-
-    def close(self, opened: planning.OpenedCycle) -> None:
-        cycles.record_summary(self.conn, SCHEMA, opened.cycle, opened.mode, {})
-
-    def run(
-        self, opened: planning.OpenedCycle, version: VersionSpec, number: int, *, off: float = 0.0
-    ) -> None:
-        """A success: a hundred outputs that differ from cycle to cycle, and one canary."""
-        outputs = [({"id": i}, {"id": str(i), "n": number, "score": float(i < 10)}) for i in range(100)]
-        report = RunReport(
-            version=version, outcome=Outcome.SUCCEEDED, started_at=datetime.now(UTC),
-            input_count=1000 + number % 7, input_digest=f"{number:064}",
-            newest_input_at=opened.cycle.started_at - timedelta(seconds=9), output_count=100,
-            canaries=(CanaryResult(name="-1", expected=0.5, observed=0.5 + off),),
-            features=(FeatureProfile(name="lat", count=1000, null_count=0, distinct_count=700 + number % 5),),
-        )  # fmt: skip
-        model = opened.plan.models[version.model_id]
-        self.store.save(model, version, opened.cycle, outputs, lambda _: (report, {}))
-
-    def history(self, count: int) -> None:
-        for number in range(count):
-            opened = self.open(number)
-            for version in opened.steps:
-                self.run(opened, version, number)
-            self.close(opened)
-
-    def verdicts(self, first: int, end: int) -> list[Verdict]:
-        return verdicts(self.conn, SCHEMA, start=FIRST + first * STEP, end=FIRST + end * STEP)
 
 
 @pytest.fixture

@@ -56,11 +56,12 @@ class History:
     """The runs of one version up to a cycle, in order of time; give each run once, with its verdict.
 
     Args:
-        size: healthy runs to keep.
+        size: healthy runs to keep; `comparable` are those that had the past they read.
     """
 
     def __init__(self, size: int) -> None:
         self.healthy: deque[Measures] = deque(maxlen=size)
+        self.comparable: deque[Run] = deque(maxlen=size)
         self.last: Run | None = None
         self.silent_since: datetime | None = None
         self._runs: dict[datetime, Measures] = {}
@@ -82,6 +83,8 @@ class History:
             del self._runs[at]
         if kind.is_healthy:
             self.healthy.append(measures)
+            if run.has_past:
+                self.comparable.append(run)
 
     def past(self, feature: str, measure: str) -> list[float]:
         """What a measure of a feature was in the healthy runs, where it is known."""

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from airflow_detection.domain import Outcome
 from airflow_detection.snapshot.baseline import fit
@@ -70,11 +70,10 @@ def _concluded(
         return VerdictKind.WARMING_UP, [
             f"it reads from {run.reads_since:%Y-%m-%d %H:%M} on; inputs came later"
         ]
-    comparable = [m.run for m in history.healthy if m.run.has_past]
-    if len(comparable) < thresholds.min_history_cycles:
-        wanted = thresholds.min_history_cycles
-        return VerdictKind.WARMING_UP, [f"{len(comparable)} of {wanted} healthy cycles to compare with"]
-    return _against_baseline(run, comparable, thresholds, numbers)
+    if len(history.comparable) < thresholds.min_history_cycles:
+        held, wanted = len(history.comparable), thresholds.min_history_cycles
+        return VerdictKind.WARMING_UP, [f"{held} of {wanted} healthy cycles to compare with"]
+    return _against_baseline(run, history.comparable, thresholds, numbers)
 
 
 def _silence(run: Run, history: History) -> str:
@@ -83,7 +82,7 @@ def _silence(run: Run, history: History) -> str:
 
 
 def _against_baseline(
-    run: Run, healthy: Sequence[Run], thresholds: Thresholds, numbers: Numbers
+    run: Run, healthy: Iterable[Run], thresholds: Thresholds, numbers: Numbers
 ) -> tuple[VerdictKind, list[str]]:
     low, high = [], []
     for part, whole in _RATES:
