@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -58,12 +59,19 @@ def empty_dsn(server: str) -> Iterator[str]:
     _drop(server, name)
 
 
-@pytest.fixture
-def dsn(server: str, template: str) -> Iterator[str]:
-    """Connection string of a fresh, migrated database (schema `detection`)."""
+@contextmanager
+def clone(server: str, template: str) -> Iterator[str]:
+    """Connection string of a copy of a database to which nobody is connected."""
     name = f"detection_test_{uuid.uuid4().hex[:12]}"
     yield _create(server, name, template)
     _drop(server, name)
+
+
+@pytest.fixture
+def dsn(server: str, template: str) -> Iterator[str]:
+    """Connection string of a fresh, migrated database (schema `detection`)."""
+    with clone(server, template) as dsn:
+        yield dsn
 
 
 @pytest.fixture
