@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from importlib import import_module
@@ -14,7 +15,16 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from airflow_detection import __version__
-from airflow_detection.domain import Cycle, CycleSpec, Inputs, Mode, ModelSpec, RunReport, VersionSpec
+from airflow_detection.domain import (
+    Cycle,
+    CycleSpec,
+    Inputs,
+    Mode,
+    ModelSpec,
+    RunReport,
+    SelectedOutputs,
+    VersionSpec,
+)
 from airflow_detection.engine.canary import Pair
 from airflow_detection.engine.forked import Access, Facts, Forked, Limits
 from airflow_detection.engine.plan import ExecutionPlan
@@ -26,6 +36,7 @@ from airflow_detection.pipeline import job_of, positive_option, read_inputs, rea
 from airflow_detection.planning import Conn, OpenedCycle, planned
 from airflow_detection.store.connection import connect
 from airflow_detection.store.outputs import PostgresStore
+from airflow_detection.store.pushdown import SelectLimits, selection_json, selection_of
 from airflow_detection.store.reader import StoredOutputs
 from airflow_detection.store.session import backend_of, end_backend, limit_session, limited_statements
 from airflow_detection.store.spool import Spool, encode_outputs
@@ -53,11 +64,15 @@ class PostgresBase:
         self._conninfo = make_conninfo(**conn.info.get_parameters(), password=conn.info.password or None)
         self.store = PostgresStore(conn, conn, settings.schema, code_version=__version__)
 
+    def _timeout_s(self, limits: Limits) -> float:
+        """The longest that one statement of a version may take."""
+        return min(limits.timeout_s, self._settings.statement_timeout_s or limits.timeout_s)
+
     @contextmanager
     def access(self, limits: Limits) -> Iterator[Access]:
         """In the child: a connection that only reads."""
         settings, schema = self._settings, self._settings.schema
-        timeout_s = min(limits.timeout_s, settings.statement_timeout_s or limits.timeout_s)
+        timeout_s = self._timeout_s(limits)
         conn = connect(self._conninfo)
         backend = backend_of(conn, schema)
         limit_session(conn, schema, timeout_s=timeout_s, role=settings.reader_role)
@@ -70,7 +85,9 @@ class PostgresBase:
             conn.close()
 
     def spool(self, file: IO[bytes], model: ModelSpec, outputs: Iterable[Pair]) -> Facts:
-        """In the child: encode the outputs into the file."""
+        """In the child: encode the outputs into the file; of a SQL model, tell the statement."""
+        if isinstance(outputs, SelectedOutputs):
+            return {"count": 0, "selection": selection_json(outputs)}
         spool = encode_outputs(file, model, outputs)
         return {"count": spool.count, "digest": spool.digest, "score_counts": dict(spool.score_counts)}
 
@@ -82,17 +99,50 @@ class PostgresBase:
         cycle: Cycle,
         report: RunReport,
         metrics: Mapping[str, float],
-    ) -> None:
-        """Store what a child has encoded.
+    ) -> RunReport:
+        """Store what a child has encoded, or let the database select it.
 
         Raises:
             StorageError: the file or the facts are not what the child should have left.
         """
+        if "selection" in facts:
+            return self._select(selection_of(facts["selection"]), model, cycle, report, metrics)
         spool = _spool_of(file, facts)
         if spool.count != report.output_count:
             raise StorageError(f"{spool.count} encoded outputs were found, not {report.output_count}")
         check_spool(spool)
         self.store.save_spool(model, report.version, cycle, spool, report, metrics)
+        return report
+
+    def _select(
+        self,
+        outputs: SelectedOutputs,
+        model: ModelSpec,
+        cycle: Cycle,
+        report: RunReport,
+        metrics: Mapping[str, float],
+    ) -> RunReport:
+        """Let the database select and store, on a connection that no other version depends on.
+
+        The child has ended, so it holds none now. A statement may do to its session what it likes.
+        """
+
+        def finish(count: int) -> tuple[RunReport, Mapping[str, float]]:
+            return replace(report, output_count=count), {**metrics, "output_count": float(count)}
+
+        limits = SelectLimits(
+            timeout_s=self._timeout_s(limits_of(self._settings, model)), role=self._settings.reader_role
+        )
+        with connect(self._conninfo) as conn:
+            store = PostgresStore(
+                conn,
+                conn,
+                self._settings.schema,
+                code_version=__version__,
+                select_limits=limits,
+                attempt=self.store.attempt,
+            )
+            return store.save(model, report.version, cycle, outputs, finish)
 
     def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
         """Store the manifest of a failure."""

@@ -41,6 +41,7 @@ from airflow_detection.store.input_facts import with_facts
 from airflow_detection.store.lazy import LazyConnection
 from airflow_detection.store.manifests import Manifest, manifests, note_missing
 from airflow_detection.store.outputs import PostgresStore
+from airflow_detection.store.pushdown import SelectLimits
 from airflow_detection.store.reader import Reader
 from airflow_detection.store.session import limit_session
 
@@ -106,7 +107,13 @@ def run_step(
 
     lazy = LazyConnection(reading).as_connection
     database = reader(lazy, settings, opened)
-    store = PostgresStore(conn, lazy, settings.schema, code_version=__version__)
+    store = PostgresStore(
+        conn,
+        lazy,
+        settings.schema,
+        code_version=__version__,
+        select_limits=SelectLimits(timeout_s=timeout_s, role=settings.reader_role),
+    )
     job = job_of(settings, opened, step, lambda: read_inputs(database, spec))
     return run_job(job, store, database, telling)
 

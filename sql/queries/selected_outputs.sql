@@ -10,6 +10,18 @@ create temp table if not exists detection_selected_outputs (
 -- The longest that the SELECT may take, until the transaction ends.
 select set_config('statement_timeout', %(limit)s, true);
 
+-- name: own_limits
+-- What a SELECT's limits are put in place of.
+select current_setting('statement_timeout'), current_setting('role');
+
+-- name: act_as
+-- The rights of this role, until the transaction ends or they are given back.
+select set_config('role', %(role)s, true);
+
+-- name: as_before
+-- What follows the SELECT is the engine's own.
+select set_config('statement_timeout', %s, true), set_config('role', %s, true);
+
 -- name: facts
 -- The counts for the manifest.
 select count(*), count(score), count(*) filter (where score > 0), count(*) filter (where score > 0.3),

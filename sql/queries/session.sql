@@ -36,7 +36,3 @@ select pid, backend_start from pg_stat_activity where pid = pg_backend_pid();
 -- End a session, unless its number belongs to another one by now.
 select pg_terminate_backend(pid) from pg_stat_activity
 where pid = %(pid)s::integer and backend_start = %(backend_start)s::timestamptz;
-
--- name: timeout
--- The longest that one statement of this session may take.
-select current_setting('statement_timeout');

@@ -49,11 +49,12 @@ class ListBase:
         file.flush()
         return {"count": count}
 
-    def save(self, file: IO[bytes], facts: Any, model: Any, cycle: Any, report: Any, metrics: Any) -> None:
+    def save(self, file: IO[bytes], facts: Any, model: Any, cycle: Any, report: Any, metrics: Any) -> Any:
         file.seek(0)
         rows = [tuple(json.loads(line)) for line in file]
         assert len(rows) == facts["count"]
         self.store.save(model, report.version, cycle, rows, lambda _: (report, metrics))
+        return report
 
     def save_failure(self, model: Any, version: Any, cycle: Any, report: RunReport) -> None:
         self.store.save_failure(model, version, cycle, report)

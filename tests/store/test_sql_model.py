@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,22 +57,27 @@ def register(conn: Connection, name: str, **params: Any) -> None:
     fleet.put_version(conn, "loud@1", Role.PRIMARY, **params)
 
 
-SETTINGS = Settings(allowed_prefixes=("tests",))
+SETTINGS = Settings(allowed_prefixes=("tests",), statement_timeout_s=1)
+both = pytest.mark.parametrize("is_inline", [False, True], ids=["task", "inline"])
 
 
-def run(conn: Connection, dsn: str) -> RunReport:
-    open_cycle(conn, SETTINGS, "fleet", fleet.AT, mode=Mode.AS_OF)
-    with connect(dsn, statement_timeout_s=1) as reader:
+def run(conn: Connection, dsn: str, settings: Settings = SETTINGS, *, is_inline: bool = False) -> RunReport:
+    open_cycle(conn, settings, "fleet", fleet.AT, mode=Mode.AS_OF)
+    if is_inline:
+        return run_inline(conn, settings, "fleet", fleet.AT, mode=Mode.AS_OF).reports[0]
+    with connect(dsn) as reader:
         return pipeline.run_one(
-            conn, reader, SETTINGS, "fleet", fleet.AT, model_id="loud", version=None, mode=Mode.AS_OF
+            conn, reader, settings, "fleet", fleet.AT, model_id="loud", version=None, mode=Mode.AS_OF
         )
 
 
-def test_a_select_is_stored_with_the_manifest_of_any_model_in_both_modes(
-    database: Connection, dsn: str
+@both
+def test_a_select_is_stored_with_the_manifest_of_any_model(
+    database: Connection, dsn: str, *, is_inline: bool
 ) -> None:
+    """No digest of the outputs: no row came through a process of ours."""
     register(database, "Loud", above=3)
-    report = run(database, dsn)
+    report = run(database, dsn, is_inline=is_inline)
     assert (report.outcome, report.output_count) == (Outcome.SUCCEEDED, 6), report.error
     stored = database.execute(STORED).fetchall()
     assert stored[0] == ("4", 0.4, {"entity": "4"}, {"n": 4, "hours": 1, "score": 0.4}, "PRIMARY")
@@ -78,10 +85,9 @@ def test_a_select_is_stored_with_the_manifest_of_any_model_in_both_modes(
     counts = {"scored": 5, "null": 1, "gt0": 5, "gt03": 5, "gt05": 4, "gt07": 2}
     assert database.execute(RUN).fetchall() == [("SUCCEEDED", 6, counts, None, True)]
     assert database.execute("select count(*) from detection.detection_events").fetchone() == (4,)
-    run(database, dsn)
-    assert database.execute(STORED).fetchall() == stored
-    (inline,) = run_inline(database, SETTINGS, "fleet", fleet.AT, mode=Mode.AS_OF).reports
-    assert inline.outcome is Outcome.SUCCEEDED, inline.error
+    metrics = "select metric_key, metric_value from detection.detection_model_metrics where metric_key = %s"
+    assert database.execute(metrics, ("output_count",)).fetchall() == [("output_count", 6)]
+    run(database, dsn, is_inline=not is_inline)
     assert database.execute(STORED).fetchall() == stored
     assert database.execute("select count(*) from pg_temp.detection_selected_outputs").fetchone() == (0,)
 
@@ -104,9 +110,10 @@ HOSTILE = {
 }
 
 
+@both
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_select_that_would_write_or_gives_no_outputs_fails_and_changes_nothing(
-    database: Connection, dsn: str, name: str
+    database: Connection, dsn: str, name: str, *, is_inline: bool
 ) -> None:
     database.execute("create table detection.seen (n int)")
     database.execute("insert into detection.seen values (7)")
@@ -115,12 +122,71 @@ def test_a_select_that_would_write_or_gives_no_outputs_fails_and_changes_nothing
         "$$ begin insert into detection.seen values (2); return 1; end $$"
     )
     register(database, "Any_", sql=HOSTILE[name])
-    report = run(database, dsn)
+    report = run(database, dsn, is_inline=is_inline)
     assert report.outcome is Outcome.FAILED
     assert report.error
     assert report.error.startswith("RegistryUnavailable" if name == "slow" else "TerminalModelError")
     assert database.execute("select n from detection.seen").fetchall() == [(7,)]
     assert database.execute(STORED).fetchall() == []
+
+
+def test_params_may_be_lists_and_objects(database: Connection, dsn: str) -> None:
+    sql = "select n as entity, :at::jsonb -> n::text as score, '{}'::jsonb as outputs from unnest(:ns) n"
+    register(database, "Any_", sql=sql, ns=[2, 3], at={"3": 0.5})
+    for is_inline in (False, True):
+        report = run(database, dsn, is_inline=is_inline)
+        assert report.outcome is Outcome.SUCCEEDED, report.error
+        stored = [(entity, score) for entity, score, *_ in database.execute(STORED).fetchall()]
+        assert stored == [("2", None), ("3", 0.5)]
+
+
+@both
+def test_a_select_has_the_rights_of_the_role_that_is_set(
+    database: Connection, dsn: str, *, is_inline: bool
+) -> None:
+    role = f"reads_{uuid.uuid4().hex[:8]}"
+    database.execute("create table detection.secret as select 1 as n")
+    database.execute(f"create role {role}")
+    try:
+        database.execute(f"grant usage on schema detection to {role}")
+        settings = replace(SETTINGS, reader_role=role)
+        register(database, "Any_", sql=f"select n as entity, {REST} from detection.secret")
+        report = run(database, dsn, settings, is_inline=is_inline)
+        assert "permission denied for table secret" in str(report.error)
+        database.execute(f"grant select on detection.secret to {role}")
+        report = run(database, dsn, settings, is_inline=is_inline)
+        assert report.outcome is Outcome.SUCCEEDED, report.error
+        assert len(database.execute(STORED).fetchall()) == 1
+    finally:
+        database.execute(f"drop owned by {role}")
+        database.execute(f"drop role {role}")
+
+
+@pytest.mark.parametrize(
+    "spoils",
+    [
+        "pg_terminate_backend(pg_backend_pid())",
+        "set_config('statement_timeout', '1', false)",
+        "set_config('search_path', 'nowhere', false)",
+        "set_config('TimeZone', 'Asia/Tokyo', false)",
+        "pg_advisory_lock(hashtextextended('detection_events:loud', 0))",
+    ],
+)
+def test_a_shadow_that_spoils_its_session_changes_nothing_for_the_others(
+    database: Connection, dsn: str, spoils: str
+) -> None:
+    """Inline, where versions share a task: each SELECT has a connection of its own."""
+    register(database, "Loud", above=3)
+    sql = f"select ({spoils} is null)::int as entity, {REST}"
+    any_ = "tests.store.test_sql_model:Any_"
+    fleet.put_version(database, "loud@2", Role.SHADOW, entrypoint=any_, sql=sql)
+    fleet.put_version(database, "loud@3", Role.SHADOW, above=5)
+    open_cycle(database, SETTINGS, "fleet", fleet.AT, mode=Mode.AS_OF)
+    reports = run_inline(database, SETTINGS, "fleet", fleet.AT, mode=Mode.AS_OF).reports
+    found = {r.version.version: (r.outcome, r.output_count) for r in reports}
+    assert (found["1"], found["3"]) == ((Outcome.SUCCEEDED, 6), (Outcome.SUCCEEDED, 4))
+    left = database.execute("show TimeZone").fetchone(), database.execute("show statement_timeout").fetchone()
+    assert left == (("UTC",), ("0",))
 
 
 def test_a_select_knows_when_its_cycle_was_opened(database: Connection, dsn: str) -> None:

@@ -78,8 +78,8 @@ class Base(Protocol):
         cycle: Cycle,
         report: RunReport,
         metrics: Mapping[str, float],
-    ) -> None:
-        """In the parent: store the outputs that a child has written, with manifest and metrics."""
+    ) -> RunReport:
+        """In the parent: store what a child has written or selected; returns the report as it is stored."""
 
     def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
         """In the parent: store the manifest of a failure."""
@@ -283,14 +283,13 @@ class Forked:
             raise MalformedReport("the report has not the fields of one")
         report = report_of(told["report"], job.version)
         if report.outcome is Outcome.SUCCEEDED:
-            self._base.save(
+            return self._base.save(
                 run.file, told["spool"], job.model, job.cycle, report, metrics_of(told["metrics"])
             )
-        else:
-            if (report.error or "").startswith("MemoryError") and run.limits.memory_bytes is not None:
-                told_mib = f"MemoryError: it may allocate {run.limits.memory_bytes / 2**20:g} MiB"
-                report = replace(report, error=told_mib)
-            save_failure(self._base, job.model, report, job.cycle)
+        if (report.error or "").startswith("MemoryError") and run.limits.memory_bytes is not None:
+            told_mib = f"MemoryError: it may allocate {run.limits.memory_bytes / 2**20:g} MiB"
+            report = replace(report, error=told_mib)
+        save_failure(self._base, job.model, report, job.cycle)
         return report
 
     def _end_backend(self, run: _Run) -> None:

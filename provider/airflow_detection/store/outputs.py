@@ -36,7 +36,7 @@ from airflow_detection.errors import (
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.encoding import field, to_json
 from airflow_detection.store.events import refresh, sighted
-from airflow_detection.store.pushdown import select_rows, store_rows
+from airflow_detection.store.pushdown import SelectLimits, select_rows, store_rows
 from airflow_detection.store.queries import load_queries
 from airflow_detection.store.reader import StoredOutputs
 from airflow_detection.store.spool import Encoder, Spool, encode_outputs
@@ -51,6 +51,7 @@ _COPY_TAIL = struct.pack(">h", -1)
 _COPY_COLUMNS = 10
 _MAX_ERROR = 20_000
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_NO_LIMITS = SelectLimits()
 
 Finish = Callable[[int], tuple[RunReport, Mapping[str, float]]]
 Run = dict[str, Any]  # Any: the params that name one run, and what is stored of it
@@ -97,6 +98,8 @@ class PostgresStore:
         conn: for writing, in autocommit mode.
         reader: for reading champions' outputs while a model runs; may be `conn`.
         code_version: goes into every manifest.
+        select_limits: what a SQL model's SELECT may take.
+        attempt: the number that another store took for the same task.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -109,14 +112,16 @@ class PostgresStore:
         schema: str = "detection",
         *,
         code_version: str = "",
+        select_limits: SelectLimits = _NO_LIMITS,
+        attempt: int | None = None,
     ) -> None:
         self._conn, self._reader, self._schema, self._code_version = conn, reader, schema, code_version
+        self._select_limits = select_limits
         self._runs = load_queries("detection_model_runs", schema)
         self._rows = load_queries("detection_model_run_outputs", schema)
         self._metrics = load_queries("detection_model_metrics", schema)
-        self._session = load_queries("session", schema)
         self._begun: dict[tuple[int, bool, str, datetime], int] = {}
-        self._attempt = self._next_attempt()
+        self.attempt = self._next_attempt() if attempt is None else attempt
 
     def begin(self, version: VersionSpec, cycle: Cycle) -> int:
         """Take a new attempt number for this run; what began earlier can no longer overwrite it."""
@@ -193,9 +198,8 @@ class PostgresStore:
         return _Filled(report, metrics, encoder.digest, encoder.score_counts)
 
     def _selected(self, model: ModelSpec, run: Run, outputs: SelectedOutputs, finish: Finish) -> _Filled:
-        """Let the database select and store the outputs; the reading connection says how long it may take."""
-        (timeout,) = self._reader.execute(self._session["timeout"]).fetchone() or ("0",)
-        selected = select_rows(self._conn, self._schema, model, outputs, timeout=timeout)
+        """Let the database select and store the outputs."""
+        selected = select_rows(self._conn, self._schema, model, outputs, self._select_limits)
         store_rows(self._conn, self._schema, run, selected.duration_ms)
         report, metrics = finish(selected.count)
         _check_metrics(metrics)
@@ -262,7 +266,7 @@ class PostgresStore:
         run = run_params(version, cycle)
         self._conn.execute(self._runs["lock"], run)
         stored = self._conn.execute(self._runs["stored"], run).fetchone() or (0, None, False)
-        attempt = self._begun.get(_run_key(version, cycle), self._attempt)
+        attempt = self._begun.get(_run_key(version, cycle), self.attempt)
         return run | {"attempt": attempt, "newest": stored[0], "outcome": stored[1], "was_primary": stored[2]}
 
     def _copy(self, chunks: Iterable[bytes]) -> None:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+import orjson
 import psycopg
+from psycopg import sql
 
-from airflow_detection.domain import ModelSpec, SelectedOutputs
-from airflow_detection.errors import RegistryUnavailable, TerminalModelError
+from airflow_detection.domain import Inputs, JsonMapping, ModelSpec, SelectedOutputs, require_utc
+from airflow_detection.errors import RegistryUnavailable, StorageError, TerminalModelError
 from airflow_detection.store.connection import Connection
-from airflow_detection.store.queries import load_queries, named
+from airflow_detection.store.encoding import to_json
+from airflow_detection.store.queries import bindable, load_queries, named
 
 _COUNTS = ("scored", "gt0", "gt03", "gt05", "gt07")
 _INSERT = (
     "insert into pg_temp.detection_selected_outputs (entity_id, score, outputs) "
     "select q.entity::text, q.score::double precision, q.outputs from (\n"
 )
+_GRANT = "grant insert on pg_temp.detection_selected_outputs to {}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectLimits:
+    """What a SELECT may take: seconds, and the rights of `role`; None leaves the session's own."""
+
+    timeout_s: float | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +45,7 @@ class Selected:
 
 
 def select_rows(
-    conn: Connection, schema: str, model: ModelSpec, outputs: SelectedOutputs, *, timeout: str
+    conn: Connection, schema: str, model: ModelSpec, outputs: SelectedOutputs, limits: SelectLimits
 ) -> Selected:
     """Run the SELECT into a temporary table, in the transaction that is open; it can write nothing else.
 
@@ -39,23 +53,21 @@ def select_rows(
     subtransaction, no function that writes.
 
     Raises:
-        TerminalModelError: it is no such SELECT, a value is not what its column says, or Postgres refused it.
+        TerminalModelError: it is no such SELECT, a value is not what its column says, or Postgres refused it
+            or the role that it has to act as.
         RegistryUnavailable: the database did not answer, or the timeout ended the statement.
     """
     if (model.entity_key, model.score_key) != ("entity", "score"):
         raise TerminalModelError(
             f"model {model.model_id!r}: a SQL model has entity_key entity, score_key score"
         )
-    queries, session = load_queries("selected_outputs", schema), load_queries("session", schema)
+    queries = load_queries("selected_outputs", schema)
     text = _INSERT + named(outputs.statement).strip().rstrip("; \n") + "\n) as q"
     conn.execute(queries["make"])
     began = time.perf_counter()
     try:
-        with conn.transaction():
-            conn.execute(session["read_only"])
-            conn.execute(session["use_schema"], {"schema": schema})
-            conn.execute(queries["limit"], {"limit": timeout})
-            conn.execute(text.encode(), outputs.params)
+        with conn.transaction(), _limited(conn, schema, limits):
+            conn.execute(text.encode(), bindable(outputs.params))
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise RegistryUnavailable(f"the SELECT did not end: {str(error).strip()}") from error
     except psycopg.Error as error:
@@ -68,8 +80,53 @@ def select_rows(
     )
 
 
+@contextmanager
+def _limited(conn: Connection, schema: str, limits: SelectLimits) -> Iterator[None]:
+    """What is set for the subtransaction that is open: read-only, our names, the limits.
+
+    Postgres takes back that it only reads at the subtransaction's end, all else at the transaction's: what
+    follows the SELECT has its own rights again and all the time that it had.
+    """
+    queries, session = load_queries("selected_outputs", schema), load_queries("session", schema)
+    own = conn.execute(queries["own_limits"]).fetchone()
+    if limits.role is not None:
+        conn.execute(sql.SQL(_GRANT).format(sql.Identifier(limits.role)))
+    conn.execute(session["read_only"])
+    conn.execute(session["use_schema"], {"schema": schema})
+    if limits.timeout_s is not None:
+        conn.execute(queries["limit"], {"limit": str(max(1, round(limits.timeout_s * 1000)))})
+    if limits.role is not None:
+        conn.execute(queries["act_as"], {"role": limits.role})
+    yield
+    conn.execute(queries["as_before"], own)
+
+
 def store_rows(
     conn: Connection, schema: str, run: Mapping[str, Any], duration_ms: float
 ) -> None:  # Any: params
     """Make the selected rows the outputs of a run."""
     conn.execute(load_queries("selected_outputs", schema)["store"], {**run, "duration_ms": duration_ms})
+
+
+def selection_json(outputs: SelectedOutputs) -> dict[str, Any]:  # Any: JSON
+    """What a process tells another one to select, as JSON values."""
+    instants = {k: v.isoformat() for k, v in outputs.params.items() if isinstance(v, datetime)}
+    params = {k: v for k, v in outputs.params.items() if k not in instants}
+    plain = orjson.loads(to_json(params))
+    return {"statement": outputs.statement, "params": plain, "instants": instants}
+
+
+def selection_of(facts: object) -> SelectedOutputs:
+    """Read what `selection_json` wrote; StorageError if it is anything else."""
+    match facts:
+        case {"statement": str(statement), "params": dict(params), "instants": dict(instants)}:
+            try:
+                times = {k: require_utc(k, datetime.fromisoformat(v)) for k, v in instants.items()}
+            except (TypeError, ValueError) as error:
+                raise StorageError("a time of the statement to select with is none") from error
+            return SelectedOutputs(statement, {**params, **times}, _unread)
+    raise StorageError("the statement to select with is not what it should be")
+
+
+def _unread(statement: str, params: JsonMapping) -> Inputs:
+    raise NotImplementedError("the database selects and stores these outputs")

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from airflow_detection.errors import ConfigurationError
 
@@ -78,6 +80,23 @@ def named(sql_text: str) -> str:
         else:
             done.append(sql_text[match.start() : at].replace("%", "%%"))
     return "".join([*done, sql_text[at:]])
+
+
+def bindable(params: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON values, read-only, and times
+    """Return params as a statement takes them: lists as arrays, objects as jsonb."""
+    return {name: _bound(value) for name, value in params.items()}
+
+
+def _bound(value: Any) -> Any:  # Any: as `bindable`
+    if isinstance(value, Mapping):
+        return Jsonb(_thawed(value))
+    return [_bound(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def _thawed(value: Any) -> Any:  # Any: JSON
+    if isinstance(value, Mapping):
+        return {key: _thawed(item) for key, item in value.items()}
+    return [_thawed(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
 def _comment_end(text: str, at: int) -> int:

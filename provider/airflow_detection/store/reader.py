@@ -16,7 +16,7 @@ from psycopg.types.string import TextLoader
 from airflow_detection.domain import Cycle, Inputs, JsonMapping, VersionSpec, frozen, sealed
 from airflow_detection.errors import RegistryUnavailable, TerminalModelError
 from airflow_detection.store.connection import Connection
-from airflow_detection.store.queries import load_queries, named
+from airflow_detection.store.queries import bindable, load_queries, named
 
 BATCH_ROWS = 5_000
 """Rows that are fetched at a time."""
@@ -55,7 +55,9 @@ class Reader:
             with self._conn.transaction(force_rollback=True):
                 self._conn.execute(self._session["read_only"])
                 self._conn.execute(self._session["use_schema"], {"schema": self._schema})
-                return self._fetch(named(sql).strip().rstrip("; \n"), {**(params or {}), **self._window})
+                return self._fetch(
+                    named(sql).strip().rstrip("; \n"), {**bindable(params or {}), **self._window}
+                )
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise RegistryUnavailable(f"the query did not end: {str(error).strip()}") from error
         except psycopg.Error as error:
