@@ -243,6 +243,7 @@ class _Builder:
             version=shadow.version if shadow else None,
             problem=self.faults.get(model.model_id),
             trigger_rule="none_failed",
+            do_xcom_push=False,  # its counts are in the manifest; a push is one more call of the API server
             outlets=outlets,
             **self.frame,
             **self.options[model.model_id].arguments(is_primary=shadow is None),

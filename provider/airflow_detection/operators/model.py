@@ -104,7 +104,8 @@ class DetectionModelOperator(BaseOperator):
         detection_conn_id: the connection to the registry's database.
         problem: a fault of the registration; the task fails with it and does nothing else.
 
-    Returns (XCom): `input_count` and `output_count`. The outputs are in `detection_model_run_outputs`.
+    Returns (XCom, but not in a generated Dag): `input_count` and `output_count`. The outputs are in
+    `detection_model_run_outputs`.
     """
 
     template_fields: Sequence[str] = ("model_id", "version", "cycle_id")
@@ -147,4 +148,12 @@ class DetectionModelOperator(BaseOperator):
                 telling=telling,
             )
         emit(self.cycle_id, [report])
+        self.log.info(
+            "%s %s: %d inputs, %d outputs, %.0f ms",
+            report.version.label,
+            report.outcome.value,
+            report.input_count,
+            report.output_count,
+            report.duration_ms,
+        )
         return conclude(report)

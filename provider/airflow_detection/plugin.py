@@ -1,0 +1,55 @@
+"""The Airflow plugin: what every parse and every task imports is imported once, before they are forked.
+
+The scheduler forks the workers of its LocalExecutor, and the Dag processor its parses, from a process that
+outlives them: what that one has imported costs them nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+
+from airflow.listeners import hookimpl
+from airflow.plugins_manager import AirflowPlugin
+
+PRELOADED = (
+    "airflow_detection.dag_factory",
+    "airflow_detection.hooks.airflow_connection",
+    "airflow_detection.inline",
+)
+log = logging.getLogger(__name__)
+
+
+class Preload:
+    """A listener on the start of Airflow's components."""
+
+    @hookimpl
+    def on_starting(self, component: object) -> None:
+        """Import what the processes need that a scheduler or a Dag processor will fork.
+
+        A task announces its start, too: it has its imports from before, or makes them where it needs them.
+        """
+        if type(component).__name__ != "Job":
+            return
+        try:
+            for name in PRELOADED:
+                importlib.import_module(name)
+            _read_queries()
+        except Exception:  # a component of Airflow starts, whatever is the matter with a provider
+            log.warning("the imports of detection tasks could not be made ahead", exc_info=True)
+
+
+def _read_queries() -> None:
+    from airflow_detection.config import settings
+    from airflow_detection.store.queries import load_queries, sql_root
+
+    for file in sorted((sql_root() / "queries").glob("*.sql")):
+        load_queries(file.stem, settings().schema)
+    load_queries("session", "public")
+
+
+class DetectionPlugin(AirflowPlugin):
+    """Found through the entry-point group `airflow.plugins`."""
+
+    name = "detection"
+    listeners = [Preload()]
