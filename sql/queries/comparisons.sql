@@ -29,48 +29,64 @@ select p.model_id, p.version_id as primary_id, p.version as primary_version, s.v
  order by p.model_id, s.role, s.version, p.version;
 
 -- name: compare
--- Two versions of a model side by side on the entities of each cycle; one row a cycle, the p99 of all in each.
--- Of several outputs for an entity the highest score counts. The top of each is among scores above 0. A full
--- join is never a nested loop, whatever the planner thinks of the number of rows.
-with pair as materialized (
-    select c.at, count(*) as entities,
-           count(*) filter (where has_p and has_s) as in_both,
-           count(*) filter (where has_s is null) as only_primary,
-           count(*) filter (where has_p is null) as only_shadow,
-           count(*) filter (where has_p and has_s and p is null and s is not null) as null_in_primary,
-           count(*) filter (where has_p and has_s and p is not null and s is null) as null_in_shadow,
-           count(d) as scored,
-           count(*) filter (where p > %(above)s and s > %(above)s) as both_flagged,
-           count(*) filter (where p <= %(above)s and s > %(above)s) as newly_flagged,
-           count(*) filter (where p > %(above)s and s <= %(above)s) as lost,
-           count(*) filter (where p is null and s > %(above)s) as flagged_unseen,
-           count(*) filter (where s is null and p > %(above)s) as lost_unseen,
-           array_agg(d) filter (where d is not null) as differences,
-           (array_agg(entity_id order by p desc, entity_id) filter (where p > 0 and s is not null))[:%(top)s]
-               as primary_top,
-           (array_agg(entity_id order by s desc, entity_id) filter (where s > 0 and p is not null))[:%(top)s]
-               as shadow_top,
-           (array_agg(jsonb_build_array(entity_id, p, s) order by d desc, entity_id)
-               filter (where p <= %(above)s and s > %(above)s))[:%(most)s] as newly_examples,
-           (array_agg(jsonb_build_array(entity_id, p, s) order by d desc, entity_id)
-               filter (where p > %(above)s and s <= %(above)s))[:%(most)s] as lost_examples
-      from unnest(%(cycles)s::timestamptz[]) c (at)
+-- A champion beside some shadows of its model on the entities of each cycle; one row a shadow and cycle, the p99 of
+-- all its cycles in each. The champion's outputs are read once for all of them. Of several outputs for an entity the
+-- highest score counts. The top of each is among scores above 0. A full join is never a nested loop, whatever the
+-- planner thinks of the number of rows. Equal scores are most of them and come first in the order of differences:
+-- only the others are kept for the p99.
+with cell as materialized (
+    select c.at, f.*
+      from (select at, array_agg(number) as numbers, array_agg(shadow_id) as shadow_ids
+              from unnest(%(cycles)s::timestamptz[], %(numbers)s::int[], %(shadow_ids)s::bigint[])
+                   w (at, number, shadow_id) group by at) c
      cross join lateral (
-           select entity_id, p.has as has_p, s.has as has_s, p.score as p, s.score as s,
-                  abs(p.score - s.score) as d
-             from (select entity_id, max(score) as score, true as has
-                     from {schema}.detection_model_run_outputs
-                    where cycle_started_at = c.at and model_id = %(model_id)s and version_id = %(primary_id)s
-                      and not is_replay and entity_id is not null group by entity_id) p
-             full join
-                  (select entity_id, max(score) as score, true as has
-                     from {schema}.detection_model_run_outputs
-                    where cycle_started_at = c.at and model_id = %(model_id)s and version_id = %(shadow_id)s
-                      and not is_replay and entity_id is not null group by entity_id) s using (entity_id)) e
-     group by c.at
+           with champion as materialized (
+               select entity_id, max(score) as score, true as has from {schema}.detection_model_run_outputs
+                where cycle_started_at = c.at and model_id = %(model_id)s and version_id = %(primary_id)s
+                  and not is_replay and entity_id is not null group by entity_id)
+           select shadow.number, e.*
+             from unnest(c.numbers, c.shadow_ids) shadow (number, version_id)
+            cross join lateral (
+                  select count(*) as entities,
+                         count(*) filter (where has_p and has_s) as in_both,
+                         count(*) filter (where has_s is null) as only_primary,
+                         count(*) filter (where has_p is null) as only_shadow,
+                         count(*) filter (where has_p and p is null and s is not null) as null_in_primary,
+                         count(*) filter (where has_s and s is null and p is not null) as null_in_shadow,
+                         count(p - s) as scored,
+                         count(*) filter (where s > %(above)s and p > %(above)s) as both_flagged,
+                         count(*) filter (where s > %(above)s and p <= %(above)s) as newly_flagged,
+                         count(*) filter (where p > %(above)s and s <= %(above)s) as lost,
+                         count(*) filter (where s > %(above)s and p is null) as flagged_unseen,
+                         count(*) filter (where p > %(above)s and s is null) as lost_unseen,
+                         array_agg(abs(p - s)) filter (where p <> s) as differences,
+                         (array_agg(entity_id order by p desc, entity_id)
+                             filter (where p > 0 and s is not null))[:%(top)s] as primary_top,
+                         (array_agg(entity_id order by s desc, entity_id)
+                             filter (where s > 0 and p is not null))[:%(top)s] as shadow_top,
+                         (array_agg(jsonb_build_array(entity_id, p, s) order by s - p desc, entity_id)
+                             filter (where s > %(above)s and p <= %(above)s))[:%(most)s] as newly_examples,
+                         (array_agg(jsonb_build_array(entity_id, p, s) order by p - s desc, entity_id)
+                             filter (where p > %(above)s and s <= %(above)s))[:%(most)s] as lost_examples
+                    from (select entity_id, champion.has as has_p, o.has as has_s, champion.score as p, o.score as s
+                            from champion full join
+                                 (select entity_id, max(score) as score, true as has
+                                    from {schema}.detection_model_run_outputs
+                                   where cycle_started_at = c.at and model_id = %(model_id)s
+                                     and version_id = shadow.version_id and not is_replay and entity_id is not null
+                                   group by entity_id) o using (entity_id)) both_sides) e) f
+), place as (
+    select number, 0.99 * (sum(scored) - 1) as place, sum(scored)::bigint - floor(0.99 * (sum(scored) - 1))::bigint as most
+      from cell group by number having sum(scored) > 0
+), largest as materialized (
+    select number, place - floor(place) as part, most,
+           array(select d from cell c, unnest(c.differences) d where c.number = place.number order by d desc limit most) as d
+      from place
 ), furthest as (
-    select percentile_cont(0.99) within group (order by d) as p99 from pair, unnest(differences) d
+    select number, coalesce(d[most], 0) + part::float8 * (coalesce(d[most - 1], 0) - coalesce(d[most], 0)) as p99
+      from largest
 )
-select at, entities, in_both, only_primary, only_shadow, null_in_primary, null_in_shadow, scored, both_flagged,
-       newly_flagged, lost, flagged_unseen, lost_unseen, primary_top, shadow_top, newly_examples, lost_examples, p99
-  from pair, furthest order by at;
+select cell.number, at, entities, in_both, only_primary, only_shadow, null_in_primary, null_in_shadow, scored,
+       both_flagged, newly_flagged, lost, flagged_unseen, lost_unseen, primary_top, shadow_top, newly_examples,
+       lost_examples, p99
+  from cell left join furthest using (number) order by number, at;

@@ -2,6 +2,11 @@
 -- All sections see one state of the database, and none can change it.
 set transaction isolation level repeatable read, read only;
 
+-- name: plan_plainly
+-- Until the transaction ends: an aggregate of few of its rows does not sort all of them first, and no statement waits
+-- for a compiler. Older servers know only one of the two.
+select set_config(name, 'off', true) from pg_settings where name in ('enable_presorted_aggregate', 'jit');
+
 -- name: clock
 -- When the transaction began.
 select now();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -33,13 +34,16 @@ def _plant(conn: Connection, scores: list[tuple[Scores, Scores]]) -> None:
                 )
 
 
-def _compare(conn: Connection, cycles: int) -> comparisons.Comparison:
-    pair = comparisons.Pair(
+def _pair(cycles: int) -> comparisons.Pair:
+    return comparisons.Pair(
         model_id="m", primary_id=1, primary_version="1", shadow_id=2, shadow_version="2", role="SHADOW",
         primary_cycles=cycles, shadow_cycles=cycles, primary_ms=None, shadow_ms=None, outputs=0,
         cycles=tuple(AT + n * timedelta(minutes=5) for n in range(cycles)),
     )  # fmt: skip
-    return comparisons.compare(comparisons.reader(conn, "detection"), pair)
+
+
+def _compare(conn: Connection, cycles: int) -> comparisons.Comparison:
+    return comparisons.compare(comparisons.reader(conn, "detection"), [_pair(cycles)])[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -79,6 +83,33 @@ def test_figures_equal_those_of_scipy_and_scikit_learn(database: Connection, see
         ]
         overlaps.append(len(tops[0] & tops[1]) / max(map(len, tops)))
     assert found.top_overlap == pytest.approx(np.mean(overlaps))
+
+
+@pytest.mark.parametrize("equal", [0, 150, 197, 198, 199, 200])
+def test_the_p99_counts_the_many_that_do_not_differ(database: Connection, equal: int) -> None:
+    rng = random.Random(equal)
+    first = {f"e{n}": rng.random() for n in range(200)}
+    second = {e: score if n < equal else rng.random() for n, (e, score) in enumerate(first.items())}
+    _plant(database, [(dict(first), dict(second))])
+    differences = [abs(first[e] - second[e]) for e in first]
+    assert _compare(database, 1).p99_difference == pytest.approx(np.percentile(differences, 99))
+
+
+def test_a_champion_is_compared_with_each_of_its_shadows(database: Connection) -> None:
+    _plant(database, [({"a": 0.9, "b": 0.1}, {"a": 0.9}), ({"a": 0.2}, {"a": 0.7})])
+    database.execute(
+        "insert into detection.detection_model_run_outputs (cycle_started_at, model_id, version_id, role,"
+        " entity_id, score, input_ref, outputs) values (%s, 'm', 3, 'CHALLENGER', 'b', 0.6, '{}', '{}')",
+        (AT,),
+    )
+    shadow, challenger = _pair(2), replace(_pair(1), shadow_id=3, role="CHALLENGER")
+    found = comparisons.compare(
+        comparisons.reader(database, "detection"), [challenger, shadow, replace(shadow, shadow_id=4)]
+    )
+    assert [(c.cycles, c.entities, c.only_primary, c.newly_flagged) for c in found] == [
+        (1, 2, 1, 1), (2, 3, 1, 1), (2, 3, 3, 0),
+    ]  # fmt: skip
+    assert [c.p99_difference for c in found] == [pytest.approx(0.5), pytest.approx(0.495), None]
 
 
 def test_examples_are_the_entities_that_differ_most(database: Connection) -> None:

@@ -126,6 +126,7 @@ def take(
     try:
         with conn.transaction():
             conn.execute(queries["begin_report"])
+            conn.execute(queries["plan_plainly"])
             row = conn.execute(queries["clock"]).fetchone()
             taken_at = require_utc("clock", row[0]) if row else datetime.now(UTC)
             scope = Scope(

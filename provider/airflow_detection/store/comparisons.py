@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,8 @@ FLAGGED_ABOVE = 0.5
 """A score above this flags its entity: severity HIGH begins here."""
 TOP = 10
 EXAMPLES = 3
-Rows = Callable[..., list[dict[str, Any]]]  # Any: what a statement selects
+Row = dict[str, Any]  # Any: what a statement selects
+Rows = Callable[..., list[Row]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,7 @@ def reader(conn: Connection, schema: str) -> Rows:
     """Rows of a statement of this file, as mappings."""
     queries = load_queries("comparisons", schema)
 
-    def rows(name: str, **params: object) -> list[dict[str, Any]]:  # Any: what a statement selects
+    def rows(name: str, **params: object) -> list[Row]:
         with conn.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(queries[name], params).fetchall()
 
@@ -128,49 +130,65 @@ def pairs(rows: Rows, start: datetime, end: datetime) -> list[Pair]:
 
 def compare(
     rows: Rows,
-    pair: Pair,
+    found: Sequence[Pair],
     *,
-    cycles: Sequence[datetime] | None = None,
+    every: int = 1,
     above: float = FLAGGED_ABOVE,
     top: int = TOP,
     examples: int = EXAMPLES,
-) -> Comparison:
-    """Compare a pair over its cycles, or over those that are given.
+) -> list[Comparison]:
+    """Compare each pair over its cycles, in the order of `found`; a champion is read once for all of them.
 
     Args:
+        every: compare only every so manieth cycle of each pair.
         above: a score above it flags its entity.
         top: how many of the highest scores count as the top.
         examples: how many entities to name where they differ, those with the greatest difference first.
     """
-    chosen = list(pair.cycles if cycles is None else cycles)
-    found = rows(
-        "compare",
-        cycles=chosen,
-        model_id=pair.model_id,
-        primary_id=pair.primary_id,
-        shadow_id=pair.shadow_id,
-        above=above,
-        top=top,
-        most=examples,
-    )
-    counted = (
-        "entities",
-        "in_both",
-        "only_primary",
-        "only_shadow",
-        "null_in_primary",
-        "null_in_shadow",
-        "scored",
-        "both_flagged",
-        "newly_flagged",
-        "lost",
-        "flagged_unseen",
-        "lost_unseen",
-    )
+    by_champion: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for number, pair in enumerate(found):
+        by_champion[pair.model_id, pair.primary_id].append(number)
+    compared: dict[int, Comparison] = {}
+    for (model_id, primary_id), numbers in by_champion.items():
+        wanted = [(at, n, found[n].shadow_id) for n in numbers for at in found[n].cycles[::every]]
+        cells: dict[int, list[Row]] = defaultdict(list)
+        for row in rows(
+            "compare",
+            cycles=[at for at, _, _ in wanted],
+            numbers=[n for _, n, _ in wanted],
+            shadow_ids=[version_id for _, _, version_id in wanted],
+            model_id=model_id,
+            primary_id=primary_id,
+            above=above,
+            top=top,
+            most=examples,
+        ):
+            cells[row["number"]].append(row)
+        compared |= {n: _comparison(cells[n], examples) for n in numbers}
+    return [compared[number] for number in range(len(found))]
+
+
+_COUNTED = (
+    "entities",
+    "in_both",
+    "only_primary",
+    "only_shadow",
+    "null_in_primary",
+    "null_in_shadow",
+    "scored",
+    "both_flagged",
+    "newly_flagged",
+    "lost",
+    "flagged_unseen",
+    "lost_unseen",
+)
+
+
+def _comparison(found: Sequence[Row], examples: int) -> Comparison:
     overlaps = [o for row in found if (o := _overlap(row["primary_top"], row["shadow_top"])) is not None]
     return Comparison(
-        cycles=len(chosen),
-        **{name: sum(row[name] for row in found) for name in counted},
+        cycles=len(found),
+        **{name: sum(row[name] for row in found) for name in _COUNTED},
         top_overlap=sum(overlaps) / len(overlaps) if overlaps else None,
         p99_difference=found[0]["p99"] if found else None,
         newly_examples=_examples(found, "newly_examples", examples),
@@ -184,7 +202,7 @@ def _overlap(first: Sequence[str] | None, second: Sequence[str] | None) -> float
     return len({*(first or ())} & {*(second or ())}) / longest if longest else None
 
 
-def _examples(found: Sequence[dict[str, Any]], name: str, most: int) -> tuple[Example, ...]:
+def _examples(found: Sequence[Row], name: str, most: int) -> tuple[Example, ...]:
     """Each entity once, where it differed most."""
     largest: dict[str, Example] = {}
     for row in found:

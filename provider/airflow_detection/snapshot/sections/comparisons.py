@@ -26,11 +26,8 @@ class Comparisons(BaseSection):
         rows = partial(scope.rows, file="comparisons")
         found = pairs(rows, scope.start, scope.end)
         outputs = sum(pair.outputs for pair in found)
-        keep = -(-outputs // MOST_OUTPUTS) or 1  # every how manieth cycle
-        return [
-            (pair, compare(rows, pair, cycles=pair.cycles[::keep], examples=EXAMPLES[scope.kind]))
-            for pair in found
-        ]
+        every = -(-outputs // MOST_OUTPUTS) or 1
+        return list(zip(found, compare(rows, found, every=every, examples=EXAMPLES[scope.kind]), strict=True))
 
     def render(self, found: list[Compared], scope: Scope) -> Findings:
         """Coverage, agreement, and the entities on which they differ."""
