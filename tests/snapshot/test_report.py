@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import signal
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -97,6 +99,34 @@ def test_a_section_that_fails_says_why_and_costs_the_others_nothing(
     assert report.sections[0].status is Status.NOT_COMPUTED
     assert why in report.sections[0].why
     assert not [s.why for s in report.sections[1:] if s.why]
+
+
+class _Hanging(_Failing):
+    def render(self, found: Any, scope: Scope) -> Findings:
+        while True:
+            scope.conn.execute(self.statement.encode())
+
+
+@pytest.mark.parametrize("statement", ["select 1", "select pg_sleep(0.2)"])
+def test_a_section_that_hangs_is_given_up_and_outer_timers_go_on(
+    database: Connection, statement: str
+) -> None:
+    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 600)
+    began = monotonic()
+    try:
+        report = reporter.take(
+            database, "detection", (_Hanging(statement), *sections()), start=AT - reporter.HOUR, end=AT,
+            limits=reporter.Limits(section_s=5, report_s=60),
+        )  # fmt: skip
+        left_s, took_s = signal.getitimer(signal.ITIMER_REAL)[0], monotonic() - began
+        assert signal.getsignal(signal.SIGALRM) is signal.SIG_IGN
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert report.sections[0].why == "it took longer than 5 s"
+    assert not [s.why for s in report.sections[1:] if s.why]
+    assert left_s == pytest.approx(600 - took_s, abs=1)
 
 
 def test_a_missing_table_costs_its_own_section_alone(database: Connection) -> None:

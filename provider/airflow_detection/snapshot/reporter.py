@@ -12,6 +12,7 @@ import psycopg
 
 from airflow_detection.domain import require_utc
 from airflow_detection.errors import RegistryUnavailable
+from airflow_detection.snapshot.deadline import deadline
 from airflow_detection.snapshot.report import Missed, Report, Section, Standing, Status
 from airflow_detection.snapshot.section import (
     DIAGNOSTIC,
@@ -165,7 +166,8 @@ def _computed(section: BaseSection, scope: Scope) -> tuple[Section, Findings]:
             raise SectionTimeout(0.0)
         with scope.conn.transaction():
             scope.limit_statements(scope.limit_s)
-            findings = section.render(section.query(scope), scope)
+            with deadline(scope.conn, scope.limit_s):
+                findings = section.render(section.query(scope), scope)
             if not isinstance(findings, Findings):
                 raise TypeError(f"render gave {type(findings).__name__}, not Findings")
             return _section(section, scope, findings), findings
