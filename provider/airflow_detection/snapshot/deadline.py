@@ -19,7 +19,7 @@ GRACE_S, AGAIN_S = 0.5, 0.5
 
 @contextmanager
 def deadline(conn: Connection, limit_s: float) -> Iterator[None]:
-    """Let what is inside take no longer; a statement that is under way is cancelled, so that `conn` stays usable.
+    """Let what is inside take no longer; a statement that is under way is cancelled: `conn` stays usable.
 
     In the main thread only, where a task and the command line are. A timer that was set before, such as that
     of a task's execution timeout, goes on; if it ends sooner, it is left alone.
