@@ -28,6 +28,22 @@ select r.cycle_id, r.cycle_started_at, r.opened_at, r.closed_at, r.summary, r.da
    and r.cycle_started_at >= %(start)s and r.cycle_started_at < %(end)s and r.mode = 'as_of'
  order by 1, 2;
 
+-- name: ended_since
+-- Cycles from before the period that were under way when the report before was taken, and are over now.
+select r.cycle_id, r.cycle_started_at, r.opened_at, r.closed_at, r.summary, r.dag_run_id
+  from {schema}.detection_cycle_runs r
+ cross join (select coalesce((select s.taken_at from {schema}.detection_snapshots s
+                               where s.kind = 'hourly'
+                                 and s.covers = tstzrange(%(start)s::timestamptz - interval '1 hour', %(start)s)),
+                             %(start)s) as told_at) before
+ where r.cycle_id = any (array(select c.cycle_id from {schema}.detection_cycles c)) and r.mode = 'as_of'
+   and r.cycle_started_at >= %(start)s::timestamptz - interval '2 days' and r.cycle_started_at < %(start)s
+   and r.opened_at < before.told_at and r.opened_at < r.cycle_started_at + interval '1 day'
+   and not coalesce(r.dag_run_id, '') ^@ 'backfill__'
+   and coalesce(r.closed_at, r.opened_at + %(patience)s) >= before.told_at
+   and coalesce(r.closed_at, r.opened_at + %(patience)s) < %(taken_at)s
+ order by 1, 2;
+
 -- name: cycles_that_ran
 -- How many cycles were opened, replays apart.
 select count(*) as cycles from {schema}.detection_cycle_runs r
@@ -35,12 +51,15 @@ select count(*) as cycles from {schema}.detection_cycle_runs r
    and r.cycle_started_at >= %(start)s and r.cycle_started_at < %(end)s and r.mode = 'as_of';
 
 -- name: failures
--- Champions that failed or were skipped, and why, newest first.
+-- What failed in the cycles of the period and in some others, and why, newest first.
 select r.cycle_id, r.cycle_started_at, r.model_id, v.version, r.role::text as role, r.outcome::text as outcome,
        left(r.error, 300) as error
   from {schema}.detection_model_runs r join {schema}.detection_model_versions v using (version_id)
  where r.cycle_id = any (array(select c.cycle_id from {schema}.detection_cycles c))
-   and r.cycle_started_at >= %(start)s and r.cycle_started_at < %(end)s and not r.is_replay
+   and r.cycle_started_at >= %(since)s and r.cycle_started_at < %(end)s and not r.is_replay
+   and (r.cycle_started_at >= %(start)s
+        or exists (select from unnest(%(cycle_ids)s::text[], %(instants)s::timestamptz[]) as other (cycle_id, at)
+                    where other.cycle_id = r.cycle_id and other.at = r.cycle_started_at))
    and (r.outcome = 'FAILED' or r.failed_attempt is not null)
  order by r.cycle_started_at desc, r.model_id, v.version
  limit %(most)s;

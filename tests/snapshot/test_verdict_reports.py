@@ -21,6 +21,7 @@ from airflow_detection.snapshot.render_html import render_html
 from airflow_detection.snapshot.render_terminal import print_report
 from airflow_detection.snapshot.report import Report, Status, from_json
 from airflow_detection.snapshot.sections import sections
+from airflow_detection.store import snapshots
 from airflow_detection.store.connection import Connection
 
 END = datetime(2026, 3, 1, 13, tzinfo=UTC)
@@ -95,6 +96,50 @@ def test_the_worst_stands_first_with_its_reason_its_course_and_what_changed(sea:
     out = io.StringIO()
     print_report(report.to_json(), Console(file=out, width=160))
     assert f"{6 * '·'}{6 * '■'}" in out.getvalue()
+
+
+def test_what_was_over_before_the_hour_was_out_has_changed_too(sea: Connection) -> None:
+    end = FAILED + 7 * STEP
+    report = reporter.take(sea, "detection", sections(), start=FAILED + STEP, end=end)
+    assert ("spoofing@1", "FAILED", "OK", (FAILED + STEP).isoformat()) in report.section("verdicts").tables[
+        1
+    ].rows
+    report = reporter.take(sea, "detection", sections(), start=BROKE + STEP, end=end)
+    assert [row[0] for row in report.section("verdicts").tables[1].rows] == ["spoofing@1"]
+
+
+def test_a_cycle_that_ends_after_its_report_is_told_in_the_next(sea: Connection) -> None:
+    last = END - STEP
+    told = END + timedelta(seconds=5)
+    sea.execute(
+        "update detection.detection_cycle_runs set closed_at = null, opened_at = %s"
+        " where cycle_started_at = %s",
+        (last, last),
+    )
+    sea.execute("delete from detection.detection_model_runs where cycle_started_at = %s", (last,))
+    snapshots.save(sea, "detection", _report(sea).to_json() | {"taken_at": told.isoformat()})
+    later = {"closed": END + timedelta(minutes=2), "at": last}
+    _cycle(sea, last, 3)
+    sea.execute(
+        "update detection.detection_cycle_runs set opened_at = %(at)s, closed_at = %(closed)s,"
+        " summary = '{\"failed\": 1}' where cycle_started_at = %(at)s",
+        later,
+    )
+    sea.execute(
+        "update detection.detection_model_runs set outcome = 'FAILED', error = 'no room'"
+        " where model_id = 'spoofing' and cycle_started_at = %(at)s",
+        later,
+    )
+    report = _report(sea, END + HOUR)
+    assert {s.label: s.worst for s in report.standings}["spoofing@1"] == "FAILED"
+    cycles = report.section("cycles")
+    row = dict(zip([c.label for c in cycles.tables[0].columns], cycles.tables[0].rows[0], strict=True))
+    assert (row["From before"], row["Failed"], row["Late"], row["Closed"]) == (1, 1, 1, 12)
+    assert "no room" in {r[3] for r in cycles.tables[2].rows}
+    snapshots.save(
+        sea, "detection", report.to_json() | {"taken_at": (END + HOUR + timedelta(seconds=5)).isoformat()}
+    )
+    assert _report(sea, END + 2 * HOUR).section("cycles").tables[0].rows[0][-1] == 0
 
 
 def test_a_calm_hour_is_well(sea: Connection) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from psycopg.rows import dict_row
 
+from airflow_detection.snapshot.planned import PATIENCE
 from airflow_detection.snapshot.report import Fact, Series, Standing, Status, Table
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.queries import load_queries
@@ -88,6 +89,13 @@ class Scope:
         query = load_queries(file, self.schema)[name]
         with self.conn.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, held | params).fetchall()
+
+    def ended_since(self) -> list[Row]:
+        """Cycles from before the period whose end the report before could not tell: they are over now."""
+        if "ended_since" not in self.memory:
+            self.memory["ended_since"] = self.rows("ended_since", patience=PATIENCE)
+        held: list[Row] = self.memory["ended_since"]
+        return held
 
     def limit_statements(self, limit_s: float) -> None:
         """Let no statement of this transaction take longer."""

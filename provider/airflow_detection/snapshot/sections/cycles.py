@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 
+from airflow_detection.snapshot.planned import PATIENCE
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table, worst
 from airflow_detection.snapshot.schedule import due, interval, run_on
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
@@ -29,6 +30,7 @@ class _Account:
     unclosed: list[datetime] = field(default_factory=list)
     running: int = 0
     afterwards: int = 0
+    from_before: int = 0
     delays_s: list[float] = field(default_factory=list)
 
     @property
@@ -54,12 +56,20 @@ class Cycles(BaseSection):
         opened: dict[str, list[datetime]] = defaultdict(list)
         for row in scope.rows("opened", "detection_verdicts", **span):
             opened[row["cycle_id"]].append(row["cycle_started_at"])
+        over = scope.ended_since()
         accounts = [
-            _account(s, runs[s["cycle_id"]], opened[s["cycle_id"]], scope)
+            _account(s, runs[s["cycle_id"]], opened[s["cycle_id"]], over, scope)
             for s in schedules
             if s["is_enabled"] or runs[s["cycle_id"]]
         ]
-        return accounts, scope.rows("failures", most=MOST[scope.kind] + 1)
+        failures = scope.rows(
+            "failures",
+            most=MOST[scope.kind] + 1,
+            since=min([scope.start, *(r["cycle_started_at"] for r in over)]),
+            cycle_ids=[r["cycle_id"] for r in over],
+            instants=[r["cycle_started_at"] for r in over],
+        )
+        return accounts, failures
 
     def render(self, found: tuple[list[_Account], list[Row]], scope: Scope) -> Findings:
         """A line for each cycle, the instants in question, and the errors."""
@@ -109,7 +119,9 @@ _GRAVE = {
 }
 
 
-def _account(schedule: Row, runs: dict[datetime, Row], opened: list[datetime], scope: Scope) -> _Account:
+def _account(
+    schedule: Row, runs: dict[datetime, Row], opened: list[datetime], over: list[Row], scope: Scope
+) -> _Account:
     held = _Account(cycle_id=schedule["cycle_id"])
     cron, since = schedule["schedule"], max(scope.start, schedule["start_date"])
     step = interval(cron, scope.start)
@@ -127,7 +139,12 @@ def _account(schedule: Row, runs: dict[datetime, Row], opened: list[datetime], s
             else:
                 held.running += 1
             continue
-        _judge(held, run, at, step, is_over=is_over)
+        held.closed += run["closed_at"] is not None
+        _judge(held, run, at, step, is_over=is_over and scope.taken_at >= run["opened_at"] + PATIENCE)
+    for run in over:
+        if run["cycle_id"] == held.cycle_id:
+            held.from_before += 1
+            _judge(held, run, run["cycle_started_at"], step, is_over=True)
     return held
 
 
@@ -140,7 +157,6 @@ def _judge(held: _Account, run: Row, at: datetime, step: timedelta, *, is_over: 
         else:
             held.running += 1
         return
-    held.closed += 1
     if (run["summary"] or {}).get("failed") or (run["summary"] or {}).get("without_primary"):
         held.failed.append(at)
     if not is_afterwards:
@@ -162,6 +178,12 @@ def _table(accounts: list[_Account]) -> Table:
             Column(label="Unclosed", kind=Kind.COUNT, weight=2, help="opened, and never closed"),
             Column(label="Under way", kind=Kind.COUNT, weight=3),
             Column(label="Afterwards", kind=Kind.COUNT, weight=3, help="backfills and cycles of the past"),
+            Column(
+                label="From before",
+                kind=Kind.COUNT,
+                weight=3,
+                help="were under way when the report before was taken: how they ended is told here",
+            ),
         ),
         rows=tuple(
             (
@@ -174,6 +196,7 @@ def _table(accounts: list[_Account]) -> Table:
                 len(a.unclosed),
                 a.running,
                 a.afterwards,
+                a.from_before,
             )
             for a in accounts
         ),

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import takewhile
 
 from airflow_detection.domain import Role
 from airflow_detection.snapshot.report import Column, Fact, Kind, Standing, Status, Table
@@ -37,6 +38,16 @@ class Course:
         return self.verdicts[-1]
 
     @property
+    def turned(self) -> Verdict | None:
+        """Where it became its worst, or, if it was that before, what it is now; None if nothing changed."""
+        was = self.before.kind if self.before else None
+        kind = self.worst.kind if self.worst.kind is not was else self.last.kind
+        if kind is was:
+            return None
+        back = list(takewhile(lambda v: v.kind is kind, reversed(self.verdicts)))
+        return back[-1] if kind is not self.worst.kind else next(v for v in self.verdicts if v.kind is kind)
+
+    @property
     def status(self) -> Status:
         """A champion in trouble is bad; a shadow, or what is over, deserves a look."""
         if not self.worst.kind.is_bad:
@@ -52,21 +63,28 @@ class Verdicts(BaseSection):
 
     def query(self, scope: Scope) -> tuple[list[Course], int]:
         """The verdicts of the period and of the hour before it, by version; and how many cycles ran."""
-        thresholds = scope.surroundings.thresholds or Thresholds()
+        over = {(r["cycle_id"], r["cycle_started_at"]) for r in scope.ended_since()}
         found = verdicts(
-            scope.conn, scope.schema, start=scope.start - BEFORE, end=scope.end, thresholds=thresholds
+            scope.conn,
+            scope.schema,
+            start=min([scope.start, *(at for _, at in over)]) - BEFORE,
+            end=scope.end,
+            thresholds=scope.surroundings.thresholds or Thresholds(),
         )
+        scope.memory["verdicts"] = found
         by_version: dict[Key, list[Verdict]] = defaultdict(list)
         for verdict in sorted(found, key=lambda v: v.cycle_started_at):
             by_version[verdict.cycle_id, verdict.model_id, verdict.version].append(verdict)
-        courses = [
-            Course(
-                verdicts=tuple(v for v in held if v.cycle_started_at >= scope.start),
-                before=next((v for v in reversed(held) if v.cycle_started_at < scope.start), None),
+        courses = []
+        for held in by_version.values():
+            told = tuple(
+                v
+                for v in held
+                if v.cycle_started_at >= scope.start or (v.cycle_id, v.cycle_started_at) in over
             )
-            for held in by_version.values()
-            if held[-1].cycle_started_at >= scope.start
-        ]
+            earlier = [v for v in held if told and v.cycle_started_at < told[0].cycle_started_at]
+            if told:
+                courses.append(Course(verdicts=told, before=earlier[-1] if earlier else None))
         return courses, scope.rows("cycles_that_ran")[0]["cycles"]
 
     def render(self, found: tuple[list[Course], int], scope: Scope) -> Findings:
@@ -163,18 +181,18 @@ def _versions(courses: Sequence[Course]) -> Table:
 def _changes(courses: Sequence[Course]) -> Table:
     rows, marks = [], []
     for c in courses:
-        if c.before is None or c.before.kind is c.worst.kind:
+        turned = c.turned
+        if c.before is None or turned is None:
             continue
-        since = next(v for v in c.verdicts if v.kind is c.worst.kind)
         rows.append(
             (
                 f"{c.last.model_id}@{c.last.version}",
                 c.before.kind.value,
-                c.worst.kind.value,
-                since.cycle_started_at.isoformat(),
+                turned.kind.value,
+                turned.cycle_started_at.isoformat(),
             )
         )
-        marks.append(Status.BAD if c.worst.kind.is_bad else None)
+        marks.append(Status.BAD if turned.kind.is_bad else None)
     return Table(
         title="Changed since the hour before",
         columns=(
