@@ -36,17 +36,20 @@ values (%(kind)s, %(taken_at)s, tstzrange(%(start)s, %(end)s), %(format_version)
 returning snapshot_id, kind, taken_at, lower(covers), upper(covers), format_version, report, notified_at;
 
 -- name: missed_hours
--- Hours without a report, from the first that was due after the first report was taken.
+-- Hours without a report since the report before, and since the first that was due after the first one was taken.
 select due.hour
   from (select date_bin('1 hour', min(taken_at), '2000-01-01 00:00Z') as hour
-          from {schema}.detection_snapshots where kind = 'hourly') first,
-       generate_series(greatest(first.hour, %(before)s::timestamptz - interval '7 days'),
-                       %(before)s::timestamptz - interval '1 hour', interval '1 hour') as due (hour)
+          from {schema}.detection_snapshots where kind = 'hourly') first
+ cross join (select max(upper(covers)) as hour from {schema}.detection_snapshots
+              where kind = 'hourly' and covers < tstzrange(%(before)s, null) and upper(covers) <= %(before)s) last
+ cross join generate_series(greatest(first.hour, last.hour, %(before)s::timestamptz - interval '7 days'),
+                            %(before)s::timestamptz - interval '1 hour', interval '1 hour') as due (hour)
  where first.hour is not null
-   and not exists (select from {schema}.detection_snapshots s
-                    where s.kind = 'hourly'
-                      and s.covers = tstzrange(due.hour, due.hour + interval '1 hour'))
  order by due.hour;
+
+-- name: to_be_told
+-- Whether nobody has been told yet; whoever asks at the same time waits until the transaction ends.
+select notified_at is null from {schema}.detection_snapshots where snapshot_id = %(snapshot_id)s for update;
 
 -- name: note_notified
 -- Everybody has been told.

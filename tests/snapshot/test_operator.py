@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,42 @@ def test_a_change_is_told_once_even_where_telling_failed_at_first(database: Conn
         _run(AT, broken)
     for _ in range(2):
         _run(AT, lambda context: told.append(context["detection_changes"]))
+    assert told == [["m@1 (PRIMARY): unknown -> FAILED"]]
+
+
+def test_two_tasks_at_once_take_one_report_and_tell_once(database: Connection) -> None:
+    _run(AT)
+    database.execute(
+        "update detection.detection_snapshots set notified_at = null,"
+        " report = jsonb_set(report, '{standings}', %s::jsonb)",
+        (json.dumps([STANDING]),),
+    )
+    told: list[Any] = []
+
+    def slow(context: Any) -> None:
+        time.sleep(0.5)
+        told.append(context["detection_changes"])
+
+    with ThreadPoolExecutor(2) as pool:
+        ids = {found["snapshot_id"] for found in pool.map(lambda _: _run(AT, slow), range(2))}
+    assert (len(ids), len(told)) == (1, 1)
+    later = AT + timedelta(hours=1)
+    with ThreadPoolExecutor(2) as pool:
+        ids = {found["snapshot_id"] for found in pool.map(lambda _: _run(later), range(2))}
+    assert len(ids) == 1
+
+
+def test_a_version_of_a_rare_cycle_is_not_told_again_after_hours_without_it(database: Connection) -> None:
+    told: list[Any] = []
+    for number, standings in enumerate(([STANDING], [], [STANDING])):
+        at = AT + timedelta(hours=number)
+        _run(at)
+        database.execute(
+            "update detection.detection_snapshots set notified_at = null,"
+            " report = jsonb_set(report, '{standings}', %s::jsonb) where upper(covers) = %s",
+            (json.dumps(standings), at),
+        )
+        _run(at, lambda context: told.append(context["detection_changes"]))
     assert told == [["m@1 (PRIMARY): unknown -> FAILED"]]
 
 

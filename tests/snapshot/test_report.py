@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import signal
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -179,6 +180,9 @@ def test_hours_without_a_report_are_in_the_next_one(database: Connection) -> Non
     missed = from_json(later.report).missed
     assert [(m.start, m.hours) for m in missed] == [(AT.isoformat(), 3)]
     assert not from_json(first.report).missed
+    database.execute("update detection.detection_snapshots set taken_at = %s", (AT + timedelta(seconds=9),))
+    next_one = reporter.hourly(database, "detection", sections(), at=AT + timedelta(hours=5))[0]
+    assert not from_json(next_one.report).missed
 
 
 def test_a_turn_for_the_worse_is_told_once() -> None:
@@ -193,6 +197,10 @@ def test_a_turn_for_the_worse_is_told_once() -> None:
     assert turns_for_the_worse(broken, calm.to_json()) == ["m@1 (PRIMARY): OK -> SILENT_FAULT"]
     assert turns_for_the_worse(broken, broken.to_json()) == []
     assert turns_for_the_worse(calm, broken.to_json()) == []
+    without = replace(calm, standings=())
+    assert turns_for_the_worse(broken, without.to_json(), [broken.to_json(), calm.to_json()]) == []
+    assert turns_for_the_worse(broken, without.to_json(), [calm.to_json(), broken.to_json()]) != []
+    assert turns_for_the_worse(broken, without.to_json()) == ["m@1 (PRIMARY): unknown -> SILENT_FAULT"]
 
 
 def test_drift_names_categories_on_one_side_and_keeps_late_ones_apart(database: Connection) -> None:

@@ -62,27 +62,26 @@ class SnapshotReportOperator(MaintenanceOperator):
     ) -> dict[str, Any]:  # Any: as above
         from airflow_detection.snapshot.changes import turns_for_the_worse
         from airflow_detection.snapshot.report import from_json
-        from airflow_detection.store.snapshots import last_before, note_notified
+        from airflow_detection.store.snapshots import note_notified, reports_before, to_be_told
 
         report = from_json(stored.report)
-        if is_new:
-            _measure(report)
+        _measure(report)  # whoever took it: that there is one, and what it says, is measured here
         self.log.info("report %s: %s", "taken" if is_new else "was there", report.headline)
         for span in report.missed:
             self.log.warning("no report was taken from %s to %s", span.start, span.end)
-        before = last_before(conn, schema, stored.start)
-        changes = turns_for_the_worse(report, before.report if before else None)
-        if stored.notified_at is None:
-            for line in changes:
-                self.log.warning("%s", line)
-            if changes:
-                told: Any = {  # Any: Airflow's context with our own entries
-                    **context, "detection_changes": changes, "detection_headline": report.headline,
-                    "detection_report": dict(stored.report),
-                }  # fmt: skip
-                for notify in self.notifiers:
-                    notify(told)
-            note_notified(conn, schema, stored.snapshot_id)
+        changes = turns_for_the_worse(report, None, reports_before(conn, schema, stored.start))
+        with conn.transaction():
+            if to_be_told(conn, schema, stored.snapshot_id):
+                for line in changes:
+                    self.log.warning("%s", line)
+                if changes:
+                    told: Any = {  # Any: Airflow's context with our own entries
+                        **context, "detection_changes": changes, "detection_headline": report.headline,
+                        "detection_report": dict(stored.report),
+                    }  # fmt: skip
+                    for notify in self.notifiers:
+                        notify(told)
+                note_notified(conn, schema, stored.snapshot_id)
         return {"snapshot_id": stored.snapshot_id, "status": report.status.value, "changes": changes}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from airflow_detection.store.encoding import to_json
 from airflow_detection.store.outputs import storage_errors
 from airflow_detection.store.queries import load_queries
 
-HOUR = timedelta(hours=1)
+HOUR, WEEK = timedelta(hours=1), timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,18 @@ def last_before(conn: Connection, schema: str, start: datetime) -> StoredReport 
     return _one(conn, schema, "last_before", {"start": start})
 
 
+def reports_before(conn: Connection, schema: str, start: datetime) -> Iterator[Mapping[str, Any]]:
+    """The hourly reports that were over by `start`, newest first, a week back, each read when asked for.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    stored = last_before(conn, schema, start)
+    while stored is not None and stored.start >= start - WEEK:
+        yield stored.report
+        stored = last_before(conn, schema, stored.start)
+
+
 def save(conn: Connection, schema: str, report: Mapping[str, Any]) -> tuple[StoredReport, bool]:
     """Store a report; return what is stored now, and whether it is this one.
 
@@ -75,7 +87,7 @@ def save(conn: Connection, schema: str, report: Mapping[str, Any]) -> tuple[Stor
 
 
 def missed_hours(conn: Connection, schema: str, before: datetime) -> list[datetime]:
-    """The starts of the hours before `before` without a report, a week back and not before the first report.
+    """The starts of the hours between the last report and `before`, a week back, not before the first report.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -83,6 +95,18 @@ def missed_hours(conn: Connection, schema: str, before: datetime) -> list[dateti
     with storage_errors():
         query = load_queries("detection_snapshots", schema)["missed_hours"]
         return [row[0] for row in conn.execute(query, {"before": before})]
+
+
+def to_be_told(conn: Connection, schema: str, snapshot_id: int) -> bool:
+    """Whether nobody has been told of a report's changes; who asks meanwhile waits for the transaction's end.
+
+    Raises:
+        StorageError, RegistryUnavailable: the database refused or did not answer.
+    """
+    with storage_errors():
+        query = load_queries("detection_snapshots", schema)["to_be_told"]
+        row = conn.execute(query, {"snapshot_id": snapshot_id}).fetchone()
+    return bool(row and row[0])
 
 
 def note_notified(conn: Connection, schema: str, snapshot_id: int) -> None:
