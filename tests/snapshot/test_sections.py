@@ -140,6 +140,40 @@ def test_cycles_with_stale_few_or_no_inputs_are_counted(registered: Connection) 
     assert _take(registered, "feed").status is Status.BAD
 
 
+def test_an_empty_sea_is_no_fault_of_the_feed_where_the_verdicts_say_so(registered: Connection) -> None:
+    for number in range(-60, 12):
+        few: dict[str, Any] = {"inputs": 0, "newest": None} if number > 5 else {"inputs": 10 - number // 10}
+        _run(registered, "tracks@1", START + number * STEP, **few)
+    assert _take(registered, "feed").status is Status.BAD
+    report = reporter.take(registered, "detection", sections(), start=START, end=END)
+    feed = report.section("feed")
+    assert report.standings[-1].last == "NO_INPUT"
+    assert (feed.status, _rows(feed)[0]["Empty"]) == (Status.OK, 6)
+    assert feed.summary == "fleet: 6 cycles without inputs, which no verdict minds"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "due", "says"),
+    [
+        ("0 0 * * *", 0, "no cycle was due"),
+        ("* * * * *", 60, "no cycle read anything"),
+        ("@hourly", 1, "no cycle read anything"),
+        ("whenever", 0, "no cycle was due"),
+    ],
+)
+def test_a_cycle_of_any_length_is_expected_when_it_is_due(
+    registered: Connection, schedule: str, due: int, says: str
+) -> None:
+    registered.execute("update detection.detection_cycles set schedule = %s", (schedule,))
+    report = reporter.take(registered, "detection", sections(), start=START, end=END)
+    assert not [s.why for s in report.sections if s.why]
+    cycles, feed = report.section("cycles"), report.section("feed")
+    assert (_facts(cycles)["Due"], _facts(cycles)["Missing"]) == (due, due)
+    assert feed.summary == f"fleet: {says}"
+    assert (feed.status is Status.OK) == (due == 0)
+    assert (cycles.status is Status.BAD) == (due > 0 or schedule == "whenever")
+
+
 # --- stage timings
 
 

@@ -24,6 +24,11 @@ def interval(schedule: str, around: datetime) -> timedelta:
     return second - first
 
 
+def is_readable(schedule: str) -> bool:
+    """Whether it is a cron expression."""
+    return croniter.is_valid(schedule) is True
+
+
 RUN_ON = 12
 """After a cycle of the past that was opened, so many more are expected: a backfill has gaps, and an end."""
 

@@ -9,7 +9,7 @@ from statistics import median
 
 from airflow_detection.snapshot.planned import PATIENCE
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table, worst
-from airflow_detection.snapshot.schedule import due, interval, run_on
+from airflow_detection.snapshot.schedule import due, interval, is_readable, run_on
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
 AFTERWARDS = timedelta(days=1)
@@ -31,11 +31,12 @@ class _Account:
     running: int = 0
     afterwards: int = 0
     from_before: int = 0
+    is_readable: bool = True
     delays_s: list[float] = field(default_factory=list)
 
     @property
     def status(self) -> Status:
-        if self.failed or self.missing or self.unclosed:
+        if self.failed or self.missing or self.unclosed or not self.is_readable:
             return Status.BAD
         return Status.ATTENTION if self.late else Status.OK
 
@@ -51,7 +52,9 @@ class Cycles(BaseSection):
         for row in scope.rows("cycle_runs"):
             runs[row["cycle_id"]][row["cycle_started_at"]] = row
         schedules = scope.rows("schedules")
-        since = {s["cycle_id"]: run_on(s["schedule"], scope.start) for s in schedules}
+        since = {
+            s["cycle_id"]: run_on(s["schedule"], scope.start) for s in schedules if is_readable(s["schedule"])
+        }
         span = {"cycle_ids": list(since), "since": list(since.values())}
         opened: dict[str, list[datetime]] = defaultdict(list)
         for row in scope.rows("opened", "detection_verdicts", **span):
@@ -80,6 +83,7 @@ class Cycles(BaseSection):
             for name in ("failed", "missing", "late", "unclosed")
         }
         said = [f"{n} {name}" for name, n in counts.items() if n]
+        said += [f"the schedule of {a.cycle_id} cannot be read" for a in accounts if not a.is_readable]
         due = sum(a.due for a in accounts)
         status = worst([a.status for a in accounts])
         if status is Status.OK and failures:
@@ -122,12 +126,12 @@ _GRAVE = {
 def _account(
     schedule: Row, runs: dict[datetime, Row], opened: list[datetime], over: list[Row], scope: Scope
 ) -> _Account:
-    held = _Account(cycle_id=schedule["cycle_id"])
     cron, since = schedule["schedule"], max(scope.start, schedule["start_date"])
-    step = interval(cron, scope.start)
+    held = _Account(cycle_id=schedule["cycle_id"], is_readable=is_readable(cron))
+    step = interval(cron, scope.start) if held.is_readable else AFTERWARDS
     live = schedule["live_since"] if schedule["has_run"] else since
     expected = set(runs)
-    if schedule["is_enabled"]:
+    if schedule["is_enabled"] and held.is_readable:
         expected.update(due(cron, since, scope.end, live_since=live, opened=opened))
     held.due = len(expected)
     for at in sorted(expected):

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
+from airflow_detection.snapshot.baseline import low_limit
+from airflow_detection.snapshot.kinds import VerdictKind
 from airflow_detection.snapshot.report import Column, Fact, Kind, Line, Series, Status, Table, worst
-from airflow_detection.snapshot.schedule import interval
+from airflow_detection.snapshot.schedule import interval, is_readable, ticks
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
+from airflow_detection.snapshot.thresholds import Thresholds
 
-STALE_CYCLES = 2
-FEW_MADS, FEW_SHARE = 6, 0.7
+JUDGED = frozenset(
+    {
+        VerdictKind.SUSPECT,
+        VerdictKind.SURGE,
+        VerdictKind.NO_INPUT,
+        VerdictKind.NO_SIGNAL_UNUSUAL,
+        VerdictKind.NO_SIGNAL,
+        VerdictKind.OK,
+    }
+)
+"""Verdicts that are only given where the feed is as it should be: a night has fewer inputs, too."""
+DAY = timedelta(days=1)
+Kinds = Mapping[datetime, Set[VerdictKind]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +36,9 @@ class _Feed:
     step: timedelta
     rows: list[Row]
     start: datetime
+    kinds: Kinds
+    thresholds: Thresholds
+    is_due: bool = True
 
     @property
     def now(self) -> list[Row]:
@@ -36,12 +53,8 @@ class _Feed:
     @property
     def floor(self) -> float | None:
         """Below this the inputs are too few: min(median - 6 MAD, 0.7 median) of the day before."""
-        held = self._before
-        if not held:
-            return None
-        middle = median(held)
-        mad = median(abs(n - middle) for n in held)
-        return max(0.0, min(middle - FEW_MADS * mad, FEW_SHARE * middle))
+        held, limits = self._before, self.thresholds
+        return max(0.0, low_limit(held, limits.input_mad_factor, limits.input_share)) if held else None
 
     @property
     def _before(self) -> list[int]:
@@ -53,28 +66,43 @@ class _Feed:
 
     @property
     def stale(self) -> int:
-        limit = (STALE_CYCLES * self.step).total_seconds()
-        return sum(lag is not None and lag > limit for _, lag in self.lags)
+        return sum(map(self._is_stale, self.now))
 
     @property
     def few(self) -> int:
-        floor = self.floor
-        return 0 if floor is None else sum(0 < r["inputs"] < floor for r in self.now)
+        return sum(map(self._is_few, self.now))
 
     @property
     def empty(self) -> int:
         return sum(not r["inputs"] for r in self.now)
 
     @property
+    def short(self) -> list[bool]:
+        """Of each cycle, whether inputs are missed: as its verdicts say, or else by the limits here."""
+        return [self._is_short(r) for r in self.now]
+
+    @property
     def status(self) -> Status:
-        if not self.now:
-            return Status.ATTENTION
-        last = self.now[-1]
-        lag = _lag_s(last)
-        is_stale = lag is not None and lag > (STALE_CYCLES * self.step).total_seconds()
-        if not last["inputs"] or is_stale or (self.floor is not None and last["inputs"] < self.floor):
-            return Status.BAD
-        return Status.ATTENTION if self.stale or self.few or self.empty else Status.OK
+        short = self.short
+        if not short:
+            return Status.ATTENTION if self.is_due else Status.OK
+        return Status.BAD if short[-1] else Status.ATTENTION if any(short) else Status.OK
+
+    def _is_stale(self, row: Row) -> bool:
+        lag = _lag_s(row)
+        return lag is not None and lag > (self.thresholds.stale_cycles * self.step).total_seconds()
+
+    def _is_few(self, row: Row) -> bool:
+        floor = self.floor
+        return floor is not None and 0 < row["inputs"] < floor
+
+    def _is_short(self, row: Row) -> bool:
+        kinds = self.kinds.get(row["cycle_started_at"], frozenset())
+        if VerdictKind.INPUT_DEGRADED in kinds:
+            return True
+        if kinds & JUDGED:
+            return False
+        return not row["inputs"] or self._is_stale(row) or self._is_few(row)
 
 
 def _lag_s(row: Row) -> float | None:
@@ -88,17 +116,15 @@ class Feed(BaseSection):
     name, title = "feed", "Feed: freshness and completeness"
 
     def query(self, scope: Scope) -> list[_Feed]:
-        """The inputs of each cycle, from the manifests."""
+        """The inputs of each cycle, from the manifests; and what the verdicts made of them."""
         by_cycle: dict[str, list[Row]] = defaultdict(list)
         for row in scope.rows("feed"):
             by_cycle[row["cycle_id"]].append(row)
+        kinds: dict[str, dict[datetime, set[VerdictKind]]] = defaultdict(lambda: defaultdict(set))
+        for v in scope.memory.get("verdicts", ()):
+            kinds[v.cycle_id][v.cycle_started_at].add(v.kind)
         return [
-            _Feed(
-                cycle_id=s["cycle_id"],
-                step=interval(s["schedule"], scope.start),
-                rows=by_cycle[s["cycle_id"]],
-                start=scope.start,
-            )
+            _feed(s, by_cycle[s["cycle_id"]], kinds[s["cycle_id"]], scope)
             for s in scope.rows("schedules")
             if s["is_enabled"] or by_cycle[s["cycle_id"]]
         ]
@@ -131,9 +157,23 @@ class Feed(BaseSection):
         )
 
 
+def _feed(schedule: Row, rows: list[Row], kinds: Kinds, scope: Scope) -> _Feed:
+    cron = schedule["schedule"]
+    can_read, since = is_readable(cron), max(scope.start, schedule["start_date"])
+    return _Feed(
+        cycle_id=schedule["cycle_id"],
+        step=interval(cron, scope.start) if can_read else DAY,
+        rows=rows,
+        start=scope.start,
+        kinds=kinds,
+        thresholds=scope.surroundings.thresholds or Thresholds(),
+        is_due=can_read and since < scope.end and any(True for _ in ticks(cron, since, scope.end)),
+    )
+
+
 def _said(feed: _Feed) -> str:
     if not feed.now:
-        return f"{feed.cycle_id}: no cycle read anything"
+        return f"{feed.cycle_id}: {'no cycle read anything' if feed.is_due else 'no cycle was due'}"
     facts = [
         f"{count} cycles {words}"
         for count, words in (
@@ -143,6 +183,8 @@ def _said(feed: _Feed) -> str:
         )
         if count
     ]
+    if facts and not any(feed.short):
+        facts.append("which no verdict minds")
     return f"{feed.cycle_id}: {', '.join(facts) or 'fresh and complete'}"
 
 
