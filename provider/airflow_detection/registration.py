@@ -10,7 +10,8 @@ import psycopg
 
 from airflow_detection.domain import CycleSpec, ModelSpec, Role
 from airflow_detection.errors import InputFileError
-from airflow_detection.registration_file import Problems, Registration, VersionEntry, parse
+from airflow_detection.registration_file import Registration, VersionEntry, parse
+from airflow_detection.registration_values import Problems
 from airflow_detection.store import registry
 from airflow_detection.store.connection import Connection
 

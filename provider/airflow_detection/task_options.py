@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,24 +11,49 @@ from typing import Any
 from airflow_detection.errors import ConfigurationError, hint
 
 PRIMARY_PRIORITY, SHADOW_PRIORITY, FRAME_PRIORITY = 10, 1, 20
-Check = Callable[[Any], bool]  # Any: a JSON value, whatever it is
 
 
-def _is_number(value: object, *kinds: type) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number between two bounds, both included."""
+
+    least: float
+    most: float
+    of_what: str = ""
+
+    def fits(self, value: object) -> bool:
+        """Whether it may be `value`; without `of_what` it counts something and is whole."""
+        kinds = (int, float) if self.of_what else (int,)
+        return isinstance(value, kinds) and not isinstance(value, bool) and self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        kind = f"a number of {self.of_what}" if self.of_what else "a whole number"
+        return f"{kind} from {self.least} to {self.most}"
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Text that fits a column."""
+
+    most: int
+
+    def fits(self, value: object) -> bool:
+        """Whether it may be `value`."""
+        return isinstance(value, str) and 0 < len(value) <= self.most and "\0" not in value
+
+    def __str__(self) -> str:
+        return f"text of 1 to {self.most} characters, without NUL"
 
 
-CHECKS: Mapping[str, Check] = {
-    "execution_timeout": lambda v: _is_number(v, int, float) and 0 < v <= 7 * 86400,
-    "executor": _is_name,
-    "pool": _is_name,
-    "priority_weight": lambda v: _is_number(v, int) and 1 <= v < 2**31,
-    "queue": _is_name,
-    "retries": lambda v: _is_number(v, int) and v >= 0,
+# What is beyond the columns of Airflow's task instances stops its scheduler, for every Dag.
+BOUNDS: Mapping[str, Number | Name] = {
+    "execution_timeout": Number(0.1, 7 * 86400, "seconds"),
+    "executor": Name(1000),
+    "memory_limit": Number(1, 2**24, "MiB"),
+    "pool": Name(256),
+    "priority_weight": Number(1, 2**31 - 1),
+    "queue": Name(256),
+    "retries": Number(0, 100),
 }
 
 
@@ -41,12 +67,13 @@ class TaskOptions:
     retries: int | None = None
     execution_timeout: float | None = None  # seconds
     executor: str | None = None
+    memory_limit: float | None = None  # MiB; where a version has a process of its own
 
     @classmethod
     def of(cls, held: Mapping[str, Any]) -> TaskOptions:  # Any: a JSON object
         """Check and take over; ConfigurationError names every wrong option and its fault."""
-        if problems := list(_problems(held)):
-            raise ConfigurationError(f"task_options: {'; '.join(problems)}")
+        if told := [f"{key}: {fact}" for key, fact in option_problems(held)]:
+            raise ConfigurationError(f"task_options: {'; '.join(told)}")
         return cls(**held)
 
     def arguments(self, *, is_primary: bool) -> dict[str, Any]:  # Any: BaseOperator's own
@@ -64,14 +91,15 @@ class TaskOptions:
         return found
 
 
-def _problems(held: Mapping[str, Any]) -> Iterator[str]:  # Any: a JSON object
+def option_problems(held: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  # Any: a JSON object
+    """Iterate over the wrong options and what is wrong with each, in order of name."""
     for key, value in sorted(held.items()):
-        if key not in CHECKS:
-            yield f"unknown {key!r}{hint(key, CHECKS)}"
-        elif not CHECKS[key](value):
-            yield f"{key} cannot be {value!r}"
+        if key not in BOUNDS:
+            yield key, f"unknown option{hint(key, BOUNDS)}"
+        elif not BOUNDS[key].fits(value):
+            yield key, f"must be {BOUNDS[key]}, not {reprlib.repr(value)}"
         elif key == "executor" and not _is_configured(value):
-            yield f"executor {value!r} is not configured"
+            yield key, f"{reprlib.repr(value)} is not configured"
 
 
 def _is_configured(executor: str) -> bool:

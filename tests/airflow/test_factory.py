@@ -109,14 +109,14 @@ def test_a_shadow_retries_like_its_champion_and_waits_behind_it() -> None:
 @pytest.mark.parametrize(
     ("options", "fact"),
     [
-        ({"colour": "red"}, "unknown 'colour'"),
+        ({"colour": "red"}, "colour: unknown option"),
         ({"retries": True}, "retries"),
         ({"retries": -1}, "retries"),
         ({"priority_weight": 0}, "priority_weight"),
         ({"execution_timeout": float("inf")}, "execution_timeout"),
         ({"execution_timeout": "60"}, "execution_timeout"),
         ({"pool": ""}, "pool"),
-        ({"executor": "NoSuchExecutor"}, "executor 'NoSuchExecutor'"),
+        ({"executor": "NoSuchExecutor"}, "executor: 'NoSuchExecutor' is not configured"),
     ],
 )
 def test_a_wrong_task_option_becomes_a_task_that_fails_with_the_reason(
