@@ -17,7 +17,15 @@ from airflow_detection.snapshot import reporter
 from airflow_detection.snapshot.changes import turns_for_the_worse
 from airflow_detection.snapshot.render_html import render_html
 from airflow_detection.snapshot.render_terminal import print_report
-from airflow_detection.snapshot.report import Report, Standing, Status, UnknownFormat, from_json
+from airflow_detection.snapshot.report import (
+    Column,
+    Report,
+    Standing,
+    Status,
+    Table,
+    UnknownFormat,
+    from_json,
+)
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
 from airflow_detection.snapshot.sections import sections
 from airflow_detection.store import snapshots
@@ -155,6 +163,18 @@ def test_hostile_text_stays_text(database: Connection) -> None:
     assert "<img" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/", "")
+
+
+def test_a_table_of_very_many_rows_keeps_those_that_deserve_a_look() -> None:
+    marks = tuple({7: Status.ATTENTION, 950: Status.BAD}.get(n) for n in range(1000))
+    table = Table(
+        columns=(Column(label="n"),), rows=tuple((n,) for n in range(1000)), marks=marks, left_out=3
+    )
+    found = table.within(5)
+    assert [row[0] for row in found.rows] == [0, 1, 2, 7, 950]
+    assert found.marks == (None, None, None, Status.ATTENTION, Status.BAD)
+    assert found.left_out == 998
+    assert table.within(1000) is table
 
 
 def test_a_format_that_is_not_known_is_said_clearly(database: Connection) -> None:

@@ -108,6 +108,13 @@ def test_what_was_over_before_the_hour_was_out_has_changed_too(sea: Connection) 
     assert [row[0] for row in report.section("verdicts").tables[1].rows] == ["spoofing@1"]
 
 
+def test_the_strip_of_very_many_cycles_shows_the_gravest_of_several(sea: Connection) -> None:
+    report = reporter.take(sea, "detection", sections(), start=START - 5 * HOUR, end=END)
+    strips = {row[0]: row[4] for row in report.section("verdicts").tables[0].rows}
+    assert len(strips["spoofing@1"]) == 36
+    assert (strips["spoofing@1"][-2], strips["tracks@1"][-3:]) == ("FAILED", ("SILENT_FAULT",) * 3)
+
+
 def test_a_cycle_that_ends_after_its_report_is_told_in_the_next(sea: Connection) -> None:
     last = END - STEP
     told = END + timedelta(seconds=5)

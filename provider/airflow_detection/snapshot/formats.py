@@ -48,6 +48,11 @@ def _length(seconds: float) -> str:
     return f"{seconds:,.0f} s" if abs(seconds) >= 10 else f"{seconds:.1f} s"
 
 
+def several(count: int, one: str, many: str = "") -> str:
+    """A number with its noun."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def instant(iso: str) -> str:
     """Minutes, UTC; seconds where they say anything."""
     try:

@@ -14,7 +14,7 @@ from airflow_detection.snapshot.report import Kind, Series
 INK, GRID = "#010203", "#010204"
 LINES = ("#010211", "#010212", "#010213", "#010214", "#010215", "#010216")
 _VARIABLES = {INK: "var(--muted)", GRID: "var(--line)"} | {c: f"var(--c{n})" for n, c in enumerate(LINES, 1)}
-WIDTH_IN, HEIGHT_IN = 7.6, 1.9
+WIDTH_IN, HEIGHT_IN = 10.8, 2.2
 
 
 def can_plot() -> bool:
@@ -45,7 +45,7 @@ def _draw(axes: Any, series: Series) -> None:  # Any: matplotlib's axes
     below = [0.0] * len(at)
     for number, line in enumerate(series.lines):
         values = [float("nan") if v is None else float(v) for v in line.values]
-        colour = LINES[number % len(LINES)]
+        colour = LINES[(line.hue - 1 if line.hue else number) % len(LINES)]
         if series.is_bars:
             axes.bar(
                 at, values, width=width, bottom=below, color=colour, label=_plain(line.label), align="edge"
@@ -78,6 +78,7 @@ def _dress(axes: Any, series: Series) -> None:  # Any: matplotlib's axes
         spine.set_visible(name == "bottom")
         spine.set_color(GRID)
     axes.tick_params(colors=INK, length=0)
+    axes.tick_params(axis="x", pad=6)
     if len(series.lines) > 1:
         axes.legend(frameon=False, labelcolor=INK, ncols=6, loc="lower left", bbox_to_anchor=(0, 1),
                     borderaxespad=0, handlelength=1.2, columnspacing=1.4)  # fmt: skip

@@ -20,6 +20,7 @@ BAD = frozenset(
 FINE = frozenset({"OK", "NO_SIGNAL"})
 SPARK_W, SPARK_H = 110.0, 22.0
 LONGEST_NAME, LONGEST_WORD = 32, 12
+FEW_MARKS = 24
 
 
 def render_html(held: Mapping[str, Any]) -> str:  # Any: JSON values
@@ -89,7 +90,8 @@ def cell(kind: Kind, value: Any) -> Markup:  # Any: a cell of a table
             Markup('<i class="{}" title="{}"></i>').format(tone(v), v) for v in value or ()
         )
         words = ", ".join(f"{n} {v}" for v, n in _counted(value or ()))
-        return Markup('<span class="strip" role="img" aria-label="{}">{}</span>').format(words, marks)
+        many = " many" if len(value or ()) > FEW_MARKS else ""
+        return Markup('<span class="strip{}" role="img" aria-label="{}">{}</span>').format(many, words, marks)
     if kind is Kind.VERDICT and value:
         return Markup('<span class="badge {}">{}</span>').format(tone(value), value.replace("_", " "))
     said = formats.text(kind, value)

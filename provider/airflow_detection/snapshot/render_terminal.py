@@ -62,7 +62,9 @@ def _section(section: Section, width: int) -> Iterator[RenderableType]:
         yield Text(section.summary)
     if section.facts:
         yield Text("  ".join(f"{f.label} {formats.text(f.kind, f.value)}" for f in section.facts), "dim")
-    for table in section.tables:
+    for number, table in enumerate(section.tables):
+        if number:
+            yield Text("")
         yield _table(table, width)
         if table.left_out:
             yield Text(f"and {table.left_out:,} more", "dim")

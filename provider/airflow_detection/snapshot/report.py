@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -96,13 +96,28 @@ class Table:
         if self.marks and len(self.marks) != len(self.rows):
             raise ValueError(f"table {self.title!r}: {len(self.marks)} marks for {len(self.rows)} rows")
 
+    def within(self, most: int) -> Table:
+        """The same with at most so many rows, in their order; those that deserve a look go before others."""
+        if len(self.rows) <= most:
+            return self
+        marks = self.marks or (None,) * len(self.rows)
+        ranks = [_RANKS.index(mark or Status.OK) for mark in marks]
+        kept = sorted(sorted(range(len(marks)), key=lambda n: ranks[n])[:most])
+        return replace(
+            self,
+            rows=tuple(self.rows[n] for n in kept),
+            marks=tuple(marks[n] for n in kept),
+            left_out=self.left_out + len(self.rows) - most,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line of a plot: a value, or null, for each instant."""
+    """One line of a plot: a value, or null, for each instant; `hue` 1 to 6 is its colour, 0 takes turns."""
 
     label: str
     values: tuple[float | int | None, ...]
+    hue: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +282,9 @@ def _section(held: Mapping[str, Any]) -> Section:
                 **_only(Series, s, "kind", "at", "lines"),
                 kind=Kind(s["kind"]),
                 at=tuple(s["at"]),
-                lines=tuple(Line(label=line["label"], values=tuple(line["values"])) for line in s["lines"]),
+                lines=tuple(
+                    Line(**_only(Line, line, "values"), values=tuple(line["values"])) for line in s["lines"]
+                ),
             )
             for s in held.get("series", ())
         ),

@@ -13,6 +13,7 @@ import psycopg
 from airflow_detection.domain import require_utc
 from airflow_detection.errors import RegistryUnavailable
 from airflow_detection.snapshot.deadline import deadline
+from airflow_detection.snapshot.formats import several
 from airflow_detection.snapshot.report import Missed, Report, Section, Standing, Status
 from airflow_detection.snapshot.section import (
     DIAGNOSTIC,
@@ -28,6 +29,8 @@ from airflow_detection.store.connection import Connection
 from airflow_detection.store.queries import load_queries
 
 HOUR = timedelta(hours=1)
+MOST_ROWS = 200
+"""A page of a thousand models can still be opened, mailed and read."""
 log = logging.getLogger(__name__)
 
 
@@ -187,7 +190,7 @@ def _section(section: BaseSection, scope: Scope, findings: Findings, why: str = 
         summary=findings.summary,
         why=why,
         facts=findings.facts,
-        tables=findings.tables,
+        tables=tuple(table.within(MOST_ROWS) for table in findings.tables),
         series=findings.series,
         took_ms=round((perf_counter() - scope.began) * 1000, 1),
     )
@@ -229,13 +232,17 @@ def headline(sections: Sequence[Section], standings: Sequence[Standing]) -> str:
         named = ", ".join(f"{s.label} {s.worst}" for s in bad[:3])
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         are = "is" if len(bad) == 1 else "are"
-        return f"{len(bad)} of {len(standings)} versions {are} in trouble: {named}{more}"
+        return f"{len(bad)} of {several(len(standings), 'version')} {are} in trouble: {named}{more}"
     grave = [s.title for s in sections if s.status is Status.BAD]
     if grave:
         return f"The versions answer as they should; look at: {', '.join(grave)}"
     lost = [s.title for s in sections if s.status is Status.NOT_COMPUTED]
     if lost:
         return f"Nothing bad was found, but not all could be computed: {', '.join(lost)}"
+    warming = sum(s.last == "WARMING_UP" for s in standings)
+    if warming:
+        of_all = f"{warming} of {several(len(standings), 'version')}"
+        return f"Nothing bad was found; too little history to judge {of_all}"
     if standings and all(s.last == "NO_SIGNAL" for s in standings):
         return "All is quiet: nothing was found, and every version answers as it should"
     look = [s.title for s in sections if s.status is Status.ATTENTION]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from airflow_detection.snapshot.formats import several
 from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
 from airflow_detection.store.comparisons import Comparison, Pair, compare, pairs
@@ -35,9 +36,10 @@ class Comparisons(BaseSection):
         marks = tuple(_mark(pair, c) for pair, c in found)
         thin = sum(m is not None for m in marks)
         changed = sum(c.newly_flagged + c.lost for _, c in found)
-        summary = f"{len(found)} pairs; {changed} times an entity was flagged by one of two alone"
+        entities = several(changed, "entity", "entities")
+        summary = f"{several(len(found), 'pair')}; {entities} flagged by one of two alone"
         if thin:
-            summary += f"; {thin} pairs do not cover the same entities"
+            summary += f"; low coverage in {several(thin, 'pair')}"
         partial_ones = [f"{p.model_id}@{p.shadow_version}" for p, c in found if c.cycles < len(p.cycles)]
         return Findings(
             status=Status.ATTENTION if thin else Status.OK,

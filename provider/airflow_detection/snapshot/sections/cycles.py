@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 
+from airflow_detection.snapshot.formats import several
 from airflow_detection.snapshot.planned import PATIENCE
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table, worst
 from airflow_detection.snapshot.schedule import due, interval, is_readable, run_on
@@ -90,9 +91,11 @@ class Cycles(BaseSection):
             status = Status.ATTENTION
         return Findings(
             status=status,
-            summary=f"of {due} cycles that were due: {', '.join(said)}"
+            summary=f"of {several(due, 'cycle')} due: {', '.join(said)}"
             if said
-            else f"all {due} cycles that were due came and went",
+            else f"{several(due, 'cycle')} due, and done"
+            if due
+            else "no cycle was due",
             facts=(
                 Fact(label="Due", value=due),
                 Fact(label="Closed", value=sum(a.closed for a in accounts)),

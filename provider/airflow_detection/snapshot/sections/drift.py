@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from airflow_detection.snapshot.formats import several
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
@@ -56,11 +57,11 @@ class Drift(BaseSection):
         one_sided = sorted({d.category for d in drifted if d.what.startswith("only")})
         said = []
         if drifted:
-            said.append(f"{len(drifted)} hourly counts do not fit the events")
+            said.append(f"{several(len(drifted), 'hourly count')} off from the events")
         if never:
-            said.append(f"{len(never)} hours lie further back than upkeep counts")
+            said.append(f"{several(len(never), 'hour')} further back than upkeep counts")
         if late:
-            said.append(f"{late} events came after their hour was counted")
+            said.append(f"{several(late, 'event')} after their hour was counted")
         most = MOST[scope.kind]
         return Findings(
             status=Status.BAD if drifted else Status.ATTENTION if never else Status.OK,

@@ -9,6 +9,7 @@ from airflow_detection.snapshot.report import Column, Fact, Kind, Line, Series, 
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
 SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
+HUES = {"CRITICAL": 5, "HIGH": 2, "MEDIUM": 1, "LOW": 6}
 HOUR = timedelta(hours=1)
 MOST = {"hourly": 5, "diagnostic": 25}
 Found = tuple[list[Row], list[Row], list[Row]]
@@ -130,7 +131,9 @@ def _series(rows: list[Row], scope: Scope) -> tuple[Series, ...]:
             kind=Kind.COUNT,
             at=tuple(h.isoformat() for h in hours),
             lines=tuple(
-                Line(label=s, values=tuple(held[s].get(h, 0) for h in hours)) for s in SEVERITIES if s in held
+                Line(label=s, values=tuple(held[s].get(h, 0) for h in hours), hue=HUES[s])
+                for s in SEVERITIES
+                if s in held
             ),
             is_bars=True,
         ),

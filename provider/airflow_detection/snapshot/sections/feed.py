@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from airflow_detection.snapshot.baseline import low_limit
+from airflow_detection.snapshot.formats import several
 from airflow_detection.snapshot.kinds import VerdictKind
 from airflow_detection.snapshot.report import Column, Fact, Kind, Line, Series, Status, Table, worst
 from airflow_detection.snapshot.schedule import interval, is_readable, ticks
@@ -175,7 +176,7 @@ def _said(feed: _Feed) -> str:
     if not feed.now:
         return f"{feed.cycle_id}: {'no cycle read anything' if feed.is_due else 'no cycle was due'}"
     facts = [
-        f"{count} cycles {words}"
+        f"{several(count, 'cycle')} {words}"
         for count, words in (
             (feed.empty, "without inputs"),
             (feed.stale, "with stale inputs"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from airflow_detection.snapshot.formats import several
 from airflow_detection.snapshot.report import Column, Fact, Kind, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
@@ -31,7 +32,8 @@ class RegistryChanges(BaseSection):
         changes.sort(key=lambda c: (c[0], c[1], c[2]), reverse=True)
         promoted = sum(c[2] == "became PRIMARY" for c in changes)
         return Findings(
-            summary=f"{len(changes)} changes" + (f", {promoted} promotions" if promoted else "")
+            summary=several(len(changes), "change")
+            + (f", {several(promoted, 'promotion')}" if promoted else "")
             if changes
             else "nothing changed",
             facts=(Fact(label="Changes", value=len(changes)), Fact(label="Promotions", value=promoted)),

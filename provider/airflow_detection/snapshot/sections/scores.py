@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from airflow_detection.domain import Role
+from airflow_detection.snapshot.formats import several
 from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Line, Series, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
@@ -34,7 +35,7 @@ class Scores(BaseSection):
         count = -((scope.day - scope.end) // HOUR)
         hours = [scope.end - (n + 1) * HOUR for n in reversed(range(count))]
         rows, marks, totals = [], [], dict.fromkeys(("scored", "nulls", *BUCKETS), 0)
-        for key, by_hour in sorted(found.items()):
+        for key, by_hour in sorted(found.items(), key=lambda item: _order(item[0])):
             now = [row for hour, row in by_hour.items() if hour >= scope.start]
             if not now:
                 continue
@@ -47,7 +48,7 @@ class Scores(BaseSection):
         broken = sum(m is not None for m in marks)
         return Findings(
             status=Status.BAD if broken else Status.OK,
-            summary=f"{broken} versions have buckets that cannot be"
+            summary=f"buckets that cannot be, of {several(broken, 'version')}"
             if broken
             else f"champions scored {totals['scored']:,} and flagged {totals['gt05']:,} above 0.5",
             facts=(
@@ -61,6 +62,11 @@ class Scores(BaseSection):
 
 
 _EDGE = {"gt0": "0", "gt03": "0.3", "gt05": "0.5", "gt07": "0.7"}
+
+
+def _order(key: Key) -> tuple[str, int, str]:
+    """By model, its champion first."""
+    return key[0], tuple(Role).index(Role(key[1])), key[2]
 
 
 def _row(key: Key, sums: Mapping[str, int], by_hour: Hours, hours: Sequence[datetime]) -> tuple[Cell, ...]:
@@ -118,6 +124,6 @@ def _series(found: Mapping[Key, Hours], hours: Sequence[datetime]) -> tuple[Seri
             kind=Kind.SHARE,
             at=tuple(h.isoformat() for h in hours),
             lines=tuple(Line(label=m, values=shares[m]) for m in shown[:MOST_LINES]),
-            note=f"{left} models with lower shares are left out" if left > 0 else "",
+            note=f"without {several(left, 'model')} of lower shares" if left > 0 else "",
         ),
     )

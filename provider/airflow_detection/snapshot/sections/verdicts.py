@@ -9,13 +9,14 @@ from datetime import timedelta
 from itertools import takewhile
 
 from airflow_detection.domain import Role
+from airflow_detection.snapshot.formats import several
 from airflow_detection.snapshot.report import Column, Fact, Kind, Standing, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
 from airflow_detection.snapshot.thresholds import Thresholds
 from airflow_detection.snapshot.verdicts import Verdict, VerdictKind, verdicts
 
 BEFORE = timedelta(hours=1)
-MOST_REASONS = 3
+MOST_REASONS, MOST_MARKS = 3, 60
 _ROLES = (Role.PRIMARY, Role.CHALLENGER, Role.SHADOW)
 Key = tuple[str, str, str]
 
@@ -140,16 +141,25 @@ def _summary(courses: Sequence[Course]) -> str:
     over = [c for c in courses if c.worst.kind.is_bad and not c.last.kind.is_bad]
     said = []
     if bad:
-        said.append(f"{len(bad)} of {len(courses)} versions are in trouble now")
+        said.append(f"{len(bad)} of {several(len(courses), 'version')} are in trouble now")
     if over:
         said.append(f"{len(over)} had trouble that is over")
     quiet = [c for c in courses if c.last.kind is VerdictKind.NO_SIGNAL]
     if quiet:
-        said.append(f"{len(quiet)} found nothing, and are as they should be: it is quiet")
+        said.append(f"{several(len(quiet), 'version')} found nothing and answer as they should: it is quiet")
     warming = [c for c in courses if c.last.kind is VerdictKind.WARMING_UP]
     if warming:
-        said.append(f"{len(warming)} have too little history to be judged")
-    return "; ".join(said) or f"all {len(courses)} versions answer as they should"
+        said.append(f"too little history to judge {several(len(warming), 'version')}")
+    return "; ".join(said) or f"{several(len(courses), 'version')}, and all is as it should be"
+
+
+def _strip(verdicts: Sequence[Verdict]) -> list[VerdictKind]:
+    """Each verdict, or the gravest of as many in a row as leave no more than fit."""
+    step = -(-len(verdicts) // MOST_MARKS) or 1
+    return [
+        min((v.kind for v in verdicts[n : n + step]), key=lambda k: k.rank)
+        for n in range(0, len(verdicts), step)
+    ]
 
 
 def _versions(courses: Sequence[Course]) -> Table:
@@ -159,7 +169,12 @@ def _versions(courses: Sequence[Course]) -> Table:
             Column(label="Role", weight=3),
             Column(label="Verdict", kind=Kind.VERDICT, help="the gravest of the period"),
             Column(label="Now", kind=Kind.VERDICT, weight=2, help="of the last cycle"),
-            Column(label="Cycles", kind=Kind.STRIP, weight=2, help="each cycle, oldest first"),
+            Column(
+                label="Cycles",
+                kind=Kind.STRIP,
+                weight=2,
+                help="each cycle, or the gravest of several, oldest first",
+            ),
             Column(label="Why"),
         ),
         rows=tuple(
@@ -168,7 +183,7 @@ def _versions(courses: Sequence[Course]) -> Table:
                 str(c.last.role),
                 c.worst.kind.value,
                 c.last.kind.value,
-                tuple(v.kind.value for v in c.verdicts),
+                tuple(kind.value for kind in _strip(c.verdicts)),
                 "; ".join(c.worst.reasons[:MOST_REASONS]),
             )
             for c in courses
