@@ -1,3 +1,7 @@
+-- name: ids
+-- The names alone, which can always be read.
+select cycle_id from {schema}.detection_cycles order by cycle_id;
+
 -- name: all
 -- Every cycle, or the one that is named.
 select cycle_id, schedule, lookback, input_query, time_key, legacy_entrypoint, execution::text as execution,
@@ -16,7 +20,8 @@ values (%(cycle_id)s, %(schedule)s, %(lookback)s, %(input_query)s, %(time_key)s,
         %(is_enabled)s, %(description)s)
     on conflict (cycle_id) do update set
        schedule = excluded.schedule, lookback = excluded.lookback, input_query = excluded.input_query,
-       time_key = excluded.time_key,       legacy_entrypoint = excluded.legacy_entrypoint, execution = excluded.execution,
+       time_key = excluded.time_key, legacy_entrypoint = excluded.legacy_entrypoint,
+       execution = excluded.execution,
        start_date = excluded.start_date, max_active_runs = excluded.max_active_runs,
        is_enabled = excluded.is_enabled, description = excluded.description;
 

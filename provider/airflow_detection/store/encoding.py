@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -54,7 +55,11 @@ def _plain(value: Any) -> Any:  # Any: what orjson does not know
 
 def to_json(value: Any) -> bytes:  # Any: a JSON value of our own making
     """Write JSON with sorted keys; not for what models give back, which `encode` checks."""
-    return orjson.dumps(value, default=_plain, option=_OPTIONS | orjson.OPT_SORT_KEYS)
+    try:
+        return orjson.dumps(value, default=_plain, option=_OPTIONS | orjson.OPT_SORT_KEYS)
+    except TypeError:  # a whole number beyond 64 bits: 1e22 comes back from jsonb as one
+        options: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
+        return json.dumps(value, default=_plain, allow_nan=False, **options).encode()
 
 
 def encode(entity: str | None, place: str, value: Any) -> bytes:  # Any: what a model gave back

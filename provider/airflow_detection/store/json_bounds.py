@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 MAX_DEPTH = 100
@@ -17,7 +17,7 @@ def refusals(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]
         path: how messages call `value`, such as `params`.
         depth: levels of nesting around it.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for key, item in value.items():
             if type(key) is not str or _text_fault(key):
                 yield path, f"has the key {key!r}, which is not plain text"

@@ -29,14 +29,9 @@ from airflow_detection.domain import (
     require_id,
     require_utc,
 )
-from airflow_detection.errors import (
-    MigrationError,
-    PlanError,
-    RegistrationError,
-    RegistryUnavailable,
-    hint,
-)
+from airflow_detection.errors import MigrationError, PlanError, RegistrationError, RegistryUnavailable, hint
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.json_bounds import read_fault, refusals
 from airflow_detection.store.queries import load_queries
 
 Row = dict[str, Any]  # Any: a row holds what its statement selects
@@ -82,7 +77,10 @@ def fetch(
     """Run one named statement and return its rows, none for a statement that gives none."""
     with _translated(), conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(load_queries(table, schema)[name], params)
-        return cursor.fetchall() if cursor.description else []
+        try:
+            return cursor.fetchall() if cursor.description else []
+        except (ValueError, OverflowError, RecursionError, psycopg.DataError) as error:
+            raise RegistrationError(f"a row of {table} cannot be read: {error}") from error
 
 
 _cycles = partial(fetch, table="detection_cycles")
@@ -118,6 +116,18 @@ def _cycle_spec(row: Row) -> CycleSpec:
 
 def _model_spec(row: Row, versions: Sequence[VersionSpec] = ()) -> ModelSpec:
     return ModelSpec(**{**row, "depends_on": tuple(row["depends_on"]), "versions": tuple(versions)})
+
+
+def _version_spec(row: Row) -> VersionSpec:
+    version = VersionSpec(**{**row, "role": Role(row["role"])})
+    if fault := read_fault(version.params):
+        raise RegistrationError(f"{version.label} cannot be read: params{fault}")
+    return version
+
+
+def cycle_ids(conn: Connection, schema: str) -> list[str]:
+    """Return the id of every registered cycle, in order; one that cannot be read otherwise is among them."""
+    return [row["cycle_id"] for row in _cycles(conn, schema, name="ids")]
 
 
 def cycle_specs(conn: Connection, schema: str) -> list[CycleSpec]:
@@ -168,6 +178,7 @@ def models_at(
 
     Raises:
         PlanError: `known_at` is in the future: the answer could still change.
+        RegistrationError: a stored value cannot be read: it was put there by other means than ours.
     """
     with with_shared_lock(conn, schema):
         now = clock(conn, schema)
@@ -179,7 +190,7 @@ def models_at(
         models = _models(conn, schema, name="at", params=wanted)
         versions: dict[str, list[VersionSpec]] = defaultdict(list)
         for row in role_rows(conn, schema, name="at", params=wanted):
-            versions[row["model_id"]].append(VersionSpec(**{**row, "role": Role(row["role"])}))
+            versions[row["model_id"]].append(_version_spec(row))
     return [_model_spec(row, versions[row["model_id"]]) for row in models]
 
 
@@ -274,19 +285,17 @@ def put_version(
     """Register a version and return its id; the same content again changes nothing.
 
     Raises:
-        RegistrationError: unknown model, params that are no JSON, or a change of params or entry point
-            after the version has held a role.
+        RegistrationError: unknown model, params that cannot be held (the place is named), or a change of
+            params or entry point after the version has held a role.
     """
-    try:
-        text = _strict_json(dict(params))
-    except (TypeError, ValueError) as error:
-        raise RegistrationError(f"params of {model_id}@{version} are no JSON: {error}") from error
+    for place, fact in refusals("params", params := dict(params)):
+        raise RegistrationError(f"{model_id}@{version}: {place} {fact}")
     values = {
         "model_id": model_id,
         "version": version,
         "entrypoint": entrypoint,
         "notes": notes,
-        "params": text,
+        "params": _strict_json(params),
     }
     with with_exclusive_lock(conn, schema):
         role_rows(conn, schema, name="add_version", params=values)
