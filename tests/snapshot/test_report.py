@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -163,6 +165,47 @@ def test_hostile_text_stays_text(database: Connection) -> None:
     assert "<img" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/", "")
+
+
+HOSTILE = "$x_1$ </svg><script>alert(3)</script>--> ]]> &amp; \u202e航海 ñandú"
+
+
+def test_hostile_names_stay_names_in_plots_strips_and_reasons(database: Connection) -> None:
+    database.execute(
+        "insert into detection.detection_cycles (cycle_id, schedule, lookback, start_date)"
+        " values (%s, '*/5 * * * *', '1 hour', %s)",
+        (HOSTILE, AT - timedelta(days=2)),
+    )
+    database.execute(
+        "insert into detection.detection_models (model_id, cycle_id, entrypoint) values (%s, %s, 'a:B')",
+        (HOSTILE, HOSTILE),
+    )
+    database.execute(
+        "insert into detection.detection_model_versions (model_id, version) values (%s, '1')", (HOSTILE,)
+    )
+    database.execute(
+        "insert into detection.detection_model_runs (cycle_id, cycle_started_at, version_id, model_id, role,"
+        " outcome, attempt, input_count, started_at, score_counts, error, stage_ms)"
+        " select %(name)s::text, at, version_id, model_id, 'PRIMARY',"
+        " case when at > %(at)s::timestamptz - interval '9 min' then 'FAILED' else 'SUCCEEDED' end::detection.detection_outcome, 1, 5, at,"
+        ' \'{"scored": 5, "null": 0, "gt0": 2, "gt03": 1, "gt05": 1, "gt07": 0}\', %(name)s,'
+        " jsonb_build_object(%(name)s::text, 3)"
+        " from detection.detection_model_versions, generate_series(%(at)s::timestamptz - interval '5 hours',"
+        " %(at)s::timestamptz - interval '1 min', interval '5 min') at",
+        {"name": HOSTILE, "at": AT},
+    )
+    report = _take(database)
+    assert not [(s.name, s.why) for s in report.sections if s.why]
+    assert {"feed", "scores"} <= {s.name for s in report.sections if s.series}
+    page = render_html(report.to_json())
+    assert "<script" not in page
+    assert page.count("</svg>") == page.count("<svg ")
+    assert "航海" in page
+    for svg in re.findall(r"<svg .*?</svg>", page, re.DOTALL):
+        ElementTree.fromstring(svg)  # noqa: S314 - our own
+    out = io.StringIO()
+    print_report(report.to_json(), Console(file=out, width=100))
+    assert "航海" in out.getvalue()
 
 
 def test_a_table_of_very_many_rows_keeps_those_that_deserve_a_look() -> None:

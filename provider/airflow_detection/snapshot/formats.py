@@ -53,6 +53,11 @@ def several(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def sentence(said: str) -> str:
+    """It begins with a capital, unless its first word is a name."""
+    return said[:1].upper() + said[1:] if said.partition(" ")[0].rstrip(",;").isalpha() else said
+
+
 def instant(iso: str) -> str:
     """Minutes, UTC; seconds where they say anything."""
     try:

@@ -57,7 +57,7 @@ def _template(name: str) -> Any:  # Any: a jinja2 template
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters["instant"] = formats.instant
+    env.filters |= {"instant": formats.instant, "sentence": formats.sentence}
     env.globals |= {
         "text": formats.text,
         "cell": cell,

@@ -141,7 +141,8 @@ def take(
             standings: tuple[Standing, ...] = ()
             for section in sections:
                 left_s = allowed.report_s - (perf_counter() - began)
-                scope.limit_s, scope.began = min(allowed.section_s, left_s), perf_counter()
+                most_s = allowed.report_s if section.may_take_all else allowed.section_s
+                scope.limit_s, scope.began = min(most_s, left_s), perf_counter()
                 told, findings = _computed(section, scope)
                 done.append(told)
                 standings = findings.standings or standings

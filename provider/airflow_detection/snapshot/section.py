@@ -124,6 +124,8 @@ class BaseSection(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    may_take_all: ClassVar[bool] = False
+    """Whether it may use up the time of the whole report, where it matters more than the others do."""
 
     @abstractmethod
     def query(self, scope: Scope) -> Any:  # Any: whatever its own rendering takes

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 
+from airflow_detection.snapshot.formats import several
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 from airflow_detection.store.encoding import to_json
@@ -34,7 +35,8 @@ class Configuration(BaseSection):
             said.append(f"{len(codes)} versions of the package ran: {', '.join(codes)}")
         return Findings(
             status=Status.BAD if other else Status.ATTENTION if len(codes) > 1 else Status.OK,
-            summary="; ".join(said) or f"{len(versions)} versions hold a role, in {len(plans)} cycles",
+            summary="; ".join(said)
+            or f"{several(len(versions), 'version')} in a role, {several(len(plans), 'cycle')}",
             facts=(
                 Fact(label="Package", value=around.code_version or None, kind=Kind.TEXT),
                 *(

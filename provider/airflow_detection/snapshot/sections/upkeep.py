@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from airflow_detection.errors import StorageError
+from airflow_detection.snapshot.formats import instant
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 from airflow_detection.store.partition_catalog import LAST, PartitionedTable, covered_until, read_table
@@ -98,9 +99,9 @@ def _headroom(scope: Scope, policy: Policy) -> Headroom:
         return Headroom(policy=policy, table=None, until=None, alarm=str(error))
     alarm = headroom_alarm(table, policy, scope.taken_at)
     until = covered_until(table.ranges, scope.taken_at)
-    return Headroom(
-        policy=policy, table=table, until=until, alarm=f"{alarm.table}: {alarm.note}" if alarm else ""
-    )
+    said = f"{alarm.table}: {alarm.note}" if alarm else ""
+    plain = said.replace(until.isoformat(), f"{instant(until.isoformat())} UTC")
+    return Headroom(policy=policy, table=table, until=until, alarm=plain)
 
 
 def _row(h: Headroom, scope: Scope) -> tuple[str | int | float | None, ...]:

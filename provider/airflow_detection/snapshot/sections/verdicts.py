@@ -61,6 +61,7 @@ class Verdicts(BaseSection):
     """One line for each version, the gravest first."""
 
     name, title = "verdicts", "Verdicts"
+    may_take_all = True
 
     def query(self, scope: Scope) -> tuple[list[Course], int]:
         """The verdicts of the period and of the hour before it, by version; and how many cycles ran."""
