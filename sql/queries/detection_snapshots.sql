@@ -3,8 +3,10 @@
 set transaction isolation level repeatable read, read only;
 
 -- name: plan_plainly
--- Until the transaction ends: an aggregate of few of its rows does not sort all of them first, and no statement waits
--- for a compiler. Older servers know only one of the two.
+-- Until the transaction ends: times are in UTC, an aggregate of few of its rows does not sort all of them first, and
+-- no statement waits for a compiler. Servers before 16 know only the last.
+select set_config('TimeZone', 'UTC', true)
+union all
 select set_config(name, 'off', true) from pg_settings where name in ('enable_presorted_aggregate', 'jit');
 
 -- name: clock

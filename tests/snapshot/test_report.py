@@ -158,6 +158,19 @@ def test_all_sections_see_one_state(dsn: str, database: Connection) -> None:
     assert report.section("events").facts[0].value == 0
 
 
+def test_the_time_zone_of_the_session_changes_no_result(database: Connection) -> None:
+    fleet.register(database)
+    _event(database)
+    plain = _take(database)
+    database.execute("set time zone 'Australia/Lord_Howe'")
+    other = _take(database)
+    assert [replace(s, took_ms=0) for s in other.sections if s.name not in {"upkeep"}] == [
+        replace(s, took_ms=0) for s in plain.sections if s.name not in {"upkeep"}
+    ]
+    assert other.taken_at.endswith("+00:00")
+    assert database.execute("show time zone").fetchone() == ("Australia/Lord_Howe",)
+
+
 def test_hostile_text_stays_text(database: Connection) -> None:
     _event(database, "<script>alert(1)</script>", "<img src=x onerror=alert(2)>")
     page = render_html(_take(database).to_json())
@@ -187,7 +200,8 @@ def test_hostile_names_stay_names_in_plots_strips_and_reasons(database: Connecti
         "insert into detection.detection_model_runs (cycle_id, cycle_started_at, version_id, model_id, role,"
         " outcome, attempt, input_count, started_at, score_counts, error, stage_ms)"
         " select %(name)s::text, at, version_id, model_id, 'PRIMARY',"
-        " case when at > %(at)s::timestamptz - interval '9 min' then 'FAILED' else 'SUCCEEDED' end::detection.detection_outcome, 1, 5, at,"
+        " case when at > %(at)s::timestamptz - interval '9 min' then 'FAILED'"
+        " else 'SUCCEEDED' end::detection.detection_outcome, 1, 5, at,"
         ' \'{"scored": 5, "null": 0, "gt0": 2, "gt03": 1, "gt05": 1, "gt07": 0}\', %(name)s,'
         " jsonb_build_object(%(name)s::text, 3)"
         " from detection.detection_model_versions, generate_series(%(at)s::timestamptz - interval '5 hours',"
