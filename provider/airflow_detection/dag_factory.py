@@ -84,19 +84,19 @@ def dags_of(
     notes = {}
     if known.is_last_known:
         notes[LAST_KNOWN] = f"The registry does not answer. This is the plan of {known.instant.isoformat()}."
-    dags, taken = [], dict[str, str]()
+    ids = known.dag_ids
+    dags = []
     for cycle in sorted(known.cycles, key=lambda c: c.spec.cycle_id):
-        cycle_id, dag_id = cycle.spec.cycle_id, dag_id_of(cycle.spec.cycle_id)
-        first = taken.setdefault(dag_id, cycle_id)
-        if first != cycle_id:
-            while dag_id in taken:
-                dag_id += "_"
-            taken[dag_id] = cycle_id
-            reason = f"cycle {cycle_id!r} would have the Dag of cycle {first!r}: give it another id"
-            dags.append(refused(dag_id, reason))
-        elif only in (None, dag_id):
+        cycle_id = cycle.spec.cycle_id
+        if only not in (None, ids[cycle_id]):
+            continue
+        if ids[cycle_id] == dag_id_of(cycle_id):
             dags.append(build_dag(cycle, conn_id, notes, task_id))
-    return [dag for dag in dags if only in (None, dag.dag_id)]
+        else:
+            first = next(other for other, dag_id in ids.items() if dag_id == dag_id_of(cycle_id))
+            reason = f"cycle {cycle_id!r} would have the Dag of cycle {first!r}: give it another id"
+            dags.append(refused(ids[cycle_id], reason))
+    return dags
 
 
 def build_dag(
@@ -112,6 +112,8 @@ def build_dag(
         task_id: if it is a model's task, nothing is made but this task, its neighbours, and no documentation.
     """
     cycle_id = cycle.spec.cycle_id
+    if cycle.refused:
+        return refused(dag_id_of(cycle_id), cycle.refused)
     if reason := cron_problem(cycle.spec.schedule):
         return refused(dag_id_of(cycle_id), f"schedule of cycle {cycle_id!r}: {reason}")
     held = {HELD_BACK: f"A change is held back: {cycle.held_back}."} if cycle.held_back else {}

@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_detection import plan_file
-from airflow_detection.errors import RegistryUnavailable
-from airflow_detection.naming import RESERVED, dag_id_of, task_ids
+from airflow_detection.errors import RegistrationError, RegistryUnavailable
+from airflow_detection.naming import RESERVED, task_ids
 from airflow_detection.plan_file import KnownCycle, KnownRegistry
+from airflow_detection.registered import CycleSpec
 
 if TYPE_CHECKING:
     from airflow_detection.config import Settings
@@ -89,10 +91,11 @@ def _is_fresh(held: KnownRegistry, settings: Settings) -> bool:
 def _holds(held: KnownRegistry, dag_id: str | None, task_id: str | None) -> bool:
     if dag_id is None or task_id is None or task_id in RESERVED:
         return False
+    known = held.dag_ids
     return any(
         task_id in task_ids(cycle.models).values()
         for cycle in held.cycles
-        if dag_id_of(cycle.spec.cycle_id) == dag_id
+        if known[cycle.spec.cycle_id] == dag_id and not cycle.refused
     )
 
 
@@ -137,6 +140,8 @@ def held_back(
 ) -> KnownRegistry:
     """What the registry says, but for cycles that lost all or most of their models: they stay as they were.
 
+    One that is refused keeps what was known of it, to be compared with what it will say when it can be read.
+
     Args:
         confirmed: by cycle id; a confirmation newer than the one that the old state rests on lets a change
             through that leaves at least the confirmed models.
@@ -147,6 +152,9 @@ def held_back(
     }
     for old in held.cycles if held else ():
         cycle_id = old.spec.cycle_id
+        if (unread := cycles.get(cycle_id)) and unread.refused:
+            cycles[cycle_id] = replace(old, held_back=None, refused=unread.refused)
+            continue
         now = _ids(cycles.get(cycle_id))
         word = confirmed.get(cycle_id)
         is_meant = word is not None and _instant_of(word) != old.confirmed_at
@@ -155,7 +163,7 @@ def held_back(
         ):
             reason = _told(cycle_id, _ids(old), now)
             log.warning("%s", reason)
-            cycles[cycle_id] = replace(old, held_back=reason)
+            cycles[cycle_id] = replace(old, held_back=reason, refused=None)
     return replace(fresh, cycles=tuple(cycles[key] for key in sorted(cycles)))
 
 
@@ -210,11 +218,24 @@ def registered_now(conn: Connection, schema: str) -> tuple[KnownRegistry, Mappin
     """What the registry says now, and what was confirmed; to be called under one of the registry's locks."""
     from airflow_detection.store import confirmations, registry
 
-    cycles = [
-        KnownCycle(spec=spec, models=tuple(registry.models_at(conn, schema, spec.cycle_id, None)))
-        for spec in registry.cycle_specs(conn, schema)
-    ]
+    cycles = [_known_now(conn, schema, cycle_id) for cycle_id in registry.cycle_ids(conn, schema)]
     return KnownRegistry(read_at=time.time(), cycles=tuple(cycles)), confirmations.newest(conn, schema)
+
+
+def _known_now(conn: Connection, schema: str, cycle_id: str) -> KnownCycle:
+    """One cycle as it is now; what cannot be read of it must not take the others along."""
+    from airflow_detection.store import registry
+
+    try:
+        spec = registry.cycle_spec(conn, schema, cycle_id)
+        return KnownCycle(spec=spec, models=tuple(registry.models_at(conn, schema, cycle_id, None)))
+    except (RegistrationError, ValueError) as error:
+        reason = f"cycle {cycle_id!r} cannot be read: {error}"
+        log.warning("%s", reason)
+        nothing = CycleSpec(
+            cycle_id=cycle_id, schedule="", lookback=timedelta(), start_date=datetime(1970, 1, 1, tzinfo=UTC)
+        )
+        return KnownCycle(spec=nothing, refused=reason)
 
 
 def _within(limit_s: float, work: Callable[[], T]) -> T:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TypeVar
 from urllib.parse import quote
 
 from airflow_detection.registered import ModelSpec, Role, VersionSpec
 
+K = TypeVar("K")
 OPEN, CLOSE, LEGACY = "open_cycle", "close_cycle", "legacy_path"
 INLINE, OTHER = "run_cycle", "other_versions"
 RESERVED = frozenset({OPEN, CLOSE, LEGACY, INLINE, OTHER})
@@ -18,13 +20,38 @@ def _safe(name: str) -> str:
 
 
 def dag_id_of(cycle_id: str) -> str:
-    """The Dag of a cycle."""
+    """The Dag of a cycle, unless another one has a better claim to it (see `dag_ids`)."""
     return _safe(f"detection_{cycle_id}")
+
+
+def dag_ids(cycle_ids: Iterable[str]) -> dict[str, str]:
+    """The Dag id of each cycle; where two would be the same, one of them gets a `_`.
+
+    It goes to the cycle that is written like its Dag, so that no other can take it from it later.
+    """
+    written = {cycle_id: f"detection_{cycle_id}" for cycle_id in sorted(cycle_ids)}
+    return _given(written, set())
+
+
+def _given(written: dict[K, str], taken: set[str]) -> dict[K, str]:
+    """A safe name of its own for each key, none of those `taken`; what is written safely comes first."""
+    found = {}
+    for key in sorted(written, key=lambda key: written[key] != _safe(written[key])):
+        name = _safe(written[key])
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        found[key] = name
+    return found
+
+
+def _written(model_id: str, version: str | None) -> str:
+    return model_id if version is None else f"{model_id}__{version}"
 
 
 def task_id_of(model_id: str, version: str | None = None) -> str:
     """The Airflow task id of a champion (no `version`) or of a shadow."""
-    return _safe(model_id if version is None else f"{model_id}__{version}")
+    return _safe(_written(model_id, version))
 
 
 def task_id(version: VersionSpec) -> str:
@@ -33,17 +60,17 @@ def task_id(version: VersionSpec) -> str:
 
 
 def task_ids(models: Iterable[ModelSpec]) -> dict[tuple[str, str | None], str]:
-    """A task id for each model and each shadow; where two would be the same, the later gets a `_`."""
+    """A task id for each model and each shadow; where two would be the same, one of them gets a `_`.
+
+    A champion comes before any shadow, and what is written like its task before what is not.
+    """
     ordered = sorted(models, key=lambda m: m.model_id)
-    keys: list[tuple[str, str | None]] = [(m.model_id, None) for m in ordered]
-    keys += [(m.model_id, v.version) for m in ordered for v in m.shadows]
-    taken, found = set(RESERVED), {}
-    for key in keys:
-        name = task_id_of(*key)
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        found[key] = name
+    shadows: list[tuple[str, str | None]] = [(m.model_id, v.version) for m in ordered for v in m.shadows]
+    taken = set(RESERVED)
+    champions: list[tuple[str, str | None]] = [(m.model_id, None) for m in ordered]
+    found: dict[tuple[str, str | None], str] = {}
+    for keys in (champions, shadows):
+        found |= _given({key: _written(*key) for key in keys}, taken)
     return found
 
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_detection.engine.plan import model_json, model_of
-from airflow_detection.naming import dag_id_of
+from airflow_detection.naming import dag_ids
 from airflow_detection.registered import CycleSpec, Execution, ModelSpec
 
 if TYPE_CHECKING:
     from airflow_detection.config import Settings
 
-FORMAT = 2
+FORMAT = 3
 log = logging.getLogger(__name__)
 Json = dict[str, Any]  # Any: a JSON object
 
@@ -35,25 +35,34 @@ class KnownCycle:
     """A registered cycle and its models, with the versions that are ACTIVE now.
 
     `held_back` says what the registry has said since, where that waits to be confirmed; `confirmed_at` (ISO)
-    is the newest confirmation that this state rests on.
+    is the newest confirmation that this state rests on. `refused` says why the cycle cannot be read now; then
+    the rest is what could be read last.
     """
 
     spec: CycleSpec
     models: tuple[ModelSpec, ...] = ()
     held_back: str | None = None
     confirmed_at: str | None = None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownRegistry:
     """What the registry said at `read_at` (seconds since the epoch).
 
-    `is_last_known`: it has been asked since and did not answer.
+    `is_last_known`: it has been asked since and did not answer. `all_ids`: those of all registered cycles,
+    where `cycles` holds one Dag's alone.
     """
 
     read_at: float
     cycles: tuple[KnownCycle, ...] = ()
     is_last_known: bool = False
+    all_ids: tuple[str, ...] = ()
+
+    @property
+    def dag_ids(self) -> dict[str, str]:
+        """The Dag id of each registered cycle."""
+        return dag_ids(self.all_ids or [cycle.spec.cycle_id for cycle in self.cycles])
 
     def age_s(self, now: float) -> float:
         """Seconds since it was read; infinite when it claims to come from the future."""
@@ -82,12 +91,15 @@ def read(path: Path, dag_id: str | None = None) -> KnownRegistry | None:
             if head["format"] != FORMAT:
                 raise ValueError(f"format {head['format']!r} is not {FORMAT}")
             start = file.tell()
-            cycles = []
+            cycles, all_ids = [], tuple(cycle_id for cycle_id, _ in head["cycles"])
+            known = {} if dag_id is None else dag_ids(all_ids)
             for cycle_id, offset in head["cycles"]:
-                if dag_id is None or dag_id_of(cycle_id) == dag_id:
+                if dag_id is None or known[cycle_id] == dag_id:
                     file.seek(start + offset)
                     cycles.append(_cycle_from(_checked(file.readline()), cycle_id))
-        return KnownRegistry(read_at=float(head["read_at"]), cycles=tuple(cycles))
+        return KnownRegistry(
+            read_at=float(head["read_at"]), cycles=tuple(cycles), all_ids=all_ids if dag_id else ()
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -141,6 +153,7 @@ def _cycle_to(cycle: KnownCycle) -> Json:
         "models": [model_json(m) for m in cycle.models],
         "held_back": cycle.held_back,
         "confirmed_at": cycle.confirmed_at,
+        "refused": cycle.refused,
     }
 
 
@@ -152,6 +165,7 @@ def _cycle_from(held: Mapping[str, Any], cycle_id: str) -> KnownCycle:  # Any: J
         models=tuple(model_of(m) for m in held["models"]),
         held_back=held["held_back"],
         confirmed_at=held["confirmed_at"],
+        refused=held["refused"],
     )
 
 

@@ -18,6 +18,7 @@ import yaml
 
 from airflow_detection.domain import CycleSpec, ModelSpec, Role
 from airflow_detection.errors import hint
+from airflow_detection.naming import dag_id_of, task_id_of
 from airflow_detection.registration_values import Problems, ValueReader
 
 _VERSION = re.compile(r"[^@,\s]{1,64}")
@@ -101,14 +102,14 @@ class _Reader(ValueReader):
     def read(self, root: yaml.Node) -> Registration:
         top = self.fields(root, "file", ("cycles", "models"))
         cycle_nodes = self.entries(top.get("cycles"), "cycles")
-        self.known_cycles |= {key for key, _, _ in cycle_nodes}
+        registered, wanted = self.known_cycles, {key: at for key, at, _ in cycle_nodes}
+        self.known_cycles = registered | wanted.keys()
+        self._check_dags(registered, wanted)
         cycles = [held for key, at, node in cycle_nodes if (held := self._cycle(key, at, node))]
-        models = [
-            entry
-            for key, at, node in self.entries(top.get("models"), "models")
-            if (entry := self._model(key, at, node))
-        ]
+        model_nodes = self.entries(top.get("models"), "models")
+        models = [entry for key, at, node in model_nodes if (entry := self._model(key, at, node))]
         self._check_edges()
+        self._check_tasks({key: at for key, at, _ in model_nodes})
         self.problems.raise_all()
         return Registration(cycles=tuple(cycles), models=tuple(models))
 
@@ -231,6 +232,27 @@ class _Reader(ValueReader):
         if "since" in values and values.get("role") is None and "role" not in held:
             self.problems.add(held["since"], f"{place}.since", "there is no role for it to be the start of")
         return VersionEntry(version=version, line=at.start_mark.line + 1, **values)
+
+    def _check_dags(self, registered: Collection[str], wanted: Mapping[str, yaml.Node]) -> None:
+        """Refuse a new cycle that would have another's Dag."""
+        first: dict[str, str] = {}
+        written_so = sorted(wanted.keys() - set(registered), key=lambda c: dag_id_of(c) != f"detection_{c}")
+        for cycle_id in (*sorted(registered), *written_so):
+            other = first.setdefault(dag_id_of(cycle_id), cycle_id)
+            if other != cycle_id and cycle_id not in registered:
+                fact = f"would have the Dag {dag_id_of(cycle_id)} of cycle {other!r}: give it another id"
+                self.problems.add(wanted[cycle_id], f"cycles.{cycle_id}", fact)
+
+    def _check_tasks(self, wanted: Mapping[str, yaml.Node]) -> None:
+        """Refuse a new model that would have another's task in the same cycle."""
+        cycles = {name: spec.cycle_id for name, spec in self.registered.items()} | self.model_cycles
+        first: dict[tuple[str, str], str] = {}
+        written_so = sorted(wanted.keys() - self.registered.keys(), key=lambda m: task_id_of(m) != m)
+        for model_id in (*sorted(self.registered), *written_so):
+            other = first.setdefault((cycles[model_id], task_id_of(model_id)), model_id)
+            if other != model_id and model_id not in self.registered:
+                fact = f"would have the task {task_id_of(model_id)} of model {other!r}: give it another id"
+                self.problems.add(wanted[model_id], f"models.{model_id}", fact)
 
     def _check_edges(self) -> None:
         """Find unknown upstreams and loops, registered models that the file leaves alone included."""

@@ -14,6 +14,7 @@ from airflow_detection.cron import cron_problem
 from airflow_detection.domain import Execution, Role, require_id
 from airflow_detection.errors import RegistrationError, hint, nearest
 from airflow_detection.store.json_bounds import MAX_DEPTH, refusals
+from airflow_detection.store.registry import MAX_LOOKBACK
 from airflow_detection.task_options import option_problems
 
 _LOOKBACK = re.compile(r"(\d{1,9})\s*([smhdw])")
@@ -21,7 +22,6 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _ENTRYPOINT = re.compile(r"[A-Za-z_][\w-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _TAG = "tag:yaml.org,2002:"
 FIRST_YEAR, LAST_YEAR = 1900, 2999
-MAX_LOOKBACK = timedelta(days=36_500)
 
 
 class Problems:

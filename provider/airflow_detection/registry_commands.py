@@ -19,7 +19,7 @@ from airflow_detection.command_line import (
     instant,
     say,
 )
-from airflow_detection.errors import DetectionError
+from airflow_detection.errors import DetectionError, RegistrationError
 
 if TYPE_CHECKING:
     import psycopg
@@ -42,7 +42,7 @@ def apply(args: Arguments) -> None:
 
 @command
 def check(args: Arguments) -> None:
-    """Look at connection, migrations, schedules, entry points and plans; tell every problem."""
+    """Look at connection, migrations, schedules, task options, entry points and plans; tell every problem."""
     del args
     with connected() as (conn, held):
         problems = list(_problems(conn, held))
@@ -52,18 +52,33 @@ def check(args: Arguments) -> None:
 
 
 def _problems(conn: psycopg.Connection[tuple[Any, ...]], held: Settings) -> Iterator[str]:
-    from airflow_detection.cron import cron_problem
-    from airflow_detection.engine.registry import load_class
     from airflow_detection.store import migrate as migrations
     from airflow_detection.store import registry
 
     try:
         migrations.check(conn, held.schema)
-        cycles = registry.cycle_specs(conn, held.schema)
+        cycles = registry.cycle_ids(conn, held.schema)
     except DetectionError as error:
         yield str(error)
         return
-    own = {spec.model_id: spec.entrypoint for spec in registry.model_specs(conn, held.schema)}
+    for cycle_id in cycles:
+        yield from _cycle_problems(conn, held, cycle_id)
+    try:
+        yield from _model_problems(conn, held)
+    except RegistrationError as error:
+        yield str(error)
+
+
+def _model_problems(conn: psycopg.Connection[tuple[Any, ...]], held: Settings) -> Iterator[str]:
+    from airflow_detection.engine.registry import load_class
+    from airflow_detection.store import registry
+    from airflow_detection.task_options import option_problems
+
+    models = registry.model_specs(conn, held.schema)
+    for spec in models:
+        for key, fact in option_problems(spec.task_options):
+            yield f"model {spec.model_id}: task_options.{key}: {fact}"
+    own = {spec.model_id: spec.entrypoint for spec in models}
     used = {(f"model {model_id}", entrypoint) for model_id, entrypoint in own.items()}
     used |= {
         (f"version {v.label}", v.entrypoint) for v in registry.versions(conn, held.schema) if v.entrypoint
@@ -75,22 +90,23 @@ def _problems(conn: psycopg.Connection[tuple[Any, ...]], held: Settings) -> Iter
             yield f"{place}: {error}"
         except Exception as error:
             yield f"{place}: entry point {entrypoint!r} cannot be imported: {type(error).__name__}: {error}"
-    for spec in cycles:
-        fact = cron_problem(spec.schedule)
-        if fact:
-            yield f"cycle {spec.cycle_id}: {fact}"
-        yield from _plan_problems(conn, held, spec.cycle_id)
 
 
-def _plan_problems(conn: psycopg.Connection[tuple[Any, ...]], held: Settings, cycle_id: str) -> Iterator[str]:
+def _cycle_problems(
+    conn: psycopg.Connection[tuple[Any, ...]], held: Settings, cycle_id: str
+) -> Iterator[str]:
+    from airflow_detection.cron import cron_problem
     from airflow_detection.engine.plan import build_plan
     from airflow_detection.store import registry
 
     try:
+        fact = cron_problem(registry.cycle_spec(conn, held.schema, cycle_id).schedule)
         drawn = build_plan(registry.models_at(conn, held.schema, cycle_id, None), strict=False)
     except DetectionError as error:
         yield f"cycle {cycle_id}: {error}"
         return
+    if fact:
+        yield f"cycle {cycle_id}: {fact}"
     for model_id, reason in sorted(drawn.broken.items()):
         yield f"cycle {cycle_id}: model {model_id}: {reason}"
 

@@ -229,10 +229,17 @@ def test_check_tells_every_problem_and_exits_1(cli: Cli, database: Connection) -
         "insert into detection.detection_model_dependencies (model_id, depends_on)"
         " values ('track_quality', 'gone')"
     )
+    database.execute("update detection.detection_models set task_options = '{\"retries\": 101}'"
+                     " where model_id = 'lost'")  # fmt: skip
+    database.execute("alter table detection.detection_cycles drop constraint start_date_is_in_our_time")
+    database.execute("insert into detection.detection_cycles (cycle_id, schedule, lookback, start_date)"
+                     " values ('endless', '* * * * *', '1h', 'infinity')")  # fmt: skip
     (check,) = cli(["check"])
     assert check.code == 1
     assert "Traceback" not in check.err
     for fact in (
+        "cycle endless: a row of detection_cycles cannot be read: ",
+        "model lost: task_options.retries: must be a whole number from 0 to 100, not 101",
         "model lost: ",
         "model foreign: ",
         "cycle maritime: 'often' is no cron expression",

@@ -10,6 +10,9 @@ MAX_DEPTH = 100
 """Levels of nesting that params may have; a plan has more around them, and orjson ends at 254."""
 
 
+_DEEP = f" is nested more than {MAX_DEPTH} levels deep"
+
+
 def refusals(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:  # Any: any value
     """Iterate over the places inside `value` that cannot be registered, with what is wrong there.
 
@@ -67,8 +70,9 @@ def read_fault(value: Any, depth: int = 0) -> str | None:  # Any: a JSON value t
     if not isinstance(value, (dict, list)):
         return None
     if depth > MAX_DEPTH:
-        return f" is nested more than {MAX_DEPTH} levels deep"
+        return _DEEP
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
         if fault := read_fault(item, depth + 1):
-            return f"{f'.{key}' if isinstance(key, str) else f'[{key}]'}{fault}"
+            step = f".{key}" if isinstance(key, str) else f"[{key}]"
+            return fault if fault == _DEEP else f"{step}{fault}"
     return None

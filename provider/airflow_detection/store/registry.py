@@ -35,6 +35,7 @@ from airflow_detection.store.json_bounds import read_fault, refusals
 from airflow_detection.store.queries import load_queries
 
 Row = dict[str, Any]  # Any: a row holds what its statement selects
+MAX_LOOKBACK = timedelta(days=36_500)
 _strict_json = partial(json.dumps, allow_nan=False)
 
 
@@ -110,6 +111,8 @@ def clock(conn: Connection, schema: str) -> datetime:
 
 
 def _cycle_spec(row: Row) -> CycleSpec:
+    if not timedelta() < row["lookback"] <= MAX_LOOKBACK:  # the driver reads longer ones as something else
+        raise RegistrationError(f"lookback is not between 0 and {MAX_LOOKBACK.days} days")
     start_date = require_utc("start_date", row["start_date"])
     return CycleSpec(**{**row, "execution": Execution(row["execution"]), "start_date": start_date})
 
