@@ -24,7 +24,7 @@ STYLES = {
 TONES = {"ok": "green", "attention": "yellow", "bad": "bold red"}
 MARKS = {"ok": "·", "attention": "□", "bad": "■"}  # told apart without colours, too
 BLOCKS = "▁▂▃▄▅▆▇█"
-NARROW, MEDIUM = 84, 120
+NARROW, MEDIUM = 84, 140
 
 
 def print_report(held: Mapping[str, Any], console: Console) -> None:  # Any: JSON values

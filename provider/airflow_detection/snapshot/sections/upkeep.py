@@ -67,9 +67,9 @@ class Upkeep(BaseSection):
                 Table(
                     title="Upkeep, the last of each in a week",
                     columns=(
-                        Column(label="At", kind=Kind.INSTANT),
+                        Column(label="At", kind=Kind.INSTANT, weight=2),
                         Column(label="Action"),
-                        Column(label="Table", kind=Kind.CODE, weight=2),
+                        Column(label="Table", kind=Kind.CODE),
                         Column(label="Partition", kind=Kind.CODE, weight=3),
                         Column(label="Outcome"),
                         Column(label="Why", weight=2),

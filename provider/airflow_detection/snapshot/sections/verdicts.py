@@ -147,7 +147,7 @@ def _summary(courses: Sequence[Course]) -> str:
         said.append(f"{len(over)} had trouble that is over")
     quiet = [c for c in courses if c.last.kind is VerdictKind.NO_SIGNAL]
     if quiet:
-        said.append(f"{several(len(quiet), 'version')} found nothing and answer as they should: it is quiet")
+        said.append(f"{several(len(quiet), 'version')} found nothing: it is quiet")
     warming = [c for c in courses if c.last.kind is VerdictKind.WARMING_UP]
     if warming:
         said.append(f"too little history to judge {several(len(warming), 'version')}")
@@ -208,7 +208,7 @@ def _changes(courses: Sequence[Course]) -> Table:
                 turned.cycle_started_at.isoformat(),
             )
         )
-        marks.append(Status.BAD if turned.kind.is_bad else None)
+        marks.append(c.status if turned.kind.is_bad else None)
     return Table(
         title="Changed since the hour before",
         columns=(
