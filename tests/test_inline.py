@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import signal
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from tests import fleet
 from tests.fleet import AT
 
@@ -24,7 +28,6 @@ from airflow_detection.errors import StorageError
 from airflow_detection.store.connection import connect
 from airflow_detection.store.session import limit_session
 from airflow_detection.store.spool import Spool, encode_outputs
-from airflow_detection.store.spool_check import check_spool
 
 SETTINGS = Settings(allowed_prefixes=("tests.test_inline", "tests.wicked"), inline_timeout_s=20)
 WICKED = "tests.wicked:Wicked"
@@ -185,6 +188,71 @@ def test_a_role_that_may_not_be_taken_fails_the_versions_with_the_reason(databas
     assert reports["m@1"].outcome is Outcome.SKIPPED
 
 
+class Unready(BaseDetectionModel):
+    """Does what it should not before it runs."""
+
+    @classmethod
+    def prepare(cls) -> None:
+        if cls.__name__ == "Hanging":
+            time.sleep(60)
+        sys.exit(3)
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        return ModelResult()
+
+
+class Hanging(Unready):
+    """Never gets ready."""
+
+
+@pytest.mark.parametrize("name", ["Unready", "Hanging"])
+def test_a_class_that_cannot_be_prepared_costs_no_other_model_anything(database: Any, name: str) -> None:
+    fleet.put_cycle(database)
+    for model_id in ("a", "z"):
+        fleet.put_model(database, model_id)
+        fleet.put_version(database, f"{model_id}@1", Role.PRIMARY)
+    fleet.put_model(database, "m", entrypoint=f"tests.test_inline:{name}")
+    fleet.put_version(database, "m@1", Role.PRIMARY)
+    settings = replace(SETTINGS, inline_timeout_s=1, allowed_prefixes=("tests",))
+    began = time.monotonic()
+    reports = run(database, settings)
+    assert (reports["a@1"].outcome, reports["z@1"].outcome) == (Outcome.SUCCEEDED, Outcome.SUCCEEDED)
+    assert time.monotonic() - began < 10
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_models_read_through_the_connection_that_is_set(database: Any, dsn: str) -> None:
+    """A shadow can then end no session of the registry's login, whatever role it takes."""
+    role = f"reads_{uuid.uuid4().hex[:8]}"
+    name = sql.Identifier(role)
+    for text in (
+        "create role {} login password 'x'",
+        "grant usage on schema detection to {}",
+        "grant select on all tables in schema detection to {}",
+    ):
+        database.execute(sql.SQL(text).format(name))
+    try:
+        register(database, "tests.test_inline:Asks", shadows=1)
+        reading = make_conninfo(dsn, user=role, password="x")  # noqa: S106
+        reports = run(database, reading=reading)
+        assert {r.error for r in reports.values()} == {None}
+        with connect(dsn) as conn:
+            opened = partial(connect, reading)
+            shadow = inline.run_task(
+                conn, opened, SETTINGS, "fleet", AT,
+                model_id="m", version="s0", mode=Mode.AS_OF, reading=lambda: reading,
+            )  # fmt: skip
+        assert shadow.error is None
+        rows = database.execute(
+            "select outputs from detection.detection_model_run_outputs where model_id = 'm'"
+        ).fetchall()
+        told = {"id": role, "score": None, "zone": "UTC", "refusal": "InsufficientPrivilege"}
+        assert rows == [(told,), (told,)]
+    finally:
+        database.execute(sql.SQL("drop owned by {}").format(name))
+        database.execute(sql.SQL("drop role {}").format(name))
+
+
 def test_a_limited_session_cannot_write(dsn: str) -> None:
     with connect(dsn) as conn:
         limit_session(conn, "detection")
@@ -197,9 +265,14 @@ def spool(*outputs: dict[str, Any]) -> Spool:
     return encode_outputs(io.BytesIO(), model, [({}, {"id": "a", "score": 1.0, **o}) for o in outputs])
 
 
-def test_rows_that_a_child_has_encoded_are_taken(database: Any) -> None:
-    check_spool(spool())
-    check_spool(spool({"k": "v" * 100_000}, {"k": None}, {}))
+def sent(held: Spool) -> bytes:
+    return b"".join(replace(held, is_foreign=True).chunks(b"|"))
+
+
+def test_rows_that_a_child_has_encoded_are_taken() -> None:
+    assert sent(spool()) == b""
+    held = spool({"k": "v" * 100_000}, {"k": None}, {})
+    assert sent(held) == b"".join(held.chunks(b"|"))
 
 
 @pytest.mark.parametrize(
@@ -212,12 +285,12 @@ def test_a_row_that_goes_on_after_its_fields_is_refused(more: bytes) -> None:
     head, length, chunk = text[:16], int.from_bytes(text[16:20], "big"), text[20:]
     forged = io.BytesIO(head + (length + len(more)).to_bytes(4, "big") + chunk + more)
     with pytest.raises(StorageError, match="are no rows"):
-        check_spool(replace(held, file=forged))
+        sent(replace(held, file=forged))
 
 
 def test_a_file_with_another_number_of_rows_is_refused() -> None:
     with pytest.raises(StorageError, match="2 encoded outputs"):
-        check_spool(replace(spool({}, {}), count=1))
+        sent(replace(spool({}, {}), count=1))
 
 
 def test_a_models_limits_come_before_the_settings() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import math
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -162,6 +164,38 @@ def forges(ctx: ModelContext) -> ModelResult:
     return ModelResult(outputs_per_input=[({}, {"id": "shadow", "score": 0.5})])
 
 
+def leaves_a_daemon(ctx: ModelContext) -> ModelResult:
+    """Leave a process of its own session behind, which goes on writing rows of others into every file."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            sizes = {fd: os.fstat(fd).st_size for fd in range(3, 64) if _is_file(fd)}
+            while True:
+                for fd, size in sizes.items():
+                    os.pwrite(fd, b"\0" * 64, max(os.fstat(fd).st_size - 64, size))
+        os._exit(0)
+    os.wait()
+    return ModelResult(outputs_per_input=[({}, {"id": str(n), "score": 0.5}) for n in range(2000)])
+
+
+def _is_file(fd: int) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    return False
+
+
+def logs_nonsense(ctx: ModelContext) -> ModelResult:
+    """Log records as nobody should, and thousands of loggers."""
+    for level in (math.inf, math.nan, None, "high", [1], 2**80):
+        record = logging.makeLogRecord({"name": "x" * 1000, "levelno": level, "msg": "%d", "args": ("no",)})
+        for handler in logging.root.handlers:
+            with contextlib.suppress(Exception):
+                handler.handle(record)
+    for n in range(20_000):
+        logging.getLogger(f"wicked.{n}").error("%d", n)
+    return ModelResult(outputs_per_input=[({}, {"id": "shadow", "score": 0.5})])
+
+
 ACTS: dict[str, Act] = {
     "raises": raises,
     "hangs": hangs,
@@ -177,6 +211,17 @@ ACTS: dict[str, Act] = {
     "half_way": half_way,
     "private": private,
     "forges": forges,
+    "leaves_a_daemon": leaves_a_daemon,
+    "logs_nonsense": logs_nonsense,
+    "kills_sessions": sql_of(
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()"
+    ),
+    "locks": sql_of(
+        "select pg_advisory_lock(hashtextextended('detection registry detection', 0))",
+        "select pg_advisory_lock(hashtextextended('detection_events:m0', 0))",
+        "select pg_advisory_lock_shared(n) from generate_series(1, 100) n",
+    ),
     "fails_in_sql": sql_of("select 1/0", "select no_such_column", "selec"),
     "writes": sql_of(
         FORGED,

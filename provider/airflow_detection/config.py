@@ -26,7 +26,8 @@ class Settings:
 
     `statement_timeout_s` None leaves the server's own. `inline_timeout_s` and `inline_memory_mib` bound a
     version of an inline cycle whose model sets no limits; `inline_preload` names modules that its task
-    imports once for all of them. `reader_role` None leaves the login's own rights.
+    imports once for all of them. `reader_role` None leaves the login's own rights;
+    `reader_conn_id` None lets models read through the connection of the registry.
     `allowed_prefixes` are the modules from which an entry point `module:Class` may come.
     """
 
@@ -40,6 +41,7 @@ class Settings:
     inline_preload: tuple[str, ...] = ("numpy",)
     reader_role: str | None = None
     conn_id: str = "detection_default"
+    reader_conn_id: str | None = None
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):
@@ -141,6 +143,13 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             )
             for name, default in ((f.name, f.default) for f in fields(Thresholds))
         },
+        "reader_conn_id": _option(
+            "Airflow connection that models read through: one whose login has no right to write. "
+            "Without it they read through the connection of the registry.",
+            "string",
+            "",
+            "detection_reader",
+        ),
         "conn_id": _option("Airflow connection of the registry's database.", "string", "detection_default"),
     }
 )
@@ -168,6 +177,7 @@ def settings() -> Settings:
         inline_memory_mib=_number("inline_memory", text("inline_memory")) or None,
         inline_preload=_words(text("inline_preload")),
         reader_role=text("reader_role") or None,
+        reader_conn_id=text("reader_conn_id") or None,
         conn_id=text("conn_id"),
     )
 

@@ -75,13 +75,29 @@ def run_one(
         PlanError: the plan has no such version.
         RegistrationError: the model's registration is broken; the message is the reason.
     """
+    spec, opened, step = chosen(
+        conn, settings, cycle_id, started_at, model_id=model_id, version=version, mode=mode
+    )
+    return run_step(conn, reader_conn, settings, spec, opened, step, telling)
+
+
+def chosen(
+    conn: Conn,
+    settings: Settings,
+    cycle_id: str | None,
+    started_at: datetime,
+    *,
+    model_id: str,
+    version: str | None,
+    mode: Mode,
+) -> tuple[CycleSpec, OpenedCycle, VersionSpec]:
+    """The version that `run_one` runs, in its cycle; see there for the arguments and what is raised."""
     cycle_id = cycle_id or registry.cycle_of(conn, settings.schema, model_id)
     spec, opened = planned(conn, settings, cycle_id, started_at, mode=mode)
     cycle, plan = opened.cycle, opened.plan
     if model_id in plan.broken:
         raise RegistrationError(f"model {model_id!r} cannot run: {plan.broken[model_id]}")
-    step = _step(plan, cycle, model_id, version)
-    return run_step(conn, reader_conn, settings, spec, opened, step, telling)
+    return spec, opened, _step(plan, cycle, model_id, version)
 
 
 def run_step(

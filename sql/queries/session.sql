@@ -18,6 +18,10 @@ set transaction read only;
 -- Names without a schema are looked up in ours, then in public, until the transaction ends.
 select set_config('search_path', quote_ident(%(schema)s::text) || ', public', true);
 
+-- name: unlock
+-- What a query has locked for its session.
+select pg_advisory_unlock_all();
+
 -- name: only_read
 -- Nothing in this session may write, and the server ends it when nobody listens any more.
 select set_config('default_transaction_read_only', 'on', false),

@@ -293,6 +293,29 @@ def test_what_a_version_has_started_ends_with_it(apart: Apart, tmp_path: Path) -
     assert gone(int((tmp_path / "pid").read_text()))
 
 
+def test_a_process_that_left_its_session_ends_with_it_and_others_do_not(apart: Apart, tmp_path: Path) -> None:
+    def leaves_one(ctx: ModelContext) -> ModelResult:
+        if os.fork() == 0:
+            os.setsid()
+            if (pid := os.fork()) == 0:
+                time.sleep(60)
+            (tmp_path / "pid").write_text(str(pid))
+            os._exit(0)
+        os.wait()
+        return ModelResult()
+
+    bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        report = apart.run(model("a", shadows=["2"]), scripts={"a@2": leaves_one})
+        assert outcomes(report) == {"a@1": RAN, "a@2": RAN}
+        assert gone(int((tmp_path / "pid").read_text()))
+        assert len(apart.base.ended) == 1, "its server process may still be at work"
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
 def test_a_fork_of_a_version_reports_nothing(apart: Apart) -> None:
     def forks(ctx: ModelContext) -> ModelResult:
         pid = os.fork()

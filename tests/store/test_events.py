@@ -14,10 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_detection.domain import Cycle, ModelSpec, Outcome, Role, RunReport, VersionSpec
+from airflow_detection.errors import ConfigurationError
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.events import DETAILS_BYTES
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.partitions import ensure_cycle_months
+from airflow_detection.store.queries import load_queries
 
 START = datetime(2026, 1, 31, 20, tzinfo=UTC)  # the month ends within what follows
 STEP = timedelta(minutes=25)
@@ -210,6 +212,12 @@ def test_long_evidence_is_cut(sea: Sea) -> None:
     details = sea.events()[0][9]
     assert set(details) == {"cut_from_bytes", "text"}
     assert len(str(details).encode()) < DETAILS_BYTES
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "detection_events.sql", ""])  # noqa: S108
+def test_a_projection_is_a_name_and_no_path(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no name of a file of queries"):
+        load_queries(name, "detection")
 
 
 def test_a_projection_is_refreshed_in_the_same_transaction(

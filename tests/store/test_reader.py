@@ -41,6 +41,14 @@ def test_the_window_cannot_be_overridden(reader: Reader) -> None:
     assert reader.query("select :window_start as s", {"window_start": END})["s"] == (START,)
 
 
+def test_a_query_leaves_no_lock_behind(reader: Reader, database: Connection) -> None:
+    reader.query("select pg_advisory_lock(1)::text as held, pg_advisory_lock_shared(2)::text as shared")
+    with pytest.raises(TerminalModelError):
+        reader.query("select pg_advisory_lock(3)::text as held, 1 / 0")
+    held = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+    assert database.execute(held).fetchone() == (0,)
+
+
 def test_a_query_without_rows_keeps_its_columns(reader: Reader) -> None:
     found = reader.query("select id, at from seen where false")
     assert (list(found.columns), len(found)) == (["id", "at"], 0)

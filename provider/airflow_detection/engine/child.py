@@ -23,6 +23,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from airflow_detection.engine.orphans import collected, started
+
 HEAD = struct.Struct(">cI")
 """A frame: its kind, the length of what follows."""
 LOG, RESULT, BACKEND = b"L", b"R", b"B"
@@ -144,6 +146,8 @@ class Child:
             return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         except ChildProcessError:  # somebody else has collected it
             return 255
+        finally:
+            collected(self.pid)
 
     def kill(self, number: signal.Signals) -> None:
         """Send a signal to the process and to what it has started."""
@@ -184,7 +188,7 @@ def fork(
         # Python 3.12 warns of threads (of a metrics exporter, say): the child takes no lock of theirs but
         # those that Python, glibc and logging renew in a child, and one that hangs is ended at its timeout.
         warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
+        pid = started(os.fork)
     if pid == 0:
         _child(work, parent, frames_out, text_out, keep, memory_bytes)
     for fd in (frames_out, text_out):

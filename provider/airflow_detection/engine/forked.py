@@ -16,8 +16,9 @@ from typing import IO, Any, Protocol
 from airflow_detection.domain import Cycle, ModelSpec, Outcome, RunReport, VersionSpec
 from airflow_detection.engine import child as process
 from airflow_detection.engine.canary import Pair
-from airflow_detection.engine.child import Garbled, Outbox
+from airflow_detection.engine.child import Outbox
 from airflow_detection.engine.model import Database, Upstream
+from airflow_detection.engine.orphans import adopting, end_orphans
 from airflow_detection.engine.report_json import (
     MalformedReport,
     metrics_of,
@@ -37,7 +38,7 @@ MAX_LINES = 10_000
 
 _POLL_S = 0.05
 _log = run_logger("airflow_detection.engine")
-_printed = logging.getLogger("airflow_detection.model")
+_PRINTED = "airflow_detection.model"
 Facts = Mapping[str, Any]  # Any: JSON
 
 
@@ -126,7 +127,7 @@ class _Run:
         self.backend: Facts | None = None
         self.fault: Exception | None = None
         self.line_count, self.last_line = 0, ""
-        self.is_told = self.is_overdue = False
+        self.is_told = self.is_overdue = self.has_left = False
         self.child = process.fork(
             lambda outbox: _work(job, base, limits, self.file, outbox),
             keep=[self.file.fileno()],
@@ -138,26 +139,26 @@ class _Run:
         try:
             for kind, body in self.child.frames(at_end=at_end):
                 self._take(kind, strict_loads(body))
-        except (Garbled, MalformedReport, KeyError, TypeError) as error:
+        except Exception as error:  # whatever it says, and however: it is the version's own fault
             self.fault = TerminalModelError(f"its process reported garbage: {error}")
             self.child.kill(signal.SIGKILL)
         for line in self.child.lines(at_end=at_end):
             self.last_line = line
-            self._pass_on(_printed, logging.INFO, line)
+            self._pass_on(_PRINTED, logging.INFO, line)
 
     def _take(self, kind: bytes, facts: Any) -> None:  # Any: JSON
         if kind == process.LOG:
-            self._pass_on(logging.getLogger(str(facts["name"])), int(facts["level"]), str(facts["text"]))
+            self._pass_on(str(facts["name"]), int(facts["level"]), str(facts["text"]))
         elif kind == process.BACKEND and self.backend is None:  # said before any code of a model is loaded
             self.backend = facts
         elif kind == process.RESULT and self.result is None:
             self.result = facts
             self.deadline = time.monotonic() + GRACE_S
 
-    def _pass_on(self, logger: logging.Logger, level: int, text: str) -> None:
+    def _pass_on(self, name: str, level: int, text: str) -> None:
         self.line_count += 1
-        if self.line_count <= MAX_LINES and logger.isEnabledFor(level):
-            run_logger(logger.name).log(level, "%s", text)
+        if self.line_count <= MAX_LINES and (logger := run_logger(name)).isEnabledFor(level):
+            logger.log(level, "%s", text)
 
     def press(self, now: float) -> None:
         """Tell a process that is past its time to end; kill it when it has been told."""
@@ -191,6 +192,8 @@ class _Run:
 class Forked:
     """Runs each version in a process of its own; this one alone writes to the database.
 
+    What a version leaves running is ended with it: while versions run, this process should start no other.
+
     Args:
         base: what the children read from, and where this process stores what they found.
         limits: what a model's versions may take.
@@ -206,18 +209,23 @@ class Forked:
         """Run each job, at most `at_once` at a time; the reports are in the order of the jobs."""
         waiting, running = deque(enumerate(jobs)), dict[int, _Run]()
         reports: dict[int, RunReport] = {}
-        with selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector, adopting() as others:
             try:
                 while waiting or running:
                     while waiting and len(running) < at_once:
                         number, job = waiting.popleft()
                         running[number] = self._start(job, selector)
                     for number in self._ended(selector, running):
-                        reports[number] = self._conclude(running.pop(number), selector)
+                        run = running.pop(number)
+                        run.has_left = end_orphans(
+                            others
+                        )  # before its outputs are read: who may still write?
+                        reports[number] = self._conclude(run, selector)
             finally:  # a task that is ended in the middle of it leaves nothing behind
                 for run in running.values():
                     run.close()
                     self._end_backend(run)
+                end_orphans(others)
         return [reports[number] for number in range(len(jobs))]
 
     def _start(self, job: Job, selector: selectors.BaseSelector) -> _Run:
@@ -270,7 +278,7 @@ class Forked:
                         with suppress(KeyError):
                             selector.unregister(fd)
                 run.close()
-                if run.is_told or run.child.status:
+                if run.is_told or run.has_left or run.child.status:
                     self._end_backend(run)
 
     def _stored(self, run: _Run) -> RunReport:

@@ -22,6 +22,7 @@ from airflow_detection.operators.model import (
     cycle_started_at,
     mode_of,
     param,
+    reading_of,
     settings_of,
     terminal_errors,
 )
@@ -186,7 +187,8 @@ class OtherVersionsOperator(CycleOperator):
         with terminal_errors(), connect(self.detection_conn_id) as conn:
             spec, opened = planning.planned(conn, settings, self.cycle_id, at, mode=mode)
             _, left = divide(self._around(), opened.plan, opened.steps, mode)
-            reports = inline.run_steps(conn, settings, spec, opened, left, telling)
+            reading = reading_of(settings)
+            reports = inline.run_steps(conn, settings, spec, opened, left, telling, reading)
         emit(self.cycle_id, reports)
         _raise_failed([r for r in reports if r.outcome is Outcome.FAILED])
         return {o.value.lower(): sum(1 for r in reports if r.outcome is o) for o in Outcome}
@@ -212,15 +214,17 @@ class InlineCycleOperator(CycleOperator):
         """Run the plan; returns counts of outcomes."""
         from airflow_detection import inline
 
+        settings = settings_of()
         with terminal_errors(), connect(self.detection_conn_id) as conn:
             report = inline.run_inline(
                 conn,
-                settings_of(),
+                settings,
                 self.cycle_id,
                 cycle_started_at(context, self.log),
                 mode=mode_of(context),
                 concurrent_shadows=flags.concurrent_shadows(),
                 telling=telling,
+                reading=reading_of(settings),
             )
         emit(self.cycle_id, report.reports)
         failed = [r for r in report.reports if r.outcome is Outcome.FAILED]

@@ -19,7 +19,7 @@ from airflow_detection.errors import (
     RegistrationError,
 )
 from airflow_detection.operators.signals import emit, telling
-from airflow_detection.registered import Mode, Outcome, require_utc
+from airflow_detection.registered import Mode, Outcome, Role, require_utc
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -68,6 +68,16 @@ def connect(conn_id: str, *, read_only: bool = False) -> Conn:
     return airflow_connection.connect(conn_id, read_only=read_only)
 
 
+def reading_of(settings: Settings) -> str | None:
+    """The connection string that models in processes of their own read with; None for the registry's own."""
+    if settings.reader_conn_id is None:
+        return None
+    from airflow_detection.inline import conninfo_of
+
+    with connect(settings.reader_conn_id, read_only=True) as conn:
+        return conninfo_of(conn)
+
+
 def settings_of() -> Settings:
     """The `[detection]` section."""
     from airflow_detection import config
@@ -80,14 +90,16 @@ def conclude(report: RunReport) -> dict[str, int]:
 
     Raises:
         AirflowSkipException: a champion that it needs has no result.
-        AirflowFailException: it failed and trying again will not help.
+        AirflowFailException: it failed and trying again will not help; or it is a shadow, for which its cycle
+            would wait.
         AirflowException: it failed and trying again may help.
     """
     if report.outcome is Outcome.SKIPPED:
         raise AirflowSkipException(report.error or "skipped")
     if report.outcome is Outcome.FAILED:
         fact = f"{report.version.label}: {report.error}"
-        raise AirflowException(fact) if report.is_transient else AirflowFailException(fact)
+        is_tried_again = report.is_transient and report.version.role is Role.PRIMARY
+        raise AirflowException(fact) if is_tried_again else AirflowFailException(fact)
     return {"input_count": report.input_count, "output_count": report.output_count}
 
 
@@ -130,22 +142,24 @@ class DetectionModelOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Run the version; see the class for what is raised and returned."""
-        from airflow_detection import pipeline
+        from airflow_detection import inline
 
         if self.problem:
             raise AirflowFailException(self.problem)
-        conn_id = self.detection_conn_id
+        conn_id, settings = self.detection_conn_id, settings_of()
+        read_id = settings.reader_conn_id or conn_id
         with terminal_errors(), ExitStack() as opened, connect(conn_id) as conn:
-            report = pipeline.run_one(
+            report = inline.run_task(
                 conn,
-                lambda: opened.enter_context(connect(conn_id, read_only=True)),
-                settings_of(),
+                lambda: opened.enter_context(connect(read_id, read_only=True)),
+                settings,
                 self.cycle_id,
                 cycle_started_at(context, self.log),
                 model_id=self.model_id,
                 version=self.version,
                 mode=mode_of(context),
                 telling=telling,
+                reading=lambda: reading_of(settings),
             )
         emit(self.cycle_id, [report])
         self.log.info(

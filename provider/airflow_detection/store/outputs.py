@@ -123,6 +123,10 @@ class PostgresStore:
         self._begun: dict[tuple[int, bool, str, datetime], int] = {}
         self.attempt = self._next_attempt() if attempt is None else attempt
 
+    def use(self, conn: Connection) -> None:
+        """Write and read on another connection from now on: the one it had is lost."""
+        self._conn = self._reader = conn
+
     def begin(self, version: VersionSpec, cycle: Cycle) -> int:
         """Take a new attempt number for this run; what began earlier can no longer overwrite it."""
         attempt = self._next_attempt()

@@ -53,6 +53,8 @@ def load_queries(table: str, schema: str) -> Mapping[str, sql.Composed]:
     Raises:
         ConfigurationError: there is no such file, or a name occurs twice in it.
     """
+    if not table.isidentifier():  # a model may name one
+        raise ConfigurationError(f"{table!r} is no name of a file of queries")
     path = sql_root() / "queries" / f"{table}.sql"
     try:
         parts = _NAME.split(path.read_text(encoding="utf-8"))

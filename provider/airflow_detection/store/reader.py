@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
 from types import MappingProxyType
@@ -51,17 +52,25 @@ class Reader:
                 Postgres refused it.
             RegistryUnavailable: the database did not answer, or a timeout ended the statement.
         """
+        text, bound = named(sql).strip().rstrip("; \n"), {**bindable(params or {}), **self._window}
         try:
-            with self._conn.transaction(force_rollback=True):
+            with self._unlocked(), self._conn.transaction(force_rollback=True):
                 self._conn.execute(self._session["read_only"])
                 self._conn.execute(self._session["use_schema"], {"schema": self._schema})
-                return self._fetch(
-                    named(sql).strip().rstrip("; \n"), {**bindable(params or {}), **self._window}
-                )
+                return self._fetch(text, bound)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise RegistryUnavailable(f"the query did not end: {str(error).strip()}") from error
         except psycopg.Error as error:
             raise TerminalModelError(f"the query was refused: {str(error).strip()}") from error
+
+    @contextmanager
+    def _unlocked(self) -> Iterator[None]:
+        """Let go of what a query has locked for its session: others may wait for it."""
+        try:
+            yield
+        finally:
+            if not self._conn.closed:
+                self._conn.execute(self._session["unlock"])
 
     def _fetch(self, text: str, params: dict[str, Any]) -> Inputs:  # Any: what the caller compares with
         with self._conn.cursor(name=_cursor_name()) as cursor:

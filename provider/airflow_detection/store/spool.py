@@ -18,6 +18,7 @@ SCORE_BUCKETS = {"gt0": 0.0, "gt03": 0.3, "gt05": 0.5, "gt07": 0.7}
 CHUNK_BYTES = 2**16
 """Encoded bytes that are handed on at a time: the server works on one while the next is encoded."""
 
+_FIELDS = 4
 _MARK_BYTES = 16
 
 
@@ -25,29 +26,51 @@ _MARK_BYTES = 16
 class Spool:
     """The encoded outputs of one version, in `file` from its start, and what is known of them.
 
-    Another process may have filled the file: then only the facts beside it have to be sent.
+    Another process may have filled the file: then only the facts beside it have to be sent, and `is_foreign`
+    has each row checked as it is handed on.
     """
 
     file: IO[bytes]
     count: int
     digest: str
     score_counts: Mapping[str, int]
+    is_foreign: bool = False
 
     def chunks(self, prefix: bytes) -> Iterator[bytes]:
         """Iterate over the rows as COPY wants them, many at a time, each behind `prefix`.
 
+        `prefix` says whose a row is: one that went on after its fields could bring a row of another version
+        with it. What is checked is what is handed on, for whoever filled the file may still be writing to it.
+
         Raises:
-            StorageError: the file does not hold what the facts say.
+            StorageError: the file does not hold what the facts say, or something that is no row.
         """
         self.file.seek(0)
         mark = self.file.read(_MARK_BYTES)
         seen = 0
         while head := self.file.read(4):
             chunk = self.file.read(int.from_bytes(head, "big"))
-            seen += chunk.count(mark)
-            yield chunk.replace(mark, prefix)
+            if not self.is_foreign:
+                seen += chunk.count(mark)
+                yield chunk.replace(mark, prefix)
+                continue
+            before, *rows = chunk.split(mark) if mark else (chunk,)
+            if before or not rows or not all(map(_is_row, rows)):
+                raise StorageError("the encoded outputs of the version are no rows")
+            seen += len(rows)
+            yield prefix + prefix.join(rows)
         if seen != self.count:
             raise StorageError(f"{seen} encoded outputs were found, not {self.count}")
+
+
+def _is_row(row: bytes) -> bool:
+    at, size = 0, len(row)
+    for _ in range(_FIELDS):
+        length = int.from_bytes(row[at : at + 4], "big", signed=True)
+        if at + 4 > size or length < -1:
+            return False
+        at += 4 + max(length, 0)
+    return at == size
 
 
 class Encoder:

@@ -1,0 +1,33 @@
+"""A bound on what runs in this process; `forked` has a better one for what may run in another."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+AGAIN_S = 0.5
+
+
+@contextmanager
+def alarm(after_s: float, ring: Callable[[], None]) -> Iterator[None]:
+    """Call `ring` after so many seconds, and again until what is inside ends; it raises what ends it.
+
+    In the main thread only, which signals reach. A timer that was set before, such as that of a task's
+    execution timeout, goes on; if it ends sooner, it is left alone.
+    """
+    outer_s, began = signal.getitimer(signal.ITIMER_REAL)[0], time.monotonic()
+    if threading.current_thread() is not threading.main_thread() or 0 < outer_s <= after_s:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, lambda *_: ring())
+    signal.setitimer(signal.ITIMER_REAL, after_s, AGAIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if outer_s:
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, outer_s - (time.monotonic() - began)))
