@@ -58,6 +58,16 @@ def hangs(ctx: ModelContext) -> ModelResult:
     return ModelResult()
 
 
+def hangs_deaf(ctx: ModelContext) -> ModelResult:
+    """Whatever it is sent or raised in it."""
+    end_at = time.monotonic() + 600
+    while time.monotonic() < end_at:
+        with contextlib.suppress(BaseException):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
+    return ModelResult()
+
+
 def hangs_in_sql(ctx: ModelContext) -> ModelResult:
     assert ctx.database
     ctx.database.query("select pg_sleep(600)")
@@ -199,6 +209,7 @@ def logs_nonsense(ctx: ModelContext) -> ModelResult:
 ACTS: dict[str, Act] = {
     "raises": raises,
     "hangs": hangs,
+    "hangs_deaf": hangs_deaf,
     "hangs_in_sql": hangs_in_sql,
     "sys_exit": sys_exit,
     "os_exit": os_exit,
@@ -245,6 +256,6 @@ ACTS: dict[str, Act] = {
 }
 """What a shadow may do, by name."""
 
-SLOW = frozenset({"hangs", "hangs_in_sql"})
+SLOW = frozenset({"hangs", "hangs_deaf", "hangs_in_sql"})
 ACTS_OF_A_TASK = frozenset(ACTS) - {"forges"}
 """In a task of its own a version shares its process with that task alone: what it writes into is its own."""

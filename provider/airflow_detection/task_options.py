@@ -11,6 +11,8 @@ from typing import Any
 from airflow_detection.errors import ConfigurationError, hint
 
 PRIMARY_PRIORITY, SHADOW_PRIORITY, FRAME_PRIORITY = 10, 1, 20
+SHADOW_GRACE_S = 30.0
+"""How much later than a shadow's own time Airflow ends its task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,10 @@ class TaskOptions:
         return cls(**held)
 
     def arguments(self, *, is_primary: bool) -> dict[str, Any]:  # Any: BaseOperator's own
-        """The operator's arguments; a shadow comes behind its champion in any queue."""
+        """The operator's arguments; a shadow comes behind its champion in any queue.
+
+        It has a process of its own, which the task ends at its time: Airflow's end of the task comes later.
+        """
         weight = self.priority_weight or PRIMARY_PRIORITY
         found: dict[str, Any] = {
             "priority_weight": weight if is_primary else min(SHADOW_PRIORITY, weight),
@@ -87,7 +92,8 @@ class TaskOptions:
             if (value := getattr(self, key)) is not None:
                 found[key] = value
         if self.execution_timeout is not None:
-            found["execution_timeout"] = timedelta(seconds=self.execution_timeout)
+            later_s = 0 if is_primary else SHADOW_GRACE_S
+            found["execution_timeout"] = timedelta(seconds=self.execution_timeout + later_s)
         return found
 
 

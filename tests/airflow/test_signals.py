@@ -105,9 +105,15 @@ def test_a_shadow_that_hangs_is_ended_at_its_execution_timeout(
     database: Any, cycles: Cycles, tmp_path: Path
 ) -> None:
     fleet.register(database)
-    fleet.put_model(database, "tracks", task_options={"execution_timeout": 5, "retries": 0})
-    fleet.put_version(database, "tracks@3", Role.CHALLENGER, entrypoint="tests.wicked:Wicked", act="hangs")
+    """Whatever it catches; and it is not tried again, for the cycle would wait once more."""
+    fleet.put_model(database, "tracks", task_options={"execution_timeout": 5, "retries": 2})
+    entrypoint = "tests.wicked:Wicked"
+    fleet.put_version(database, "tracks@3", Role.CHALLENGER, entrypoint=entrypoint, act="hangs_deaf")
     (run,) = cycles({}, **MODULES)
     tasks = run["tasks"]
     assert (run["state"], tasks["tracks__3"], tasks["spoofing"]) == ("success", "failed", "success")
     assert fleet.outcomes(database)["tracks@3"] == "FAILED"
+    query = "select error from detection.detection_model_runs where outcome = 'FAILED'"
+    assert database.execute(query).fetchone() == (
+        "TransientModelError: it had not ended after 5 s and was ended",
+    )
