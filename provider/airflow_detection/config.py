@@ -73,11 +73,14 @@ _VERDICTS = {
     "feature_null_floor": "A feature's null rate is never unusual below this.",
     "feature_null_factor": "A feature's null rate is unusual above so many times its highest.",
     "feature_distinct_share": "A feature's distinct ratio is unusual below this share of its median.",
+    "distinct_share": "Newest rows and outputs' entities repeat each other below this share of the usual.",
+    "shift_share": "A mean has moved if by this share of the standard deviation, at least.",
     "score_null_floor": "The share of null scores is never unusual below this.",
     "score_null_factor": "The share of null scores is unusual above so many times its 99th percentile.",
     "stale_cycles": "Cycles that the newest input may be old.",
     "input_mad_factor": "Inputs are too few below min(median - this x MAD, verdict_input_share x median).",
     "input_share": "Inputs are too few below min(median - verdict_input_mad_factor x MAD, this x median).",
+    "newest_share": "The newest rows are too few below this share of those of the cycles just before.",
     "p_value": "How improbable a count must be to be unusual.",
 }
 

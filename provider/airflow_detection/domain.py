@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -67,12 +68,48 @@ class CanaryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureProfile:
-    """What a feature column looked like in one run."""
+    """What a feature column looked like in one run.
+
+    `mean` and `deviation` (standard) are of its finite numbers, None where there are none.
+    """
 
     name: str
     count: int
     null_count: int
     distinct_count: int
+    mean: float | None = None
+    deviation: float | None = None
+
+    @classmethod
+    def of(cls, name: str, column: Iterable[Any]) -> FeatureProfile:  # Any: numbers or text, nulls
+        """Count values, nulls (None and NaN) and distinct values, and tell where its numbers lie."""
+        values = column.tolist() if hasattr(column, "tolist") else list(column)
+        known = [value for value in values if value is not None and value == value]
+        try:
+            distinct = len(set(known))
+        except TypeError:  # lists and mappings have no hash
+            distinct = len({repr(value) for value in known})
+        mean, deviation = _moments(known)
+        return cls(
+            name=name,
+            count=len(values),
+            null_count=len(values) - len(known),
+            distinct_count=distinct,
+            mean=mean,
+            deviation=deviation,
+        )
+
+
+def _moments(values: Sequence[Any]) -> tuple[float | None, float | None]:  # Any: numbers or text
+    """Mean and standard deviation of a column of numbers, None for anything else."""
+    if not values or not {int, float}.issuperset(map(type, values)):
+        return None, None
+    try:
+        mean = sum(values) / len(values)
+        deviation = math.sqrt(sum([(value - mean) ** 2 for value in values]) / len(values))
+    except OverflowError:
+        return None, None
+    return (mean, deviation) if math.isfinite(mean) and math.isfinite(deviation) else (None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,12 +215,14 @@ _CONTAINERS = frozenset({dict, list})
 class Inputs:
     """The cycle's input rows, by column; all columns have the same length and are read-only.
 
-    `digest` and `newest_at` are facts of the rows that go into the manifest, where they are known.
+    `digest`, `newest_at` and `newest` are facts of the rows that go into the manifest, where they are known;
+    `newest` are profiles of the rows that came last.
     """
 
     columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # Any: what the input query selects
     digest: str | None = None
     newest_at: datetime | None = None
+    newest: tuple[FeatureProfile, ...] = ()
 
     @classmethod
     def of_rows(cls, rows: Iterable[JsonMapping], names: Sequence[str] = ()) -> Inputs:

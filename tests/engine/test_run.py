@@ -247,8 +247,8 @@ def test_features_are_profiled_without_the_canaries(cycle: Cycle) -> None:
     nan = float("nan")
     report = run(cycle, ListStore(), lambda ctx: ModelResult(features={"f": [1, 1, nan, None]}), WithCanary)
     assert report.features == (
-        FeatureProfile(name="speed", count=2, null_count=1, distinct_count=1),
-        FeatureProfile(name="f", count=4, null_count=2, distinct_count=1),
+        FeatureProfile(name="speed", count=2, null_count=1, distinct_count=1, mean=3.0, deviation=0.0),
+        FeatureProfile(name="f", count=4, null_count=2, distinct_count=1, mean=1.0, deviation=0.0),
     )
 
 

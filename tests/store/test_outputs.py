@@ -170,7 +170,16 @@ def test_the_manifest_and_the_metrics_are_stored(
                 {"name": "c", "expected": 1.0, "observed": 0.75, "is_present": True, "error": 0.25},
                 {"name": "d", "expected": 1.0, "observed": None, "is_present": True, "error": None},
             ],
-            [{"name": "sog", "count": 3, "null_count": 1, "distinct_count": 2}],
+            [
+                {
+                    "name": "sog",
+                    "count": 3,
+                    "null_count": 1,
+                    "distinct_count": 2,
+                    "mean": None,
+                    "deviation": None,
+                }
+            ],
             "v1",
             AT,
             None,

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from airflow_detection.domain import CanaryResult, Cycle, Inputs, JsonMapping, ModelSpec, frozen
+from airflow_detection.domain import (
+    CanaryResult,
+    Cycle,
+    FeatureProfile,
+    Inputs,
+    JsonMapping,
+    ModelSpec,
+    frozen,
+)
 from airflow_detection.engine.metrics import finite
 from airflow_detection.engine.model import BaseDetectionModel, Canary, Upstream
 from airflow_detection.engine.run_log import run_logger
@@ -12,6 +20,9 @@ from airflow_detection.engine.run_log import run_logger
 _log = run_logger("airflow_detection.engine")
 
 Pair = tuple[JsonMapping, JsonMapping]
+
+ENTITIES = "outputs"
+"""The profile of the real outputs' entities: null are those that occur nowhere among the inputs."""
 
 
 def entity_of(entity_key: str | None, input_ref: JsonMapping, output: JsonMapping) -> str | None:
@@ -26,8 +37,12 @@ def entity_of(entity_key: str | None, input_ref: JsonMapping, output: JsonMappin
 class CanaryWatch:
     """The canaries of one run: takes their outputs out of the stream and keeps their scores."""
 
-    def __init__(self, model: ModelSpec, canaries: Iterable[Canary] = ()) -> None:
+    def __init__(
+        self, model: ModelSpec, canaries: Iterable[Canary] = (), real: Collection[str] = frozenset()
+    ) -> None:
         self._model = model
+        self._real, self._outputs, self._unknown = real, 0, 0
+        self._entities: set[str | None] = set()
         self.canaries = {str(canary.entity_id): canary for canary in canaries}
         self._scores: dict[str, list[float | None]] = {entity_id: [] for entity_id in self.canaries}
         self._aliases = {alias for entity_id in self.canaries for alias in _aliases(entity_id)}
@@ -59,7 +74,7 @@ class CanaryWatch:
         for canary in offered:
             if str(canary.entity_id) in real:
                 _log.warning("%s: canary %r dropped, it is a real entity", model.model_id, canary.entity_id)
-        return cls(model, [canary for canary in offered if str(canary.entity_id) not in real])
+        return cls(model, [canary for canary in offered if str(canary.entity_id) not in real], real)
 
     def rows(self) -> Iterator[JsonMapping]:
         """The rows that go behind the real inputs."""
@@ -80,18 +95,30 @@ class CanaryWatch:
         What is a canary's but goes by another form of its identity (-1.0 for -1, or none at all while the
         input_ref tells) is no output either, and no answer: that canary was not found.
         """
-        if not self.canaries:
-            yield from outputs
-            return
         for input_ref, output in outputs:
             entity = entity_of(self._model.entity_key, input_ref, output)
             if entity in self._scores:
                 self._scores[entity].append(finite(output.get(self._model.score_key or "")))
             elif entity not in self._aliases and not self._is_canary(input_ref):
+                self._outputs += 1
+                self._unknown += entity not in self._real
+                self._entities.add(entity)
                 yield input_ref, output
 
     def _is_canary(self, input_ref: JsonMapping) -> bool:
         return any(str(input_ref[name]) in self._aliases for name in self._columns if name in input_ref)
+
+    def entities(self) -> tuple[FeatureProfile, ...]:
+        """A profile of the entities of the real outputs so far; none where nobody knows them."""
+        if self._model.entity_key is None or not self._outputs:
+            return ()
+        profile = FeatureProfile(
+            name=ENTITIES,
+            count=self._outputs,
+            null_count=self._unknown if self._real else 0,
+            distinct_count=len(self._entities),
+        )
+        return (profile,)
 
     def results(self) -> tuple[CanaryResult, ...]:
         """Expected and observed scores; of several outputs for one canary the highest score counts."""

@@ -63,17 +63,5 @@ def _key_fault(key: object) -> str | None:
 def profile(
     columns: Mapping[str, Iterable[Any]],
 ) -> tuple[FeatureProfile, ...]:  # Any: numbers or text, nulls
-    """Count values, nulls (None and NaN) and distinct values of each column."""
-    return tuple(_profile_of(str(name), column) for name, column in columns.items())
-
-
-def _profile_of(name: str, column: Iterable[Any]) -> FeatureProfile:  # Any: numbers or text, nulls
-    values = column.tolist() if hasattr(column, "tolist") else list(column)
-    known = [value for value in values if value is not None and value == value]
-    try:
-        distinct = len(set(known))
-    except TypeError:  # lists and mappings have no hash
-        distinct = len({repr(value) for value in known})
-    return FeatureProfile(
-        name=name, count=len(values), null_count=len(values) - len(known), distinct_count=distinct
-    )
+    """Profile each column."""
+    return tuple(FeatureProfile.of(str(name), column) for name, column in columns.items())

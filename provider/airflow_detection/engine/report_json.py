@@ -123,6 +123,8 @@ _FEATURE: Mapping[str, Callable[[Any], Any]] = {
     "count": _count,
     "null_count": _count,
     "distinct_count": _count,
+    "mean": _or_none(_number),
+    "deviation": _or_none(_number),
 }
 _REPORT: Mapping[str, Callable[[Any], Any]] = {
     "outcome": Outcome,

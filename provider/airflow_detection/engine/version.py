@@ -230,7 +230,7 @@ class _Run:
                 output_count=output_count,
                 reads_since=since,
                 canaries=watch.results(),
-                features=features or (),
+                features=(*(features or ()), *watch.entities(), *self.inputs.newest),
                 projection=detector.projection,
             )
             return report, clean_metrics(

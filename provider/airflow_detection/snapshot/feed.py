@@ -12,11 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from airflow_detection.snapshot.baseline import low_limit, median
+from airflow_detection.snapshot.baseline import low_limit, median, spread
+from airflow_detection.snapshot.columns import MIN_ROWS, Numbers
 from airflow_detection.snapshot.history import FRESH_MARGIN, History, Measures
 from airflow_detection.snapshot.runs import Run
-from airflow_detection.snapshot.silent_faults import Numbers
 from airflow_detection.snapshot.thresholds import Thresholds
+from airflow_detection.store.input_facts import NEWEST, ROWS
+
+JUST_BEFORE = 5
+"""Healthy cycles back from which newest rows are compared."""
 
 
 def is_feed_silent(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> bool:
@@ -42,12 +46,16 @@ def feed_faults(
     run = measures.run
     if len(history.healthy) * 3 < thresholds.min_history_cycles:
         return
-    recent = list(history.healthy)[-max(round(2 * run.overlap), thresholds.history_cycles // 3) :]
-    counts = [float(m.run.input_count) for m in recent]
+    recent, newest = history.recent, run.features.get(NEWEST + ROWS)
+    span = len(recent) if newest is None else max(round(run.overlap / 2), JUST_BEFORE)
+    counts = [float(m.run.input_count) for m in recent[-span:]]
     limit = low_limit(counts, thresholds.input_mad_factor, thresholds.input_share)
     numbers["inputs"], numbers["inputs_limit"] = run.input_count, round(limit, 1)
     if run.input_count < limit:
         yield f"{run.input_count} rows; {median(counts):.0f} are usual"
+    if newest is not None:
+        yield from _newest(newest.count, recent, thresholds, numbers)
+        return
     past = [m.arrivals for m in recent if m.arrivals is not None]
     if measures.arrivals is None or not past:
         return
@@ -55,3 +63,16 @@ def feed_faults(
     numbers["arrivals"], numbers["arrivals_limit"] = round(measures.arrivals, 4), round(limit, 4)
     if measures.arrivals < limit:
         yield f"rows arrive at {measures.arrivals:.0%} of the rate of a window ago"
+
+
+def _newest(count: int, recent: list[Measures], thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
+    """Compare the newest rows with those just before them, which they do not share."""
+    past = [float(p.count) for m in recent if (p := m.run.features.get(NEWEST + ROWS)) is not None]
+    before = past[-JUST_BEFORE : -thresholds.stale_cycles] or past[-1:]
+    if not before or median(before) < MIN_ROWS:
+        return
+    usual = median(before)
+    limit = min(usual - thresholds.input_mad_factor * spread(past), thresholds.newest_share * usual)
+    numbers["newest_rows"], numbers["newest_rows_limit"] = count, round(limit, 1)
+    if count < limit:
+        yield f"{count} rows arrived last; {usual:.0f} did just before"

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from airflow_detection.domain import FeatureProfile, Outcome
+from airflow_detection.engine.canary import ENTITIES
 from airflow_detection.snapshot.kinds import VerdictKind
 from airflow_detection.snapshot.runs import Run
+from airflow_detection.store.input_facts import NEWEST
 
 MIN_REFERENCE_ROWS = 30
 """A window with fewer rows says nothing about what newly arrived."""
@@ -28,14 +30,18 @@ class FeatureMeasures:
     """Of one feature; None where it cannot be known.
 
     `fresh_null_rate` is of the newly arrived rows. `fresh_distinct` is how fast distinct values arrive
-    beside how fast rows do, both relative to a window ago: 1 is as usual, 0 none at all.
+    beside how fast rows do, both relative to a window ago: 1 is as usual, 0 none at all. `used_share` is how
+    many rows the model computed it from, of all that it was given.
     """
 
     null_rate: float | None = None
     distinct_ratio: float | None = None
+    mean: float | None = None
+    deviation: float | None = None
     fresh_null_rate: float | None = None
     fresh_distinct: float | None = None
     plain_distinct: float | None = None  # before a burst of a window ago is made up for
+    used_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +97,20 @@ class History:
         held = (m.features.get(feature) for m in self.healthy)
         return [v for f in held if f is not None and (v := getattr(f, measure)) is not None]
 
+    @property
+    def recent(self) -> list[Measures]:
+        """The healthy runs of the last two windows, or of the last third of what is kept."""
+        if not self.healthy:
+            return []
+        least = (self.healthy.maxlen or 0) // 3
+        return list(self.healthy)[-max(round(2 * self.healthy[-1].run.overlap), least) :]
+
     def measure(self, run: Run, cycles: int) -> Measures:
         """Measure a run; newly arrived is what came in the last `cycles` cycles."""
         back = cycles * run.step
         reference = self._runs.get(run.cycle_started_at - back) if back < run.lookback else None
         if reference is None:
-            return Measures(run=run, features={name: _plain(f) for name, f in run.features.items()})
+            return Measures(run=run, features={name: _plain(f, run) for name, f in run.features.items()})
         ago = self._runs.get(run.cycle_started_at - round(run.overlap) * run.step)
         share = back / run.lookback
         arrivals = plain = None
@@ -105,9 +119,13 @@ class History:
             arrivals = max(plain + _burst(ago.plain_arrivals if ago else None), 0.0)
         features = {}
         for name, profile in run.features.items():
+            if is_apart(name):
+                features[name] = _plain(profile, run)
+                continue
             once = ago.features.get(name) if ago else None
             before = reference.run.features.get(name)
-            features[name] = _feature(profile, before, share, _burst(once.plain_distinct if once else None))
+            burst = _burst(once.plain_distinct if once else None)
+            features[name] = _feature(_plain(profile, run), profile, before, share, burst)
         return Measures(run=run, arrivals=arrivals, plain_arrivals=plain, features=features)
 
 
@@ -121,18 +139,25 @@ def _fresh(now: float, before: float, share: float) -> float:
     return 1 + (now - before) / (share * before)
 
 
-def _plain(profile: FeatureProfile) -> FeatureMeasures:
+def is_apart(name: str) -> bool:
+    """Whether a profile is of the newest rows alone, or of the outputs, and not of a model's column."""
+    return name.startswith(NEWEST) or name == ENTITIES
+
+
+def _plain(profile: FeatureProfile, run: Run) -> FeatureMeasures:
     known = profile.count - profile.null_count
     return FeatureMeasures(
         null_rate=profile.null_count / profile.count if profile.count else None,
         distinct_ratio=profile.distinct_count / known if known else None,
+        mean=profile.mean,
+        deviation=profile.deviation,
+        used_share=profile.count / run.input_count if run.input_count else None,
     )
 
 
 def _feature(
-    profile: FeatureProfile, before: FeatureProfile | None, share: float, burst: float
+    plain: FeatureMeasures, profile: FeatureProfile, before: FeatureProfile | None, share: float, burst: float
 ) -> FeatureMeasures:
-    plain = _plain(profile)
     if before is None or before.count < MIN_REFERENCE_ROWS:
         return plain
     fresh_null = distinct_rate = None

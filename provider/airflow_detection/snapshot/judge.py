@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator
 
 from airflow_detection.domain import Outcome
 from airflow_detection.snapshot.baseline import fit
+from airflow_detection.snapshot.columns import Numbers
 from airflow_detection.snapshot.feed import feed_faults, is_feed_silent
 from airflow_detection.snapshot.history import History, Measures
 from airflow_detection.snapshot.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.runs import Run
-from airflow_detection.snapshot.silent_faults import Numbers, silent_faults
+from airflow_detection.snapshot.silent_faults import silent_faults
 from airflow_detection.snapshot.thresholds import Thresholds
 
 _RATES = (("gt0", "scored"), ("gt07", "gt0"))

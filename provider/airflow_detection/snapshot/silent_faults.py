@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
-
-from scipy import stats
 
 from airflow_detection.domain import CanaryResult
-from airflow_detection.snapshot.baseline import high_rate, low_limit, median, quantile
-from airflow_detection.snapshot.history import FRESH_MARGIN, FeatureMeasures, History, Measures
+from airflow_detection.snapshot.baseline import fit, high_rate, low_limit, median, quantile
+from airflow_detection.snapshot.columns import MIN_ROWS, Numbers, column_faults, is_improbable
+from airflow_detection.snapshot.history import History, Measures
 from airflow_detection.snapshot.runs import Run
 from airflow_detection.snapshot.thresholds import Thresholds
-
-MIN_ROWS = 50
-"""Fewer rows, or outputs, are too few for a ratio to mean anything."""
 
 STEADY_INPUT_SHARE = 0.85
 """From this share of the usual inputs on, fewer of them do not explain fewer outputs."""
 
-Numbers = dict[str, Any]  # Any: JSON values
+MOST_OUTPUTS = 1.5
+"""So many times the most outputs of as many rows are too many."""
 
 
 def silent_faults(
@@ -33,10 +29,7 @@ def silent_faults(
     if len(history.healthy) * 3 >= thresholds.min_history_cycles:
         yield from _scores(run, history, thresholds, numbers)
         yield from _coverage(run, history, thresholds, numbers)
-        for name, feature in measures.features.items():
-            yield from _nulls(name, feature, history, run, thresholds, numbers)
-            if run.features[name].count - run.features[name].null_count >= MIN_ROWS:
-                yield from _distinct(name, feature, history, thresholds, numbers)
+        yield from column_faults(measures, history, thresholds, numbers)
 
 
 def _canaries(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
@@ -82,6 +75,8 @@ def _scores(run: Run, history: History, thresholds: Thresholds, numbers: Numbers
     if rate is None:
         return
     numbers["score_null_rate"] = round(rate, 4)
+    if not rate:
+        yield from _never_null(run, history, thresholds, numbers)
     if rate <= thresholds.score_null_floor:
         return
     past = [r for m in history.healthy if (r := m.run.score_null_rate) is not None]
@@ -91,8 +86,22 @@ def _scores(run: Run, history: History, thresholds: Thresholds, numbers: Numbers
     limit = high_rate(usual, thresholds.score_null_floor, thresholds.score_null_factor)
     numbers["score_null_limit"] = round(limit, 4)
     base = max(usual, thresholds.score_null_floor)
-    if rate > limit and _is_improbable(rate, base, run.output_count, thresholds):
+    if rate > limit and is_improbable(rate, base, run.output_count, thresholds):
         yield f"{rate:.0%} of the scores are null; up to {usual:.1%} is usual"
+
+
+def _never_null(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
+    """No null score where some are usual: what cannot be known was taken for something known."""
+    past = [m.run for m in history.healthy if m.run.score_null_rate is not None]
+    nulls = [r.score_counts["null"] for r in past]
+    if not nulls or not min(nulls):
+        return
+    usual = fit(nulls, [r.output_count for r in past], len(past) / run.overlap)
+    if usual is None:
+        return
+    numbers["p_low null"], _ = usual.tails(0, run.output_count)
+    if numbers["p_low null"] < thresholds.p_value:
+        yield f"no score is null; {usual.mean:.1%} are usual"
 
 
 def _coverage(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
@@ -102,6 +111,10 @@ def _coverage(run: Run, history: History, thresholds: Thresholds, numbers: Numbe
     findings may come and go.
     """
     past = [m.run for m in history.healthy]
+    most = max(r.output_count for r in past)
+    is_more = run.output_count > max(MOST_OUTPUTS * most, most + MIN_ROWS)
+    if is_more and run.input_count * STEADY_INPUT_SHARE <= max(r.input_count for r in past):
+        yield f"{run.output_count} outputs; at most {most} are usual for as many rows"
     if run.output_count >= thresholds.input_share * max(r.output_count for r in past):
         return
     mads, share = thresholds.input_mad_factor, thresholds.input_share
@@ -112,58 +125,6 @@ def _coverage(run: Run, history: History, thresholds: Thresholds, numbers: Numbe
         seen, expected = run.unflagged_count, median(usual)
         numbers["unflagged"], numbers["unflagged_usual"] = seen, expected
         yield f"{seen} outputs without a finding; {expected:.0f} are usual for as many rows"
-
-
-def _nulls(
-    name: str,
-    feature: FeatureMeasures,
-    history: History,
-    run: Run,
-    thresholds: Thresholds,
-    numbers: Numbers,
-) -> Iterator[str]:
-    for measure, what in (("null_rate", "rows"), ("fresh_null_rate", "newly arrived rows")):
-        rate = getattr(feature, measure)
-        if rate is None or rate <= thresholds.feature_null_floor:
-            continue
-        rates = history.past(name, measure)
-        if not rates:
-            continue
-        highest = max(rates)
-        base = max(highest, thresholds.feature_null_floor)
-        limit = high_rate(highest, thresholds.feature_null_floor, thresholds.feature_null_factor)
-        if rate > limit and _is_improbable(rate, base, run.output_count, thresholds):
-            numbers[f"{name}.null_rate"], numbers[f"{name}.null_limit"] = round(rate, 4), round(limit, 4)
-            yield f"{name} is null in {rate:.0%} of the {what}; at most {highest:.1%} is usual"
-            return
-
-
-def _distinct(
-    name: str, feature: FeatureMeasures, history: History, thresholds: Thresholds, numbers: Numbers
-) -> Iterator[str]:
-    share = thresholds.feature_distinct_share
-    ratio, ratios = feature.distinct_ratio, history.past(name, "distinct_ratio")
-    if ratio is not None and ratios and ratio < share * max(ratios) and ratio < share * median(ratios):
-        numbers[f"{name}.distinct_ratio"] = round(ratio, 6)
-        numbers[f"{name}.distinct_limit"] = round(share * median(ratios), 6)
-        yield f"{name} has {ratio:.2%} distinct values; {median(ratios):.1%} is usual"
-        return
-    fresh, past = feature.fresh_distinct, history.past(name, "fresh_distinct")
-    share -= FRESH_MARGIN
-    if fresh is None or not past or fresh >= share * max(past):
-        return
-    limit = low_limit(past, thresholds.input_mad_factor, share)
-    if fresh < limit:
-        numbers[f"{name}.fresh_distinct"] = round(fresh, 4)
-        numbers[f"{name}.fresh_distinct_limit"] = round(limit, 4)
-        yield f"newly arrived rows bring {fresh:.0%} of the usual distinct values of {name}"
-
-
-def _is_improbable(rate: float, base: float, entities: int, thresholds: Thresholds) -> bool:
-    """Whether so many nulls are no chance, counted by entity: one ship may lack a field in all its rows."""
-    if entities <= 0:
-        return False
-    return float(stats.binom.sf(round(rate * entities) - 1, entities, min(base, 1.0))) < thresholds.p_value
 
 
 def _text(score: float | None) -> str:

@@ -128,6 +128,8 @@ def _run(row: tuple[Any, ...], step: timedelta, lookback: timedelta) -> Run:  # 
                 count=f["count"],
                 null_count=f["null_count"],
                 distinct_count=f["distinct_count"],
+                mean=f.get("mean"),
+                deviation=f.get("deviation"),
             )
             for f in row[15]
         },

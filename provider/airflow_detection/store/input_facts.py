@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any
 
 import orjson
 
-from airflow_detection.domain import Inputs, require_utc
+from airflow_detection.domain import FeatureProfile, Inputs, require_utc
 from airflow_detection.errors import TerminalModelError
+
+NEWEST_SHARE = 6
+"""The newest sixth of the time that the rows span is profiled apart: two five-minute cycles of an hour."""
+
+NEWEST = "new:"
+"""What the name of a profile of the newest rows begins with; then a column, or ROWS or STATES."""
+
+ROWS, STATES = "*", "*state"
+"""Whole rows, and rows without their time: how many of them are different."""
 
 
 def with_facts(inputs: Inputs, time_key: str | None) -> Inputs:
-    """The same inputs with `digest` (sha256 of their columns, in hex) and `newest_at` (UTC) filled in.
+    """The same inputs with `digest` (sha256 of columns, in hex), `newest_at` (UTC) and `newest` filled in.
 
     Args:
         time_key: the column that holds each row's time, as instants or seconds since 1970; nulls are left
@@ -26,16 +37,32 @@ def with_facts(inputs: Inputs, time_key: str | None) -> Inputs:
     digest = hashlib.sha256()
     for name, column in inputs.columns.items():
         digest.update(orjson.dumps([name, column], default=str, option=orjson.OPT_NON_STR_KEYS))
-    return replace(inputs, digest=digest.hexdigest(), newest_at=_newest(inputs, time_key))
-
-
-def _newest(inputs: Inputs, time_key: str | None) -> datetime | None:
     if time_key is None:
-        return None
+        return replace(inputs, digest=digest.hexdigest())
     if time_key not in inputs.columns:
         raise TerminalModelError(f"time_key {time_key!r} is no column of the input query")
     times = [value for value in inputs[time_key] if value is not None]
-    return _instant(time_key, max(times)) if times else None
+    newest_at = _instant(time_key, max(times)) if times else None
+    newest = tuple(_newest(inputs, time_key, times)) if times else ()
+    return replace(inputs, digest=digest.hexdigest(), newest_at=newest_at, newest=newest)
+
+
+def _newest(
+    inputs: Inputs, time_key: str, times: Sequence[Any]
+) -> Iterator[FeatureProfile]:  # Any: what the input query selects
+    """Profile each column of the newest rows, and the rows as wholes."""
+    try:
+        since = max(times) - (max(times) - min(times)) / NEWEST_SHARE
+    except TypeError:  # text that reads as seconds
+        return
+    is_new = [value is not None and value >= since for value in inputs[time_key]]
+    columns = {name: list(compress(column, is_new)) for name, column in inputs.columns.items()}
+    for name, column in columns.items():
+        profile = FeatureProfile.of(NEWEST + name, column)
+        yield replace(profile, mean=None, deviation=None) if name == time_key else profile
+    for name, without in ((ROWS, None), (STATES, time_key)):
+        held = [column for key, column in columns.items() if key != without]
+        yield FeatureProfile.of(NEWEST + name, zip(*held, strict=True))
 
 
 def _instant(time_key: str, value: Any) -> datetime:  # Any: what the input query selects
