@@ -23,7 +23,7 @@ from benchmarks.server import postgres
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-SIZES = {10_000: 7, 100_000: 2}  # rows: repeats
+SIZES = {10_000: 7, 100_000: 3}  # rows: repeats
 DAG, TASK, RUN, KEY = "sea", "spoofing", "bench", "return_value"
 
 
