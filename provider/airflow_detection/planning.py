@@ -13,8 +13,9 @@ import psycopg
 
 from airflow_detection.domain import Cycle, CycleSpec, Mode, ModelSpec, Role, VersionSpec, require_utc
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
-from airflow_detection.errors import PlanError
+from airflow_detection.errors import PlanError, StorageError
 from airflow_detection.store import cycles, registry
+from airflow_detection.store.manifests import manifests
 
 if TYPE_CHECKING:
     from airflow_detection.config import Settings
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedCycle:
-    """A cycle with the plan that was recorded for it."""
+    """A cycle with the plan that was recorded for it, and the mode it was recorded in."""
 
     cycle: Cycle
     plan: ExecutionPlan
@@ -84,6 +85,8 @@ def resolve_plan(
     known = None if known_at is None else require_utc("known_at", known_at)
     specs = registry.models_at(conn, settings.schema, cycle.cycle_id, cycle.started_at, known)
     if mode is Mode.OVERRIDE:
+        if not replay:
+            raise PlanError(f"mode {mode.value!r} needs versions to replay, as 'model@version'")
         specs = _with_replays(conn, settings, cycle, specs, replay)
     return build_plan(specs, strict=False)
 
@@ -102,8 +105,6 @@ def with_switches_of_today(
 def _with_replays(
     conn: Conn, settings: Settings, cycle: Cycle, specs: Sequence[ModelSpec], replay: Sequence[str]
 ) -> list[ModelSpec]:
-    if not replay:
-        raise PlanError(f"mode {Mode.OVERRIDE.value!r} needs versions to replay, as 'model@version'")
     named_versions = registry.named_versions(conn, settings.schema, list(dict.fromkeys(replay)))
     held = {spec.model_id: spec for spec in specs}
     for model in registry.model_specs(conn, settings.schema):  # a model that had no role yet may be replayed
@@ -139,6 +140,9 @@ def open_cycle(
 ) -> OpenedCycle:
     """Make the cycle's table partitions, resolve its plan and record it.
 
+    A cycle keeps the plan that it first ran with. If `as_of` gives another one now, with what is known since,
+    the versions that are new in it run as replays: the mode of what is returned is `override` then.
+
     Raises:
         PlanError: no plan can be given (see `resolve_plan`), or the cycle lies in the registry's future.
         ExpiredPartition: retention has removed the cycle's month.
@@ -148,13 +152,80 @@ def open_cycle(
     _wait_for(conn, settings, cycle)
     with registry.with_shared_lock(conn, settings.schema):  # no change between the answer and its record
         plan = resolve_plan(conn, settings, cycle, mode=mode, replay=replay, known_at=known_at)
-        opened_at = cycles.record_plan(
-            conn, settings.schema, cycle, mode, plan.to_json(), plan.digest, dag_run_id
-        )
+        mode, plan, opened_at = _record(conn, settings, cycle, mode, plan, known_at, dag_run_id)
     log.info("plan %s of %s at %s: %s", plan.digest[:12], cycle_id, cycle.started_at.isoformat(), mode.value)
     for model_id, reason in plan.broken.items():
         log.error("model %s cannot run: %s", model_id, reason)
     return OpenedCycle(cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
+
+
+def _record(
+    conn: Conn,
+    settings: Settings,
+    cycle: Cycle,
+    mode: Mode,
+    plan: ExecutionPlan,
+    known_at: datetime | None,
+    dag_run_id: str | None,
+) -> tuple[Mode, ExecutionPlan, datetime]:
+    """Record the plan; where another one is live, record the comparison with it instead."""
+    schema = settings.schema
+
+    def record(mode: Mode, plan: ExecutionPlan, *, is_first_to_stay: bool = False) -> datetime | None:
+        facts = plan.to_json(), plan.digest, dag_run_id
+        return cycles.record_plan(conn, schema, cycle, mode, *facts, is_first_to_stay=is_first_to_stay)
+
+    live = None
+    if mode is Mode.AS_OF:
+        live = _unrecorded(conn, settings, cycle) if known_at is not None else None
+        if live is None:
+            if (opened_at := record(mode, plan, is_first_to_stay=True)) is not None:
+                return mode, plan, opened_at
+            live = _recorded(conn, settings, cycle)
+    if live is not None and _who(live) != _who(plan):
+        mode, plan = Mode.OVERRIDE, _compared(conn, settings, cycle, live, plan)
+    if (opened_at := record(mode, plan)) is None:
+        raise StorageError(f"the plan of {cycle.cycle_id!r} was not recorded")
+    return mode, plan, opened_at
+
+
+def _recorded(conn: Conn, settings: Settings, cycle: Cycle) -> ExecutionPlan | None:
+    held = cycles.recorded_plan(conn, settings.schema, cycle.cycle_id, cycle.started_at, Mode.AS_OF)
+    return ExecutionPlan.from_json(held.plan) if held else None
+
+
+def _unrecorded(conn: Conn, settings: Settings, cycle: Cycle) -> ExecutionPlan | None:
+    """The plan of a hand-written Dag that ran the cycle: it leaves manifests and records no plan."""
+    ran = manifests(conn, settings.schema, cycle.cycle_id, cycle.started_at)
+    if all(is_replay for _, is_replay in ran) or _recorded(conn, settings, cycle) is not None:
+        return None
+    return resolve_plan(conn, settings, cycle)
+
+
+def _who(plan: ExecutionPlan) -> tuple[object, ...]:
+    """Which versions run in which role, and who reads whom: what must be the same in a run that is live."""
+    held = (v for model in plan.models.values() for v in model.versions)
+    return frozenset((v.version_id, v.role) for v in held), frozenset(plan.edges)
+
+
+def _compared(
+    conn: Conn, settings: Settings, cycle: Cycle, live: ExecutionPlan, plan: ExecutionPlan
+) -> ExecutionPlan:
+    """The live plan's champions, with the versions that `plan` has anew, or as champions, as replays."""
+    ran = {v.version_id for v in live.steps()}
+    champions = {v.version_id for v in live.primaries.values()}
+    anew = [
+        v.label
+        for v in plan.steps()
+        if v.version_id not in (champions if v.role is Role.PRIMARY else ran | champions)
+    ]
+    log.warning(
+        "cycle %s at %s ran with another plan, which stays; as replays: %s",
+        cycle.cycle_id,
+        cycle.started_at.isoformat(),
+        ", ".join(anew) or "none",
+    )
+    return build_plan(_with_replays(conn, settings, cycle, tuple(live.models.values()), anew), strict=False)
 
 
 def _ensure_months(conn: Conn, settings: Settings, cycle: Cycle) -> None:

@@ -1,12 +1,15 @@
 -- name: record_plan
--- The plan that a cycle is opened with; opening it again takes in what has arrived since.
-insert into {schema}.detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest, dag_run_id)
+-- The plan that a cycle is opened with; opening it again takes in what has arrived since. No row comes back
+-- where another plan is recorded that is to stay.
+insert into {schema}.detection_cycle_runs
+       (cycle_id, cycle_started_at, mode, plan, plan_digest, dag_run_id)
 values (%(cycle_id)s, %(cycle_started_at)s, %(mode)s::{schema}.detection_mode, %(plan)s::jsonb, %(digest)s,
         %(dag_run_id)s)
 on conflict (cycle_id, cycle_started_at, mode) do update set
     opened_at = clock_timestamp(),
     plan = excluded.plan, plan_digest = excluded.plan_digest, dag_run_id = excluded.dag_run_id,
     closed_at = null, summary = null
+where detection_cycle_runs.plan_digest = excluded.plan_digest or not %(is_first_to_stay)s
 returning opened_at;
 
 -- name: recorded_plan

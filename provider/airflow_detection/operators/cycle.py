@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_detection.domain import RunReport
     from airflow_detection.engine.plan import ExecutionPlan
 
-COUNTS = "counts"
+COUNTS, MODE = "counts", "mode"
 
 
 def _model_tasks(dag: DAG) -> dict[tuple[str, str | None], DetectionModelOperator]:
@@ -112,6 +112,16 @@ class CycleOperator(BaseOperator):
             raise AirflowFailException(f"{type(self).__name__} needs a Dag around it")
         return dag
 
+    def _opened(self, context: Context) -> dict[str, Any] | None:  # Any: counts, and the mode
+        """What `open_cycle` has told of the cycle; None if it has not opened it."""
+        counts: dict[str, Any] | None = context["ti"].xcom_pull(task_ids=OPEN, key=COUNTS)
+        return counts
+
+
+def _mode(context: Context, counts: Mapping[str, Any] | None) -> Mode:  # Any: counts, and the mode
+    """The mode in which the cycle was opened: a comparison is an `override`, though `as_of` was asked for."""
+    return Mode((counts or {}).get(MODE) or mode_of(context))
+
 
 class OpenCycleOperator(CycleOperator):
     """Record the cycle's plan, and skip every task that has no part in it.
@@ -138,12 +148,12 @@ class OpenCycleOperator(CycleOperator):
         if skipped := sorted(others - wanted):
             raise DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]
 
-    def _legacy(self, others: set[str]) -> tuple[set[str], dict[str, int]]:
+    def _legacy(self, others: set[str]) -> tuple[set[str], dict[str, Any]]:  # Any: counts
         if LEGACY not in others:
             self.log.warning("the model registry is off and cycle %s has no legacy path", self.cycle_id)
         return {LEGACY}, {"legacy": 1}
 
-    def _open(self, context: Context, dag: DAG) -> tuple[set[str], dict[str, int]]:
+    def _open(self, context: Context, dag: DAG) -> tuple[set[str], dict[str, Any]]:  # Any: counts, mode
         from airflow_detection import planning
 
         known_at = param(context, "known_at")
@@ -161,11 +171,14 @@ class OpenCycleOperator(CycleOperator):
         steps, plan = opened.steps, opened.plan
         primaries = sum(1 for s in steps if s.role is Role.PRIMARY)
         counts = {"primaries": primaries, "shadows": len(steps) - primaries, "broken": len(plan.broken)}
+        is_comparison = opened.mode is not mode_of(context)
+        told = {MODE: opened.mode.value} if is_comparison else {}
         if INLINE in dag.task_dict:
-            return {INLINE}, {**counts, "other": 0}
-        wanted, left = divide(dag, plan, steps, opened.mode)
+            return {INLINE}, {**counts, **told, "other": 0}
+        # A model's task knows what was asked for alone, and would run what is live.
+        wanted, left = (set(), list(steps)) if is_comparison else divide(dag, plan, steps, opened.mode)
         self.log.info("without a task of their own: %s", ", ".join(s.label for s in left) or "none")
-        return wanted | ({OTHER} if left else set()), {**counts, "other": len(left)}
+        return wanted | ({OTHER} if left else set()), {**counts, **told, "other": len(left)}
 
 
 class OtherVersionsOperator(CycleOperator):
@@ -180,13 +193,15 @@ class OtherVersionsOperator(CycleOperator):
         """Run them one after the other; returns counts of outcomes."""
         from airflow_detection import inline, planning
 
-        if context["ti"].xcom_pull(task_ids=OPEN, key=COUNTS) is None:
+        if (counts := self._opened(context)) is None:
             raise AirflowSkipException("the cycle was not opened")
-        settings, mode = settings_of(), mode_of(context)
+        settings, mode = settings_of(), _mode(context, counts)
         at = cycle_started_at(context, self.log)
         with terminal_errors(), connect(self.detection_conn_id) as conn:
             spec, opened = planning.planned(conn, settings, self.cycle_id, at, mode=mode)
-            _, left = divide(self._around(), opened.plan, opened.steps, mode)
+            left: Sequence[VersionSpec] = opened.steps
+            if MODE not in counts:
+                _, left = divide(self._around(), opened.plan, opened.steps, mode)
             reading = reading_of(settings)
             reports = inline.run_steps(conn, settings, spec, opened, left, telling, reading)
         emit(self.cycle_id, reports)
@@ -221,7 +236,7 @@ class InlineCycleOperator(CycleOperator):
                 settings,
                 self.cycle_id,
                 cycle_started_at(context, self.log),
-                mode=mode_of(context),
+                mode=_mode(context, self._opened(context)),
                 concurrent_shadows=flags.concurrent_shadows(),
                 telling=telling,
                 reading=reading_of(settings),
@@ -262,16 +277,16 @@ class CloseCycleOperator(CycleOperator):
         """
         ti = context["ti"]
         states = ti.get_task_states(dag_id=self._around().dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
-        counts = ti.xcom_pull(task_ids=OPEN, key=COUNTS)
+        counts = self._opened(context)
         if counts is None or states.get(OPEN) != "success":
             raise AirflowFailException("the cycle was not opened")
         if "legacy" in counts:
             if states.get(LEGACY) in ("failed", "upstream_failed"):
                 raise AirflowFailException("the legacy path failed")
             return {}
-        return self._close(context, states)
+        return self._close(context, states, _mode(context, counts))
 
-    def _close(self, context: Context, states: dict[str, str]) -> dict[str, int]:
+    def _close(self, context: Context, states: dict[str, str], mode: Mode) -> dict[str, int]:
         from airflow_detection import pipeline
 
         # A task whose id had to give way to another's is known to the plan by its model and version.
@@ -287,7 +302,7 @@ class CloseCycleOperator(CycleOperator):
                 settings_of(),
                 self.cycle_id,
                 cycle_started_at(context, self.log),
-                mode=mode_of(context),
+                mode=mode,
                 task_states={k: str(v) for k, v in {**by_name, **collective}.items()},
             )
         self.log.info("cycle closed: %s", summary)

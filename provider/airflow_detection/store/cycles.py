@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_detection.domain import Cycle, JsonMapping, Mode
-from airflow_detection.errors import PlanError, StorageError
+from airflow_detection.errors import PlanError
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.encoding import to_json
 from airflow_detection.store.outputs import storage_errors
@@ -32,22 +32,27 @@ def record_plan(
     plan_json: JsonMapping,
     digest: str,
     dag_run_id: str | None,
-) -> datetime:
+    *,
+    is_first_to_stay: bool = False,
+) -> datetime | None:
     """Record the plan of a cycle and return when the cycle was opened.
 
-    Opening it again moves that instant: inputs that have arrived since then count.
+    Opening it again moves that instant: inputs that have arrived since then count. None, and nothing is
+    changed, if another plan is recorded and `is_first_to_stay`; of two at once, one is the first.
 
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     query = load_queries("detection_cycle_runs", schema)["record_plan"]
-    values = {"plan": to_json(plan_json).decode(), "digest": digest, "dag_run_id": dag_run_id}
+    values = {
+        "plan": to_json(plan_json).decode(),
+        "digest": digest,
+        "dag_run_id": dag_run_id,
+        "is_first_to_stay": is_first_to_stay,
+    }
     with storage_errors(cycle):
         row = conn.execute(query, _key(cycle.cycle_id, cycle.started_at, mode) | values).fetchone()
-    if row is None:
-        raise StorageError(f"the plan of {cycle.cycle_id!r} was not recorded")
-    opened_at: datetime = row[0]
-    return opened_at
+    return row[0] if row else None
 
 
 def recorded_plan(
