@@ -139,7 +139,12 @@ def test_canaries_have_the_scores_they_promise() -> None:
         gap = model(**params)
         canaries = list(gap.canaries(cycle_at()))
         ship = heard(600, 3)
-        outputs = outputs_of(gap, [*ship, *(row for canary in canaries for row in canary.rows)])
+        said = [o for c in canaries for _, o in c.upstream.get("track_quality", ())]
+        outputs = outputs_of(
+            gap,
+            [*ship, *(row for canary in canaries for row in canary.rows)],
+            track_quality=Upstream({o["entity_id"]: o["score"] for o in said}),
+        )
         for canary in canaries:
             expected = canary.expected if canary.expected is None else pytest.approx(canary.expected)
             assert outputs[canary.entity_id]["score"] == expected, canary.entity_id

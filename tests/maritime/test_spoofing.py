@@ -295,7 +295,7 @@ def test_canaries_by_type_have_the_scores_they_promise() -> None:
     canaries = list(spoofing.canaries(cycle_at()))
     rows = [row for canary in canaries for row in canary.rows]
     outputs = outputs_of(spoofing, Inputs.of_rows(rows, TYPED), track_quality=Judged(canaries))
-    assert len(canaries) == 10
+    assert len(canaries) == 14
     for canary in canaries:
         assert outputs[canary.entity_id]["score"] == pytest.approx(canary.expected, abs=1e-6)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
@@ -82,9 +82,13 @@ class AisGap(BaseDetectionModel):
         return cycle.started_at - timedelta(hours=_Rule.of(self.params).history_h)
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
-        """Offshore: long, long enough, not long enough, too seldom heard (null); coastal; a single fix."""
+        """Offshore: long, long enough, not long enough, too seldom heard (null); coastal; a single fix.
+
+        And long ones that were heard since, but not where; and of which `track_quality` dropped most (null),
+        or just not too much.
+        """
         rule, end = _Rule.of(self.params), cycle.window.end.timestamp()
-        mid_atlantic, harbour = (0.0, -25.0), (40.65, -74.05)
+        mid_atlantic, harbour = (0.0, -25.0), (29.7, -95.0)
 
         def canary(
             mmsi: int, expected: float | None, silent_s: float, fixes: int, place: tuple[float, float]
@@ -97,13 +101,21 @@ class AisGap(BaseDetectionModel):
             return Canary(entity_id=str(mmsi), rows=rows, expected=expected)
 
         long_s, short_s = rule.satellite_min_s, rule.terrestrial_s(600.0)
-        yield canary(-1, 0.875, 3 * long_s, 20, mid_atlantic)
+        yield canary(-1, 1 - 0.5**2.5, 2.5 * long_s, 20, mid_atlantic)
         yield canary(-2, 0.5, long_s, SATELLITE_FIXES, mid_atlantic)
         yield canary(-3, 0.0, 0.95 * long_s, 20, mid_atlantic)
         yield canary(-4, None, 3 * long_s, SATELLITE_FIXES - 1, mid_atlantic)
         yield canary(-5, 0.75 * TERRESTRIAL_WEIGHT, 2 * short_s, 20, harbour)
         yield canary(-6, 0.0, 0.95 * short_s, 20, harbour)
         yield canary(-7, None, 60.0, 1, harbour)
+        lost = canary(-123_456_789, 0.75, 2 * long_s, 20, mid_atlantic)  # as long as a real MMSI
+        unplaced = {"mmsi": -123_456_789, "observed_s": end - 60.0, "lat": 91.0, "lon": 181.0}
+        yield replace(lost, rows=(*lost.rows, unplaced))
+        for mmsi, expected, share in ((-8, None, 1.0), (-9, 0.75, 0.99 * rule.max_dropped_share)):
+            said = (({"mmsi": mmsi}, {"entity_id": str(mmsi), "score": share}),)
+            dropped = canary(mmsi, expected, 2 * long_s, 20, mid_atlantic)
+            if expected is not None or rule.max_dropped_share < 1:
+                yield replace(dropped, upstream={"track_quality": said}, needs_upstream=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,35 +86,53 @@ class Encounter(BaseDetectionModel):
         return cycle.started_at - timedelta(hours=_Rule.of(self.params).history_h)
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
-        """Pairs in mid-ocean: long, long enough; not long enough, too far apart, in harbour; a single fix."""
+        """Pairs in mid-ocean: long, long enough; not long enough, too far apart, in harbour; a single fix.
+
+        And a pair that is just too fast, and one that parted before the window.
+        """
         rule = _Rule.of(self.params)
         newest = math.ceil(cycle.window.end.timestamp() / STEP_S) - 1
         least = math.ceil(rule.min_duration_s / STEP_S)
 
         def pair(
-            number: int, expected: float | None, steps: int, share: float, lat: float, lon: float
+            number: int,
+            expected: float | None,
+            steps: int,
+            share: float,
+            lat: float,
+            lon: float,
+            *,
+            speed: float = 0.9,
+            ago: int = 0,
         ) -> Iterator[Canary]:
-            """Two vessels, `share` of the least distance apart, with a fix every five minutes."""
+            """Two vessels, `share` of the least distance apart, with a fix every step until `ago` steps ago.
+
+            They report a speed, as a share of the highest.
+            """
             north = math.degrees(share * rule.within_km / EARTH_RADIUS_KM)
             for mmsi, place in ((-2 * number, lat), (-2 * number - 1, lat + north)):
                 rows = tuple(
                     {
                         "mmsi": mmsi,
-                        "observed_s": (newest - k) * STEP_S,
+                        "observed_s": (newest - ago - k) * STEP_S,
                         "lat": place,
                         "lon": lon,
-                        "sog_kn": 0.0,
+                        "sog_kn": speed * rule.max_speed_kn,
                     }
                     for k in range(steps + 1)
                 )
                 yield Canary(entity_id=str(mmsi), rows=rows, expected=expected)
 
-        yield from pair(1, rule.score(3 * least * STEP_S), 3 * least, 0.5, -2.0, -25.0)
+        long = round(2.5 * least)
+        yield from pair(1, rule.score(long * STEP_S), long, 0.5, -2.0, -25.0)
         yield from pair(2, rule.score(least * STEP_S), least, 0.9, -4.0, -25.0)
         yield from pair(3, 0.0, least - 2, 0.5, -6.0, -25.0)
         yield from pair(4, 0.0, least, 1.1, -8.0, -25.0)
         yield from pair(5, 0.0, least, 0.5, 40.65, -74.05)
         yield from pair(6, None, 0, 0.5, -10.0, -25.0)
+        yield from pair(7, 0.0, least, 0.5, -12.0, -25.0, speed=1.2)
+        before = round((cycle.window.end - cycle.window.start).total_seconds() / STEP_S) + 1
+        yield from pair(61_728_394, 0.0, least, 0.5, -14.0, -25.0, ago=before)  # as long as real MMSI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,7 +107,11 @@ class IdentityCollision(BaseDetectionModel):
         far, near = 20 * rule.separation_km, 1.05 * rule.separation_km
         yield canary(-1, hours.score(rule.strength(7, far), hours.critical), far, 8, hours.critical)
         yield canary(-2, hours.score(rule.strength(3, near), 1), near, 4, 1)
-        yield canary(-3, 0.0, 0.95 * rule.separation_km, 8, hours.critical)
+        close = canary(-3, 0.0, 0.95 * rule.separation_km, 8, hours.critical)
+        unplaced = tuple({**row, "lat": 91.0, "lon": 181.0} for row in close.rows)
+        yield replace(
+            close, rows=tuple(row for both in zip(close.rows, unplaced, strict=True) for row in both)
+        )
         yield canary(-4, 0.0, far, 3, 1)
         yield canary(-5, None, far, 1, 1)
 

@@ -82,21 +82,24 @@ class Loitering(BaseDetectionModel):
         return cycle.started_at - timedelta(hours=_Rule.of(self.params).history_h)
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
-        """Adrift in mid-ocean: long, long enough, too short; under way; in harbour; a single fix (null)."""
+        """Adrift in mid-ocean: long, long enough, too short; under way; in harbour; a single fix (null).
+
+        And one that sailed on before the window.
+        """
         rule = _Rule.of(self.params)
         newest = math.ceil(cycle.window.end.timestamp() / STEP_S) - 1
         least = math.ceil(rule.min_duration_s / STEP_S)
         mid_atlantic, harbour = (0.0, -25.0), (40.65, -74.05)
 
         def canary(
-            mmsi: int, expected: float | None, steps: int, place: tuple[float, float], kn: float = 0.0
+            mmsi: int, expected: float | None, steps: int, place: tuple[float, float], kn: float, ago: int = 0
         ) -> Canary:
-            """A fix every five minutes, drifting north at half a knot."""
+            """A fix every five minutes until `ago` steps ago, drifting north at half a knot."""
             rows = tuple(
                 {
                     "mmsi": mmsi,
-                    "observed_s": (newest - k) * STEP_S,
-                    "lat": place[0] - 0.5 * k * STEP_S / 3600 / 60 + mmsi,
+                    "observed_s": (newest - ago - k) * STEP_S,
+                    "lat": place[0] - 0.5 * k * STEP_S / 3600 / 60 + mmsi % -20,
                     "lon": place[1],
                     "sog_kn": kn,
                 }
@@ -104,13 +107,15 @@ class Loitering(BaseDetectionModel):
             )
             return Canary(entity_id=str(mmsi), rows=rows, expected=expected)
 
-        slow = 0.5 * rule.max_speed_kn
-        yield canary(-1, rule.score(3 * least * STEP_S), 3 * least, mid_atlantic, slow)
+        slow, long = 0.9 * rule.max_speed_kn, round(2.5 * least)
+        yield canary(-1, rule.score(long * STEP_S), long, mid_atlantic, slow)
         yield canary(-2, rule.score(least * STEP_S), least, mid_atlantic, slow)
         yield canary(-3, 0.0, least - 2, mid_atlantic, slow)
-        yield canary(-4, 0.0, least, mid_atlantic, 2 * rule.max_speed_kn)
+        yield canary(-4, 0.0, least, mid_atlantic, 1.2 * rule.max_speed_kn)
         yield canary(-5, 0.0, least, (harbour[0] + 5, harbour[1]), slow)
         yield canary(-6, None, 0, mid_atlantic, slow)
+        before = round((cycle.window.end - cycle.window.start).total_seconds() / STEP_S) + 1
+        yield canary(-123_456_787, 0.0, least, mid_atlantic, slow, before)  # as long as a real MMSI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from airflow_detection.maritime.identity import MMSI_LIMIT, is_reserved, is_vali
 from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.score_metrics import score_metrics
 from airflow_detection.maritime.severity import severity
+from airflow_detection.maritime.spoofing_canaries import edge_canaries
 from airflow_detection.maritime.track_quality import mostly_dropped
 from airflow_detection.maritime.tracks import Fixes, in_time_order, read_fixes
 from airflow_detection.maritime.vessel_types import CLASSES, limits_by_type, speed_limits
@@ -77,8 +78,8 @@ class Spoofing(BaseDetectionModel):
         """Strong, marginal, negative, a contradicted speed, an impossible identity, a single fix (null).
 
         And two that must not be judged as they look: a track that `track_quality` found unusable (null), and
-        fixes without a position between good ones. They sail off the equator and across the date line, so
-        that swapped, flattened or unwrapped coordinates show.
+        fixes without a position between good ones; `edge_canaries` has more such. They sail off the equator
+        and across the date line, so that swapped, flattened or unwrapped coordinates show.
         """
         v_max_kn = positive(self.params, "v_max_kn", 50.0)
         by_type = limits_by_type(self.params, "v_max_by_type") or {}
@@ -136,6 +137,7 @@ class Spoofing(BaseDetectionModel):
             unusable = {"track_quality": (({"mmsi": -6}, {"entity_id": "-6", "score": 1.0}),)}
             yield canary(-6, None, km=20, kn=4 * v_max_kn, fixes=4, sog=None, upstream=unusable)
         yield _without_positions(-7, start)
+        yield from edge_canaries(start, v_max_kn, positive(self.params, "max_dropped_share", 0.9))
         for number, name in enumerate(sorted(by_type)):
             code, kn = CLASSES[name][0], 1.5 * by_type[name]
             yield canary(-10 - number, 0.95 * marginal, km=5, kn=kn, fixes=2, sog=None, vessel_type=code)

@@ -42,7 +42,7 @@ class TrackQuality(BaseDetectionModel):
         )
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
-        """All fixes unusable, one of four, none, and a row without a time (null: no fix at all)."""
+        """All fixes unusable, a third, none, and a row without a time (null: no fix at all)."""
         start = cycle.window.start.timestamp()
 
         def canary(mmsi: int, expected: float | None, lats: tuple[float | None, ...]) -> Canary:
@@ -58,7 +58,7 @@ class TrackQuality(BaseDetectionModel):
             return Canary(entity_id=str(mmsi), rows=rows, expected=expected)
 
         yield canary(-1, 1.0, (91.0, None, 91.0))
-        yield canary(-2, 0.25, (0.0, 0.01, 91.0, 0.02))
+        yield canary(-123_456_789, 1 / 3, (0.0, 0.01, 91.0, 0.02, None, 0.03))  # as long as a real MMSI
         yield canary(-3, 0.0, (0.0, 0.01, 0.02))
         yield canary(-4, None, (0.0,))
 
