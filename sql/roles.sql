@@ -1,10 +1,12 @@
 -- Three Postgres roles for the schema {schema}, each with what its work needs and no more. Run it again at
--- any time, as the owner of the schema's tables or a superuser; it needs the right to create roles once.
+-- any time, as the owner of the schema's tables or a superuser; it needs the right to create roles once, and to
+-- make itself a member of detection_admin.
 --
 -- detection_reader: people and dashboards. Reads everything, changes nothing.
 -- detection_writer: the connection of the cycles' Dags. Writes results, manifests, recorded plans, events;
 --                   neither registry nor roles, and no DDL: months are made ahead by the maintenance Dag.
--- detection_admin:  registry, roles, migrations, table partitions. It owns the schema.
+-- detection_admin:  registry, roles, migrations, table partitions. It owns the schema and everything in it: only
+--                   an owner may change a table, or make and retire its months.
 do $$
 declare name text;
 begin
@@ -15,13 +17,42 @@ begin
     end loop;
 end $$;
 
+-- Owned by detection_admin, whoever made it; what belongs to a column or a table goes with it.
+do $$
+declare statement text;
+begin
+    if '{schema}'::regnamespace = 'public'::regnamespace then
+        raise exception 'the registry needs a schema of its own: public has other tables, too';
+    end if;
+    if not pg_has_role('detection_admin', 'MEMBER') then
+        execute format('grant detection_admin to %I', current_user);
+    end if;
+    for statement in
+        select format('schema %I', nspname) from pg_namespace
+         where oid = '{schema}'::regnamespace and nspowner <> 'detection_admin'::regrole
+        union all
+        select format('table %s', c.oid::regclass) from pg_class c
+         where c.relnamespace = '{schema}'::regnamespace and c.relowner <> 'detection_admin'::regrole
+           and c.relkind in ('r', 'p', 'v', 'm', 'S')
+           and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid
+                                                     and c.relkind = 'S' and d.deptype in ('a', 'i'))
+        union all
+        select format('type %s', t.oid::regtype) from pg_type t
+         where t.typnamespace = '{schema}'::regnamespace and t.typowner <> 'detection_admin'::regrole
+           and t.typtype in ('d', 'e')
+        union all
+        select format('function %s', f.oid::regprocedure) from pg_proc f
+         where f.pronamespace = '{schema}'::regnamespace and f.proowner <> 'detection_admin'::regrole
+           and f.prokind = 'f'
+    loop
+        execute format('alter %s owner to detection_admin', statement);
+    end loop;
+end $$;
+
 grant usage on schema {schema} to detection_reader, detection_writer;
-grant all on schema {schema} to detection_admin;
 revoke all on all tables in schema {schema} from public;
 
 grant select on all tables in schema {schema} to detection_reader, detection_writer;
-grant all on all tables in schema {schema} to detection_admin;
-grant all on all sequences in schema {schema} to detection_admin;
 grant usage on sequence {schema}.detection_attempts to detection_writer;
 
 grant insert, update on {schema}.detection_cycle_runs, {schema}.detection_model_runs to detection_writer;
@@ -30,7 +61,6 @@ grant insert, delete on {schema}.detection_model_run_outputs, {schema}.detection
 grant insert, update, delete on {schema}.detection_events, {schema}.gear_identity_collisions
     to detection_writer;
 
--- What is made later, by whoever runs this now: tables of coming migrations, and months.
-alter default privileges in schema {schema} grant select on tables to detection_reader, detection_writer;
-alter default privileges in schema {schema} grant all on tables to detection_admin;
-alter default privileges in schema {schema} grant all on sequences to detection_admin;
+-- What is made later: tables of coming migrations, and months; both are made as detection_admin.
+alter default privileges for role detection_admin in schema {schema}
+    grant select on tables to detection_reader, detection_writer;

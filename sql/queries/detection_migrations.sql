@@ -26,6 +26,11 @@ select exists (
     where n.nspname = %(schema)s and c.relname = 'detection_migrations'
 );
 
+-- name: act_as_owner
+-- What a migration makes belongs to the owner of the rest, whichever of its members migrates.
+select set_config('role', pg_get_userbyid(c.relowner), true) from pg_catalog.pg_class c
+ where c.oid = '{schema}.detection_migrations'::regclass and pg_has_role(c.relowner, 'MEMBER');
+
 -- name: applied
 -- Names and checksums of what was applied.
 select name, checksum from {schema}.detection_migrations;

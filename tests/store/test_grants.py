@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 from tests import fleet
 from tests.fleet import AT, SCHEMA, SETTINGS
 
 from airflow_detection import pipeline, planning
 from airflow_detection.domain import Mode, Outcome, Role
+from airflow_detection.errors import MigrationError
 from airflow_detection.store import registry
 from airflow_detection.store.connection import connect
 from airflow_detection.store.grants import ROLES, grant
+from airflow_detection.store.migrate import migrate
+from airflow_detection.store.partition_plan import Kind, Limits, Phase
 from airflow_detection.store.partitions import ensure_cycle_months
+from airflow_detection.store.queries import sql_root
+from airflow_detection.store.retention import apply
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -88,6 +98,112 @@ def test_an_admin_changes_the_registry(granted: Connection, dsn: str) -> None:
         fleet.put_model(conn, "more")
         fleet.put_version(conn, "more@1", Role.PRIMARY, since=None)
         registry.assign_role(conn, SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
+
+
+@pytest.fixture
+def logins(granted: Connection) -> Iterator[list[str]]:
+    """Two logins that are members of `detection_admin`, and of nothing else."""
+    names = [f"ops_{uuid.uuid4().hex[:8]}" for _ in range(2)]
+    for name in names:
+        granted.execute(SQL("create role {} login in role detection_admin").format(Identifier(name)))
+    yield names
+    for name in names:
+        granted.execute(SQL("drop owned by {0}; drop role {0}").format(Identifier(name)))
+
+
+@contextmanager
+def logged_in(dsn: str, login: str) -> Iterator[Connection]:
+    """What this login may do, and not what the tests' own may."""
+    with connect(dsn) as conn:
+        conn.execute(SQL("set session authorization {}").format(Identifier(login)))
+        yield conn
+
+
+def test_a_login_that_is_an_admin_alone_migrates_makes_months_and_retires_one(
+    granted: Connection, dsn: str, logins: list[str], tmp_path: Path
+) -> None:
+    one, other = logins
+    granted.execute("create table detection.january partition of detection.detection_model_metrics"
+                    " for values from ('2019-01-01') to ('2019-02-01')")  # fmt: skip
+    grant(granted, SCHEMA)
+    shutil.copytree(sql_root() / "migrations", tmp_path / "m")
+    (tmp_path / "m" / "9998_more.sql").write_text(
+        "create table {schema}.detection_more (n int);\n"
+        "alter table {schema}.detection_events add column more int;\n"
+        "create type {schema}.detection_kind as enum ('a');\n"
+    )
+    old = datetime(2020, 1, 5, tzinfo=UTC)
+    with logged_in(dsn, one) as conn:
+        assert migrate(conn, SCHEMA, folder=tmp_path / "m") == ["9998_more"]
+        ensure_cycle_months(conn, SCHEMA, old)
+        assert apply(conn, SCHEMA, Phase.ENSURE, now=datetime.now(UTC), limits=Limits()).results
+    (tmp_path / "m" / "9999_last.sql").write_text(
+        "alter table {schema}.detection_more add column m {schema}.detection_kind;\n"
+    )
+    with logged_in(dsn, other) as conn:
+        assert migrate(conn, SCHEMA, folder=tmp_path / "m") == ["9999_last"]
+        conn.execute("update detection.detection_partition_policies set retention = '1 year', grace = '0'")
+        kinds = set()
+        for _ in range(2):
+            report = apply(conn, SCHEMA, Phase.RETAIN, now=datetime.now(UTC), limits=Limits())
+            assert not report.failed
+            kinds |= {(r.action.kind, r.outcome) for r in report.results if r.action.partition == "january"}
+        assert kinds == {(Kind.DETACH, "done"), (Kind.DROP, "done")}
+    owners = granted.execute(
+        "select distinct pg_get_userbyid(relowner) from pg_class"
+        " where relnamespace = 'detection'::regnamespace"
+    ).fetchall()
+    assert owners == [("detection_admin",)]
+    with acting(dsn, "detection_reader") as conn:
+        assert conn.execute("select * from detection.detection_more").fetchall() == []
+
+
+def test_an_admin_rules_its_own_schema_alone(granted: Connection, dsn: str, logins: list[str]) -> None:
+    granted.execute("create schema elsewhere; create table elsewhere.held (n int)")
+    for statement in (
+        "create schema mine",
+        "create table elsewhere.mine (n int)",
+        "select * from elsewhere.held",
+        "drop schema elsewhere cascade",
+        "create role more_of_them",
+        "alter role detection_reader superuser",
+        "select * from pg_authid",
+        "set session_replication_role = replica",
+        "copy detection.detection_events to '/tmp/events'",
+    ):
+        with logged_in(dsn, logins[0]) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute(statement.encode())
+
+
+def test_an_owner_who_may_make_roles_grants_them_without_being_a_superuser(
+    empty_dsn: str, server: str
+) -> None:
+    name = f"owner_{uuid.uuid4().hex[:8]}"
+    with connect(empty_dsn) as conn:
+        conn.execute(SQL("create role {} login createrole").format(Identifier(name)))
+        grantable = SQL("grant detection_reader, detection_writer, detection_admin to {} with admin option")
+        for role in ROLES:
+            conn.execute(SQL("do $$ begin create role {} nologin; exception when duplicate_object then"
+                             " null; end $$").format(Identifier(role)))  # fmt: skip
+        conn.execute(grantable.format(Identifier(name)))
+        database = Identifier(str(conn.info.dbname))
+        conn.execute(SQL("grant create on database {} to {}").format(database, Identifier(name)))
+    try:
+        with logged_in(empty_dsn, name) as conn:
+            migrate(conn, SCHEMA)
+            grant(conn, SCHEMA)
+            grant(conn, SCHEMA)
+            fleet.register(conn)
+    finally:
+        with connect(empty_dsn) as conn:
+            conn.execute(SQL("drop owned by {0} cascade; drop role {0}").format(Identifier(name)))
+
+
+def test_a_schema_that_is_everybodys_is_not_taken_over(empty_dsn: str) -> None:
+    with connect(empty_dsn) as conn:
+        migrate(conn, "public")
+        with pytest.raises(MigrationError, match="needs a schema of its own"):
+            grant(conn, "public")
 
 
 def test_no_role_can_log_in_or_rule(granted: Connection) -> None:

@@ -65,8 +65,9 @@ def migrate(
     if not conn.autocommit:
         raise MigrationError("migrations need a connection in autocommit mode")
     with _alone(conn, queries, schema):
-        conn.execute(queries["create_schema"])
-        conn.execute(queries["create_table"])
+        if not _exists(conn, queries, schema):  # it takes a right that is needed but once
+            conn.execute(queries["create_schema"])
+            conn.execute(queries["create_table"])
         pending = _pending(known, _applied(conn, queries, schema), schema)
         for migration in pending:
             _apply(conn, queries, migration, schema)
@@ -97,9 +98,13 @@ def _pending(known: Sequence[Migration], applied: Mapping[str, str], schema: str
     return pending
 
 
-def _applied(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> dict[str, str]:
+def _exists(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> bool:
     found = conn.execute(queries["table_exists"], {"schema": schema}).fetchone()
-    if not found or not found[0]:
+    return bool(found and found[0])
+
+
+def _applied(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> dict[str, str]:
+    if not _exists(conn, queries, schema):
         return {}
     return dict(conn.execute(queries["applied"]).fetchall())
 
@@ -122,6 +127,7 @@ def _apply(
 ) -> None:
     try:
         with conn.transaction():
+            conn.execute(queries["act_as_owner"])
             conn.execute(composed(migration.text, schema))
             conn.execute(queries["record"], {"name": migration.name, "checksum": migration.checksum})
     except (psycopg.Error, KeyError, IndexError, ValueError) as error:
