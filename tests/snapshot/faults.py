@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from tests.snapshot.sea import (
+    COG,
     DAY,
+    HEADING,
     LAT,
     LON,
     MMSI,
@@ -34,9 +37,10 @@ class Broken(BaseDetectionModel):
         *,
         before: Callable[[ModelContext], ModelContext] | None = None,
         behind: Callable[[Pair], Pair] | None = None,
+        outputs: Callable[[list[Pair]], list[Pair]] | None = None,
     ) -> None:
         super().__init__(model.model_id, model.version, model.params)
-        self._model, self._before, self._behind = model, before, behind
+        self._model, self._before, self._behind, self._outputs = model, before, behind, outputs
         self.features = model.features  # type: ignore[misc]  # of the class elsewhere
 
     def canaries(self, cycle: Cycle) -> Iterable[Canary]:
@@ -44,25 +48,26 @@ class Broken(BaseDetectionModel):
 
     def run(self, ctx: ModelContext) -> ModelResult:
         result = self._model.run(self._before(ctx) if self._before else ctx)
-        if self._behind is None:
-            return result
-        return replace(result, outputs_per_input=[self._behind(pair) for pair in result.outputs_per_input])
+        found = [self._behind(pair) if self._behind else pair for pair in result.outputs_per_input]
+        return replace(result, outputs_per_input=self._outputs(found) if self._outputs else found)
 
 
 class Frozen(BaseDetectionModel):
-    """Gives the outputs of its first cycle for ever."""
+    """Gives the outputs of its first cycle for ever, or those of the cycle before."""
 
-    def __init__(self, model: BaseDetectionModel) -> None:
+    def __init__(self, model: BaseDetectionModel, *, is_late: bool = False) -> None:
         super().__init__(model.model_id, model.version, model.params)
-        self._model, self._kept = model, list[Pair]()
+        self._model, self._kept, self._is_late = model, list[Pair](), is_late
 
     def canaries(self, cycle: Cycle) -> Iterable[Canary]:
         return self._model.canaries(cycle)
 
     def run(self, ctx: ModelContext) -> ModelResult:
         result = self._model.run(ctx)
-        self._kept = self._kept or list(result.outputs_per_input)
-        return replace(result, outputs_per_input=self._kept)
+        found = list(result.outputs_per_input)
+        given = self._kept or found
+        self._kept = found if self._is_late else given
+        return replace(result, outputs_per_input=given)
 
 
 def columns(
@@ -122,6 +127,39 @@ def _without_kinematics(o: dict[str, Any]) -> None:
         o["score"] = 1 - (1 - 0.3 * e["c_sog"]) * (1 - 0.25 * e["c_id"])
 
 
+def _rows(kept: Callable[[np.ndarray[Any, Any]], Any]) -> Callable[[ModelContext], ModelContext]:
+    """Only these rows, told from their identities; canaries are not among what gets lost."""
+
+    def chosen(held: dict[str, np.ndarray[Any, Any]]) -> None:
+        is_kept = kept(held["mmsi"]) | (held["mmsi"] < 0) | (held["mmsi"] >= 2**30)
+        held.update({name: values[is_kept] for name, values in held.items()})
+
+    return columns(chosen)
+
+
+def _is_real(pair: Pair) -> bool:
+    return bool(0 <= pair[1]["mmsi"] < 2**30)
+
+
+def _of_the_one_before(pairs: list[Pair]) -> list[Pair]:
+    scores = [output["score"] for _, output in pairs]
+    moved = zip(pairs, scores[-1:] + scores[:-1], strict=True)
+    return [(ref, {**output, "score": score}) for (ref, output), score in moved]
+
+
+def _known(pair: Pair) -> Pair:
+    """No score is null; the canaries' are as they should be."""
+    return (pair[0], {**pair[1], "score": pair[1]["score"] or 0.0}) if _is_real(pair) else pair
+
+
+def _cut(pair: Pair) -> Pair:
+    return (pair[0], {**pair[1], "entity_id": pair[1]["entity_id"][:5]}) if _is_real(pair) else pair
+
+
+def _single_precision(held: dict[str, np.ndarray[Any, Any]]) -> None:
+    held["mmsi"] = held["mmsi"].astype(np.float32).astype(float)
+
+
 def _faster(ctx: ModelContext) -> ModelContext:
     return replace(ctx, params={**ctx.params, "v_max_kn": 20 * ctx.params["v_max_kn"]})
 
@@ -154,9 +192,9 @@ def _with(name: str, **how: Any) -> Callable[[], Mapping[str, BaseDetectionModel
     return fleet
 
 
-def _frozen() -> Mapping[str, BaseDetectionModel]:
+def _frozen(*, is_late: bool = False) -> Mapping[str, BaseDetectionModel]:
     held = models()
-    return {**held, "spoofing": Frozen(held["spoofing"])}
+    return {**held, "spoofing": Frozen(held["spoofing"], is_late=is_late)}
 
 
 MODEL_FAULTS: dict[str, Callable[[], Mapping[str, BaseDetectionModel]]] = {
@@ -182,6 +220,31 @@ MODEL_FAULTS: dict[str, Callable[[], Mapping[str, BaseDetectionModel]]] = {
         "spoofing", before=columns(lambda h: h.update(lat=h["lon"].copy(), lon=h["lat"].copy()))
     ),
     "frozen replay": _frozen,
+    "one cycle behind": partial(_frozen, is_late=True),
+    "constant scores": _with("spoofing", behind=_score(lambda _: 0.5)),
+    "inverted scores": _with("spoofing", behind=_score(lambda s: 1 - s)),
+    "scores rounded to 3 places": _with("spoofing", behind=_score(lambda s: round(s, 3))),
+    "scores rounded to 3 places in track_quality": _with(
+        "track_quality", behind=_score(lambda s: round(s, 3))
+    ),
+    "scores of the one before": _with("spoofing", outputs=_of_the_one_before),
+    "no real score null": _with("spoofing", behind=_known),
+    "upstream ignored": _with("spoofing", before=lambda ctx: replace(ctx, shared={})),
+    "speed in km/h": _with("spoofing", before=columns(lambda h: h.update(sog_kn=h["sog_kn"] * 1.852))),
+    "speed in m/s": _with("spoofing", before=columns(lambda h: h.update(sog_kn=h["sog_kn"] * 0.514))),
+    "longitude without its sign": _with("spoofing", before=columns(lambda h: h.update(lon=np.abs(h["lon"])))),
+    "real ships twice": _with("spoofing", outputs=lambda pairs: [*pairs, *filter(_is_real, pairs)]),
+    "real identities cut": _with("spoofing", behind=_cut),
+    "real identities cut in track_quality": _with("track_quality", behind=_cut),
+    "identity in single precision": _with("spoofing", before=columns(_single_precision)),
+    "identity in single precision in track_quality": _with(
+        "track_quality", before=columns(_single_precision)
+    ),
+    "every second real row": _with("spoofing", before=_rows(lambda mmsi: np.arange(len(mmsi)) % 2 == 0)),
+    "the first thousand real rows": _with("spoofing", before=_rows(lambda mmsi: np.arange(len(mmsi)) < 1000)),
+    "half of the real ships": _with(
+        "spoofing", outputs=lambda pairs: [p for k, p in enumerate(pairs) if k % 2 or not _is_real(p)]
+    ),
 }
 
 Feed = Callable[[Rows, int], Rows]
@@ -218,6 +281,21 @@ def _rounded(rows: Rows) -> Rows:
     return rows
 
 
+def _times(
+    index: int, factor: float, rounding: Callable[[Any], Any] = lambda v: v, back: float = 1
+) -> Callable[[Rows], Rows]:
+    def changed(rows: Rows) -> Rows:
+        rows[:, index] = back * rounding(rows[:, index] * factor)
+        return rows
+
+    return changed
+
+
+def _swapped(rows: Rows) -> Rows:
+    rows[:, [LAT, LON]] = rows[:, [LON, LAT]]
+    return rows
+
+
 FEED_FAULTS: dict[str, Callable[[Rows], Rows]] = {
     "speed null": _set(SOG, value=np.nan),
     "position constant": _set(LAT, LON, value=27.0),
@@ -227,6 +305,21 @@ FEED_FAULTS: dict[str, Callable[[Rows], Rows]] = {
     "half of the rows lost": lambda rows: rows[::2],
     "half of the ships lost": lambda rows: rows[rows[:, MMSI] * 0.6180339887 % 1 < 0.5],
     "position rounded": _rounded,
+    "a third of the rows lost": lambda rows: rows[np.arange(len(rows)) % 3 > 0],
+    "a third of the ships lost": lambda rows: rows[rows[:, MMSI] * 0.6180339887 % 1 > 1 / 3],
+    "every row twice": lambda rows: np.concatenate([rows, rows]),
+    "a third of the rows twice": lambda rows: np.concatenate([rows, rows[::3]]),
+    "one identity": _set(MMSI, value=367_000_000),
+    "identity cut": _times(MMSI, 0.1, np.floor),
+    "speed in km/h": _times(SOG, 1.852),
+    "speed in m/s": _times(SOG, 0.514),
+    "speed times ten": _times(SOG, 10),
+    "speed rounded": _times(SOG, 1, np.round),
+    "course constant": _set(COG, value=0.0),
+    "heading constant": _set(HEADING, value=0.0),
+    "time to the minute": _times(TIME, 1 / 60, np.floor, 60),
+    "longitude without its sign": _times(LON, -1),
+    "latitude and longitude swapped": _swapped,
 }
 
 

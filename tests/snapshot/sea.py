@@ -29,7 +29,7 @@ from airflow_detection.store.spool import Encoder
 
 NOAA_DAY = Path(__file__).resolve().parents[3] / "shared/data/noaa_ais_2020-01-01/positions.csv.gz"
 COLUMNS = ("mmsi", "observed_s", "lat", "lon", "sog_kn", "cog_deg", "heading_deg")
-MMSI, TIME, LAT, LON, SOG = range(5)
+MMSI, TIME, LAT, LON, SOG, COG, HEADING = range(7)
 DAY = datetime(2020, 1, 1, tzinfo=UTC)
 STEP, LOOKBACK = timedelta(minutes=5), timedelta(hours=1)
 STARTS = (62, 97, 133, 171, 208, 251)

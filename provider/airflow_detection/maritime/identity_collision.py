@@ -91,13 +91,13 @@ class IdentityCollision(BaseDetectionModel):
         start += (-start) % 3600 if (start + 10) // 3600 > start // 3600 else 0.0  # all in one clock hour
 
         def canary(mmsi: int, expected: float | None, km: float, fixes: int, bins: int) -> Canary:
-            """Take turns between two places on the equator, each second, in each of the last `bins` bins."""
+            """Take turns between two places in mid-Atlantic, each second, in each of the last `bins` bins."""
             rows = tuple(
                 {
                     "mmsi": mmsi,
                     "observed_s": start + i - hours.length_s * back,
                     "lat": 0.0,
-                    "lon": math.degrees(km / EARTH_RADIUS_KM) * (i % 2),
+                    "lon": -25.0 + math.degrees(km / EARTH_RADIUS_KM) * (i % 2),
                 }
                 for back in range(bins)
                 for i in range(fixes)

@@ -85,7 +85,9 @@ def _silence(run: Run, history: History) -> str:
 def _against_baseline(
     run: Run, healthy: Iterable[Run], thresholds: Thresholds, numbers: Numbers
 ) -> tuple[VerdictKind, list[str]]:
-    low, high = [], []
+    low: list[str] = []
+    high: list[str] = []
+    first: list[str] | None = None  # what deviates decides: more findings that are weaker are a surge
     for part, whole in _RATES:
         if part not in run.score_counts or whole not in run.score_counts:
             continue
@@ -100,15 +102,15 @@ def _against_baseline(
         lower, upper = usual.tails(k, n)
         numbers[f"p_low {part}|{whole}"], numbers[f"p_high {part}|{whole}"] = lower, upper
         fact = f"{k} of {n} ({part} of {whole}) where {n * usual.mean:.1f} are usual: p = %.1g"
-        if lower < thresholds.p_value:
-            low.append(fact % lower)
-        elif upper < thresholds.p_value:
-            high.append(fact % upper)
-    if low:  # a canary that is off is a SILENT_FAULT: those that are here were found
+        for side, tail in ((low, lower), (high, upper)):
+            if tail < thresholds.p_value:
+                side.append(fact % tail)
+                first = side if first is None else first
+    if first is low:  # a canary that is off is a SILENT_FAULT: those that are here were found
         kind = VerdictKind.NO_SIGNAL_UNUSUAL if run.canaries else VerdictKind.SUSPECT
         return kind, low + high
-    if high:
-        return VerdictKind.SURGE, high
+    if first is high:
+        return VerdictKind.SURGE, high + low
     if run.score_counts and not run.score_counts.get("gt03"):
         return VerdictKind.NO_SIGNAL, []
     return VerdictKind.OK, []
