@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Asset, BaseOperator, CronTriggerTimetable, Param, get_parsing_context
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetAlias,
+    BaseOperator,
+    CronTriggerTimetable,
+    Param,
+    get_parsing_context,
+)
 from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_detection.cron import cron_problem
@@ -25,6 +33,7 @@ from airflow_detection.naming import (
     LEGACY,
     OPEN,
     OTHER,
+    asset_alias_of,
     asset_uri_of,
     dag_id_of,
     task_ids,
@@ -184,7 +193,9 @@ class _Builder:
             if spec.legacy_entrypoint:
                 first >> LegacyPathOperator(task_id=LEGACY, **self.frame) >> last
             if spec.execution is Execution.INLINE:
-                first >> InlineCycleOperator(task_id=INLINE, outlets=self._assets(), **self.frame) >> last
+                # Not the assets: all of them would be announced, whichever champions have run.
+                outlets = [AssetAlias(asset_alias_of(spec.cycle_id))]
+                first >> InlineCycleOperator(task_id=INLINE, outlets=outlets, **self.frame) >> last
             else:
                 self._models(first, last)
         # Behind the tasks: each would take a copy, which is most of the time and of the bytes of a big Dag.
@@ -198,9 +209,6 @@ class _Builder:
         for model_id, fault in self.faults.items():
             found[model_id] = f"{found[model_id]}; {fault}" if model_id in found else fault
         return found
-
-    def _assets(self) -> list[Asset]:
-        return [Asset(asset_uri_of(self.spec.cycle_id, model_id)) for model_id in self.models]
 
     def _models(self, first: BaseOperator, last: BaseOperator) -> None:
         champions = {m: self._task(self.models[m], None) for m in self._near()}

@@ -87,7 +87,7 @@ def test_a_cycle_that_cannot_be_read_is_refused_with_the_reason_and_the_others_s
         (again,) = cycle_dags(settings=settings).values()
     assert again.task_dict["registration_error"].reason == reason
     planning.open_cycle(two, settings, "bay", AT, mode=Mode.AS_OF)
-    with pytest.raises(RegistrationError, match="cannot be read|lookback is not between"):
+    with pytest.raises(RegistrationError, match=r"cannot be read|lookback is not between"):
         planning.open_cycle(two, settings, "fleet", AT, mode=Mode.AS_OF)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_detection.engine import flags
-from airflow_detection.naming import CLOSE, INLINE, LEGACY, OPEN, OTHER, task_id_of
+from airflow_detection.naming import CLOSE, INLINE, LEGACY, OPEN, OTHER, asset_uri_of, task_id_of
 from airflow_detection.operators.model import (
     DetectionModelOperator,
     connect,
@@ -220,7 +220,8 @@ class InlineCycleOperator(CycleOperator):
     """Run the whole plan of a cycle in this one task.
 
     `PREDICTION_CONCURRENT_SHADOWS` lets shadows run beside each other. A failed PRIMARY fails the task; a
-    failed shadow is logged and has its manifest.
+    failed shadow is logged and has its manifest. The assets of the champions are announced through the asset
+    aliases among its outlets.
     """
 
     ui_color = "#d7e8f7"
@@ -246,7 +247,15 @@ class InlineCycleOperator(CycleOperator):
         for shadow in (r for r in failed if r.version.role is not Role.PRIMARY):
             self.log.warning("%s failed: %s", shadow.version.label, shadow.error)
         _raise_failed([r for r in failed if r.version.role is Role.PRIMARY])
+        self._announce(context, report.reports)
         return {o.value.lower(): sum(1 for r in report.reports if r.outcome is o) for o in Outcome}
+
+    def _announce(self, context: Context, reports: Sequence[RunReport]) -> None:
+        live = (r for r in reports if r.version.role is Role.PRIMARY and r.outcome is Outcome.SUCCEEDED)
+        assets = [Asset(asset_uri_of(self.cycle_id, r.version.model_id)) for r in live]
+        for alias in (outlet for outlet in self.outlets if isinstance(outlet, AssetAlias)):
+            for asset in assets:
+                context["outlet_events"][alias].add(asset)
 
 
 class LegacyPathOperator(CycleOperator):
