@@ -14,9 +14,10 @@ import numpy as np
 import orjson
 import pytest
 
+from airflow_detection.domain import ModelSpec
 from airflow_detection.errors import UnstorableValue
 from airflow_detection.store.connection import connect
-from airflow_detection.store.encoding import MAX_DEPTH, MAX_JSON_BYTES, encode
+from airflow_detection.store.encoding import MAX_DEPTH, MAX_JSON_BYTES, encode, encode_row
 
 
 class Text(str):
@@ -145,3 +146,34 @@ def test_an_output_ends_at_16_mib() -> None:
     assert encode("e", "outputs", {"a": "x" * (MAX_JSON_BYTES - len(whole))})
     with pytest.raises(UnstorableValue, match=f"entity 'e'.*outputs has {MAX_JSON_BYTES + 1} bytes"):
         encode("e", "outputs", {"a": "x" * (MAX_JSON_BYTES - len(whole) + 1)})
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ({"id": 10**5000, "score": 1.0}, "entity None cannot be stored: outputs.id is an integer beyond 64"),
+        ({"id": Whole(2**64), "score": 1.0}, "entity None cannot be stored: outputs.id is an integer beyond"),
+        (
+            {"id": np.array([1, 2]), "score": 1.0},
+            "entity None cannot be stored: outputs.id is a ndarray",
+        ),
+        (
+            {"id": "a", "score": np.array([1, 2])},
+            "entity 'a' cannot be stored: outputs.score is a ndarray",
+        ),
+        ({"id": "a", "score": 10**5000}, "entity 'a' cannot be stored: outputs.score is beyond the range"),
+    ],
+)
+def test_an_entity_or_a_score_that_is_no_single_value_is_refused_by_name(
+    output: dict[str, Any], told: str
+) -> None:
+    model = ModelSpec(model_id="m", entity_key="id", score_key="score")
+    with pytest.raises(UnstorableValue) as caught:
+        encode_row(model, 0, ({}, output))
+    assert told in str(caught.value)
+
+
+def test_whole_numbers_of_64_bits_are_entities() -> None:
+    model = ModelSpec(model_id="m", entity_key="id")
+    for entity in (0, -(2**63), 2**64 - 1, np.uint64(2**64 - 1)):
+        assert str(entity).encode() in encode_row(model, 0, ({}, {"id": entity}))[0]

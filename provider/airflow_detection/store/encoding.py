@@ -159,10 +159,20 @@ def entity_of(model: ModelSpec, input_ref: Mapping[str, Any], output: Mapping[st
     value = input_ref.get(key) if value is None else value
     if value is None or type(value) is str:
         return _checked_text(key, value)
-    plain = value.item() if hasattr(value, "item") else value
+    plain = _scalar(value)
     if isinstance(plain, bool) or not isinstance(plain, (str, int)):
         raise UnstorableValue(None, f"outputs.{key}", f"is a {type(value).__name__}, not an entity id")
+    if isinstance(plain, int) and not -(2**63) <= plain < 2**64:
+        raise UnstorableValue(None, f"outputs.{key}", "is an integer beyond 64 bits")
     return _checked_text(key, str(plain))
+
+
+def _scalar(value: Any) -> Any:  # Any: what a model gave back
+    """A numpy scalar as Python's own; what holds several values stays what it is."""
+    try:
+        return value.item() if hasattr(value, "item") else value
+    except (TypeError, ValueError):
+        return value
 
 
 def _checked_text(key: str, text: str | None) -> str | None:
@@ -193,7 +203,7 @@ def score_of(model: ModelSpec, entity: str | None, output: Mapping[str, Any]) ->
     value = output[key]
     if value is None:
         return None
-    plain = value.item() if hasattr(value, "item") else value
+    plain = _scalar(value)
     if isinstance(plain, bool) or not isinstance(plain, (int, float)):
         raise UnstorableValue(entity, path, f"is a {type(value).__name__}, not a number")
     try:
@@ -219,7 +229,7 @@ def row_encoder(model: ModelSpec) -> Callable[[int, Any], tuple[bytes, float | N
         if not is_plain:
             input_ref, output = _checked_pair(number, pair)
         value = output.get(entity_key) if entity_key is not None else None
-        if type(value) is int:
+        if type(value) is int and -(2**63) <= value < 2**64:
             entity: str | None = str(value)
         elif type(value) is str and len(value) < _SHORT and value.isascii() and "\0" not in value:
             entity = value
