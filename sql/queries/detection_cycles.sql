@@ -26,6 +26,8 @@ values (%(cycle_id)s, %(schedule)s, %(lookback)s, %(input_query)s, %(time_key)s,
        is_enabled = excluded.is_enabled, description = excluded.description;
 
 -- name: has_run_since
--- Whether a cycle has a recorded plan at or after an instant.
+-- Whether a cycle at or after an instant has a recorded plan, or a live result: a hand-written Dag records none.
 select exists (select from {schema}.detection_cycle_runs
-                where cycle_id = %(cycle_id)s and cycle_started_at >= %(since)s) as has_run;
+                where cycle_id = %(cycle_id)s and cycle_started_at >= %(since)s)
+    or exists (select from {schema}.detection_model_runs
+                where cycle_id = %(cycle_id)s and cycle_started_at >= %(since)s and not is_replay) as has_run;

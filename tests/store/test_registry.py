@@ -295,6 +295,22 @@ def test_a_founding_role_cannot_reach_behind_a_cycle_that_was_planned(sea: Conne
     assert give(sea, "a@1.2", Role.SHADOW, datetime(2021, 1, 1, 0, 0, 1, tzinfo=UTC))
 
 
+def test_a_founding_role_cannot_reach_behind_a_cycle_that_a_hand_written_dag_ran(sea: Connection) -> None:
+    """Such a Dag records no plan."""
+    at = datetime(2021, 1, 1, tzinfo=UTC)
+    for version, is_replay, later in (("1.0", False, 0), ("1.1", True, 5)):
+        sea.execute(
+            "insert into detection.detection_model_runs (cycle_id, cycle_started_at, version_id, is_replay,"
+            " model_id, role, outcome, attempt, started_at) select 'sea', %s, version_id, %s, model_id,"
+            " 'PRIMARY', 'SUCCEEDED', 1, now() from detection.detection_model_versions"
+            " where model_id = 'a' and version = %s",
+            (at + timedelta(days=later), is_replay, version),
+        )
+    with pytest.raises(RegistrationError, match="cycle 'sea' has been planned since"):
+        give(sea, "a@1.2", Role.SHADOW, at)
+    assert give(sea, "a@1.2", Role.SHADOW, at + timedelta(seconds=1)), "a replay is nothing that was live"
+
+
 def test_history_once_made_takes_no_founding_rows(sea: Connection) -> None:
     give(sea, "a@1.1", Role.PRIMARY)
     with pytest.raises(RegistrationError, match="cannot be rewritten"):
