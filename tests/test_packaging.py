@@ -8,6 +8,7 @@ import sys
 import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,18 @@ def test_an_unpacked_wheel_reads_its_own_sql_and_a_checkout_reads_it_in_place(
             cwd=tmp_path,
         )
         assert Path(told.stdout.strip()) == expected
+
+
+def test_airflow_finds_the_module_that_it_derives_from_the_distributions_name(
+    wheel: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from airflow.dag_processing.bundles import manager
+
+    bundles: list[Any] = []
+    manager._add_provider_example_dags_to_bundle(bundles)
+    assert "airflow_provider_detection" not in caplog.text
+    assert not [bundle for bundle in bundles if "detection" in bundle.name], "and there are no examples in it"
+    assert "airflow_provider_detection/__init__.py" in zipfile.ZipFile(wheel).namelist()
 
 
 def test_constraints_have_names_and_versions_and_no_addresses() -> None:
