@@ -1,30 +1,5 @@
-"""The upkeep of the detection database, every hour: an Airflow Dag of four tasks that fail apart."""
+"""The upkeep of the detection database: the words dag and airflow make Airflow look into this file."""
 
-from __future__ import annotations
+from airflow_detection.maintenance_dag import maintenance_dag
 
-from datetime import UTC, datetime, timedelta
-
-from airflow.sdk import DAG
-
-from airflow_detection.operators.maintenance import (
-    AggregateStatsOperator,
-    ApplyRetentionOperator,
-    EnsurePartitionsOperator,
-)
-from airflow_detection.operators.snapshot import SnapshotReportOperator
-
-with DAG(
-    dag_id="detection_maintenance",
-    description="Table partitions, hourly counts and the snapshot report.",
-    schedule="0 * * * *",
-    start_date=datetime(2020, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=2)},
-    tags=["detection"],
-) as dag:
-    # No task waits for another's success: each is a leaf or behind one that it needs, so each failure shows.
-    EnsurePartitionsOperator(task_id="ensure_partitions")
-    ApplyRetentionOperator(task_id="apply_retention")
-    counts = AggregateStatsOperator(task_id="aggregate_stats_hourly")
-    counts >> SnapshotReportOperator(task_id="snapshot_report", trigger_rule="none_failed")
+dag = maintenance_dag()

@@ -11,7 +11,9 @@ import pytest
 
 from airflow_detection.domain import Cycle, Inputs
 from airflow_detection.engine.model import ModelContext
+from airflow_detection.engine.registry import is_under
 from airflow_detection.registration import apply_file
+from airflow_detection.store.registry import models_at
 
 if TYPE_CHECKING:
     import psycopg
@@ -47,6 +49,33 @@ def test_the_hand_written_dag_of_the_readme_builds() -> None:
     names: dict[str, Any] = {}
     exec(block("python", "DetectionModelOperator"), names)  # noqa: S102 - the README's own code is the subject
     assert names["dag"].task_dict["track_quality"].downstream_task_ids == {"spoofing"}
+
+
+def test_the_maintenance_dag_of_the_readme_is_the_one_of_the_checkout() -> None:
+    names: dict[str, Any] = {}
+    exec(block("python", "maintenance_dag"), names)  # noqa: S102 - the README's own code is the subject
+    assert "ensure_partitions" in names["dag"].task_dict
+    ours = (Path(__file__).parents[1] / "dags" / "detection_maintenance.py").read_text()
+    assert [line for line in ours.splitlines() if line and not line.startswith('"""')] == [
+        line
+        for line in block("python", "maintenance_dag").splitlines()
+        if line and not line.startswith('"""')
+    ]
+
+
+def test_the_backfill_of_the_readme_has_a_plan_that_the_install_allows_to_run(
+    database: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "registry.yaml"
+    file.write_text(block("yaml", "fast_ships"))
+    apply_file(database, file, "detection")
+    first = re.search(r"--from-date (\S+)", README)
+    assert first
+    (model,) = models_at(database, "detection", "maritime", datetime.fromisoformat(first[1]))
+    assert [v.label for v in model.versions] == ["fast_ships@1.0", "fast_ships@1.1"]
+    allowed = re.search(r"AIRFLOW__DETECTION__ALLOWED_MODULES=(\S+)", README)
+    assert allowed
+    assert is_under(model.entrypoint.partition(":")[0], (allowed[1],))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
+from airflow_detection.maintenance_dag import maintenance_dag
 from airflow_detection.operators import maintenance as operators
 from airflow_detection.operators.snapshot import SnapshotReportOperator
 from airflow_detection.store.connection import connect
@@ -47,6 +48,14 @@ def test_the_maintenance_dag_runs_hourly_and_hides_no_failure() -> None:
     )  # fmt: skip
     assert {t.task_id for t in dag.tasks} == set(SWITCHES)
     assert {t.task_id for t in dag.leaves} == {"ensure_partitions", "apply_retention", "snapshot_report"}
+
+
+def test_the_maintenance_dag_uses_the_connection_that_it_is_given_or_that_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert {t.detection_conn_id for t in maintenance_dag("upkeep").tasks} == {"upkeep"}
+    monkeypatch.setenv("AIRFLOW__DETECTION__CONN_ID", "ours")
+    assert {t.detection_conn_id for t in maintenance_dag().tasks} == {"ours"}
 
 
 def test_the_tasks_make_months_and_then_have_nothing_to_do(database: Database) -> None:
