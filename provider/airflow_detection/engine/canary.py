@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 from airflow_detection.domain import (
     CanaryResult,
@@ -24,6 +25,9 @@ Pair = tuple[JsonMapping, JsonMapping]
 ENTITIES = "outputs"
 """The profile of the real outputs' entities: null are those that occur nowhere among the inputs."""
 
+PROFILED = 10_000
+"""Outputs that are profiled, the first ones: of more, time and memory would be felt."""
+
 
 def entity_of(entity_key: str | None, input_ref: JsonMapping, output: JsonMapping) -> str | None:
     """The entity an output is about, as text: from the output, else from the input_ref."""
@@ -41,8 +45,8 @@ class CanaryWatch:
         self, model: ModelSpec, canaries: Iterable[Canary] = (), real: Collection[str] = frozenset()
     ) -> None:
         self._model = model
-        self._real, self._outputs, self._unknown = real, 0, 0
-        self._entities: set[str | None] = set()
+        self._real = real
+        self._entities: list[object] = []
         self.canaries = {str(canary.entity_id): canary for canary in canaries}
         self._scores: dict[str, list[float | None]] = {entity_id: [] for entity_id in self.canaries}
         self._aliases = {alias for entity_id in self.canaries for alias in _aliases(entity_id)}
@@ -95,28 +99,39 @@ class CanaryWatch:
         What is a canary's but goes by another form of its identity (-1.0 for -1, or none at all while the
         input_ref tells) is no output either, and no answer: that canary was not found.
         """
+        if not self.canaries:
+            yield from self._noted(outputs)
+            return
         for input_ref, output in outputs:
             entity = entity_of(self._model.entity_key, input_ref, output)
             if entity in self._scores:
                 self._scores[entity].append(finite(output.get(self._model.score_key or "")))
             elif entity not in self._aliases and not self._is_canary(input_ref):
-                self._outputs += 1
-                self._unknown += entity not in self._real
-                self._entities.add(entity)
+                if len(self._entities) < PROFILED:
+                    self._entities.append(entity)
                 yield input_ref, output
+
+    def _noted(self, outputs: Iterable[Pair]) -> Iterator[Pair]:
+        held, key = iter(outputs), self._model.entity_key or ""
+        for pair in islice(held, PROFILED if key else 0):
+            value = pair[1].get(key)
+            self._entities.append(pair[0].get(key) if value is None else value)
+            yield pair
+        yield from held
 
     def _is_canary(self, input_ref: JsonMapping) -> bool:
         return any(str(input_ref[name]) in self._aliases for name in self._columns if name in input_ref)
 
     def entities(self) -> tuple[FeatureProfile, ...]:
         """A profile of the entities of the real outputs so far; none where nobody knows them."""
-        if self._model.entity_key is None or not self._outputs:
+        if self._model.entity_key is None or not self._entities:
             return ()
+        names = [None if value is None else str(value) for value in self._entities]
         profile = FeatureProfile(
             name=ENTITIES,
-            count=self._outputs,
-            null_count=self._unknown if self._real else 0,
-            distinct_count=len(self._entities),
+            count=len(names),
+            null_count=sum(name not in self._real for name in names) if self._real else 0,
+            distinct_count=len(set(names)),
         )
         return (profile,)
 
