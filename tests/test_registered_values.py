@@ -137,9 +137,9 @@ STATEMENTS = (
     "update detection.detection_cycles set start_date = '0044-03-15 bc'",
     "update detection.detection_cycles set lookback = '5000 years'",
     "update detection.detection_model_versions set params = '{\"x\": 1e400}'",
-    "update detection.detection_model_versions set params = '{\"x\": [{\"y\": -1e400}]}'",
-    "update detection.detection_model_versions set params ="
-    " ('{\"x\":' || repeat('[', 2000) || repeat(']', 2000) || '}')::jsonb",
+    'update detection.detection_model_versions set params = \'{"x": [{"y": -1e400}]}\'',
+    """update detection.detection_model_versions
+          set params = ('{"x":' || repeat('[', 2000) || repeat(']', 2000) || '}')::jsonb""",
     "update detection.detection_models set task_options = '{\"retries\": 1e400}'",
 )
 
