@@ -252,13 +252,15 @@ def test_features_are_profiled_without_the_canaries(cycle: Cycle) -> None:
     )
 
 
-def test_a_stale_attempt_fails_and_writes_no_failure(cycle: Cycle) -> None:
+def test_an_attempt_that_was_overtaken_is_skipped_and_writes_nothing(cycle: Cycle) -> None:
     class Newer(ListStore):
         def save(self, *args: Any) -> Any:
             raise StaleAttempt(1, 2)
 
     store = Newer()
-    assert run(cycle, store, lambda ctx: ModelResult()).outcome is Outcome.FAILED
+    report = run(cycle, store, lambda ctx: ModelResult())
+    assert report.outcome is Outcome.SKIPPED
+    assert "older than attempt 2" in str(report.error)
     assert store.manifests == {}
 
 

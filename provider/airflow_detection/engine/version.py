@@ -320,11 +320,16 @@ def is_transient(error: BaseException) -> bool:
 def failed(
     store: FailureStore, model: ModelSpec, report: RunReport, cycle: Cycle, error: BaseException
 ) -> RunReport:
-    """Log a failure, store its manifest if that can be, and return the report with the reason."""
+    """Log a failure, store its manifest if that can be, and return the report with the reason.
+
+    An attempt that a newer one has overtaken is skipped, not failed: the cycle has its result.
+    """
+    if isinstance(error, StaleAttempt):
+        _log.warning("%s is left out: %s", report.version.label, error)
+        return replace(report, outcome=Outcome.SKIPPED, error=describe(error))
     _log.error("%s failed: %s", report.version.label, describe(error), exc_info=error)
     report = replace(report, error=describe(error), is_transient=is_transient(error))
-    if not isinstance(error, StaleAttempt):  # a newer attempt has written: it knows better
-        save_failure(store, model, report, cycle)
+    save_failure(store, model, report, cycle)
     return report
 
 
