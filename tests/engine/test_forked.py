@@ -228,6 +228,7 @@ def test_each_line_says_whose_it_is(apart: Apart, caplog: pytest.LogCaptureFixtu
     def logs(ctx: ModelContext) -> ModelResult:
         ctx.log.info("through the context")
         logging.getLogger("acme").warning("with a logger of %s own", "its")
+        logging.getLogger("acme").warning("half of a character: \ud800")
         raise ValueError("and an error")
 
     apart.telling = telling
@@ -239,6 +240,7 @@ def test_each_line_says_whose_it_is(apart: Apart, caplog: pytest.LogCaptureFixtu
     lines = {r.getMessage(): r for r in caplog.records}
     failure = next(text for text in lines if text.startswith("a@2 failed: ValueError: and an error"))
     assert "Traceback" in failure
+    assert "half of a character: \\ud800" in lines, "as every handler can write it"
     for text in ("through the context", "with a logger of its own", failure):
         assert {key: getattr(lines[text], key) for key in facts} == facts
     assert lines["with a logger of its own"].name == "acme"

@@ -158,7 +158,7 @@ class _Run:
     def _pass_on(self, name: str, level: int, text: str) -> None:
         self.line_count += 1
         if self.line_count <= MAX_LINES and (logger := run_logger(name)).isEnabledFor(level):
-            logger.log(level, "%s", text)
+            logger.log(level, "%s", text.encode(errors="backslashreplace").decode())  # no half characters
 
     def press(self, now: float) -> None:
         """Tell a process that is past its time to end; kill it when it has been told."""
