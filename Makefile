@@ -3,6 +3,7 @@
 .PHONY: help demo demo-clean test test-long check bench constraints
 SHELL := bash
 BIN := .venv/bin
+SIDE_BY_SIDE := -n 2 --dist loadfile
 export AIS CYCLES DSN ONCE PORT STATE
 
 help: ## this list
@@ -15,7 +16,7 @@ demo-clean: ## stop what a demo left running and remove .demo
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo.clean; else rm -rf .demo; fi
 
 test: .venv/.installed ## the tests, without the long fault counts (ARGS= goes to pytest)
-	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+	@$(BIN)/python -m pytest -m "not long" $(SIDE_BY_SIDE) $(ARGS)
 
 test-long: .venv/.installed ## the tests with the full fault counts
 	@$(BIN)/python -m pytest -m "long or not long" $(ARGS)

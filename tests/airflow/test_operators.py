@@ -149,6 +149,18 @@ def test_with_the_flag_off_only_the_legacy_path_runs(database: Any, cycles: Cycl
     assert fleet.outcomes(database) == {}
 
 
+def test_a_cycle_with_neither_registry_nor_legacy_path_says_so_and_is_skipped(
+    database: Any, cycles: Cycles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.register(database)
+    (run,) = cycles({}, PREDICTION_USE_MODEL_REGISTRY="0")
+    states = run["tasks"]
+    assert (states.pop("open_cycle"), states.pop("close_cycle"), run["state"]) == ("success",) * 3
+    assert set(states.values()) == {"skipped"}
+    assert "the model registry is off and cycle fleet has no legacy path" in capsys.readouterr().out
+    assert fleet.outcomes(database) == {}
+
+
 def test_a_failing_legacy_path_fails_the_run(database: Any, cycles: Cycles, tmp_path: Path) -> None:
     fleet.register(database)
     fleet.put_cycle(database, legacy_entrypoint="tests.fleet:nothing_here")
