@@ -74,9 +74,6 @@ class PostgresBase:
         self, conn: Conn, settings: Settings, opened: OpenedCycle, reading: str | None = None
     ) -> None:
         self._given, self._conn, self._settings, self._opened = conn, conn, settings, opened
-        for name in settings.inline_preload:
-            with suppress(ImportError):
-                import_module(name)
         self._conninfo = conninfo_of(conn)
         self._reading = reading or self._conninfo
         self.store = PostgresStore(conn, conn, settings.schema, code_version=__version__)
@@ -241,6 +238,7 @@ def run_inline(
         return CycleReport(reports=reports, summary=summarize(plan, reports))
     inputs = _inputs(conn, settings, spec, opened)
     known = Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes)
+    _import(settings.inline_preload)
     _prepare(known, plan, settings.inline_timeout_s)
     with closing(PostgresBase(conn, settings, opened, reading)) as base:
         return DAGExecutor(
@@ -251,6 +249,13 @@ def run_inline(
             concurrent_shadows=concurrent_shadows,
             runner=Forked(base, lambda model: limits_of(settings, model), telling),
         ).run(opened.cycle)
+
+
+def _import(names: Iterable[str]) -> None:
+    """Import once what many processes would import each; what is not installed is left out."""
+    for name in names:
+        with suppress(ImportError):
+            import_module(name)
 
 
 def _prepare(known: Registry, plan: ExecutionPlan, timeout_s: float) -> None:
@@ -278,6 +283,8 @@ def run_steps(
 ) -> list[RunReport]:
     """Run some steps of a plan one after the other, whatever becomes of each; the inputs are read once."""
     reports = []
+    if len(steps) > 1:
+        _import(settings.inline_preload)
     with closing(PostgresBase(conn, settings, opened, reading)) as base:
         runner = Forked(base, lambda model: limits_of(settings, model), telling)
         inputs = cache(lambda: base.again(lambda conn: _inputs(conn, settings, spec, opened)))
