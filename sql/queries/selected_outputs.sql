@@ -34,6 +34,6 @@ insert into {schema}.detection_model_run_outputs (
     cycle_duration_ms, cycle_started_at, model_id, version_id, role, is_replay, entity_id, score, input_ref,
     outputs)
 select %(duration_ms)s, %(cycle_started_at)s, %(model_id)s, %(version_id)s, %(role)s::{schema}.detection_role,
-       %(is_replay)s, entity_id, score, jsonb_build_object('entity', entity_id),
-       outputs || jsonb_build_object('score', score)
+       %(is_replay)s, entity_id, score, jsonb_object('{{entity}}', array[entity_id]),
+       jsonb_set(outputs, '{{score}}', coalesce(to_jsonb(score), 'null'))
   from pg_temp.detection_selected_outputs;
