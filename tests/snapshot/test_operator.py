@@ -51,6 +51,16 @@ def _run(at: datetime, *notifiers: Any) -> dict[str, Any]:
     return operator.execute({"logical_date": at})  # type: ignore[typeddict-item]
 
 
+def _untold_report(database: Connection) -> None:
+    """A report in which a version turned bad, of which nobody has been told."""
+    _run(AT)
+    database.execute(
+        "update detection.detection_snapshots set notified_at = null,"
+        " report = jsonb_set(report, '{standings}', %s::jsonb)",
+        (json.dumps([STANDING]),),
+    )
+
+
 def test_an_hour_has_one_report_however_often_its_task_runs(database: Connection) -> None:
     assert _run(AT)["snapshot_id"] == _run(AT)["snapshot_id"]
     covers = database.execute(
@@ -60,12 +70,7 @@ def test_an_hour_has_one_report_however_often_its_task_runs(database: Connection
 
 
 def test_a_change_is_told_once_even_where_telling_failed_at_first(database: Connection) -> None:
-    _run(AT)
-    database.execute(
-        "update detection.detection_snapshots set notified_at = null,"
-        " report = jsonb_set(report, '{standings}', %s::jsonb)",
-        (json.dumps([STANDING]),),
-    )
+    _untold_report(database)
     told: list[Any] = []
 
     def broken(context: Any) -> None:
@@ -79,12 +84,7 @@ def test_a_change_is_told_once_even_where_telling_failed_at_first(database: Conn
 
 
 def test_two_tasks_at_once_take_one_report_and_tell_once(database: Connection) -> None:
-    _run(AT)
-    database.execute(
-        "update detection.detection_snapshots set notified_at = null,"
-        " report = jsonb_set(report, '{standings}', %s::jsonb)",
-        (json.dumps([STANDING]),),
-    )
+    _untold_report(database)
     told: list[Any] = []
 
     def slow(context: Any) -> None:

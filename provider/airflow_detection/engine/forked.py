@@ -217,9 +217,8 @@ class Forked:
                         running[number] = self._start(job, selector)
                     for number in self._ended(selector, running):
                         run = running.pop(number)
-                        run.has_left = end_orphans(
-                            others
-                        )  # before its outputs are read: who may still write?
+                        # Before its outputs are read: nothing of it may still write to them.
+                        run.has_left = end_orphans(others)
                         reports[number] = self._conclude(run, selector)
             finally:  # a task that is ended in the middle of it leaves nothing behind
                 for run in running.values():
