@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from airflow_detection.snapshot.planned import PATIENCE
 from airflow_detection.snapshot.report import Fact, Series, Standing, Status, Table
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.connection import Connection, in_ms
 from airflow_detection.store.queries import load_queries
 
 Row = dict[str, Any]  # Any: a row holds what its statement selects
@@ -100,7 +100,7 @@ class Scope:
     def limit_statements(self, limit_s: float) -> None:
         """Let no statement of this transaction take longer."""
         limit = load_queries("detection_snapshots", self.schema)["limit_statements"]
-        self.conn.execute(limit, {"limit_ms": str(max(1, round(limit_s * 1000)))})
+        self.conn.execute(limit, {"limit_ms": in_ms(limit_s)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

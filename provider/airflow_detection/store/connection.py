@@ -13,6 +13,11 @@ from airflow_detection.store.queries import load_queries
 Connection = psycopg.Connection[tuple[Any, ...]]  # Any: a row holds what its statement selects
 
 
+def in_ms(limit_s: float) -> str:
+    """Seconds as the milliseconds of a setting, at least one: Postgres takes 0 for no limit."""
+    return str(max(1, round(limit_s * 1000)))
+
+
 def connect(
     conninfo: str, *, connect_timeout_s: int = 5, statement_timeout_s: float | None = None
 ) -> psycopg.Connection[tuple[Any, ...]]:
@@ -39,8 +44,7 @@ def connect(
     try:
         conn.execute(session["use_utc"])
         if statement_timeout_s is not None:
-            limit_ms = str(max(1, round(statement_timeout_s * 1000)))
-            conn.execute(session["limit_statements"], {"limit_ms": limit_ms})
+            conn.execute(session["limit_statements"], {"limit_ms": in_ms(statement_timeout_s)})
     except psycopg.OperationalError as error:
         conn.close()
         raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error

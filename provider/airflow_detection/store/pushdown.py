@@ -15,7 +15,7 @@ from psycopg import sql
 
 from airflow_detection.domain import Inputs, JsonMapping, ModelSpec, SelectedOutputs, require_utc
 from airflow_detection.errors import RegistryUnavailable, StorageError, TerminalModelError
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.connection import Connection, in_ms
 from airflow_detection.store.encoding import to_json
 from airflow_detection.store.queries import bindable, load_queries, named
 
@@ -94,7 +94,7 @@ def _limited(conn: Connection, schema: str, limits: SelectLimits) -> Iterator[No
     conn.execute(session["read_only"])
     conn.execute(session["use_schema"], {"schema": schema})
     if limits.timeout_s is not None:
-        conn.execute(queries["limit"], {"limit": str(max(1, round(limits.timeout_s * 1000)))})
+        conn.execute(queries["limit"], {"limit": in_ms(limits.timeout_s)})
     if limits.role is not None:
         conn.execute(queries["act_as"], {"role": limits.role})
     yield

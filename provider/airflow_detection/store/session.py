@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.connection import Connection, in_ms
 from airflow_detection.store.outputs import storage_errors
 from airflow_detection.store.queries import load_queries
 
@@ -27,7 +27,7 @@ def limit_session(
         RegistryUnavailable: the database did not answer.
     """
     session = load_queries("session", schema)
-    limit_ms = "0" if timeout_s is None else str(max(1, round(timeout_s * 1000)))
+    limit_ms = "0" if timeout_s is None else in_ms(timeout_s)
     with storage_errors():
         conn.execute(session["only_read"], {"idle_ms": limit_ms})
         if timeout_s is not None:
@@ -40,7 +40,7 @@ def limit_session(
 def limited_statements(conn: Connection, schema: str, timeout_s: float) -> Iterator[None]:
     """Let no statement inside take longer; RegistryUnavailable if the database does not answer."""
     with storage_errors():
-        limit_ms = str(max(1, round(timeout_s * 1000)))
+        limit_ms = in_ms(timeout_s)
         conn.execute(load_queries("session", schema)["limit_statements"], {"limit_ms": limit_ms})
     try:
         yield
