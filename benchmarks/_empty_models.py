@@ -59,8 +59,8 @@ def register(conn: Any, schema: str, cycle_id: str, prefix: str, execution: Any)
     """Register the cycle with its champions and shadows; model ids begin with `prefix`."""
     from datetime import UTC, datetime, timedelta
 
-    from airflow_detection.domain import CycleSpec, ModelSpec, Role
-    from airflow_detection.store import registry
+    from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
+    from airflow_detection.store import registry, roles
 
     since = datetime(2026, 1, 1, tzinfo=UTC)
     spec = CycleSpec(
@@ -83,7 +83,7 @@ def register(conn: Any, schema: str, cycle_id: str, prefix: str, execution: Any)
             if role is Role.PRIMARY or number < SHADOWS:
                 label = {"model_id": model.model_id, "version": version}
                 registry.put_version(conn, schema, params={}, **label)
-                registry.assign_role(conn, schema, role=role, since=since, **label)
+                roles.assign_role(conn, schema, role=role, since=since, **label)
 
 
 def write_dags(folder: Path, checkout: Path) -> None:

@@ -21,12 +21,12 @@ from demo.programs import Keeper
 from demo.settings import CHECKOUT, Settings
 from demo.state import open_state
 from psycopg.conninfo import make_conninfo
+from tests.postgres import postgres
 
-from airflow_detection.domain import Execution
+from airflow_detection.domain.specs import Execution
 from airflow_detection.store.connection import connect
-from airflow_detection.store.migrate import migrate
+from airflow_detection.store.migrations import migrate
 from benchmarks._empty_models import register, write_dags
-from benchmarks.server import postgres
 
 SCHEMA = "detection"
 ROUNDS = 7

@@ -12,13 +12,13 @@ from statistics import median
 from typing import Any
 
 from psycopg import sql
+from tests.postgres import postgres
 
-from airflow_detection.config import Settings
-from airflow_detection.domain import Mode
-from airflow_detection.planning import resolve_plan
-from benchmarks._sea import AT, SCHEMA, Sea, line, rows, sea, take_turns
+from airflow_detection.cycle.planning import resolve_plan
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Mode
+from benchmarks._workload import AT, SCHEMA, Sea, line, rows, sea, take_turns
 from benchmarks.persist import Ready, engine
-from benchmarks.server import postgres
 
 PARTITIONS, VERSIONS = (12, 60, 240), (20, 200, 2000)
 ROWS, REPEATS = 1_000, 7

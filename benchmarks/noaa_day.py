@@ -14,15 +14,15 @@ from statistics import median, quantiles
 from typing import Any
 
 import psycopg
+from tests.postgres import postgres
 
-from airflow_detection import inline, pipeline, planning
-from airflow_detection.config import Settings
-from airflow_detection.domain import Mode, Outcome, Role
-from airflow_detection.maritime.ais import load_file
-from airflow_detection.registration import apply_file
+from airflow_detection.cycle import closing, inline, planning
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Mode, Outcome, Role
+from airflow_detection.maritime.ais.load import load_file
+from airflow_detection.registration.apply import apply_file
 from airflow_detection.store.connection import connect
-from airflow_detection.store.migrate import migrate
-from benchmarks.server import postgres
+from airflow_detection.store.migrations import migrate
 
 HERE = Path(__file__).resolve().parent
 POSITIONS = HERE.parents[1] / "shared/data/noaa_ais_2020-01-01/positions.csv.gz"
@@ -158,7 +158,7 @@ def _pass(conn: Conn, order: list[datetime]) -> Iterator[float]:
         began = datetime.now(UTC)
         planning.open_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF)
         report = inline.run_inline(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF)
-        summary = pipeline.close_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF, task_states={})
+        summary = closing.close_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF, task_states={})
         assert not summary.failed, [r.error for r in report.reports if r.error]
         yield (datetime.now(UTC) - began).total_seconds() * 1000
 

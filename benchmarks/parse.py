@@ -22,10 +22,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow_detection import plan_file
-from airflow_detection.config import Settings
-from airflow_detection.domain import CycleSpec, ModelSpec, Role, VersionSpec
-from airflow_detection.plan_file import KnownCycle, KnownRegistry
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role, VersionSpec
+from airflow_detection.plan_cache import file as file_module
+from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
 
 ROOT = Path(__file__).resolve().parents[1]
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,7 +33,7 @@ SIZES = (10, 100, 1000)
 REPEATS = {10: 25, 100: 15, 1000: 7}
 CYCLES, MODELS_EACH = 100, 10
 OURS = (
-    '"""Airflow dags."""\nfrom airflow_detection.dag_factory import cycle_dags\n'
+    '"""Airflow dags."""\nfrom airflow_detection.dags.cycles import cycle_dags\n'
     "globals().update(cycle_dags())\n"
 )
 FACTORY = (
@@ -251,7 +251,7 @@ def environment(home: Path) -> dict[str, str]:
 def _files(folder: Path, shape: Shape, settings: Settings) -> dict[str, Path]:
     place = folder / f"{shape.name}_{shape.cycles}_{shape.models}"
     place.mkdir()
-    assert plan_file.write(plan_file.path_of(settings), known(shape))
+    assert file_module.write(file_module.path_of(settings), known(shape))
     texts = {
         "ours": OURS,
         "handwritten": by_hand(shape),

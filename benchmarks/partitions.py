@@ -9,12 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 from psycopg import sql
+from tests.postgres import postgres
 
 from airflow_detection.store.connection import Connection, connect
-from airflow_detection.store.migrate import migrate
-from airflow_detection.store.partition_plan import Limits, Phase
-from airflow_detection.store.retention import apply
-from benchmarks.server import postgres
+from airflow_detection.store.migrations import migrate
+from airflow_detection.store.partitions.plan import Limits, Phase
+from airflow_detection.store.partitions.upkeep import apply
 
 TABLE = "detection_model_run_outputs"
 MONTHS, RETIRED, ROUNDS = 36, 23, 9

@@ -14,13 +14,14 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extras
+from tests.postgres import postgres
 
-from airflow_detection.domain import Inputs, Outcome
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.specs import Outcome
+from airflow_detection.engine.job import run_version
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
-from airflow_detection.engine.version import run_version
 from airflow_detection.store.outputs import PostgresStore
-from benchmarks._sea import SCHEMA, Row, Sea, line, rows, sea, take_turns
-from benchmarks.server import postgres
+from benchmarks._workload import SCHEMA, Row, Sea, line, rows, sea, take_turns
 
 SIZES = {1_000: 15, 10_000: 9, 100_000: 5}  # rows: repeats
 MEMORY_ROWS = 1_000_000
@@ -131,7 +132,7 @@ PROBE = (
     """
 import sys
 from benchmarks import persist
-from benchmarks._sea import Sea, rows, MODEL
+from benchmarks._workload import Sea, rows, MODEL
 from airflow_detection.domain import Role, VersionSpec
 from airflow_detection.store.connection import connect
 class Million(persist.Ready):

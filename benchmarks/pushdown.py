@@ -8,16 +8,18 @@ from functools import partial
 from typing import Any, ClassVar
 
 import psycopg2
+from tests.postgres import postgres
 
-from airflow_detection.domain import Inputs, JsonMapping, ModelSpec, Outcome
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.domain.specs import ModelSpec, Outcome
+from airflow_detection.engine.job import run_version
 from airflow_detection.engine.model import BaseDetectionModel
 from airflow_detection.engine.sql_model import SqlDetectionModel
-from airflow_detection.engine.version import run_version
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.reader import Reader
-from benchmarks._sea import SCHEMA, Row, Sea, line, sea, take_turns
+from benchmarks._workload import SCHEMA, Row, Sea, line, sea, take_turns
 from benchmarks.persist import Ready, execute_values, reset
-from benchmarks.server import postgres
 
 ROWS, REPEATS = 100_000, 5
 MODEL = ModelSpec(model_id="spoofing", cycle_id="sea", score_key="score", entity_key="entity")

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tests.postgres import postgres
+
 from airflow_detection.engine.canary import SharedOutputs
 from airflow_detection.store.reader import StoredOutputs
-from benchmarks._sea import SCHEMA, Sea, line, rows, sea, take_turns
+from benchmarks._workload import SCHEMA, Sea, line, rows, sea, take_turns
 from benchmarks.persist import Ready, engine, reset
-from benchmarks.server import postgres
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -13,14 +13,14 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from tests.postgres import postgres
 
-from airflow_detection.snapshot import reporter
-from airflow_detection.snapshot.render_html import render_html
+from airflow_detection.snapshot import collector
+from airflow_detection.snapshot.rendering.html import render_html
 from airflow_detection.snapshot.section import DIAGNOSTIC, HOURLY
-from airflow_detection.snapshot.sections import sections
+from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.store.connection import Connection, connect
-from airflow_detection.store.migrate import migrate
-from benchmarks.server import postgres
+from airflow_detection.store.migrations import migrate
 
 SCHEMA = "detection"
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
@@ -119,7 +119,7 @@ def _timed(conn: Connection, start: datetime, end: datetime, kind: str) -> dict[
     took, used = [], []
     for _ in range(REPEATS):
         began, before = perf_counter(), _cpu_s(conn)
-        report = reporter.take(conn, SCHEMA, sections(), start=start, end=end, kind=kind)
+        report = collector.take(conn, SCHEMA, sections(), start=start, end=end, kind=kind)
         render_html(report.to_json())
         took.append((perf_counter() - began) * 1000)
         used.append((_cpu_s(conn) - before) * 1000)

@@ -7,9 +7,9 @@ import sys
 
 from rich.markup import escape
 
+from demo.console import Screen, make_console
 from demo.errors import DemoError
 from demo.scenario import play
-from demo.screen import Screen, make_console
 from demo.settings import read_settings
 
 INTERRUPTED = 130

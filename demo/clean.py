@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from demo.errors import DemoError
-from demo.keeper import is_alive
 from demo.settings import CHECKOUT
+from demo.supervisor import is_alive
 
 END_TIMEOUT_S = 45.0
 KILL_TIMEOUT_S = 10.0
@@ -77,7 +77,7 @@ def _of_demo(pid: int) -> list[psutil.Process]:
     """Return the process if it is one of ours, going by its command line."""
     try:
         process = psutil.Process(pid)
-        return [process] if any(word in {"demo", "demo.keeper"} for word in process.cmdline()) else []
+        return [process] if any(word in {"demo", "demo.supervisor"} for word in process.cmdline()) else []
     except psutil.NoSuchProcess:
         return []
 

@@ -59,7 +59,7 @@ class Keeper:
     def __enter__(self) -> Self:
         with (self.log_dir / "keeper.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "demo.keeper"],
+                [sys.executable, "-m", "demo.supervisor"],
                 cwd=Path(__file__).parents[1],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from demo import postgres, registry, upkeep
+from demo import detection, maintenance, postgres
 from demo.airflow_env import (
     BIN,
     COMPONENTS,
@@ -22,9 +22,9 @@ from demo.airflow_env import (
 )
 from demo.api import Airflow, wait_until
 from demo.clean import end_leftovers
+from demo.console import Screen
 from demo.errors import DemoError
 from demo.programs import Keeper
-from demo.screen import Screen
 from demo.settings import Settings, keep_or_pick_port
 from demo.state import Remembered, only_one, open_state, remember, write_env
 
@@ -115,30 +115,30 @@ def _prepare(stage: Stage, remembered: Remembered) -> list[datetime]:
             stage.keeper.finish(migration)
             remember(stage.settings.state, replace(remembered, metadata_at=_metadata_state(metadata)))
         step.detail = f"Airflow {airflow_version()}, {'up to date' if is_current else 'migrated'}"
-    return registry.last_cycles(newest, stage.settings.cycles)
+    return detection.last_cycles(newest, stage.settings.cycles)
 
 
 def _metadata_state(dsn: str) -> str:
-    return f"{airflow_version()} {registry.metadata_revision(dsn)}"
+    return f"{airflow_version()} {detection.metadata_revision(dsn)}"
 
 
 def _prepare_registry(stage: Stage, remembered: Remembered) -> tuple[datetime, Remembered]:
     """Migrate, apply and load; return the time of the newest position of the file."""
     dsn, state = stage.databases.registry, stage.settings.state
     with stage.screen.step("registry: schema") as step:
-        step.detail = registry.migrate(dsn)
+        step.detail = detection.migrate(dsn)
     with stage.screen.step("registry: models") as step:
-        step.detail = registry.apply_models(dsn)
+        step.detail = detection.apply_models(dsn)
     with stage.screen.step("AIS positions") as step:
-        path = stage.settings.ais or registry.simulate(state)
-        report = registry.load(dsn, path)
+        path = stage.settings.ais or detection.simulate(state)
+        report = detection.load(dsn, path)
         step.detail = f"{path.name}: {report}"
     if report.last_observed_at is not None:
         newest = {**remembered.newest, str(path): report.last_observed_at.isoformat()}
         return report.last_observed_at, remember(state, replace(remembered, newest=newest))
     if known := remembered.newest.get(str(path)):
         return datetime.fromisoformat(known), remembered
-    return registry.last_position(dsn), remembered
+    return detection.last_position(dsn), remembered
 
 
 def _start_airflow(stage: Stage) -> Airflow:
@@ -158,7 +158,7 @@ def _start_airflow(stage: Stage) -> Airflow:
             if broken := airflow.import_errors():
                 raise DemoError(f"a Dag file cannot be imported: {broken[0]}")
 
-        dags = (registry.DAG_ID, upkeep.DAG_ID)
+        dags = (detection.DAG_ID, maintenance.DAG_ID)
         for dag_id in dags:
             wait_until(
                 f"the Dag {dag_id}",
@@ -173,32 +173,32 @@ def _start_airflow(stage: Stage) -> Airflow:
 def _run_cycles(stage: Stage, airflow: Airflow, cycles: list[datetime], began: datetime) -> bool:
     first, last = cycles[0], cycles[-1]
     with stage.screen.step("upkeep, every hour") as step:
-        hours = upkeep.hours_of(cycles)
-        upkeep.start(airflow, hours)
-        step.detail = f"{upkeep.DAG_ID}, {len(hours)} hours: the first beside the cycles"
+        hours = maintenance.hours_of(cycles)
+        maintenance.start(airflow, hours)
+        step.detail = f"{maintenance.DAG_ID}, {len(hours)} hours: the first beside the cycles"
     with stage.screen.step("backfill") as step:
-        airflow.end_leftovers(registry.DAG_ID, first, last)
-        airflow.unpause(registry.DAG_ID)
-        airflow.backfill(registry.DAG_ID, first, last, max_active_runs=_active_runs())
+        airflow.end_leftovers(detection.DAG_ID, first, last)
+        airflow.unpause(detection.DAG_ID)
+        airflow.backfill(detection.DAG_ID, first, last, max_active_runs=_active_runs())
         step.detail = f"{len(cycles)} cycles, {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
-    def results() -> list[registry.Result]:
-        return registry.results(stage.databases.registry, cycles, since=began)
+    def results() -> list[detection.Result]:
+        return detection.results(stage.databases.registry, cycles, since=began)
 
     states = stage.screen.follow(
         len(cycles),
         _watched(
             stage,
-            lambda: airflow.run_states(registry.DAG_ID, first, last),
+            lambda: airflow.run_states(detection.DAG_ID, first, last),
             lambda: sum(
-                bool(r.is_new) for r in registry.results(stage.databases.registry, cycles, since=began)
+                bool(r.is_new) for r in detection.results(stage.databases.registry, cycles, since=began)
             ),
         ),
     )
     found = results()
     stage.screen.results(found)
     is_kept = _follow_upkeep(stage, airflow, hours, began)
-    if stored := registry.report(stage.databases.registry, hours[-1]):
+    if stored := detection.report(stage.databases.registry, hours[-1]):
         stage.screen.report(*stored, at=hours[-1])
     return is_kept and states["success"] == len(cycles) and bool(found) and all(r.is_good for r in found)
 
@@ -207,9 +207,9 @@ def _follow_upkeep(stage: Stage, airflow: Airflow, hours: list[datetime], began:
     """Have the maintenance Dag run for the hours left, show its runs, and return whether all succeeded."""
     with stage.screen.step("upkeep, to its end") as step:
         _await_upkeep(stage, airflow, hours[:1])
-        upkeep.go_on(airflow, hours)
+        maintenance.go_on(airflow, hours)
         _await_upkeep(stage, airflow, hours)
-        runs = upkeep.runs(airflow, hours, since=began)
+        runs = maintenance.runs(airflow, hours, since=began)
         step.detail = f"{len(runs)} runs"
     stage.screen.upkeep(runs)
     return all(run.is_good for run in runs if run.kind == "backfill")
@@ -217,7 +217,7 @@ def _follow_upkeep(stage: Stage, airflow: Airflow, hours: list[datetime], began:
 
 def _await_upkeep(stage: Stage, airflow: Airflow, hours: list[datetime]) -> None:
     deadline = time.monotonic() + UPKEEP_TIMEOUT_S * len(hours)
-    while not upkeep.has_ended(airflow, hours) and time.monotonic() < deadline:
+    while not maintenance.has_ended(airflow, hours) and time.monotonic() < deadline:
         stage.keeper.check()
         time.sleep(POLL_S)
 
@@ -256,7 +256,7 @@ def _stay_up(stage: Stage) -> None:
     """Keep the servers up until Ctrl-C."""
     say = stage.screen.say
     say()
-    say(f"  open      [bold cyan]{stage.address}/dags/{registry.DAG_ID}[/]")
+    say(f"  open      [bold cyan]{stage.address}/dags/{detection.DAG_ID}[/]")
     say("  sign in   not needed: whoever reaches this address on this machine is admin")
     say(f'  registry  source {os.path.relpath(stage.settings.state)}/env, then psql "$DETECTION_DSN"')
     say(f"  Airflow   source {os.path.relpath(stage.settings.state)}/env, then airflow dags list")

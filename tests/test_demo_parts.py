@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from demo.airflow_env import airflow_connection, process_environment, sqlalchemy_url
+from demo.console import MAX_WIDTH, Screen
+from demo.detection import Result, last_cycles, statements
 from demo.errors import DemoError
+from demo.maintenance import hours_of
 from demo.programs import Keeper, Program, last_line
-from demo.registry import Result, last_cycles, statements
-from demo.screen import MAX_WIDTH, Screen
 from demo.settings import free_port, read_settings
 from demo.state import Remembered, only_one, open_state, remember, write_env
-from demo.upkeep import hours_of
 from rich.console import Console
 
 from airflow_detection.snapshot.report import Standing

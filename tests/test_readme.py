@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_detection.domain import Cycle, Inputs
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.specs import Cycle
+from airflow_detection.engine.entrypoints import is_under
 from airflow_detection.engine.model import ModelContext
-from airflow_detection.engine.registry import is_under
-from airflow_detection.registration import apply_file
+from airflow_detection.registration.apply import apply_file
 from airflow_detection.store.registry import models_at
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
 PRELOADED = (
-    "airflow_detection.dag_factory",
-    "airflow_detection.hooks.airflow_connection",
-    "airflow_detection.inline",
+    "airflow_detection.dags.cycles",
+    "airflow_detection.hooks.connection",
+    "airflow_detection.cycle.task",
 )
 log = logging.getLogger(__name__)
 

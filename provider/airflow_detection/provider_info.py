@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_detection.config import OPTIONS, SECTION
+from airflow_detection.config import OPTIONS
+from airflow_detection.domain.settings import SECTION
 
 
 def get_provider_info() -> dict[str, Any]:  # Any: the shape of Airflow's provider schema
@@ -32,7 +33,7 @@ def get_provider_info() -> dict[str, Any]:  # Any: the shape of Airflow's provid
             }
         ],
         "hooks": [{"integration-name": "Detection", "python-modules": ["airflow_detection.hooks.detection"]}],
-        "cli": ["airflow_detection.cli.get_commands"],
+        "cli": ["airflow_detection.cli.definition.get_commands"],
         "config": {
             SECTION: {
                 "description": "Detection cycles that are generated from a registry in Postgres.",

@@ -2,7 +2,7 @@
 -- The session's time zone, so that nothing depends on the server's.
 select set_config('TimeZone', 'UTC', false);
 
--- name: use_utc_to_read
+-- name: use_utc_read_only
 -- The same, in a session that may not write.
 select set_config('TimeZone', 'UTC', false), set_config('default_transaction_read_only', 'on', false);
 
@@ -10,7 +10,7 @@ select set_config('TimeZone', 'UTC', false), set_config('default_transaction_rea
 -- The longest that one statement may take, in milliseconds.
 select set_config('statement_timeout', %(limit_ms)s, false);
 
--- name: read_only
+-- name: read_only_transaction
 -- Nothing in this transaction may write.
 set transaction read only;
 
@@ -22,7 +22,7 @@ select set_config('search_path', quote_ident(%(schema)s::text) || ', public', tr
 -- What a query has locked for its session.
 select pg_advisory_unlock_all();
 
--- name: only_read
+-- name: read_only_session
 -- Nothing in this session may write, and the server ends it when nobody listens any more.
 select set_config('default_transaction_read_only', 'on', false),
        set_config('client_connection_check_interval', '2s', false),

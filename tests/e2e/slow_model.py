@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.fleet import Echo
+from tests.sample_registry import Echo
 
 from airflow_detection.engine.model import ModelContext, ModelResult
 

@@ -33,7 +33,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.e2e.proxy import Proxy, proxy
 
 from airflow_detection.store.connection import connect
-from airflow_detection.store.migrate import migrate
+from airflow_detection.store.migrations import migrate
 
 SERVERS = ("api-server", "scheduler", "dag-processor")
 TIMEOUT_S = 180.0

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from demo.settings import CHECKOUT
 from psycopg import sql
-from tests import fleet
+from tests import sample_registry
 from tests.e2e.stage import Stage, stage
 
-from airflow_detection.domain import Role
-from airflow_detection.naming import asset_uri_of
+from airflow_detection.domain.names import asset_uri_of
+from airflow_detection.domain.specs import Role
 from airflow_detection.store import registry
-from airflow_detection.store.corrections import correct_roles
+from airflow_detection.store import roles as roles_module
+from airflow_detection.store.roles import correct_roles
 
 pytestmark = pytest.mark.e2e
 
@@ -53,30 +54,30 @@ class Around:
 
 def register(conn: Any) -> Around:
     """Four cycles; the last thing is the promotion, as it is recorded from now on."""
-    fleet.put_cycle(conn, cycle_id="again", schedule=YEARLY)
-    fleet.put_model(conn, "replayed", cycle_id="again")
-    fleet.put_version(conn, "replayed@1", Role.PRIMARY, ids=["a"])
-    fleet.put_version(conn, "replayed@2", ids=["a", "b"])
-    fleet.put_cycle(conn, cycle_id="busy", schedule=YEARLY, max_active_runs=8)
-    fleet.put_model(conn, "slow", cycle_id="busy", entrypoint="tests.e2e.slow_model:Slow")
-    fleet.put_version(conn, "slow@1", Role.PRIMARY, ids=["a", "b"], sleep_s=1.5)
-    fleet.put_version(conn, "slow@2", Role.SHADOW, ids=["a", "b", "c"], sleep_s=1.5)
-    fleet.put_cycle(conn, cycle_id="live", schedule="*/5 * * * *", max_active_runs=8)
-    fleet.put_model(conn, "lively", cycle_id="live")
-    fleet.put_version(conn, "lively@1", Role.PRIMARY, ids=["a"])
-    fleet.register(conn)
-    fleet.put_version(conn, "spoofing@2", ids=["y"])
-    registry.assign_role(conn, fleet.SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
+    sample_registry.put_cycle(conn, cycle_id="again", schedule=YEARLY)
+    sample_registry.put_model(conn, "replayed", cycle_id="again")
+    sample_registry.put_version(conn, "replayed@1", Role.PRIMARY, ids=["a"])
+    sample_registry.put_version(conn, "replayed@2", ids=["a", "b"])
+    sample_registry.put_cycle(conn, cycle_id="busy", schedule=YEARLY, max_active_runs=8)
+    sample_registry.put_model(conn, "slow", cycle_id="busy", entrypoint="tests.e2e.slow_model:Slow")
+    sample_registry.put_version(conn, "slow@1", Role.PRIMARY, ids=["a", "b"], sleep_s=1.5)
+    sample_registry.put_version(conn, "slow@2", Role.SHADOW, ids=["a", "b", "c"], sleep_s=1.5)
+    sample_registry.put_cycle(conn, cycle_id="live", schedule="*/5 * * * *", max_active_runs=8)
+    sample_registry.put_model(conn, "lively", cycle_id="live")
+    sample_registry.put_version(conn, "lively@1", Role.PRIMARY, ids=["a"])
+    sample_registry.register(conn)
+    sample_registry.put_version(conn, "spoofing@2", ids=["y"])
+    roles_module.assign_role(conn, sample_registry.SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
     query = "select max(lower(valid)) from detection.detection_model_roles where model_id = 'tracks'"
     around = Around(conn.execute(query).fetchone()[0])
     minutes = f"{around.before.minute},{around.after.minute}"
-    fleet.put_cycle(conn, schedule=f"{minutes} * * * *")
+    sample_registry.put_cycle(conn, schedule=f"{minutes} * * * *")
     return around
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[tuple[Stage, Around]]:
-    options = {"allowed_modules": "tests.fleet, tests.e2e", "plan_ttl": "1"}
+    options = {"allowed_modules": "tests.sample_registry, tests.e2e", "plan_ttl": "1"}
     with stage(tmp_path_factory.mktemp("airflow"), server, **options) as held:
         around = register(held.registry)
         shutil.copy(CHECKOUT / "dags" / "detection_cycles.py", held.dags)
@@ -241,22 +242,22 @@ def test_as_run_repeats_the_plan_that_was_recorded(airflow: Stage) -> None:
     reason = "the wrong one was in force"
     correct_roles(
         airflow.registry,
-        fleet.SCHEMA,
+        sample_registry.SCHEMA,
         label="replayed@2",
         role=Role.PRIMARY,
-        since=fleet.SINCE,
+        since=sample_registry.SINCE,
         reason=reason,
     )
-    known_at = registry.clock(airflow.registry, fleet.SCHEMA).isoformat()
-    airflow.backfill_of("detection_again", fleet.AT, {"known_at": known_at})
+    known_at = registry.clock(airflow.registry, sample_registry.SCHEMA).isoformat()
+    airflow.backfill_of("detection_again", sample_registry.AT, {"known_at": known_at})
     airflow.api.unpause("detection_again")
     airflow.wait_for_runs("detection_again", 1)
-    assert roles(airflow, fleet.AT) == {"replayed@2": "PRIMARY"}
+    assert roles(airflow, sample_registry.AT) == {"replayed@2": "PRIMARY"}
     first = attempts(airflow)
-    airflow.backfill_of("detection_again", fleet.AT, {"mode": "as_run"})
+    airflow.backfill_of("detection_again", sample_registry.AT, {"mode": "as_run"})
     airflow.wait(lambda: attempts(airflow) != first, "the second run")
     airflow.wait_for_runs("detection_again", 1)
-    assert roles(airflow, fleet.AT) == {"replayed@2": "PRIMARY"}
+    assert roles(airflow, sample_registry.AT) == {"replayed@2": "PRIMARY"}
     assert len(plans(airflow)) == 1
 
 
@@ -276,9 +277,9 @@ def plans(airflow: Stage) -> set[str]:
 
 def test_live_and_backfill_runs_of_one_cycle_at_once_leave_one_result_each(airflow: Stage) -> None:
     dag_id = "detection_busy"
-    airflow.backfill_of(dag_id, fleet.AT)
+    airflow.backfill_of(dag_id, sample_registry.AT)
     for _ in range(3):
-        airflow.trigger(dag_id, run_after=fleet.AT)
+        airflow.trigger(dag_id, run_after=sample_registry.AT)
     airflow.api.unpause(dag_id)
     airflow.wait_for_runs(dag_id, 4)
     overlaps = (

@@ -19,11 +19,11 @@ import pytest
 import yaml
 from demo import postgres
 from demo.clean import clean
-from demo.keeper import is_alive
+from demo.detection import MODELS
 from demo.programs import Keeper
-from demo.registry import MODELS
 from demo.settings import free_port
 from demo.state import open_state
+from demo.supervisor import is_alive
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CYCLES = 2

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from airflow_detection.domain import Cycle, Inputs, ModelSpec, Outcome, Role, RunReport, VersionSpec
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
+from airflow_detection.engine.executor import CycleReport, DAGExecutor
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.engine.plan import build_plan
-from airflow_detection.engine.run import CycleReport, DAGExecutor
 
 Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from tests.engine.conftest import Bench, ListStore, fails, model, one_output, outcomes
 
-from airflow_detection.domain import CycleSummary, Inputs, Outcome, Role
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.reports import CycleSummary
+from airflow_detection.domain.specs import Outcome, Role
+from airflow_detection.engine.executor import InProcess
 from airflow_detection.engine.model import ModelContext, ModelResult
-from airflow_detection.engine.run import InProcess
 from airflow_detection.errors import EntryPointError, TransientModelError
 
 RAN, FAILED, SKIPPED = Outcome.SUCCEEDED, Outcome.FAILED, Outcome.SKIPPED

@@ -9,7 +9,7 @@ from itertools import permutations
 import pytest
 from tests.engine.conftest import model, with_params
 
-from airflow_detection.domain import ModelSpec, Role, VersionSpec
+from airflow_detection.domain.specs import ModelSpec, Role, VersionSpec
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import DependencyLoop, PlanError, RegistrationError, UnknownUpstream
 

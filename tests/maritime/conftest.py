@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_detection.domain import Cycle, Inputs
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.specs import Cycle
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext
 
 NOAA_DAY = Path(__file__).resolve().parents[3] / "shared/data/noaa_ais_2020-01-01/positions.csv.gz"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_detection.domain import Cycle
+from airflow_detection.domain.specs import Cycle
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.reader import Reader

@@ -12,9 +12,10 @@ import pytest
 import yaml
 from tests.maritime.conftest import COLUMNS, cycle_at
 
-from airflow_detection.engine.model import Inputs, ModelContext
-from airflow_detection.maritime.ais import load_file
-from airflow_detection.maritime.simulator import write_day
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.engine.model import ModelContext
+from airflow_detection.maritime.ais.load import load_file
+from airflow_detection.maritime.simulation.day import write_day
 from airflow_detection.store.queries import named
 
 if TYPE_CHECKING:

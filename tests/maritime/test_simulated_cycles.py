@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_detection import pipeline, planning
-from airflow_detection.config import Settings
-from airflow_detection.domain import Mode, Outcome
-from airflow_detection.maritime.ais import load_file
-from airflow_detection.maritime.simulator import SimulatedTruth, write_day
-from airflow_detection.registration import apply_file
+from airflow_detection.cycle import planning, versions
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Mode, Outcome
+from airflow_detection.maritime.ais.load import load_file
+from airflow_detection.maritime.simulation.day import SimulatedTruth, write_day
+from airflow_detection.registration.apply import apply_file
 from airflow_detection.store.connection import connect
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run(database: Connection, second: Connection, order: Sequence[datetime]) -> 
     for at in order:
         planning.open_cycle(database, SETTINGS, "maritime", at, mode=Mode.AS_OF)
         for model_id in MODELS:
-            report = pipeline.run_one(
+            report = versions.run_one(
                 database, second, SETTINGS, "maritime", at, model_id=model_id, version=None, mode=Mode.AS_OF
             )
             assert report.outcome is Outcome.SUCCEEDED, report.error

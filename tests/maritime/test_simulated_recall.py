@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.maritime.conftest import COLUMNS, Row, cycle_at
 
-from airflow_detection.domain import Inputs
+from airflow_detection.domain.inputs import Inputs
 from airflow_detection.engine.model import ModelContext
-from airflow_detection.maritime.ais_file import Layout, numbered_lines, open_text
-from airflow_detection.maritime.ais_gap import AisGap
-from airflow_detection.maritime.encounter import Encounter
-from airflow_detection.maritime.gear_identity_collision import GearIdentityCollision
-from airflow_detection.maritime.identity_collision import IdentityCollision
-from airflow_detection.maritime.loitering import Loitering
-from airflow_detection.maritime.risk_score import RiskScore
-from airflow_detection.maritime.simulator import Scene, SimulatedTruth, write_day
-from airflow_detection.maritime.spoofing import Spoofing
-from airflow_detection.maritime.track_quality import TrackQuality
+from airflow_detection.maritime.ais.file import Layout, numbered_lines, open_text
+from airflow_detection.maritime.models.ais_gap import AisGap
+from airflow_detection.maritime.models.encounter import Encounter
+from airflow_detection.maritime.models.gear_identity_collision import GearIdentityCollision
+from airflow_detection.maritime.models.identity_collision import IdentityCollision
+from airflow_detection.maritime.models.loitering import Loitering
+from airflow_detection.maritime.models.risk_score import RiskScore
+from airflow_detection.maritime.models.spoofing import Spoofing
+from airflow_detection.maritime.models.track_quality import TrackQuality
+from airflow_detection.maritime.simulation.day import Scene, SimulatedTruth, write_day
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
-from tests.fleet import SETTINGS, register
+from tests.sample_registry import SETTINGS, register
 
-from airflow_detection import planning
-from airflow_detection.domain import CanaryResult, FeatureProfile, Mode, Outcome, RunReport, VersionSpec
-from airflow_detection.snapshot.verdicts import Verdict, verdicts
-from airflow_detection.store import cycles
+from airflow_detection.cycle import planning
+from airflow_detection.domain.reports import CanaryResult, FeatureProfile, RunReport
+from airflow_detection.domain.specs import Mode, Outcome, VersionSpec
+from airflow_detection.snapshot.verdicts.kinds import Verdict
+from airflow_detection.snapshot.verdicts.period import verdicts
+from airflow_detection.store import cycle_runs
 from airflow_detection.store.outputs import PostgresStore
 
 Conn = psycopg.Connection[tuple[Any, ...]]
@@ -32,7 +34,7 @@ class Sea:
         return planning.open_cycle(self.conn, SETTINGS, "fleet", FIRST + number * STEP, mode=mode, **how)
 
     def close(self, opened: planning.OpenedCycle) -> None:
-        cycles.record_summary(self.conn, SCHEMA, opened.cycle, opened.mode, {})
+        cycle_runs.record_summary(self.conn, SCHEMA, opened.cycle, opened.mode, {})
 
     def run(
         self,

@@ -8,11 +8,11 @@ from datetime import datetime
 
 import pytest
 from tests.conftest import clone
-from tests.snapshot import stored_sea
-from tests.snapshot.sea import DAY
+from tests.snapshot import noaa_day_stored
+from tests.snapshot.noaa_day import DAY
 
-from airflow_detection.domain import ModelSpec, Role
-from airflow_detection.store import registry
+from airflow_detection.domain.specs import ModelSpec, Role
+from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import Connection, connect
 
 CANARY = re.compile(r"-|canary")
@@ -27,17 +27,15 @@ EVERYONE = (
 def stored(server: str, template: str, request: pytest.FixtureRequest) -> Iterator[Connection]:
     """Two cycles of every reference model, and of one that listens to all of them; nothing to be changed."""
     with clone(server, template) as dsn, connect(dsn) as conn:
-        stored_sea.load(conn)
+        noaa_day_stored.load(conn)
         listener = ModelSpec(
-            model_id="listener", cycle_id="maritime", entrypoint="tests.snapshot.planted:Listener",
+            model_id="listener", cycle_id="maritime", entrypoint="tests.snapshot.planted_faults:Listener",
             depends_on=EVERYONE, entity_key="entity_id", score_key="score",
         )  # fmt: skip
         registry.put_model(conn, "detection", listener)
         registry.put_version(conn, "detection", model_id="listener", version="1", params={})
-        registry.assign_role(
-            conn, "detection", model_id="listener", version="1", role=Role.PRIMARY, since=DAY
-        )
-        stored_sea.run(conn, CYCLES, is_inline=request.param)
+        roles.assign_role(conn, "detection", model_id="listener", version="1", role=Role.PRIMARY, since=DAY)
+        noaa_day_stored.run(conn, CYCLES, is_inline=request.param)
         yield conn
 
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.snapshot.faults import FEED_FAULTS, MODEL_FAULTS, feed_fault
-from tests.snapshot.sea import (
+from tests.snapshot.noaa_day import (
     DAY,
     MMSI,
     STARTS,
@@ -23,11 +22,12 @@ from tests.snapshot.sea import (
     run_cycle,
     window,
 )
+from tests.snapshot.planted_faults import FEED_FAULTS, MODEL_FAULTS, feed_fault
 
-from airflow_detection.domain import Role
+from airflow_detection.domain.specs import Role
 from airflow_detection.engine.model import ModelContext
-from airflow_detection.snapshot.judge import judge_all
-from airflow_detection.snapshot.kinds import Verdict, VerdictKind
+from airflow_detection.snapshot.verdicts.judge import judge_all
+from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 
 LIMIT = 3
 """Cycles in which a fault has to be found."""

@@ -7,15 +7,15 @@ from datetime import timedelta
 
 import pytest
 from tests.conftest import clone
-from tests.snapshot import stored_sea
-from tests.snapshot.planted import SWITCH
-from tests.snapshot.sea import DAY, STEP
+from tests.snapshot import noaa_day_stored
+from tests.snapshot.noaa_day import DAY, STEP
+from tests.snapshot.planted_faults import SWITCH
 
-from airflow_detection.snapshot import reporter
-from airflow_detection.snapshot.kinds import VerdictKind
+from airflow_detection.snapshot import collector
 from airflow_detection.snapshot.report import Status
-from airflow_detection.snapshot.sections import sections
-from airflow_detection.snapshot.verdicts import Verdict, verdicts
+from airflow_detection.snapshot.sections.catalog import sections
+from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
+from airflow_detection.snapshot.verdicts.period import verdicts
 from airflow_detection.store.connection import Connection, connect
 
 FIRST, START, LIMIT = 13, 33, 3
@@ -36,8 +36,8 @@ FEED_FAULTS = {
 def healthy(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Name of a database in which the clean cycles before a fault ran."""
     with clone(server, template) as dsn, connect(dsn) as conn:
-        stored_sea.load(conn, stored_sea.planted_registry(tmp_path_factory.mktemp("planted")))
-        stored_sea.run(conn, range(FIRST, START))
+        noaa_day_stored.load(conn, noaa_day_stored.planted_registry(tmp_path_factory.mktemp("planted")))
+        noaa_day_stored.run(conn, range(FIRST, START))
         name = conn.info.dbname
         conn.close()
         yield name
@@ -57,12 +57,12 @@ def found(conn: Connection) -> list[Verdict]:
 
 def report_status(conn: Connection) -> tuple[Status, str]:
     end = DAY + (START + LIMIT) * STEP
-    report = reporter.take(conn, "detection", sections(), start=end - timedelta(hours=1), end=end)
+    report = collector.take(conn, "detection", sections(), start=end - timedelta(hours=1), end=end)
     return report.section("verdicts").status, report.headline
 
 
 def test_the_clean_sea_raises_no_alarm(sea: Connection) -> None:
-    stored_sea.run(sea, range(START, START + LIMIT))
+    noaa_day_stored.run(sea, range(START, START + LIMIT))
     assert found(sea) == []
     assert report_status(sea)[0] is Status.OK
 
@@ -72,7 +72,7 @@ def test_the_clean_sea_raises_no_alarm(sea: Connection) -> None:
 )
 def test_a_broken_model_is_found(sea: Connection, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setenv(SWITCH, fault)
-    stored_sea.run(sea, range(START, START + LIMIT))
+    noaa_day_stored.run(sea, range(START, START + LIMIT))
     bad = found(sea)
     assert {(v.model_id, v.kind) for v in bad} == {("spoofing", VerdictKind.SILENT_FAULT)}
     assert bad[0].cycle_started_at == DAY + START * STEP
@@ -84,7 +84,7 @@ def test_a_broken_model_is_found(sea: Connection, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("fault", FEED_FAULTS)
 def test_a_broken_feed_is_found(sea: Connection, fault: str) -> None:
     sea.execute(FEED_FAULTS[fault].encode(), (SINCE,))
-    stored_sea.run(sea, range(START, START + LIMIT))
+    noaa_day_stored.run(sea, range(START, START + LIMIT))
     lost = fault in ("ingest stopped", "half of the rows lost")
     kind = VerdictKind.INPUT_DEGRADED if lost else VerdictKind.SILENT_FAULT
     assert kind in {v.kind for v in found(sea)}

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from airflow_detection import snapshot_commands
+from airflow_detection.cli import snapshot
 from airflow_detection.config import settings, thresholds
+from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.errors import ConfigurationError
+from airflow_detection.operators.report_setup import surroundings_of
 from airflow_detection.operators.snapshot import SnapshotReportOperator
-from airflow_detection.report_setup import surroundings_of
-from airflow_detection.snapshot.thresholds import Thresholds
 from airflow_detection.store.connection import Connection
 
 AT = datetime(2026, 3, 1, 13, tzinfo=UTC)
@@ -134,14 +134,14 @@ def test_the_command_line_shows_what_is_stored(
     database: Connection, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     page = tmp_path / "report.html"
-    snapshot_commands.snapshot(_args(json=True, html=str(page)))
+    snapshot.snapshot(_args(json=True, html=str(page)))
     first = json.loads(capsys.readouterr().out)
     assert "<!doctype html>" in page.read_text()
-    snapshot_commands.snapshot(_args(json=True))
+    snapshot.snapshot(_args(json=True))
     assert json.loads(capsys.readouterr().out) == first
-    snapshot_commands.snapshot(_args())
+    snapshot.snapshot(_args())
     assert "Verdicts" in capsys.readouterr().out
-    snapshot_commands.snapshot(_args(diagnostic=True, json=True))
+    snapshot.snapshot(_args(diagnostic=True, json=True))
     longer = json.loads(capsys.readouterr().out)
     assert (longer["kind"], longer["start"]) == ("diagnostic", (AT - timedelta(days=1)).isoformat())
     kinds = database.execute("select kind from detection.detection_snapshots order by 1").fetchall()

@@ -13,12 +13,12 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
-from tests import fleet
+from tests import sample_registry
 
-from airflow_detection.snapshot import reporter
+from airflow_detection.snapshot import collector
 from airflow_detection.snapshot.changes import turns_for_the_worse
-from airflow_detection.snapshot.render_html import render_html
-from airflow_detection.snapshot.render_terminal import print_report
+from airflow_detection.snapshot.rendering.html import render_html
+from airflow_detection.snapshot.rendering.terminal import print_report
 from airflow_detection.snapshot.report import (
     Column,
     Report,
@@ -29,7 +29,7 @@ from airflow_detection.snapshot.report import (
     from_json,
 )
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
-from airflow_detection.snapshot.sections import sections
+from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.store import snapshots
 from airflow_detection.store.connection import Connection, connect
 
@@ -50,7 +50,7 @@ def _event(conn: Connection, category: str = "m", entity: str = "e", at: datetim
 
 
 def _take(conn: Connection, *extra: BaseSection) -> Report:
-    return reporter.take(conn, "detection", (*sections(), *extra), start=AT - timedelta(hours=1), end=AT)
+    return collector.take(conn, "detection", (*sections(), *extra), start=AT - timedelta(hours=1), end=AT)
 
 
 def test_an_empty_database_has_a_report_of_every_section_in_order(database: Connection) -> None:
@@ -62,11 +62,11 @@ def test_an_empty_database_has_a_report_of_every_section_in_order(database: Conn
 
 
 def test_what_is_stored_is_shown_and_never_computed_again(database: Connection) -> None:
-    stored, is_new = reporter.hourly(database, "detection", sections(), at=AT)
+    stored, is_new = collector.hourly(database, "detection", sections(), at=AT)
     assert is_new
     page = render_html(stored.report)
     _event(database)
-    again, is_new = reporter.hourly(database, "detection", sections(), at=AT + timedelta(minutes=59))
+    again, is_new = collector.hourly(database, "detection", sections(), at=AT + timedelta(minutes=59))
     assert (again, is_new) == (stored, False)
     assert render_html(again.report) == page
     held = snapshots.hourly(database, "detection", AT - timedelta(hours=1))
@@ -98,12 +98,12 @@ class _Failing(BaseSection):
 def test_a_section_that_fails_says_why_and_costs_the_others_nothing(
     database: Connection, statement: str, why: str
 ) -> None:
-    limits = reporter.Limits(section_s=0.5, report_s=5)
-    report = reporter.take(
+    limits = collector.Limits(section_s=0.5, report_s=5)
+    report = collector.take(
         database,
         "detection",
         (_Failing(statement), *sections()),
-        start=AT - reporter.HOUR,
+        start=AT - collector.HOUR,
         end=AT,
         limits=limits,
     )
@@ -126,9 +126,9 @@ def test_a_section_that_hangs_is_given_up_and_outer_timers_go_on(
     signal.setitimer(signal.ITIMER_REAL, 600)
     began = monotonic()
     try:
-        report = reporter.take(
-            database, "detection", (_Hanging(statement), *sections()), start=AT - reporter.HOUR, end=AT,
-            limits=reporter.Limits(section_s=5, report_s=60),
+        report = collector.take(
+            database, "detection", (_Hanging(statement), *sections()), start=AT - collector.HOUR, end=AT,
+            limits=collector.Limits(section_s=5, report_s=60),
         )  # fmt: skip
         left_s, took_s = signal.getitimer(signal.ITIMER_REAL)[0], monotonic() - began
         assert signal.getsignal(signal.SIGALRM) is signal.SIG_IGN
@@ -152,14 +152,14 @@ def test_all_sections_see_one_state(dsn: str, database: Connection) -> None:
             with connect(dsn) as other:
                 _event(other)
 
-    report = reporter.take(
-        database, "detection", (Writing(""), *sections()), start=AT - reporter.HOUR, end=AT
+    report = collector.take(
+        database, "detection", (Writing(""), *sections()), start=AT - collector.HOUR, end=AT
     )
     assert report.section("events").facts[0].value == 0
 
 
 def test_the_time_zone_of_the_session_changes_no_result(database: Connection) -> None:
-    fleet.register(database)
+    sample_registry.register(database)
     _event(database)
     plain = _take(database)
     database.execute("set time zone 'Australia/Lord_Howe'")
@@ -251,14 +251,14 @@ def test_a_terminal_of_any_width_shows_every_section(database: Connection, width
 
 
 def test_hours_without_a_report_are_in_the_next_one(database: Connection) -> None:
-    first = reporter.hourly(database, "detection", sections(), at=AT)[0]
+    first = collector.hourly(database, "detection", sections(), at=AT)[0]
     database.execute("update detection.detection_snapshots set taken_at = %s", (AT + timedelta(seconds=9),))
-    later = reporter.hourly(database, "detection", sections(), at=AT + timedelta(hours=4))[0]
+    later = collector.hourly(database, "detection", sections(), at=AT + timedelta(hours=4))[0]
     missed = from_json(later.report).missed
     assert [(m.start, m.hours) for m in missed] == [(AT.isoformat(), 3)]
     assert not from_json(first.report).missed
     database.execute("update detection.detection_snapshots set taken_at = %s", (AT + timedelta(seconds=9),))
-    next_one = reporter.hourly(database, "detection", sections(), at=AT + timedelta(hours=5))[0]
+    next_one = collector.hourly(database, "detection", sections(), at=AT + timedelta(hours=5))[0]
     assert not from_json(next_one.report).missed
 
 
@@ -293,7 +293,7 @@ def test_drift_names_categories_on_one_side_and_keeps_late_ones_apart(database: 
         {"h": hour},
     )
     _event(database, "fits", "late", hour)
-    report = reporter.take(database, "detection", sections(), start=now - timedelta(hours=1), end=now)
+    report = collector.take(database, "detection", sections(), start=now - timedelta(hours=1), end=now)
     drift = report.section("drift")
     assert {(r[1], r[5]) for r in drift.tables[0].rows} == {
         ("off", "differs"), ("alone", "only in events"), ("ghost", "only in the counts"),
@@ -302,12 +302,12 @@ def test_drift_names_categories_on_one_side_and_keeps_late_ones_apart(database: 
 
 
 def test_cycles_that_never_came_are_missing_and_role_changes_are_told(database: Connection) -> None:
-    fleet.register(database)
+    sample_registry.register(database)
     report = _take(database)
     facts = {f.label: f.value for f in report.section("cycles").facts}
     assert (facts["Due"], facts["Missing"]) == (12, 12)
     now = datetime.now(UTC)
-    report = reporter.take(
+    report = collector.take(
         database, "detection", sections(), start=now - timedelta(hours=1), end=now + timedelta(minutes=1)
     )
     labels = {row[1] for row in report.section("registry").tables[0].rows}

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 from psycopg.types.json import Jsonb
-from tests import fleet
+from tests import sample_registry
 
-from airflow_detection.domain import Role
-from airflow_detection.snapshot import reporter
+from airflow_detection.domain.specs import Role
+from airflow_detection.snapshot import collector
 from airflow_detection.snapshot.report import Section, Status
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope, Surroundings
-from airflow_detection.snapshot.sections import sections
-from airflow_detection.store import retention
+from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.encoding import to_json
-from airflow_detection.store.partition_plan import Phase
+from airflow_detection.store.partitions import upkeep as upkeep_module
+from airflow_detection.store.partitions.plan import Phase
 
 END = datetime(2026, 3, 1, 13, tzinfo=UTC)
 START = END - timedelta(hours=1)
@@ -53,7 +53,7 @@ def _run(conn: Connection, label: str, at: datetime, **facts: Any) -> None:
 
 def _take(conn: Connection, name: str, **facts: Any) -> Section:
     held = [s for s in sections() if s.name == name]
-    report = reporter.take(conn, "detection", held, **{"start": START, "end": END, **facts})
+    report = collector.take(conn, "detection", held, **{"start": START, "end": END, **facts})
     assert not report.sections[0].why
     return report.sections[0]
 
@@ -70,7 +70,7 @@ def _rows(section: Section, number: int = 0) -> list[dict[str, Any]]:
 @pytest.fixture
 def registered(database: Connection) -> Connection:
     """The fleet, with nothing run."""
-    fleet.register(database)
+    sample_registry.register(database)
     return database
 
 
@@ -145,7 +145,7 @@ def test_an_empty_sea_is_no_fault_of_the_feed_where_the_verdicts_say_so(register
         few: dict[str, Any] = {"inputs": 0, "newest": None} if number > 5 else {"inputs": 10 - number // 10}
         _run(registered, "tracks@1", START + number * STEP, **few)
     assert _take(registered, "feed").status is Status.BAD
-    report = reporter.take(registered, "detection", sections(), start=START, end=END)
+    report = collector.take(registered, "detection", sections(), start=START, end=END)
     feed = report.section("feed")
     assert report.standings[-1].last == "NO_INPUT"
     assert (feed.status, _rows(feed)[0]["Empty"]) == (Status.OK, 6)
@@ -165,7 +165,7 @@ def test_a_cycle_of_any_length_is_expected_when_it_is_due(
     registered: Connection, schedule: str, due: int, says: str
 ) -> None:
     registered.execute("update detection.detection_cycles set schedule = %s", (schedule,))
-    report = reporter.take(registered, "detection", sections(), start=START, end=END)
+    report = collector.take(registered, "detection", sections(), start=START, end=END)
     assert not [s.why for s in report.sections if s.why]
     cycles, feed = report.section("cycles"), report.section("feed")
     assert (_facts(cycles)["Due"], _facts(cycles)["Missing"]) == (due, due)
@@ -304,7 +304,7 @@ def test_headroom_comes_from_the_catalog_and_too_little_is_an_alarm(database: Co
     now = datetime.now(UTC)
     upkeep = _take(database, "upkeep")
     assert (upkeep.status, _facts(upkeep)["Alarms"]) == (Status.BAD, 2)
-    assert retention.apply(database, "detection", Phase.ENSURE, now=now).is_success
+    assert upkeep_module.apply(database, "detection", Phase.ENSURE, now=now).is_success
     upkeep = _take(database, "upkeep")
     assert (upkeep.status, _facts(upkeep)["Alarms"]) == (Status.OK, 0)
     row = next(r for r in _rows(upkeep) if r["Table"] == "detection_model_metrics")
@@ -372,7 +372,7 @@ def test_configuration_tells_what_is_in_force_and_what_ran_otherwise(registered:
 
 
 def test_a_role_that_began_later_is_not_in_force(registered: Connection) -> None:
-    fleet.put_version(registered, "tracks@3", Role.CHALLENGER, since=None)
+    sample_registry.put_version(registered, "tracks@3", Role.CHALLENGER, since=None)
     labels = {r["Version"] for r in _rows(_take(registered, "configuration"))}
     assert labels == {"tracks@1", "tracks@2", "spoofing@1"}
 
@@ -404,7 +404,7 @@ class OwnFeed(Ships):
 
 def _own(conn: Connection, *named: str) -> list[Section]:
     made = sections(named, allowed_prefixes=(__name__,))
-    return list(reporter.take(conn, "detection", made, start=START, end=END).sections)
+    return list(collector.take(conn, "detection", made, start=START, end=END).sections)
 
 
 def test_a_section_of_ones_own_stands_behind_the_others_or_in_place_of_one(registered: Connection) -> None:

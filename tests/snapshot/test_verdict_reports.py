@@ -11,16 +11,16 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 from rich.console import Console
-from tests import fleet
+from tests import sample_registry
 
-from airflow_detection import planning
-from airflow_detection.domain import Mode
+from airflow_detection.cycle import planning
+from airflow_detection.domain.specs import Mode
 from airflow_detection.operators.snapshot import SnapshotReportOperator
-from airflow_detection.snapshot import reporter
-from airflow_detection.snapshot.render_html import render_html
-from airflow_detection.snapshot.render_terminal import print_report
+from airflow_detection.snapshot import collector
+from airflow_detection.snapshot.rendering.html import render_html
+from airflow_detection.snapshot.rendering.terminal import print_report
 from airflow_detection.snapshot.report import Report, Status, from_json
-from airflow_detection.snapshot.sections import sections
+from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.store import snapshots
 from airflow_detection.store.connection import Connection
 
@@ -41,7 +41,7 @@ select 'fleet', %(at)s, version_id, model_id, %(role)s, %(outcome)s, %(error)s, 
 
 
 def _cycle(conn: Connection, at: datetime, number: int) -> None:
-    planning.open_cycle(conn, fleet.SETTINGS, "fleet", at, mode=Mode.AS_OF)
+    planning.open_cycle(conn, sample_registry.SETTINGS, "fleet", at, mode=Mode.AS_OF)
     conn.execute("update detection.detection_cycle_runs set closed_at = opened_at")
     for label in LABELS:
         failed = label == "spoofing@1" and at == FAILED
@@ -61,14 +61,14 @@ def _cycle(conn: Connection, at: datetime, number: int) -> None:
 @pytest.fixture
 def sea(database: Connection) -> Connection:
     """Five calm hours; then a champion goes wrong at 12:30, and another fails once at 12:40."""
-    fleet.register(database)
+    sample_registry.register(database)
     for number in range(-HISTORY, 24):
         _cycle(database, START + number * STEP, number)
     return database
 
 
 def _report(conn: Connection, end: datetime = END) -> Report:
-    return reporter.take(conn, "detection", sections(), start=end - HOUR, end=end)
+    return collector.take(conn, "detection", sections(), start=end - HOUR, end=end)
 
 
 def test_the_worst_stands_first_with_its_reason_its_course_and_what_changed(sea: Connection) -> None:
@@ -100,16 +100,16 @@ def test_the_worst_stands_first_with_its_reason_its_course_and_what_changed(sea:
 
 def test_what_was_over_before_the_hour_was_out_has_changed_too(sea: Connection) -> None:
     end = FAILED + 7 * STEP
-    report = reporter.take(sea, "detection", sections(), start=FAILED + STEP, end=end)
+    report = collector.take(sea, "detection", sections(), start=FAILED + STEP, end=end)
     assert ("spoofing@1", "FAILED", "OK", (FAILED + STEP).isoformat()) in report.section("verdicts").tables[
         1
     ].rows
-    report = reporter.take(sea, "detection", sections(), start=BROKE + STEP, end=end)
+    report = collector.take(sea, "detection", sections(), start=BROKE + STEP, end=end)
     assert [row[0] for row in report.section("verdicts").tables[1].rows] == ["spoofing@1"]
 
 
 def test_the_strip_of_very_many_cycles_shows_the_gravest_of_several(sea: Connection) -> None:
-    report = reporter.take(sea, "detection", sections(), start=START - 5 * HOUR, end=END)
+    report = collector.take(sea, "detection", sections(), start=START - 5 * HOUR, end=END)
     strips = {row[0]: row[4] for row in report.section("verdicts").tables[0].rows}
     assert len(strips["spoofing@1"]) == 36
     assert (strips["spoofing@1"][-2], strips["tracks@1"][-3:]) == ("FAILED", ("SILENT_FAULT",) * 3)

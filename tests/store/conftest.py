@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.store.place import Place
+from tests.store.partition_schema import Place
 
 from airflow_detection.store.connection import connect
-from airflow_detection.store.migrate import migrate
+from airflow_detection.store.migrations import migrate
 
 NUMBERS = itertools.count()
 

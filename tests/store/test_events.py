@@ -13,12 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_detection.domain import Cycle, ModelSpec, Outcome, Role, RunReport, VersionSpec
+from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import ConfigurationError
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.events import DETAILS_BYTES
 from airflow_detection.store.outputs import PostgresStore
-from airflow_detection.store.partitions import ensure_cycle_months
+from airflow_detection.store.partitions.create import ensure_cycle_months
 from airflow_detection.store.queries import load_queries
 
 START = datetime(2026, 1, 31, 20, tzinfo=UTC)  # the month ends within what follows

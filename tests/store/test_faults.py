@@ -19,11 +19,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from airflow_detection.domain import Cycle, HeldOutputs, ModelSpec, Outcome, Role, RunReport, VersionSpec
+from airflow_detection.domain.inputs import HeldOutputs
+from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import DetectionError, RegistryUnavailable, StaleAttempt, StorageError
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.outputs import PostgresStore
-from airflow_detection.store.partitions import ensure_cycle_months
+from airflow_detection.store.partitions.create import ensure_cycle_months
 
 AT = datetime(2026, 3, 5, 12, tzinfo=UTC)
 CYCLE = Cycle(cycle_id="sea", started_at=AT, lookback=timedelta(hours=1))

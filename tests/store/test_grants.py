@@ -13,27 +13,27 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
-from tests import fleet
-from tests.fleet import AT, SCHEMA, SETTINGS
+from tests import sample_registry
+from tests.sample_registry import AT, SCHEMA, SETTINGS
 
-from airflow_detection import pipeline, planning
-from airflow_detection.domain import Mode, Outcome, Role
+from airflow_detection.cycle import closing, planning, versions
+from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.errors import MigrationError
-from airflow_detection.store import registry
+from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import connect
 from airflow_detection.store.grants import ROLES, grant
-from airflow_detection.store.migrate import migrate
-from airflow_detection.store.partition_plan import Kind, Limits, Phase
-from airflow_detection.store.partitions import ensure_cycle_months
+from airflow_detection.store.migrations import migrate
+from airflow_detection.store.partitions.create import ensure_cycle_months
+from airflow_detection.store.partitions.plan import Kind, Limits, Phase
+from airflow_detection.store.partitions.upkeep import apply
 from airflow_detection.store.queries import sql_root
-from airflow_detection.store.retention import apply
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @pytest.fixture
 def granted(database: Connection) -> Connection:
-    fleet.register(database)
+    sample_registry.register(database)
     ensure_cycle_months(database, SCHEMA, AT)
     grant(database, SCHEMA)
     grant(database, SCHEMA)
@@ -87,17 +87,17 @@ def test_a_writer_runs_a_whole_cycle_twice(granted: Connection, dsn: str) -> Non
             spec_opened = planning.open_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
             spec = registry.cycle_spec(conn, SCHEMA, "fleet")
             for step in spec_opened.steps:
-                report = pipeline.run_step(conn, reader, SETTINGS, spec, spec_opened, step)
+                report = versions.run_step(conn, reader, SETTINGS, spec, spec_opened, step)
                 assert report.outcome is Outcome.SUCCEEDED, report.error
-            pipeline.close_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF, task_states={})
-    assert set(fleet.outcomes(granted).values()) == {"SUCCEEDED"}
+            closing.close_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF, task_states={})
+    assert set(sample_registry.outcomes(granted).values()) == {"SUCCEEDED"}
 
 
 def test_an_admin_changes_the_registry(granted: Connection, dsn: str) -> None:
     with acting(dsn, "detection_admin") as conn:
-        fleet.put_model(conn, "more")
-        fleet.put_version(conn, "more@1", Role.PRIMARY, since=None)
-        registry.assign_role(conn, SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
+        sample_registry.put_model(conn, "more")
+        sample_registry.put_version(conn, "more@1", Role.PRIMARY, since=None)
+        roles.assign_role(conn, SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_an_owner_who_may_make_roles_grants_them_without_being_a_superuser(
             migrate(conn, SCHEMA)
             grant(conn, SCHEMA)
             grant(conn, SCHEMA)
-            fleet.register(conn)
+            sample_registry.register(conn)
     finally:
         with connect(empty_dsn) as conn:
             conn.execute(SQL("drop owned by {0} cascade; drop role {0}").format(Identifier(name)))

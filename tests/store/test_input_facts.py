@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from airflow_detection.domain import Inputs
+from airflow_detection.domain.inputs import Inputs
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.store.input_facts import with_facts
 

@@ -15,17 +15,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from airflow_detection.domain import (
-    CanaryResult,
-    Cycle,
-    FeatureProfile,
-    Mode,
-    ModelSpec,
-    Outcome,
-    Role,
-    RunReport,
-    VersionSpec,
-)
+from airflow_detection.domain.reports import CanaryResult, FeatureProfile, RunReport
+from airflow_detection.domain.specs import Cycle, Mode, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import (
     MissingPartition,
     PlanError,
@@ -36,11 +27,11 @@ from airflow_detection.errors import (
 )
 from airflow_detection.store import outputs as outputs_module
 from airflow_detection.store.connection import Connection, connect
-from airflow_detection.store.cycles import record_plan, record_summary, recorded_plan
+from airflow_detection.store.cycle_runs import record_plan, record_summary, recorded_plan
 from airflow_detection.store.encoding import encode
 from airflow_detection.store.manifests import manifests, note_missing
 from airflow_detection.store.outputs import PostgresStore
-from airflow_detection.store.partitions import ensure_cycle_months
+from airflow_detection.store.partitions.create import ensure_cycle_months
 
 AT = datetime(2026, 3, 5, 12, tzinfo=UTC)
 CYCLE = Cycle(cycle_id="sea", started_at=AT, lookback=timedelta(hours=1))

@@ -11,14 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from airflow_detection.domain import CycleSpec, ModelSpec, Role
-from airflow_detection.errors import (
-    MigrationError,
-    PlanError,
-    RegistrationError,
-    RegistryUnavailable,
-)
-from airflow_detection.store import registry
+from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
+from airflow_detection.errors import MigrationError, PlanError, RegistrationError, RegistryUnavailable
+from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import connect
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -45,7 +40,7 @@ def model(model_id: str, *depends_on: str, cycle_id: str = "sea", **facts: Any) 
 
 def give(conn: Connection, label: str, role: Role | None, since: datetime | None = None) -> bool:
     model_id, _, version = label.partition("@")
-    return registry.assign_role(conn, SCHEMA, model_id=model_id, version=version, role=role, since=since)
+    return roles.assign_role(conn, SCHEMA, model_id=model_id, version=version, role=role, since=since)
 
 
 def champion(conn: Connection, at: datetime | None, known_at: datetime | None = None) -> str | None:

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import fleet
+from tests import sample_registry
 
-from airflow_detection import pipeline
-from airflow_detection.config import Settings
-from airflow_detection.domain import Mode, Outcome, Role, RunReport
+from airflow_detection.cycle import versions
+from airflow_detection.cycle.inline import run_inline
+from airflow_detection.cycle.planning import open_cycle
+from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.engine.sql_model import SqlDetectionModel
-from airflow_detection.inline import run_inline
-from airflow_detection.planning import open_cycle
 from airflow_detection.store.connection import Connection, connect
 
 STORED = """
@@ -50,11 +51,11 @@ class Any_(SqlDetectionModel):  # noqa: N801 - a class of the tests
 
 
 def register(conn: Connection, name: str, **params: Any) -> None:
-    fleet.put_cycle(conn)
-    fleet.put_model(
+    sample_registry.put_cycle(conn)
+    sample_registry.put_model(
         conn, "loud", entrypoint=f"tests.store.test_sql_model:{name}", score_key="score", entity_key="entity"
     )
-    fleet.put_version(conn, "loud@1", Role.PRIMARY, **params)
+    sample_registry.put_version(conn, "loud@1", Role.PRIMARY, **params)
 
 
 SETTINGS = Settings(allowed_prefixes=("tests",), statement_timeout_s=1)
@@ -62,12 +63,19 @@ both = pytest.mark.parametrize("is_inline", [False, True], ids=["task", "inline"
 
 
 def run(conn: Connection, dsn: str, settings: Settings = SETTINGS, *, is_inline: bool = False) -> RunReport:
-    open_cycle(conn, settings, "fleet", fleet.AT, mode=Mode.AS_OF)
+    open_cycle(conn, settings, "fleet", sample_registry.AT, mode=Mode.AS_OF)
     if is_inline:
-        return run_inline(conn, settings, "fleet", fleet.AT, mode=Mode.AS_OF).reports[0]
+        return run_inline(conn, settings, "fleet", sample_registry.AT, mode=Mode.AS_OF).reports[0]
     with connect(dsn) as reader:
-        return pipeline.run_one(
-            conn, reader, settings, "fleet", fleet.AT, model_id="loud", version=None, mode=Mode.AS_OF
+        return versions.run_one(
+            conn,
+            reader,
+            settings,
+            "fleet",
+            sample_registry.AT,
+            model_id="loud",
+            version=None,
+            mode=Mode.AS_OF,
         )
 
 
@@ -179,10 +187,10 @@ def test_a_shadow_that_spoils_its_session_changes_nothing_for_the_others(
     register(database, "Loud", above=3)
     sql = f"select ({spoils} is null)::int as entity, {REST}"
     any_ = "tests.store.test_sql_model:Any_"
-    fleet.put_version(database, "loud@2", Role.SHADOW, entrypoint=any_, sql=sql)
-    fleet.put_version(database, "loud@3", Role.SHADOW, above=5)
-    open_cycle(database, SETTINGS, "fleet", fleet.AT, mode=Mode.AS_OF)
-    reports = run_inline(database, SETTINGS, "fleet", fleet.AT, mode=Mode.AS_OF).reports
+    sample_registry.put_version(database, "loud@2", Role.SHADOW, entrypoint=any_, sql=sql)
+    sample_registry.put_version(database, "loud@3", Role.SHADOW, above=5)
+    open_cycle(database, SETTINGS, "fleet", sample_registry.AT, mode=Mode.AS_OF)
+    reports = run_inline(database, SETTINGS, "fleet", sample_registry.AT, mode=Mode.AS_OF).reports
     found = {r.version.version: (r.outcome, r.output_count) for r in reports}
     assert (found["1"], found["3"]) == ((Outcome.SUCCEEDED, 6), (Outcome.SUCCEEDED, 4))
     left = database.execute("show TimeZone").fetchone(), database.execute("show statement_timeout").fetchone()
@@ -208,7 +216,7 @@ def test_the_example_of_the_documentation_runs(database: Connection, dsn: str) -
         "insert into detection.ais_positions (mmsi, observed_at, lat, lon) "
         "values (211000001, %(at)s - interval '30 minutes', 54, 10), "
         "(211000001, %(at)s - interval '15 minutes', 54, 10), (211000002, %(at)s, 54, 10)",
-        {"at": fleet.AT},
+        {"at": sample_registry.AT},
     )
     register(database, "Any_", sql=told["Silent"].statement, silent_s=1800)
     report = run(database, dsn)

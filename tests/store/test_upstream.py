@@ -8,16 +8,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests import fleet
+from tests import sample_registry
 
-from airflow_detection import pipeline
-from airflow_detection.domain import Cycle, CycleSpec, Mode, ModelSpec, Outcome, Role, RunReport, VersionSpec
+from airflow_detection.cycle import versions
+from airflow_detection.cycle.planning import open_cycle
+from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.engine.canary import SharedOutputs
-from airflow_detection.planning import open_cycle
-from airflow_detection.store import registry
+from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.outputs import PostgresStore
-from airflow_detection.store.partitions import ensure_cycle_months
+from airflow_detection.store.partitions.create import ensure_cycle_months
 from airflow_detection.store.reader import BATCH_ROWS, StoredOutputs
 
 AT = datetime(2026, 3, 5, 12, tzinfo=UTC)
@@ -98,20 +99,20 @@ def test_columns_are_those_of_the_rows_in_their_order(
 
 
 def test_the_champion_of_the_plan_is_read_whoever_is_champion_now(database: Connection, dsn: str) -> None:
-    fleet.register(database)
-    open_cycle(database, fleet.SETTINGS, "fleet", fleet.AT, mode=Mode.AS_OF)
+    sample_registry.register(database)
+    open_cycle(database, sample_registry.SETTINGS, "fleet", sample_registry.AT, mode=Mode.AS_OF)
     with connect(dsn) as reader:
 
         def run(model_id: str, version: str | None) -> None:
-            report = pipeline.run_one(
-                database, reader, fleet.SETTINGS, "fleet", fleet.AT,
+            report = versions.run_one(
+                database, reader, sample_registry.SETTINGS, "fleet", sample_registry.AT,
                 model_id=model_id, version=version, mode=Mode.AS_OF,
             )  # fmt: skip
             assert report.outcome is Outcome.SUCCEEDED, report.error
 
         run("tracks", None)  # two outputs
         run("tracks", "2")  # the shadow's three
-        registry.assign_role(database, "detection", model_id="tracks", version="2", role=Role.PRIMARY)
+        roles.assign_role(database, "detection", model_id="tracks", version="2", role=Role.PRIMARY)
         run("spoofing", None)  # scores with the number of outputs that it reads
     scores = "select score from detection.detection_model_run_outputs where model_id = 'spoofing'"
     assert database.execute(scores).fetchall() == [(2.0,)]

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 import pytest
 
-from airflow_detection.domain import ModelSpec
+from airflow_detection.domain.specs import ModelSpec
 from airflow_detection.errors import UnstorableValue
 from airflow_detection.store.connection import connect
 from airflow_detection.store.encoding import MAX_DEPTH, MAX_JSON_BYTES, encode, encode_row

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
-from airflow_detection.domain import (
-    CanaryResult,
-    Cycle,
-    FeatureProfile,
-    Inputs,
-    JsonMapping,
-    ModelSpec,
-    frozen,
-)
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.json_values import JsonMapping, frozen
+from airflow_detection.domain.reports import CanaryResult, FeatureProfile
+from airflow_detection.domain.specs import Cycle, ModelSpec
 from airflow_detection.engine.metrics import finite
 from airflow_detection.engine.model import BaseDetectionModel, Canary, Upstream
 from airflow_detection.engine.run_log import run_logger

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
-from airflow_detection.domain import MAX_ID_LENGTH, FeatureProfile
+from airflow_detection.domain.reports import FeatureProfile
+from airflow_detection.domain.specs import MAX_ID_LENGTH
 from airflow_detection.engine.run_log import run_logger
 
 _log = run_logger("airflow_detection.engine")

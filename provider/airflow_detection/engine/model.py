@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
-from airflow_detection.domain import Cycle, Inputs, JsonMapping, Role, Window, frozen, require_id
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.json_values import JsonMapping, frozen
+from airflow_detection.domain.specs import Cycle, Role, Window, require_id
 
 
 class Upstream(Protocol):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_detection.domain import JsonMapping, frozen
+from airflow_detection.domain.json_values import JsonMapping, frozen
 
 _log = logging.getLogger("airflow_detection.engine")
 

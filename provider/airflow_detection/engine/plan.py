@@ -11,8 +11,8 @@ from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from airflow_detection.domain.specs import ModelSpec, Role, VersionSpec, require_id
 from airflow_detection.errors import DependencyLoop, PlanError, RegistrationError, UnknownUpstream, nearest
-from airflow_detection.registered import ModelSpec, Role, VersionSpec, require_id
 
 _FORMAT = 1
 _SWITCHES_OF_TODAY = ("task_options", "is_enabled")  # carried along, but no part of a plan's identity

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from airflow_detection.registered import Cycle, VersionSpec
+from airflow_detection.domain.specs import Cycle, VersionSpec
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from airflow_detection.domain import SelectedOutputs
+from airflow_detection.domain.inputs import SelectedOutputs
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.errors import TerminalModelError
 

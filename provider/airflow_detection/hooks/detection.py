@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from airflow_detection.config import Settings, settings
-from airflow_detection.domain import CycleSpec, Role
+from airflow_detection.config import settings
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import CycleSpec, Role
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
-from airflow_detection.hooks.airflow_connection import CONNECT_TIMEOUT_S, session_of
-from airflow_detection.store import registry
+from airflow_detection.hooks.session import CONNECT_TIMEOUT_S, session_of
+from airflow_detection.store import registry, roles
 
 if TYPE_CHECKING:
     import psycopg
@@ -104,7 +105,7 @@ class DetectionHook(PostgresHook):
     def _assign(self, label: str, role: Role | None, actor: str | None, reason: str) -> bool:
         with self._connected() as conn:
             named = registry.named_versions(conn, self.registry_schema, [label])[0]
-            return registry.assign_role(
+            return roles.assign_role(
                 conn,
                 self.registry_schema,
                 model_id=named.model_id,

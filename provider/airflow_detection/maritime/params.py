@@ -10,7 +10,7 @@ from airflow_detection.errors import TerminalModelError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_detection.domain import JsonMapping
+    from airflow_detection.domain.json_values import JsonMapping
 
 
 def positive(params: JsonMapping, name: str, default: float) -> float:

@@ -14,10 +14,10 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
+from airflow_detection.domain.names import CLOSE, INLINE, LEGACY, OPEN, OTHER, asset_uri_of, task_id_of
+from airflow_detection.domain.specs import Mode, Outcome, Role, VersionSpec
 from airflow_detection.engine import flags
-from airflow_detection.naming import CLOSE, INLINE, LEGACY, OPEN, OTHER, asset_uri_of, task_id_of
-from airflow_detection.operators.model import (
-    DetectionModelOperator,
+from airflow_detection.operators.context import (
     connect,
     cycle_started_at,
     mode_of,
@@ -26,13 +26,13 @@ from airflow_detection.operators.model import (
     settings_of,
     terminal_errors,
 )
-from airflow_detection.operators.signals import emit, telling
-from airflow_detection.registered import Mode, Outcome, Role, VersionSpec
+from airflow_detection.operators.model import DetectionModelOperator
+from airflow_detection.operators.telemetry import emit, telling
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context
 
-    from airflow_detection.domain import RunReport
+    from airflow_detection.domain.reports import RunReport
     from airflow_detection.engine.plan import ExecutionPlan
 
 COUNTS, MODE = "counts", "mode"
@@ -154,7 +154,7 @@ class OpenCycleOperator(CycleOperator):
         return {LEGACY}, {"legacy": 1}
 
     def _open(self, context: Context, dag: DAG) -> tuple[set[str], dict[str, Any]]:  # Any: counts, mode
-        from airflow_detection import planning
+        from airflow_detection.cycle import planning
 
         known_at = param(context, "known_at")
         with connect(self.detection_conn_id) as conn:
@@ -191,7 +191,7 @@ class OtherVersionsOperator(CycleOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Run them one after the other; returns counts of outcomes."""
-        from airflow_detection import inline, planning
+        from airflow_detection.cycle import inline, planning
 
         if (counts := self._opened(context)) is None:
             raise AirflowSkipException("the cycle was not opened")
@@ -228,7 +228,7 @@ class InlineCycleOperator(CycleOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Run the plan; returns counts of outcomes."""
-        from airflow_detection import inline
+        from airflow_detection.cycle import inline
 
         settings = settings_of()
         with terminal_errors(), connect(self.detection_conn_id) as conn:
@@ -265,11 +265,11 @@ class LegacyPathOperator(CycleOperator):
 
     def execute(self, context: Context) -> None:
         """Call it; an entry point that is not allowed fails the task without a retry."""
-        from airflow_detection import pipeline
+        from airflow_detection.cycle import legacy
 
         at = cycle_started_at(context, self.log)
         with connect(self.detection_conn_id) as conn, terminal_errors():
-            call = pipeline.legacy_call(conn, settings_of(), self.cycle_id, at)
+            call = legacy.legacy_call(conn, settings_of(), self.cycle_id, at)
         call()
 
 
@@ -296,7 +296,7 @@ class CloseCycleOperator(CycleOperator):
         return self._close(context, states, _mode(context, counts))
 
     def _close(self, context: Context, states: dict[str, str], mode: Mode) -> dict[str, int]:
-        from airflow_detection import pipeline
+        from airflow_detection.cycle import closing
 
         # A task whose id had to give way to another's is known to the plan by its model and version.
         by_name = {
@@ -306,7 +306,7 @@ class CloseCycleOperator(CycleOperator):
         }
         collective = {key: states[key] for key in (OTHER, INLINE) if key in states}
         with terminal_errors(), connect(self.detection_conn_id) as conn:
-            summary = pipeline.close_cycle(
+            summary = closing.close_cycle(
                 conn,
                 settings_of(),
                 self.cycle_id,
@@ -319,7 +319,7 @@ class CloseCycleOperator(CycleOperator):
             raise AirflowFailException(f"{summary.failed} of the cycle's champions failed; see their tasks")
         if collective.get(INLINE) in ("failed", "upstream_failed"):
             raise AirflowFailException(f"task {INLINE!r} failed")
-        return {k: v for k, v in pipeline.summary_json(summary).items() if isinstance(v, int)}
+        return {k: v for k, v in closing.summary_json(summary).items() if isinstance(v, int)}
 
 
 class RefusedOperator(BaseOperator):

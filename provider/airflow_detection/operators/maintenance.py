@@ -10,13 +10,13 @@ from airflow.configuration import conf
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from airflow_detection.config import SECTION
-from airflow_detection.operators.model import connect, settings_of, terminal_errors
+from airflow_detection.domain.settings import SECTION
+from airflow_detection.operators.context import connect, settings_of, terminal_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_detection.store.retention import Report
+    from airflow_detection.store.partitions.upkeep import Report
 
 
 class MaintenanceOperator(BaseOperator):
@@ -48,8 +48,8 @@ class MaintenanceOperator(BaseOperator):
 
 class _PartitionsOperator(MaintenanceOperator):
     def _run(self, phase_name: str) -> dict[str, int]:
-        from airflow_detection.store.partition_plan import Phase
-        from airflow_detection.store.retention import apply
+        from airflow_detection.store.partitions.plan import Phase
+        from airflow_detection.store.partitions.upkeep import apply
 
         with terminal_errors(), connect(self.detection_conn_id) as conn:
             report = apply(conn, settings_of().schema, Phase(phase_name), now=datetime.now(UTC))
@@ -101,7 +101,7 @@ class AggregateStatsOperator(MaintenanceOperator):
 
     def _upkeep(self) -> int:
         """Count them; returns how many rows of counts there are in these hours."""
-        from airflow_detection.store.stats import aggregate_hourly
+        from airflow_detection.store.hourly_stats import aggregate_hourly
 
         with terminal_errors(), connect(self.detection_conn_id) as conn:
             return aggregate_hourly(conn, settings_of().schema, now=datetime.now(UTC), hours=self.hours)

@@ -2,87 +2,28 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from airflow_detection.errors import (
-    ConfigurationError,
-    ExpiredPartition,
-    MigrationError,
-    PlanError,
-    RegistrationError,
+from airflow_detection.domain.specs import Outcome, Role
+from airflow_detection.operators.context import (
+    connect,
+    cycle_started_at,
+    mode_of,
+    reading_of,
+    settings_of,
+    terminal_errors,
 )
-from airflow_detection.operators.signals import emit, telling
-from airflow_detection.registered import Mode, Outcome, Role, require_utc
+from airflow_detection.operators.telemetry import emit, telling
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_detection.config import Settings
-    from airflow_detection.domain import RunReport
-    from airflow_detection.planning import Conn
-
-TERMINAL = (ConfigurationError, ExpiredPartition, MigrationError, PlanError, RegistrationError, ValueError)
-
-
-def cycle_started_at(context: Context, log: logging.Logger | Any) -> datetime:  # Any: Airflow's own logger
-    """The cycle of this run: its logical date, else (a manual run without one) the time it was due."""
-    logical_date = context.get("logical_date")
-    if logical_date is not None:
-        return require_utc("logical_date", logical_date)
-    run_after: datetime = context["dag_run"].run_after
-    log.warning("the run has no logical date: the cycle is %s, when it was due", run_after.isoformat())
-    return require_utc("run_after", run_after)
-
-
-def param(context: Context, name: str) -> Any:  # Any: a Dag param
-    """A Dag param; None where the Dag has no such param."""
-    params: Mapping[str, Any] = context.get("params") or {}
-    return params.get(name)
-
-
-def mode_of(context: Context) -> Mode:
-    """Where this run's plan comes from; `as_of` unless the run says otherwise."""
-    return Mode(param(context, "mode") or Mode.AS_OF)
-
-
-@contextmanager
-def terminal_errors() -> Iterator[None]:
-    """Turn the errors that trying again cannot mend into a failure without a retry."""
-    try:
-        yield
-    except TERMINAL as error:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-
-
-def connect(conn_id: str, *, read_only: bool = False) -> Conn:
-    """Open a connection; the driver is imported where a task runs alone: parsing must stay cheap."""
-    from airflow_detection.hooks import airflow_connection
-
-    return airflow_connection.connect(conn_id, read_only=read_only)
-
-
-def reading_of(settings: Settings) -> str | None:
-    """The connection string that models in processes of their own read with; None for the registry's own."""
-    if settings.reader_conn_id is None:
-        return None
-    from airflow_detection.inline import conninfo_of
-
-    with connect(settings.reader_conn_id, read_only=True) as conn:
-        return conninfo_of(conn)
-
-
-def settings_of() -> Settings:
-    """The `[detection]` section."""
-    from airflow_detection import config
-
-    return config.settings()
+    from airflow_detection.domain.reports import RunReport
 
 
 def conclude(report: RunReport) -> dict[str, int]:
@@ -142,14 +83,14 @@ class DetectionModelOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Run the version; see the class for what is raised and returned."""
-        from airflow_detection import inline
+        from airflow_detection.cycle import task
 
         if self.problem:
             raise AirflowFailException(self.problem)
         conn_id, settings = self.detection_conn_id, settings_of()
         read_id = settings.reader_conn_id or conn_id
         with terminal_errors(), ExitStack() as opened, connect(conn_id) as conn:
-            report = inline.run_task(
+            report = task.run_task(
                 conn,
                 lambda: opened.enter_context(connect(read_id, read_only=True)),
                 settings,

@@ -9,9 +9,9 @@ from airflow.configuration import conf
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.observability import stats
 
-from airflow_detection.config import SECTION
+from airflow_detection.domain.settings import SECTION
+from airflow_detection.operators.context import connect, cycle_started_at, settings_of, terminal_errors
 from airflow_detection.operators.maintenance import MaintenanceOperator
-from airflow_detection.operators.model import connect, cycle_started_at, settings_of, terminal_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -42,8 +42,8 @@ class SnapshotReportOperator(MaintenanceOperator):
         """Report; returns the id, the status and the changes of the report that is stored."""
         if not conf.getboolean(SECTION, self.switch, fallback=True):
             raise AirflowSkipException(f"[{SECTION}] {self.switch} is off")
-        from airflow_detection.report_setup import sections_of, surroundings_of
-        from airflow_detection.snapshot.reporter import hourly
+        from airflow_detection.operators.report_setup import sections_of, surroundings_of
+        from airflow_detection.snapshot.collector import hourly
 
         held = settings_of()
         try:

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from psycopg.rows import dict_row
 
-from airflow_detection.snapshot.planned import PATIENCE
 from airflow_detection.snapshot.report import Fact, Series, Standing, Status, Table
+from airflow_detection.snapshot.verdicts.expected import PATIENCE
 from airflow_detection.store.connection import Connection, in_ms
 from airflow_detection.store.queries import load_queries
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from airflow_detection.domain import ModelSpec, require_utc
+from airflow_detection.domain.specs import ModelSpec, require_utc
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.registry import fetch, models_at, with_exclusive_lock
 

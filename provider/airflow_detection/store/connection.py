@@ -1,8 +1,11 @@
-"""Opening a connection to the registry's database."""
+"""Opening a connection to the registry's database, at once or when something first uses it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, cast
 
 import psycopg
 from psycopg import conninfo as libpq
@@ -13,8 +16,9 @@ from airflow_detection.store.queries import load_queries
 Connection = psycopg.Connection[tuple[Any, ...]]  # Any: a row holds what its statement selects
 
 
-def in_ms(limit_s: float) -> str:
-    """Seconds as the milliseconds of a setting, at least one: Postgres takes 0 for no limit."""
+def in_ms(limit: float | timedelta) -> str:
+    """A time limit as a setting in milliseconds, at least 1: Postgres takes 0 for none."""
+    limit_s = limit.total_seconds() if isinstance(limit, timedelta) else limit
     return str(max(1, round(limit_s * 1000)))
 
 
@@ -49,3 +53,31 @@ def connect(
         conn.close()
         raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
     return conn
+
+
+class LazyConnection:
+    """Stands for a connection that may never be needed; whoever opens it also closes it.
+
+    Args:
+        open_connection: called once; what it raises is raised where the connection is first used.
+    """
+
+    def __init__(self, open_connection: Callable[[], Connection]) -> None:
+        self._open = open_connection
+
+    @cached_property
+    def _conn(self) -> Connection:
+        return self._open()
+
+    def __getattr__(self, name: str) -> Any:  # Any: whatever a connection has
+        return getattr(self._conn, name)
+
+    @property
+    def as_connection(self) -> Connection:
+        """This, under the type of what it stands for."""
+        return cast("Connection", self)
+
+
+def conninfo_of(conn: Connection) -> str:
+    """The connection string that opens another connection like this one."""
+    return libpq.make_conninfo(**conn.info.get_parameters(), password=conn.info.password or None)

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from airflow_detection.domain import ModelSpec, require_utc
+from airflow_detection.domain.specs import ModelSpec, require_utc
 from airflow_detection.errors import UnstorableValue
 
 MAX_DEPTH = 250

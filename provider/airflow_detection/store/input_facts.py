@@ -11,7 +11,9 @@ from typing import Any
 
 import orjson
 
-from airflow_detection.domain import FeatureProfile, Inputs, require_utc
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.reports import FeatureProfile
+from airflow_detection.domain.specs import require_utc
 from airflow_detection.errors import TerminalModelError
 
 NEWEST_SHARE = 6

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_detection.domain import Cycle, Outcome, Role, VersionSpec
+from airflow_detection.domain.specs import Cycle, Outcome, Role, VersionSpec
 from airflow_detection.store.connection import Connection
-from airflow_detection.store.outputs import params_digest, run_params, storable_text, storage_errors
+from airflow_detection.store.driver_errors import storage_errors
+from airflow_detection.store.encoding import to_json
 from airflow_detection.store.queries import load_queries
 
 
@@ -80,3 +82,30 @@ def note_missing(
     }
     with storage_errors(cycle):
         conn.execute(query, run_params(version, cycle) | note)
+
+
+_MAX_ERROR = 20_000
+
+
+def run_params(version: VersionSpec, cycle: Cycle) -> dict[str, Any]:  # Any: a statement's params
+    """The params that name one run."""
+    return {
+        "cycle_id": cycle.cycle_id,
+        "cycle_started_at": cycle.started_at,
+        "model_id": version.model_id,
+        "version_id": version.version_id,
+        "role": version.role.value,
+        "is_replay": version.is_replay,
+    }
+
+
+def params_digest(version: VersionSpec) -> str:
+    """sha256 of the version's params as JSON with sorted keys, in hex."""
+    return hashlib.sha256(to_json(version.params)).hexdigest()
+
+
+def storable_text(text: str | None) -> str | None:
+    """An error's text as a text column can hold it: no NUL, valid Unicode, not endless."""
+    if text is None:
+        return None
+    return text[:_MAX_ERROR].replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import struct
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import psycopg
-
-from airflow_detection.domain import (
-    Cycle,
-    HeldOutputs,
-    JsonMapping,
-    ModelSpec,
-    Outcome,
-    Role,
-    RunReport,
-    SelectedOutputs,
-    VersionSpec,
-)
+from airflow_detection.domain.inputs import HeldOutputs, SelectedOutputs
+from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import (
-    MissingPartition,
-    RegistryUnavailable,
     StaleAttempt,
-    StorageError,
     UnstorableValue,
 )
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.encoding import field, to_json
 from airflow_detection.store.events import refresh, sighted
+from airflow_detection.store.manifests import params_digest, run_params, storable_text
 from airflow_detection.store.pushdown import SelectLimits, select_rows, store_rows
 from airflow_detection.store.queries import load_queries
 from airflow_detection.store.reader import StoredOutputs
@@ -49,7 +37,6 @@ MEMORY_BYTES = 32 * 2**20
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _COPY_TAIL = struct.pack(">h", -1)
 _COPY_COLUMNS = 10
-_MAX_ERROR = 20_000
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _NO_LIMITS = SelectLimits()
 
@@ -65,27 +52,6 @@ class _Filled:
     metrics: Mapping[str, float]
     digest: str | None
     score_counts: Mapping[str, int]
-
-
-@contextmanager
-def storage_errors(cycle: Cycle | None = None) -> Iterator[None]:
-    """Turn the driver's errors into the package's own.
-
-    Raises:
-        RegistryUnavailable: the database did not answer.
-        MissingPartition: no table partition holds the cycle's month.
-        StorageError: it refused what was written.
-    """
-    try:
-        yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise RegistryUnavailable(f"the database did not answer: {str(error).strip()}") from error
-    except psycopg.errors.CheckViolation as error:
-        if cycle and error.diag.constraint_name is None:
-            raise MissingPartition(error.diag.table_name or "", cycle.started_at) from error
-        raise StorageError(str(error).strip()) from error
-    except psycopg.Error as error:
-        raise StorageError(str(error).strip()) from error
 
 
 class PostgresStore:
@@ -302,30 +268,6 @@ class PostgresStore:
             "features": to_json([asdict(f) for f in report.features]).decode(),
             "error": storable_text(report.error),
         }
-
-
-def run_params(version: VersionSpec, cycle: Cycle) -> dict[str, Any]:  # Any: a statement's params
-    """The params that name one run."""
-    return {
-        "cycle_id": cycle.cycle_id,
-        "cycle_started_at": cycle.started_at,
-        "model_id": version.model_id,
-        "version_id": version.version_id,
-        "role": version.role.value,
-        "is_replay": version.is_replay,
-    }
-
-
-def params_digest(version: VersionSpec) -> str:
-    """sha256 of the version's params as JSON with sorted keys, in hex."""
-    return hashlib.sha256(to_json(version.params)).hexdigest()
-
-
-def storable_text(text: str | None) -> str | None:
-    """An error's text as a text column can hold it: no NUL, valid Unicode, not endless."""
-    if text is None:
-        return None
-    return text[:_MAX_ERROR].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def _prefix(version: VersionSpec, cycle: Cycle, duration_ms: float) -> bytes:

@@ -13,7 +13,9 @@ import orjson
 import psycopg
 from psycopg import sql
 
-from airflow_detection.domain import Inputs, JsonMapping, ModelSpec, SelectedOutputs, require_utc
+from airflow_detection.domain.inputs import Inputs, SelectedOutputs
+from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.domain.specs import ModelSpec, require_utc
 from airflow_detection.errors import RegistryUnavailable, StorageError, TerminalModelError
 from airflow_detection.store.connection import Connection, in_ms
 from airflow_detection.store.encoding import to_json
@@ -91,7 +93,7 @@ def _limited(conn: Connection, schema: str, limits: SelectLimits) -> Iterator[No
     own = conn.execute(queries["own_limits"]).fetchone()
     if limits.role is not None:
         conn.execute(sql.SQL(_GRANT).format(sql.Identifier(limits.role)))
-    conn.execute(session["read_only"])
+    conn.execute(session["read_only_transaction"])
     conn.execute(session["use_schema"], {"schema": schema})
     if limits.timeout_s is not None:
         conn.execute(queries["limit"], {"limit": in_ms(limits.timeout_s)})

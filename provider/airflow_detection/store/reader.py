@@ -14,7 +14,9 @@ import psycopg
 from psycopg.types.json import set_json_loads
 from psycopg.types.string import TextLoader
 
-from airflow_detection.domain import Cycle, Inputs, JsonMapping, VersionSpec, frozen, sealed
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.json_values import JsonMapping, frozen, sealed
+from airflow_detection.domain.specs import Cycle, VersionSpec
 from airflow_detection.errors import RegistryUnavailable, TerminalModelError
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.queries import bindable, load_queries, named
@@ -55,7 +57,7 @@ class Reader:
         text, bound = named(sql).strip().rstrip("; \n"), {**bindable(params or {}), **self._window}
         try:
             with self._unlocked(), self._conn.transaction(force_rollback=True):
-                self._conn.execute(self._session["read_only"])
+                self._conn.execute(self._session["read_only_transaction"])
                 self._conn.execute(self._session["use_schema"], {"schema": self._schema})
                 return self._fetch(text, bound)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:

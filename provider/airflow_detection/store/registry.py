@@ -20,7 +20,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from airflow_detection.domain import (
+from airflow_detection.domain.specs import (
     CycleSpec,
     Execution,
     ModelSpec,
@@ -29,8 +29,9 @@ from airflow_detection.domain import (
     require_id,
     require_utc,
 )
-from airflow_detection.errors import MigrationError, PlanError, RegistrationError, RegistryUnavailable, hint
+from airflow_detection.errors import PlanError, RegistrationError, hint
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.driver_errors import registry_errors
 from airflow_detection.store.json_bounds import read_fault, refusals
 from airflow_detection.store.queries import load_queries
 
@@ -59,24 +60,11 @@ class RegisteredVersion:
         return f"{self.model_id}@{self.version}"
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the database's refusals and outages into errors of our tree."""
-    try:
-        yield
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
-        raise MigrationError("the database has no registry: run 'airflow detection db migrate'") from error
-    except psycopg.OperationalError as error:
-        raise RegistryUnavailable(f"the registry's database did not answer: {str(error).strip()}") from error
-    except (psycopg.IntegrityError, psycopg.DataError) as error:
-        raise RegistrationError(error.diag.message_primary or str(error).strip()) from error
-
-
 def fetch(
     conn: Connection, schema: str, table: str, name: str, params: Mapping[str, object] | None = None
 ) -> list[Row]:
     """Run one named statement and return its rows, none for a statement that gives none."""
-    with _translated(), conn.cursor(row_factory=dict_row) as cursor:
+    with registry_errors(), conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(load_queries(table, schema)[name], params)
         try:
             return cursor.fetchall() if cursor.description else []
@@ -92,7 +80,7 @@ role_rows = partial(fetch, table="detection_model_roles")
 @contextmanager
 def with_shared_lock(conn: Connection, schema: str) -> Iterator[None]:
     """One transaction in which the registry cannot change; plans are read, and recorded, inside it."""
-    with _translated(), conn.transaction():
+    with registry_errors(), conn.transaction():
         role_rows(conn, schema, name="lock_for_reading", params={"schema": schema})
         yield
 
@@ -100,7 +88,7 @@ def with_shared_lock(conn: Connection, schema: str) -> Iterator[None]:
 @contextmanager
 def with_exclusive_lock(conn: Connection, schema: str) -> Iterator[None]:
     """One transaction that alone may change the registry."""
-    with _translated(), conn.transaction():
+    with registry_errors(), conn.transaction():
         role_rows(conn, schema, name="lock_for_change", params={"schema": schema})
         yield
 
@@ -305,94 +293,3 @@ def put_version(
         role_rows(conn, schema, name="amend_version", params=values)
         rows = role_rows(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
     return int(rows[0]["version_id"])
-
-
-def assign_role(
-    conn: Connection,
-    schema: str,
-    *,
-    model_id: str,
-    version: str,
-    role: Role | None,
-    since: datetime | None = None,
-    actor: str | None = None,
-    reason: str = "",
-) -> bool:
-    """Give a version a role, or end the one it holds (`role` None); return whether anything changed.
-
-    A new PRIMARY takes the place of the old one in the same instant, which is read from the database's
-    clock behind an exclusive lock: of promotions at once each is whole, and the last one stands.
-
-    Args:
-        since: UTC, not in the future. In the past only while the model's history is founding rows alone
-            and no cycle has been planned at or after it; without it the change holds from now on.
-        actor: who did it; the database's user unless given.
-
-    Raises:
-        RegistrationError: unknown version, or `since` cannot be.
-    """
-    label = f"{model_id}@{version}"
-    with with_exclusive_lock(conn, schema):
-        version_id = version_id_of(conn, schema, label)
-        held = role_rows(conn, schema, name="open_of_model", params={"model_id": model_id})
-        own = next((row["role"] for row in held if row["version_id"] == version_id), None)
-        if own == role:
-            return False
-        now = instant_of_change(conn, schema, model_id)
-        start = now if since is None else require_utc("since", since)
-        is_founding = start < now
-        if start != now:
-            _check_since(conn, schema, label, role, start, now, held)
-        for row in held:
-            ends = row["version_id"] == version_id or (role is Role.PRIMARY and row["role"] == Role.PRIMARY)
-            if ends:
-                role_rows(conn, schema, name="close", params={"version_id": row["version_id"], "until": now})
-        if role is not None:
-            opened = {
-                "version_id": version_id,
-                "model_id": model_id,
-                "role": role,
-                "since": start,
-                "now": now,
-            }
-            opened |= {"is_founding": is_founding, "actor": actor, "reason": reason}
-            role_rows(conn, schema, name="open", params=opened)
-    return True
-
-
-def instant_of_change(conn: Connection, schema: str, model_id: str) -> datetime:
-    """Now, and behind everything in the model's history, should the clock have stepped back."""
-    now = clock(conn, schema)
-    newest = role_rows(conn, schema, name="history_of_model", params={"model_id": model_id})[0]["newest"]
-    return now if newest is None or newest < now else newest + timedelta(microseconds=1)
-
-
-def _check_since(
-    conn: Connection,
-    schema: str,
-    label: str,
-    role: Role | None,
-    since: datetime,
-    now: datetime,
-    held: list[Row],
-) -> None:
-    """Refuse a start that would change what a plan has said, or that has not come yet."""
-    model_id, _, version = label.partition("@")
-    told = f"{label} cannot be {role or 'without a role'} since {since.isoformat()}"
-    if since > now:
-        raise RegistrationError(f"{told}: that is in the future")
-    history = role_rows(conn, schema, name="history_of_model", params={"model_id": model_id})[0]
-    if role is None or not history["is_founding_only"] or any(row["version"] == version for row in held):
-        raise RegistrationError(
-            f"{told}: the history of {model_id!r} cannot be rewritten; without it, from now on"
-        )
-    champion = next((row["version"] for row in held if row["role"] == Role.PRIMARY), None)
-    if role is Role.PRIMARY and champion is not None:
-        raise RegistrationError(
-            f"{told}: {champion!r} is PRIMARY; without it, the promotion holds from now on"
-        )
-    cycle_id = cycle_of(conn, schema, model_id)
-    if _cycles(conn, schema, name="has_run_since", params={"cycle_id": cycle_id, "since": since})[0][
-        "has_run"
-    ]:
-        raise RegistrationError(f"{told}: cycle {cycle_id!r} has been planned since; without it, from now on")

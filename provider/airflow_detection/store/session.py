@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_detection.store.connection import Connection, in_ms
-from airflow_detection.store.outputs import storage_errors
+from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.queries import load_queries
 
 
@@ -29,7 +29,7 @@ def limit_session(
     session = load_queries("session", schema)
     limit_ms = "0" if timeout_s is None else in_ms(timeout_s)
     with storage_errors():
-        conn.execute(session["only_read"], {"idle_ms": limit_ms})
+        conn.execute(session["read_only_session"], {"idle_ms": limit_ms})
         if timeout_s is not None:
             conn.execute(session["limit_statements"], {"limit_ms": limit_ms})
         if role is not None:

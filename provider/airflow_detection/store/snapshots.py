@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow_detection.errors import StorageError
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.encoding import to_json
-from airflow_detection.store.outputs import storage_errors
 from airflow_detection.store.queries import load_queries
 
 HOUR, WEEK = timedelta(hours=1), timedelta(days=7)

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO
 
-from airflow_detection.domain import JsonMapping, ModelSpec
+from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.domain.specs import ModelSpec
 from airflow_detection.errors import StorageError
 from airflow_detection.store.encoding import row_encoder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from airflow_detection.snapshot.formats import several
+from airflow_detection.snapshot.rendering.formats import several
 from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
 from airflow_detection.store.comparisons import Comparison, Pair, compare, pairs

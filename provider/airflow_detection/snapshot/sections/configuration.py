@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 
-from airflow_detection.snapshot.formats import several
+from airflow_detection.snapshot.rendering.formats import several
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 from airflow_detection.store.encoding import to_json

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 
-from airflow_detection.snapshot.formats import several
-from airflow_detection.snapshot.planned import PATIENCE
+from airflow_detection.domain.cron import interval, is_readable
+from airflow_detection.snapshot.rendering.formats import several
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table, worst
-from airflow_detection.snapshot.schedule import due, interval, is_readable, run_on
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
+from airflow_detection.snapshot.verdicts.due import due, run_on
+from airflow_detection.snapshot.verdicts.expected import PATIENCE
 
 AFTERWARDS = timedelta(days=1)
 """What was opened this long after its instant is a backfill or a replay of the past, and not late."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
-from airflow_detection.snapshot.baseline import low_limit
-from airflow_detection.snapshot.formats import several
-from airflow_detection.snapshot.kinds import VerdictKind
+from airflow_detection.domain.cron import interval, is_readable, ticks
+from airflow_detection.domain.thresholds import Thresholds
+from airflow_detection.snapshot.rendering.formats import several
 from airflow_detection.snapshot.report import Column, Fact, Kind, Line, Series, Status, Table, worst
-from airflow_detection.snapshot.schedule import interval, is_readable, ticks
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
-from airflow_detection.snapshot.thresholds import Thresholds
+from airflow_detection.snapshot.verdicts.baseline import low_limit
+from airflow_detection.snapshot.verdicts.kinds import VerdictKind
 
 JUDGED = frozenset(
     {

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from airflow_detection.domain import Role
-from airflow_detection.snapshot.formats import several
+from airflow_detection.domain.specs import Role
+from airflow_detection.snapshot.rendering.formats import several
 from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Line, Series, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from airflow_detection.errors import StorageError
-from airflow_detection.snapshot.formats import instant
+from airflow_detection.snapshot.rendering.formats import instant
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
-from airflow_detection.store.partition_catalog import LAST, PartitionedTable, covered_until, read_table
-from airflow_detection.store.partition_plan import Policy, headroom_alarm, policies
+from airflow_detection.store.partitions.catalog import LAST, PartitionedTable, covered_until, read_table
+from airflow_detection.store.partitions.plan import Policy, headroom_alarm, policies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import takewhile
 
-from airflow_detection.domain import Role
-from airflow_detection.snapshot.formats import several
+from airflow_detection.domain.specs import Role
+from airflow_detection.domain.thresholds import Thresholds
+from airflow_detection.snapshot.rendering.formats import several
 from airflow_detection.snapshot.report import Column, Fact, Kind, Standing, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
-from airflow_detection.snapshot.thresholds import Thresholds
-from airflow_detection.snapshot.verdicts import Verdict, VerdictKind, verdicts
+from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
+from airflow_detection.snapshot.verdicts.period import verdicts
 
 BEFORE = timedelta(hours=1)
 MOST_REASONS, MOST_MARKS = 3, 60

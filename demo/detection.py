@@ -1,0 +1,154 @@
+"""The registry's side of the demo: schema, models, positions; which cycles to run, and what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+from psycopg.rows import class_row
+
+from airflow_detection.errors import DetectionError
+from airflow_detection.maritime.ais.load import LoadReport, load_file
+from airflow_detection.maritime.simulation import day
+from airflow_detection.registration.apply import apply_file
+from airflow_detection.snapshot.report import Standing, from_json
+from airflow_detection.store import migrations, snapshots
+from airflow_detection.store.connection import Connection, connect
+from demo.errors import DemoError
+from demo.settings import CHECKOUT
+
+CYCLE_ID = "maritime"
+DAG_ID = f"detection_{CYCLE_ID}"
+SCHEMA = "detection"
+MODELS = CHECKOUT / "dags" / "registry" / "maritime.yaml"
+EVERY = timedelta(minutes=5)
+SIMULATED_DAY = datetime(2025, 1, 1, tzinfo=UTC)
+SEED = 7
+QUERIES = Path(__file__).with_name("queries.sql")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one version did in one cycle; None where it left no manifest.
+
+    `is_new`: the manifest is of this demo. `error`: why it failed or was skipped, or why a rerun failed.
+    """
+
+    cycle_started_at: datetime
+    model_id: str
+    version: str
+    role: str
+    outcome: str | None
+    input_count: int | None
+    output_count: int | None
+    duration_ms: float | None
+    is_new: bool | None
+    error: str | None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the version ran in this demo and succeeded."""
+        return self.outcome == "SUCCEEDED" and bool(self.is_new)
+
+
+def statements() -> Mapping[str, str]:
+    """Return the named statements of `queries.sql`."""
+    parts = QUERIES.read_text().split("-- name: ")[1:]
+    return {part.split("\n", 1)[0].strip(): part.split("\n", 1)[1] for part in parts}
+
+
+def metadata_revision(dsn: str) -> str:
+    """Return the migration that Airflow's metadata is at, or nothing when there is none."""
+    with psycopg.connect(dsn) as conn:
+        try:
+            row = conn.execute(_statement("metadata_revision")).fetchone()
+        except psycopg.errors.UndefinedTable:
+            return ""
+    return str(row[0]) if row else ""
+
+
+def migrate(dsn: str) -> str:
+    """Bring the registry's schema up to date; return what was done in a few words."""
+    with _connected(dsn) as conn:
+        done = migrations.migrate(conn, SCHEMA)
+    return f"{len(done)} migrations applied" if done else "up to date"
+
+
+def apply_models(dsn: str) -> str:
+    """Apply the maritime registry file; return what was done in a few words."""
+    with _connected(dsn) as conn:
+        changes = apply_file(conn, MODELS, SCHEMA)
+    return f"{MODELS.relative_to(CHECKOUT)}, {f'{len(changes)} changes' if changes else 'nothing new'}"
+
+
+def simulate(state: Path) -> Path:
+    """Return the file of the simulated day, which is written the first time."""
+    path = state / f"simulated-{SIMULATED_DAY:%Y-%m-%d}.csv"
+    if not path.exists():
+        part = path.with_name("part.csv")
+        day.write_day(part, start=SIMULATED_DAY, hours=24, seed=SEED)
+        part.with_name(f"{part.name}.truth.json").replace(path.with_name(f"{path.name}.truth.json"))
+        part.replace(path)
+    return path
+
+
+def load(dsn: str, path: Path) -> LoadReport:
+    """Load a positions file."""
+    with _connected(dsn) as conn:
+        return load_file(conn, path, schema=SCHEMA)
+
+
+@contextmanager
+def _connected(dsn: str) -> Iterator[Connection]:
+    """Connect in UTC, in autocommit mode; what goes wrong inside becomes a DemoError of one line."""
+    try:
+        with connect(dsn) as conn:
+            yield conn
+    except (DetectionError, psycopg.Error) as exc:
+        raise DemoError(" ".join(str(exc).split())) from exc
+
+
+def last_cycles(last_position: datetime, count: int) -> list[datetime]:
+    """Return the last `count` cycles whose window ends at or before `last_position`, rounded up."""
+    since_epoch = last_position - datetime.fromtimestamp(0, UTC)
+    last = datetime.fromtimestamp(0, UTC) + -(-since_epoch // EVERY) * EVERY
+    return [last - EVERY * back for back in reversed(range(count))]
+
+
+def last_position(dsn: str) -> datetime:
+    """Return the time of the newest position of all, UTC.
+
+    Raises:
+        DemoError: there is none.
+    """
+    with _connected(dsn) as conn:
+        row = conn.execute(_statement("last_position")).fetchone()
+    if row is None or row[0] is None:
+        raise DemoError("no position was loaded, so there is no cycle to run")
+    newest: datetime = row[0]
+    return newest.astimezone(UTC)
+
+
+def results(dsn: str, cycles: Sequence[datetime], *, since: datetime) -> list[Result]:
+    """Return what every version that held a role did in `cycles`; `since` is when this demo began."""
+    wanted = {"cycles": list(cycles), "cycle_id": CYCLE_ID, "since": since}
+    with _connected(dsn) as conn, conn.cursor(row_factory=class_row(Result)) as cursor:
+        return cursor.execute(_statement("results"), wanted).fetchall()
+
+
+def report(dsn: str, end: datetime) -> tuple[str, tuple[Standing, ...]] | None:
+    """Return the headline and the standings of the stored report of the hour that ends at `end`, if any."""
+    with _connected(dsn) as conn:
+        stored = snapshots.hourly(conn, SCHEMA, end - snapshots.HOUR)
+        if stored is None:
+            return None
+        told = from_json(stored.report)
+    return told.headline, told.standings
+
+
+def _statement(name: str) -> bytes:
+    return statements()[name].encode()

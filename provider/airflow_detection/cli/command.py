@@ -1,0 +1,102 @@
+"""What the commands of `airflow detection` share: arguments, one connection, one line for each error."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from airflow.cli.cli_config import Arg
+
+from airflow_detection.errors import DetectionError, RegistryUnavailable
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from airflow_detection.domain.settings import Settings
+
+Arguments = argparse.Namespace
+Command = Callable[[Arguments], None]
+
+
+def instant(text: str) -> datetime:
+    """An argument that is an instant; without a time zone it is UTC."""
+    try:
+        held = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no instant such as 2026-01-31T00:00:00Z") from error
+    return held.astimezone(UTC) if held.tzinfo else held.replace(tzinfo=UTC)
+
+
+def instant_or_now(text: str) -> datetime | str:
+    """An argument that is an instant or the word now."""
+    return NOW if text == NOW else instant(text)
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def arg(*flags: str, **options: Any) -> Arg:  # Any: what argparse takes
+    """Describe one argument, as argparse has it."""
+    return Arg(flags, **options)  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+
+
+NOW = "now"
+FILE = arg("file", help="the file", metavar="FILE")
+DRY_RUN = arg("--dry-run", help="tell what would be done, and do nothing", action="store_true")
+
+
+def command(run: Command) -> Command:
+    """Errors of our tree are one clear line each on stderr, and exit 1."""
+
+    @wraps(run)
+    def guarded(args: Arguments) -> None:
+        try:
+            run(args)
+        except DetectionError as error:
+            fail(str(error) or type(error).__name__)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+
+    return guarded
+
+
+def fail(message: str) -> None:
+    """Say why on stderr, and exit 1."""
+    sys.stderr.write(f"{message.rstrip()}\n")
+    sys.exit(1)
+
+
+def say(line: str) -> None:
+    """Write one line to stdout."""
+    sys.stdout.write(f"{line}\n")
+
+
+@contextmanager
+def connected() -> Iterator[tuple[psycopg.Connection[tuple[Any, ...]], Settings]]:
+    """The registry's connection, from the metadata database too, and the settings."""
+    # Without this a provider's command sees no connection that is stored in the metadata database.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    import psycopg
+
+    from airflow_detection.config import settings
+    from airflow_detection.hooks.detection import DetectionHook
+
+    held = settings()
+    with DetectionHook.configured(held).connect() as conn:
+        try:
+            yield conn, held
+        except psycopg.OperationalError as error:
+            raise RegistryUnavailable(
+                f"the registry's database did not answer: {str(error).strip()}"
+            ) from error

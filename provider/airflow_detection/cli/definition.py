@@ -1,0 +1,20 @@
+"""`airflow detection ...`: importing this costs nothing but argument descriptions."""
+
+from __future__ import annotations
+
+from airflow.cli.cli_config import GroupCommand
+
+from airflow_detection.cli import ais, db, partitions, plan, registry, snapshot
+
+
+def get_commands() -> list[GroupCommand]:
+    """Return the commands of `airflow detection`."""
+    subcommands = (
+        partitions.group(),
+        ais.group(),
+        *db.commands(),
+        *registry.commands(),
+        *plan.commands(),
+        snapshot.action(),
+    )
+    return [GroupCommand(name="detection", help="Detection cycles", subcommands=subcommands)]

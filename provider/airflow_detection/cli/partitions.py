@@ -1,0 +1,109 @@
+"""`airflow detection partitions`: a plan of the upkeep to read, and its execution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow.cli.cli_config import ActionCommand, GroupCommand
+
+from airflow_detection.cli.command import Arguments, arg, command, connected, fail, positive, say
+from airflow_detection.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from airflow_detection.store.connection import Connection
+    from airflow_detection.store.partitions.plan import Limits, Phase
+
+NOTHING = "nothing to do"
+
+
+@command
+def partitions_plan(args: Arguments) -> None:
+    """Show what the upkeep of table partitions would do now."""
+    with connected() as (conn, held):
+        for line in plan_lines(conn, held.schema, now=datetime.now(UTC), max_drops=args.max_drops):
+            say(line)
+
+
+@command
+def partitions_apply(args: Arguments) -> None:
+    """Do it, or bring back a month that retention removed; exit 1 unless all of it succeeded."""
+    with connected() as (conn, held):
+        if args.recreate_expired:
+            lines, is_success = recreate_lines(conn, held.schema, args.recreate_expired), True
+        else:
+            now = datetime.now(UTC)
+            lines, is_success = apply_lines(conn, held.schema, now=now, max_drops=args.max_drops)
+    for line in lines:
+        say(line)
+    if not is_success:
+        fail("the upkeep of table partitions did not succeed")
+
+
+def plan_lines(conn: Connection, schema: str, *, now: datetime, max_drops: int | None = None) -> list[str]:
+    """The lines of `partitions plan`: exactly what `partitions apply` does, in its order."""
+    from airflow_detection.store.partitions.plan import Phase, plan
+
+    limits = _limits(max_drops)
+    actions = [a for p in Phase for a in plan(conn, schema, now=now, limits=limits, phases=(p,))]
+    return [str(a) for a in actions] or [NOTHING]
+
+
+def apply_lines(
+    conn: Connection,
+    schema: str,
+    *,
+    now: datetime,
+    max_drops: int | None = None,
+    phases: Sequence[Phase] | None = None,
+) -> tuple[list[str], bool]:
+    """The lines of `partitions apply`, and whether all of it succeeded: a skipped run did not."""
+    from airflow_detection.store.partitions.plan import Phase
+    from airflow_detection.store.partitions.upkeep import apply
+
+    limits = _limits(max_drops)
+    reports = [apply(conn, schema, phase, now=now, limits=limits) for phase in phases or tuple(Phase)]
+    lines = list(dict.fromkeys(line for report in reports for line in report.lines()))
+    return lines or [NOTHING], all(report.is_success for report in reports)
+
+
+def recreate_lines(conn: Connection, schema: str, month: str) -> list[str]:
+    """The lines of `partitions apply --recreate-expired YYYY-MM`.
+
+    Raises:
+        ConfigurationError: `month` is not a month.
+    """
+    try:
+        instant = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise ConfigurationError(f"{month!r} is no month of the form YYYY-MM") from error
+    from airflow_detection.store.partitions.create import PARTITIONED, recreate
+
+    made = {table: recreate(conn, schema, table, instant) for table in PARTITIONED}
+    return [f"{table} {month}: {'is back' if done else 'was there'}" for table, done in made.items()]
+
+
+def _limits(max_drops: int | None) -> Limits:
+    from airflow_detection.store.partitions.plan import Limits
+
+    return Limits() if max_drops is None else replace(Limits(), max_drops=max_drops)
+
+
+def group() -> GroupCommand:
+    """Return the commands, for `airflow detection`."""
+    max_drops = arg("--max-drops", help="detachments, and drops, at most", type=positive)
+    month = arg(
+        "--recreate-expired", help="bring back a month (UTC) that retention removed", metavar="YYYY-MM"
+    )
+    return GroupCommand(
+        name="partitions",
+        help="Monthly table partitions",
+        subcommands=(
+            ActionCommand("plan", "Show what apply would do", partitions_plan, (max_drops,)),
+            ActionCommand(
+                "apply", "Make what is missing, retire what is old", partitions_apply, (max_drops, month)
+            ),
+        ),
+    )

@@ -1,0 +1,108 @@
+"""`airflow detection plan`: what runs in a cycle, and what the next parse makes of its Dag."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow.cli.cli_config import ActionCommand
+
+from airflow_detection.cli.command import (
+    NOW,
+    Arguments,
+    arg,
+    command,
+    connected,
+    instant,
+    instant_or_now,
+    say,
+)
+from airflow_detection.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from airflow_detection.engine.plan import ExecutionPlan
+
+NEW_VERSION = 3
+"""How `plan --diff` exits if the next parse makes a new Dag version; 0 if it makes none, 1 on an error."""
+
+
+@command
+def plan(args: Arguments) -> None:
+    """Show which versions run in a cycle, and in which order; with --diff, what the next parse changes."""
+    if args.diff:
+        _diff(args)
+        return
+    if args.cycle is None or args.file is not None:
+        raise ConfigurationError("name a cycle, or ask for --diff, which alone takes --file")
+    from airflow_detection.engine.plan import build_plan
+    from airflow_detection.store import registry
+
+    with connected() as (conn, held):
+        spec = registry.cycle_spec(conn, held.schema, args.cycle)
+        known_at = registry.clock(conn, held.schema) if args.known_at == NOW else args.known_at
+        models = registry.models_at(conn, held.schema, spec.cycle_id, args.at, known_at)
+    drawn = build_plan(models, strict=False)
+    if args.output == "json":
+        say(json.dumps({"digest": drawn.digest, **drawn.to_json()}, indent=2, sort_keys=True))
+        return
+    for line in _plan_lines(drawn):
+        say(line)
+
+
+def _plan_lines(drawn: ExecutionPlan) -> Iterator[str]:
+    if not drawn.topo_order:
+        yield "no version held a role then: nothing runs"
+    for model_id in drawn.topo_order:
+        behind = ", ".join(drawn.upstreams(model_id))
+        yield f"{model_id}{f'  after {behind}' if behind else ''}"
+        if model_id in drawn.broken:
+            yield f"  broken: {drawn.broken[model_id]}"
+            continue
+        champion = drawn.primaries.get(model_id)
+        if champion is None:
+            yield "  no PRIMARY: it does not run"
+        versions = ((champion,) if champion else ()) + tuple(drawn.shadows.get(model_id, ()))
+        for version in versions:
+            yield f"  {version.role:<10} {version.version}  {version.entrypoint}"
+    yield f"digest {drawn.digest}"
+
+
+def _diff(args: Arguments) -> None:
+    from airflow_detection.dags.difference import differences
+    from airflow_detection.domain.names import dag_id_of
+
+    wanted = dag_id_of(args.cycle) if args.cycle else None
+    with connected() as (conn, held):
+        found = differences(conn, held, file=Path(args.file) if args.file else None, dag_id=wanted)
+    if wanted and not found:
+        raise ConfigurationError(f"cycle {args.cycle!r} is neither registered nor known on this machine")
+    if args.output == "json":
+        say(json.dumps({one.dag_id: list(one.changes) for one in found}, indent=2))
+    else:
+        for line in (line for one in found for line in one.lines()):
+            say(line)
+    if any(one.changes for one in found):
+        sys.exit(NEW_VERSION)
+
+
+def commands() -> list[ActionCommand]:
+    """Return this command."""
+    cycle = arg("cycle", help="the cycle's id; --diff can do without", nargs="?", metavar="CYCLE")
+    at = arg("--at", help="as of this instant (UTC); now unless given", type=instant, metavar="T")
+    known_at = arg(
+        "--known-at",
+        help="with what was known at this instant (UTC, or now), corrections included",
+        type=instant_or_now,
+        metavar="T",
+    )
+    output = arg("--output", help="how to print", choices=("text", "json"), default="text")
+    diff = arg(
+        "--diff",
+        help=f"whether the next parse here makes a new Dag version: exit {NEW_VERSION} if so, else 0",
+        action="store_true",
+    )
+    file = arg("--file", help="with --diff: after this file is applied; it is not", metavar="FILE")
+    return [ActionCommand("plan", "Show a cycle's plan", plan, (cycle, at, known_at, output, diff, file))]

@@ -1,0 +1,96 @@
+"""`airflow detection snapshot`: the stored report of an hour, or a longer look, for eyes or for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.cli.cli_config import ActionCommand
+
+from airflow_detection.cli.command import arg, command, connected, instant, positive, say
+from airflow_detection.errors import ConfigurationError, StorageError
+
+if TYPE_CHECKING:
+    from airflow_detection.domain.settings import Settings
+    from airflow_detection.store.connection import Connection
+
+
+@command
+def snapshot(args: argparse.Namespace) -> None:
+    """Show the report of the last full hour, taking it if nobody has; or take a diagnostic one."""
+    with connected() as (conn, held):
+        report = _report(conn, held, args)
+    if args.html:
+        from airflow_detection.snapshot.rendering.html import render_html
+
+        try:
+            Path(args.html).write_text(render_html(report), encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"{args.html}: {error.strerror}") from error
+    if args.json:
+        say(json.dumps(report, indent=2, sort_keys=True))
+    elif not args.html:
+        _print(report)
+
+
+def _report(conn: Connection, held: Settings, args: argparse.Namespace) -> dict[str, Any]:  # Any: JSON
+    from airflow_detection.operators.report_setup import sections_of, surroundings_of
+    from airflow_detection.snapshot import collector
+    from airflow_detection.snapshot.report import Report
+    from airflow_detection.store.snapshots import hourly, save
+
+    at = args.at or datetime.now(UTC)
+    sections, around = sections_of(held), surroundings_of(held)
+    start = collector.hour_before(at)
+    stored = None if args.diagnostic else hourly(conn, held.schema, start)
+    if stored is not None:
+        return dict(stored.report)
+    report: Report = (
+        collector.diagnostic(conn, held.schema, sections, at=at, hours=args.hours, surroundings=around)
+        if args.diagnostic
+        else collector.take(
+            conn, held.schema, sections, start=start, end=start + collector.HOUR, surroundings=around
+        )
+    )
+    try:
+        return dict(save(conn, held.schema, report.to_json())[0].report)
+    except StorageError as error:  # a role that may only read
+        sys.stderr.write(f"the report is not stored: {error}\n")
+        return report.to_json()
+
+
+def _print(report: dict[str, Any]) -> None:  # Any: JSON values
+    from rich.console import Console
+
+    from airflow_detection.snapshot.rendering.terminal import print_report
+    from airflow_detection.snapshot.report import UnknownFormat
+
+    try:
+        print_report(report, Console())
+    except UnknownFormat as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def action() -> ActionCommand:
+    """The command, for `airflow detection`."""
+    return ActionCommand(
+        "snapshot",
+        "The report of the last full hour",
+        snapshot,
+        (
+            arg(
+                "--at",
+                help="the hour before this instant (UTC); now unless given",
+                type=instant,
+                metavar="T",
+            ),
+            arg("--diagnostic", help="a longer look, taken now", action="store_true"),
+            arg("--hours", help="length of the longer look", type=positive, default=24),
+            arg("--json", help="print the stored JSON", action="store_true"),
+            arg("--html", help="write a page that needs no network", metavar="FILE"),
+        ),
+    )

@@ -1,0 +1,28 @@
+"""The path of a cycle whose registry flag is off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from airflow_detection.domain.settings import Settings
+from airflow_detection.engine.entrypoints import load_function
+from airflow_detection.errors import PlanError
+from airflow_detection.store import registry
+from airflow_detection.store.connection import Connection
+
+
+def legacy_call(
+    conn: Connection, settings: Settings, cycle_id: str, started_at: datetime
+) -> Callable[[], object]:
+    """The cycle's legacy entry point (`module:function`, an allowed module), bound to the `Cycle`.
+
+    Raises:
+        PlanError: the cycle has none.
+        EntryPointError: it is not allowed or cannot be imported.
+    """
+    spec = registry.cycle_spec(conn, settings.schema, cycle_id)
+    if not spec.legacy_entrypoint:
+        raise PlanError(f"cycle {cycle_id!r} has no legacy entry point")
+    return partial(load_function(spec.legacy_entrypoint, settings.allowed_prefixes), spec.at(started_at))

@@ -1,0 +1,261 @@
+"""The plan of a cycle: resolved, recorded when the cycle opens, read again by each of its tasks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from time import sleep
+
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Role, VersionSpec, require_utc
+from airflow_detection.engine.plan import ExecutionPlan, build_plan
+from airflow_detection.errors import PlanError, StorageError
+from airflow_detection.store import cycle_runs, registry
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.manifests import manifests
+
+MAX_CLOCK_SKEW_S = 5.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedCycle:
+    """A cycle with the plan that was recorded for it, and the mode it was recorded in."""
+
+    cycle: Cycle
+    plan: ExecutionPlan
+    digest: str
+    opened_at: datetime
+    mode: Mode = Mode.AS_OF
+
+    @property
+    def steps(self) -> tuple[VersionSpec, ...]:
+        """The versions to run, each champion before its shadows and before its dependents."""
+        return tuple(steps_of(self.plan, self.mode))
+
+
+def steps_of(plan: ExecutionPlan, mode: Mode) -> Iterator[VersionSpec]:
+    """The versions that run in `mode`: the whole plan, or its replays alone when versions are named."""
+    if mode is not Mode.OVERRIDE:
+        yield from plan.steps()
+        return
+    for model_id in plan.topo_order:
+        yield from (v for v in plan.shadows.get(model_id, ()) if v.is_replay)
+
+
+def is_enabled(plan: ExecutionPlan, model_id: str) -> bool:
+    """Whether the model is switched on."""
+    model = plan.models.get(model_id)
+    return model is None or model.is_enabled
+
+
+def resolve_plan(
+    conn: Connection,
+    settings: Settings,
+    cycle: Cycle,
+    *,
+    mode: Mode = Mode.AS_OF,
+    replay: Sequence[str] = (),
+    known_at: datetime | None = None,
+) -> ExecutionPlan:
+    """The plan of a cycle.
+
+    Args:
+        mode: `as_of` takes the roles in force at the cycle, as known at `known_at` (the cycle itself when
+            None); `as_run` the plan recorded when the cycle ran; `override` the champions of `as_of` with the
+            versions named in `replay` (`model@version`) as replays.
+
+    Raises:
+        PlanError: no recorded plan, no version named, a version that is not registered or of another cycle.
+    """
+    if mode is not Mode.OVERRIDE and replay:
+        raise PlanError(f"versions to replay are named, which needs mode {Mode.OVERRIDE.value!r}")
+    if mode is Mode.AS_RUN:
+        recorded = cycle_runs.recorded_plan(
+            conn, settings.schema, cycle.cycle_id, cycle.started_at, Mode.AS_OF
+        )
+        if recorded is None:
+            raise PlanError(f"no plan was recorded for {cycle.cycle_id!r} at {cycle.started_at.isoformat()}")
+        return with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
+    known = None if known_at is None else require_utc("known_at", known_at)
+    specs = registry.models_at(conn, settings.schema, cycle.cycle_id, cycle.started_at, known)
+    if mode is Mode.OVERRIDE:
+        if not replay:
+            raise PlanError(f"mode {mode.value!r} needs versions to replay, as 'model@version'")
+        specs = _with_replays(conn, settings, cycle, specs, replay)
+    return build_plan(specs, strict=False)
+
+
+def with_switches_of_today(
+    conn: Connection, settings: Settings, cycle: Cycle, plan: ExecutionPlan
+) -> ExecutionPlan:
+    """A recorded plan with today's `is_enabled`, which is a switch and no part of the plan."""
+    today = registry.switches(conn, settings.schema, cycle.cycle_id)
+    models = {
+        key: replace(model, is_enabled=today.get(key, model.is_enabled)) for key, model in plan.models.items()
+    }
+    return replace(plan, models=models)
+
+
+def _with_replays(
+    conn: Connection, settings: Settings, cycle: Cycle, specs: Sequence[ModelSpec], replay: Sequence[str]
+) -> list[ModelSpec]:
+    named_versions = registry.named_versions(conn, settings.schema, list(dict.fromkeys(replay)))
+    held = {spec.model_id: spec for spec in specs}
+    for model in registry.model_specs(conn, settings.schema):  # a model that had no role yet may be replayed
+        if model.cycle_id == cycle.cycle_id:
+            held.setdefault(model.model_id, model)
+    wanted = {v.model_id for v in named_versions}
+    if foreign := sorted(v.label for v in named_versions if v.model_id not in held):
+        raise PlanError(f"not versions of cycle {cycle.cycle_id!r}: {', '.join(foreign)}")
+    kept = {spec.model_id for spec in specs} | wanted
+    return [
+        replace(
+            spec,
+            versions=(
+                *(v for v in spec.versions if v.role is Role.PRIMARY),
+                *(v for v in named_versions if v.model_id == spec.model_id),
+            ),
+        )
+        for spec in held.values()
+        if spec.model_id in kept
+    ]
+
+
+def open_cycle(
+    conn: Connection,
+    settings: Settings,
+    cycle_id: str,
+    started_at: datetime,
+    *,
+    mode: Mode,
+    replay: Sequence[str] = (),
+    known_at: datetime | None = None,
+    dag_run_id: str | None = None,
+) -> OpenedCycle:
+    """Make the cycle's table partitions, resolve its plan and record it.
+
+    A cycle keeps the plan that it first ran with. If `as_of` gives another one now, with what is known since,
+    the versions that are new in it run as replays: the mode of what is returned is `override` then.
+
+    Raises:
+        PlanError: no plan can be given (see `resolve_plan`), or the cycle lies in the registry's future.
+        ExpiredPartition: retention has removed the cycle's month.
+    """
+    cycle = registry.cycle_spec(conn, settings.schema, cycle_id).at(started_at)
+    _ensure_months(conn, settings, cycle)
+    _wait_for(conn, settings, cycle)
+    with registry.with_shared_lock(conn, settings.schema):  # no change between the answer and its record
+        plan = resolve_plan(conn, settings, cycle, mode=mode, replay=replay, known_at=known_at)
+        mode, plan, opened_at = _record(conn, settings, cycle, mode, plan, known_at, dag_run_id)
+    log.info("plan %s of %s at %s: %s", plan.digest[:12], cycle_id, cycle.started_at.isoformat(), mode.value)
+    for model_id, reason in plan.broken.items():
+        log.error("model %s cannot run: %s", model_id, reason)
+    return OpenedCycle(cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
+
+
+def _record(
+    conn: Connection,
+    settings: Settings,
+    cycle: Cycle,
+    mode: Mode,
+    plan: ExecutionPlan,
+    known_at: datetime | None,
+    dag_run_id: str | None,
+) -> tuple[Mode, ExecutionPlan, datetime]:
+    """Record the plan; where another one is live, record the comparison with it instead."""
+    schema = settings.schema
+
+    def record(mode: Mode, plan: ExecutionPlan, *, is_first_to_stay: bool = False) -> datetime | None:
+        facts = plan.to_json(), plan.digest, dag_run_id
+        return cycle_runs.record_plan(conn, schema, cycle, mode, *facts, is_first_to_stay=is_first_to_stay)
+
+    live = None
+    if mode is Mode.AS_OF:
+        live = _unrecorded(conn, settings, cycle) if known_at is not None else None
+        if live is None:
+            if (opened_at := record(mode, plan, is_first_to_stay=True)) is not None:
+                return mode, plan, opened_at
+            live = _recorded(conn, settings, cycle)
+    if live is not None and _who(live) != _who(plan):
+        mode, plan = Mode.OVERRIDE, _compared(conn, settings, cycle, live, plan)
+    if (opened_at := record(mode, plan)) is None:
+        raise StorageError(f"the plan of {cycle.cycle_id!r} was not recorded")
+    return mode, plan, opened_at
+
+
+def _recorded(conn: Connection, settings: Settings, cycle: Cycle) -> ExecutionPlan | None:
+    held = cycle_runs.recorded_plan(conn, settings.schema, cycle.cycle_id, cycle.started_at, Mode.AS_OF)
+    return ExecutionPlan.from_json(held.plan) if held else None
+
+
+def _unrecorded(conn: Connection, settings: Settings, cycle: Cycle) -> ExecutionPlan | None:
+    """The plan of a hand-written Dag that ran the cycle: it leaves manifests and records no plan."""
+    ran = manifests(conn, settings.schema, cycle.cycle_id, cycle.started_at)
+    if all(is_replay for _, is_replay in ran) or _recorded(conn, settings, cycle) is not None:
+        return None
+    return resolve_plan(conn, settings, cycle)
+
+
+def _who(plan: ExecutionPlan) -> tuple[object, ...]:
+    """Which versions run in which role, and who reads whom: what must be the same in a run that is live."""
+    held = (v for model in plan.models.values() for v in model.versions)
+    return frozenset((v.version_id, v.role) for v in held), frozenset(plan.edges)
+
+
+def _compared(
+    conn: Connection, settings: Settings, cycle: Cycle, live: ExecutionPlan, plan: ExecutionPlan
+) -> ExecutionPlan:
+    """The live plan's champions, with the versions that `plan` has anew, or as champions, as replays."""
+    ran = {v.version_id for v in live.steps()}
+    champions = {v.version_id for v in live.primaries.values()}
+    anew = [
+        v.label
+        for v in plan.steps()
+        if v.version_id not in (champions if v.role is Role.PRIMARY else ran | champions)
+    ]
+    log.warning(
+        "cycle %s at %s ran with another plan, which stays; as replays: %s",
+        cycle.cycle_id,
+        cycle.started_at.isoformat(),
+        ", ".join(anew) or "none",
+    )
+    return build_plan(_with_replays(conn, settings, cycle, tuple(live.models.values()), anew), strict=False)
+
+
+def _ensure_months(conn: Connection, settings: Settings, cycle: Cycle) -> None:
+    """Make sure of the cycle's table partitions; imported here, for most tasks find a recorded plan."""
+    from airflow_detection.store.partitions.create import ensure_cycle_months
+
+    ensure_cycle_months(conn, settings.schema, cycle.started_at)
+
+
+def _wait_for(conn: Connection, settings: Settings, cycle: Cycle) -> None:
+    """Wait out a registry clock that is a little behind: a plan for its future could still change."""
+    ahead_s = (cycle.started_at - registry.clock(conn, settings.schema)).total_seconds()
+    if ahead_s > MAX_CLOCK_SKEW_S:
+        raise PlanError(f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} lies in the future")
+    sleep(max(ahead_s, 0.0))
+
+
+def planned(
+    conn: Connection, settings: Settings, cycle_id: str, started_at: datetime, *, mode: Mode
+) -> tuple[CycleSpec, OpenedCycle]:
+    """The cycle with its recorded plan; without one (a hand-written Dag) the plan as of the cycle.
+
+    Raises:
+        PlanError: unknown cycle, or `override` without a recorded plan.
+    """
+    spec = registry.cycle_spec(conn, settings.schema, cycle_id)
+    cycle = spec.at(started_at)
+    recorded = cycle_runs.recorded_plan(conn, settings.schema, cycle_id, cycle.started_at, mode)
+    if recorded is None:
+        _ensure_months(conn, settings, cycle)
+        plan = resolve_plan(conn, settings, cycle, mode=mode)
+        opened_at = registry.clock(conn, settings.schema)
+    else:
+        plan = with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
+        opened_at = recorded.opened_at
+    return spec, OpenedCycle(cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)

@@ -1,0 +1,290 @@
+"""One Airflow Dag for each registered cycle; cheap to import: a driver is loaded to ask the registry alone.
+
+The registry is asked at most every `[detection] plan_ttl` seconds; in between, and while it does not answer,
+the Dags come from the last known good plan in `[detection] state_dir`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetAlias,
+    BaseOperator,
+    CronTriggerTimetable,
+    Param,
+    get_parsing_context,
+)
+from airflow.sdk.definitions.param import ParamsDict
+
+from airflow_detection.dags.documentation import dag_doc
+from airflow_detection.domain.cron import cron_problem
+from airflow_detection.domain.names import (
+    CLOSE,
+    INLINE,
+    LEGACY,
+    OPEN,
+    OTHER,
+    asset_alias_of,
+    asset_uri_of,
+    dag_id_of,
+    task_ids,
+)
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Execution, Mode, ModelSpec, VersionSpec
+from airflow_detection.engine.plan import ExecutionPlan, build_plan
+from airflow_detection.errors import ConfigurationError
+from airflow_detection.operators.cycle import (
+    CloseCycleOperator,
+    InlineCycleOperator,
+    LegacyPathOperator,
+    OpenCycleOperator,
+    OtherVersionsOperator,
+    RefusedOperator,
+)
+from airflow_detection.operators.model import DetectionModelOperator
+from airflow_detection.plan_cache.cache import known_registry
+from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
+from airflow_detection.registration.task_options import FRAME_PRIORITY, SHADOW_PRIORITY, TaskOptions
+
+log = logging.getLogger(__name__)
+RETRIES, RETRY_DELAY = 2, timedelta(seconds=30)
+TAG, HELD_BACK, LAST_KNOWN = "detection", "held back", "last known plan"
+
+
+def cycle_dags(detection_conn_id: str | None = None, settings: Settings | None = None) -> dict[str, DAG]:
+    """The Dag of each registered cycle, by Dag id, in order of cycle id.
+
+    Where Airflow runs one task, only that task's Dag is made, and for a model's task no more of it than the
+    task and its neighbours.
+
+    Raises:
+        RegistryUnavailable: the registry does not answer and there is no last known good plan.
+    """
+    if settings is None:
+        from airflow_detection import config
+
+        settings = config.settings()
+    conn_id, context = detection_conn_id or settings.conn_id, get_parsing_context()
+    known = known_registry(conn_id, settings, dag_id=context.dag_id, task_id=context.task_id)
+    dags = dags_of(known, conn_id, only=context.dag_id, task_id=context.task_id)
+    return {dag.dag_id: dag for dag in dags}
+
+
+def dags_of(
+    known: KnownRegistry,
+    conn_id: str = "detection_default",
+    *,
+    only: str | None = None,
+    task_id: str | None = None,
+) -> list[DAG]:
+    """The Dags of a known registry, in order of cycle id; of one Dag id if `only` names it.
+
+    Args:
+        task_id: the task that is about to run, see `build_dag`.
+    """
+    notes = {}
+    if known.is_last_known:
+        notes[LAST_KNOWN] = f"The registry does not answer. This is the plan of {known.instant.isoformat()}."
+    ids = known.dag_ids
+    dags = []
+    for cycle in sorted(known.cycles, key=lambda c: c.spec.cycle_id):
+        cycle_id = cycle.spec.cycle_id
+        if only not in (None, ids[cycle_id]):
+            continue
+        if ids[cycle_id] == dag_id_of(cycle_id):
+            dags.append(build_dag(cycle, conn_id, notes, task_id))
+        else:
+            first = next(other for other, dag_id in ids.items() if dag_id == dag_id_of(cycle_id))
+            reason = f"cycle {cycle_id!r} would have the Dag of cycle {first!r}: give it another id"
+            dags.append(refused(ids[cycle_id], reason))
+    return dags
+
+
+def build_dag(
+    cycle: KnownCycle,
+    conn_id: str = "detection_default",
+    notes: dict[str, str] | None = None,
+    task_id: str | None = None,
+) -> DAG:
+    """The Dag of one cycle; a cycle that cannot be scheduled becomes a Dag that states the reason.
+
+    Args:
+        notes: what has to be known before everything else, by the tag that shows it.
+        task_id: if it is a model's task, nothing is made but this task, its neighbours, and no documentation.
+    """
+    cycle_id = cycle.spec.cycle_id
+    if cycle.refused:
+        return refused(dag_id_of(cycle_id), cycle.refused)
+    if reason := cron_problem(cycle.spec.schedule):
+        return refused(dag_id_of(cycle_id), f"schedule of cycle {cycle_id!r}: {reason}")
+    held = {HELD_BACK: f"A change is held back: {cycle.held_back}."} if cycle.held_back else {}
+    try:
+        return _Builder(cycle, conn_id, {**held, **(notes or {})}, task_id).build()
+    except Exception as error:  # one bad cycle must not take the file, and with it the others, down
+        log.exception("the Dag of cycle %s cannot be made", cycle_id)
+        return refused(dag_id_of(cycle_id), f"cycle {cycle_id!r}: {type(error).__name__}: {error}")
+
+
+def refused(dag_id: str, reason: str) -> DAG:
+    """A Dag without a schedule whose one task fails with the reason."""
+    with DAG(
+        dag_id[:250],
+        schedule=None,
+        catchup=False,
+        tags=[TAG],
+        doc_md=f"**Refused.** {reason}",
+    ) as dag:
+        RefusedOperator(task_id="registration_error", reason=reason, retries=0)
+    return dag
+
+
+class _Builder:
+    """Builds the Dag of one cycle."""
+
+    def __init__(
+        self, cycle: KnownCycle, conn_id: str, notes: dict[str, str], task_id: str | None = None
+    ) -> None:
+        self.cycle, self.spec, self.conn_id, self.notes = cycle, cycle.spec, conn_id, notes
+        self.models = {m.model_id: m for m in sorted(cycle.models, key=lambda m: m.model_id)}
+        self.plan: ExecutionPlan = build_plan(self.models.values(), strict=False)
+        self.ids = task_ids(self.models.values())
+        self.alone = next((m for (m, _), name in self.ids.items() if name == task_id), None)
+        """The model whose task is about to run; None where the whole Dag is wanted."""
+        self.options, self.faults = self._options()
+        self.frame = {"cycle_id": self.spec.cycle_id, "detection_conn_id": conn_id}
+
+    def _options(self) -> tuple[dict[str, TaskOptions], dict[str, str]]:
+        options, faults = {}, {}
+        for model_id in self._near():
+            model = self.models[model_id]
+            try:
+                options[model_id] = TaskOptions.of(model.task_options)
+            except ConfigurationError as error:
+                options[model_id], faults[model_id] = TaskOptions(), f"model {model_id!r}: {error}"
+        return options, faults
+
+    def build(self) -> DAG:
+        spec = self.spec
+        with DAG(
+            dag_id_of(spec.cycle_id),
+            description=spec.description or None,
+            schedule=CronTriggerTimetable(spec.schedule, timezone="UTC") if spec.is_enabled else None,
+            start_date=spec.start_date,
+            catchup=False,
+            max_active_runs=spec.max_active_runs,
+            tags=[TAG, *self.notes],
+            doc_md=None
+            if self.alone is not None
+            else dag_doc(self.cycle, self.plan, self.broken(), self.notes.values()),
+            default_args={"retries": RETRIES, "retry_delay": RETRY_DELAY},
+        ) as dag:
+            first = OpenCycleOperator(task_id=OPEN, **self.frame, **_frame_priority())
+            last = CloseCycleOperator(
+                task_id=CLOSE, **self.frame, trigger_rule="all_done", **_frame_priority()
+            )
+            if spec.legacy_entrypoint:
+                first >> LegacyPathOperator(task_id=LEGACY, **self.frame) >> last
+            if spec.execution is Execution.INLINE:
+                # Not the assets: all of them would be announced, whichever champions have run.
+                outlets = [AssetAlias(asset_alias_of(spec.cycle_id))]
+                first >> InlineCycleOperator(task_id=INLINE, outlets=outlets, **self.frame) >> last
+            else:
+                self._models(first, last)
+        # Behind the tasks: each would take a copy, which is most of the time and of the bytes of a big Dag.
+        # Past the setter, which has jsonschema look at the three schemas anew for each Dag: a test does that.
+        vars(dag)["params"] = ParamsDict(run_params())
+        return dag
+
+    def broken(self) -> dict[str, str]:
+        """Every reason why a model cannot run, by model id."""
+        found = dict(self.plan.broken)
+        for model_id, fault in self.faults.items():
+            found[model_id] = f"{found[model_id]}; {fault}" if model_id in found else fault
+        return found
+
+    def _models(self, first: BaseOperator, last: BaseOperator) -> None:
+        champions = {m: self._task(self.models[m], None) for m in self._near()}
+        other = OtherVersionsOperator(
+            task_id=OTHER,
+            **self.frame,
+            trigger_rule="all_done",
+            priority_weight=SHADOW_PRIORITY,
+            weight_rule="absolute",
+        )
+        for model_id, champion in champions.items():
+            upstreams = self._upstreams(model_id)
+            drawn = [champions[upstream] for upstream in upstreams if upstream in champions]
+            if drawn or not upstreams:
+                champion.set_upstream(drawn or first)
+            for shadow in self.models[model_id].shadows if self.alone in (None, model_id) else ():
+                champion >> self._task(self.models[model_id], shadow) >> last
+        other.set_upstream([first, *champions.values()])
+        last.set_upstream([other, *champions.values()])
+
+    def _near(self) -> list[str]:
+        """The models to make tasks of: all, or the one alone and those that it reads or that read it."""
+        if self.alone is None:
+            return list(self.models)
+        near = {self.alone, *self._upstreams(self.alone)}
+        return [m for m in self.models if m in near or self.alone in self._upstreams(m)]
+
+    def _upstreams(self, model_id: str) -> list[str]:
+        """The upstreams to draw: all registered ones but those that are broken on both ends (loops)."""
+        broken = self.plan.broken
+        return [
+            u
+            for u in sorted(self.models[model_id].depends_on)
+            if u in self.models and u != model_id and not (u in broken and model_id in broken)
+        ]
+
+    def _task(self, model: ModelSpec, shadow: VersionSpec | None) -> DetectionModelOperator:
+        outlets = [] if shadow else [Asset(asset_uri_of(self.spec.cycle_id, model.model_id))]
+        return DetectionModelOperator(
+            task_id=self.ids[model.model_id, shadow.version if shadow else None],
+            model_id=model.model_id,
+            version=shadow.version if shadow else None,
+            problem=self.faults.get(model.model_id),
+            trigger_rule="none_failed",
+            do_xcom_push=False,  # its counts are in the manifest; a push is one more call of the API server
+            outlets=outlets,
+            **self.frame,
+            **self.options[model.model_id].arguments(is_primary=shadow is None),
+        )
+
+
+def _frame_priority() -> dict[str, Any]:  # Any: BaseOperator's own
+    return {"priority_weight": FRAME_PRIORITY, "weight_rule": "absolute"}
+
+
+def run_params() -> dict[str, Param]:
+    """What a run may be told: where its plan comes from."""
+    modes: Sequence[str] = [m.value for m in Mode]
+    return {
+        "mode": Param(
+            Mode.AS_OF.value,
+            type="string",
+            enum=modes,
+            title="Plan",
+            description="as_of: roles in force at the cycle; as_run: the recorded plan; override: a replay",
+        ),
+        "replay": Param(
+            [],
+            type="array",
+            items={"type": "string"},
+            title="Versions to replay",
+            description="model@version, one a line; override only",
+        ),
+        "known_at": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            title="As known at",
+            description="corrections up to then included; empty: at the cycle",
+        ),
+    }

@@ -1,0 +1,136 @@
+"""Whether the next parse makes new versions of the Dags, and of what: told before it happens.
+
+The judge is Airflow's own: the hash of the serialised Dag, of what the Dags stand on and of what they will.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import unified_diff
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_detection.domain.settings import Settings
+from airflow_detection.plan_cache.cache import standing
+from airflow_detection.plan_cache.held_back import held_back
+from airflow_detection.plan_cache.source import registered_now
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+    from airflow_detection.plan_cache.known import KnownRegistry
+    from airflow_detection.store.connection import Connection
+
+Json = dict[str, Any]  # Any: a JSON object
+TOLD_APART = ("doc_md", "tasks")
+FOLLOWS = ("dag_dependencies", "task_group")
+"""They repeat what the tasks say."""
+
+
+@dataclass(frozen=True, slots=True)
+class DagDifference:
+    """What the next parse does to one Dag: nothing, unless `changes` (one line each) says otherwise."""
+
+    dag_id: str
+    changes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """To be read by people."""
+        if not self.changes:
+            return [f"{self.dag_id}: no new Dag version"]
+        return [f"{self.dag_id}: new Dag version", *(f"  {line}" for line in self.changes)]
+
+
+def differences(
+    conn: Connection, settings: Settings, *, file: Path | None = None, dag_id: str | None = None
+) -> list[DagDifference]:
+    """What the next parse changes on this machine, by Dag id; of one Dag if `dag_id` names it.
+
+    Args:
+        file: a registration file; what would change after `airflow detection apply` of it. Nothing is kept.
+
+    Raises:
+        InputFileError, RegistrationError: the file cannot be applied.
+        RegistryUnavailable: the database did not answer.
+    """
+    old = standing(settings.conn_id, settings)
+    new = _coming(conn, settings, old, file)
+    before, after = _serialised(old, settings), _serialised(new, settings)
+    ids = sorted(before.keys() | after.keys())
+    return [_difference(i, before.get(i), after.get(i)) for i in ids if dag_id in (None, i)]
+
+
+def _coming(
+    conn: Connection, settings: Settings, old: KnownRegistry | None, file: Path | None
+) -> KnownRegistry:
+    """What the next parse will stand on: a change that it will hold back is held back here too."""
+    import psycopg
+
+    from airflow_detection.registration.apply import apply_file
+    from airflow_detection.store import registry
+
+    schema = settings.schema
+    if file is None:
+        with registry.with_shared_lock(conn, schema):
+            fresh, confirmed = registered_now(conn, schema)
+    else:
+        with registry.with_exclusive_lock(conn, schema):
+            apply_file(conn, file, schema)
+            fresh, confirmed = registered_now(conn, schema)
+            raise psycopg.Rollback
+    return held_back(old, fresh, confirmed)
+
+
+def _serialised(known: KnownRegistry | None, settings: Settings) -> dict[str, Json]:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    from airflow_detection.dags.cycles import dags_of
+
+    dags: list[DAG] = dags_of(known, settings.conn_id) if known else []
+    return {dag.dag_id: DagSerialization.to_dict(dag) for dag in dags}
+
+
+def _difference(dag_id: str, before: Json | None, after: Json | None) -> DagDifference:
+    from airflow.models.serialized_dag import SerializedDagModel
+
+    if before is None or after is None:
+        return DagDifference(dag_id, ("- the Dag" if after is None else "+ the Dag",))
+    old, new = (SerializedDagModel.hash(held) for held in (before, after))  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+    if old == new:
+        return DagDifference(dag_id)
+    changes = tuple(_changes(before["dag"], after["dag"]))
+    return DagDifference(dag_id, changes or ("~ the order of what is serialised",))
+
+
+def _changes(before: Json, after: Json) -> Iterator[str]:
+    left = {key: value for key, value in before.items() if key not in (*TOLD_APART, *FOLLOWS)}
+    right = {key: value for key, value in after.items() if key not in (*TOLD_APART, *FOLLOWS)}
+    yield from _fields("", left, right)
+    old, new = _tasks(before), _tasks(after)
+    for task_id in sorted(old.keys() | new.keys()):
+        if task_id not in new:
+            yield f"- task {task_id}"
+        elif task_id not in old:
+            yield f"+ task {task_id}"
+        else:
+            yield from _fields(f"task {task_id} ", old[task_id], new[task_id])
+    was, now = ((held.get("doc_md") or "").splitlines() for held in (before, after))
+    for line in unified_diff(was, now, n=0, lineterm=""):
+        if not line.startswith(("---", "+++", "@@")) and line[1:].strip():
+            yield f"{line[0]} doc: {line[1:]}"
+
+
+def _tasks(dag: Json) -> dict[str, Json]:
+    return {task["__var"]["task_id"]: task["__var"] for task in dag["tasks"]}
+
+
+def _fields(place: str, before: Json, after: Json) -> Iterator[str]:
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield f"~ {place}{key}: {_short(before.get(key))} -> {_short(after.get(key))}"
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

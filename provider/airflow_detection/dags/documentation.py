@@ -1,0 +1,85 @@
+"""What a cycle's Dag says about itself in Airflow: graph, versions, and the rule for past cycles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from airflow_detection.domain.names import asset_uri_of
+from airflow_detection.engine.plan import ExecutionPlan
+from airflow_detection.plan_cache.known import KnownCycle
+
+MOST_NODES = 200
+"""Beyond that a picture says nothing, and Mermaid refuses it."""
+AS_OF_RULE = """\
+Each run takes its plan **as of its logical date**: the roles in force then, as known then; no later promotion
+changes it. `as_run` repeats the recorded plan, `override` replays the versions in `replay`.
+Versions of a past plan without a task here run in `other_versions`."""
+
+
+def dag_doc(
+    cycle: KnownCycle, plan: ExecutionPlan, broken: Mapping[str, str], notes: Iterable[str] = ()
+) -> str:
+    """The documentation of a Dag, Markdown; the same for the same plan, to the byte.
+
+    Args:
+        broken: the reason by model id.
+        notes: what has to be known before everything else.
+    """
+    spec = cycle.spec
+    parts = [
+        f"# Detection cycle `{spec.cycle_id}`",
+        *(f"> **{note}**" for note in notes),
+        spec.description,
+        _graph(plan),
+        _table(plan),
+    ]
+    if broken:
+        parts.append("## Broken\n\n" + "\n".join(f"- `{m}`: {broken[m]}" for m in sorted(broken)))
+    parts += [AS_OF_RULE, f"Assets: `{asset_uri_of(spec.cycle_id, '')}<model>`"]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _graph(plan: ExecutionPlan) -> str:
+    nodes = [(m, None) for m in plan.topo_order]
+    shadows = [(m, v.version) for m in plan.topo_order for v in plan.shadows.get(m, ())]
+    if len(nodes) + len(shadows) > MOST_NODES:
+        return f"{len(nodes)} models and {len(shadows)} shadows: too many for a picture."
+    number = {key: f"n{i}" for i, key in enumerate([*nodes, *shadows])}
+    lines = ["```mermaid", "graph LR"]
+    for (model_id, version), node in number.items():
+        label = (model_id if version is None else f"{model_id} {version}").replace('"', "'")
+        lines.append(f'{node}["{label}"]' if version is None else f'{node}(["{label}"])')
+    lines += [f"{number[up, None]} --> {number[down, None]}" for up, down in plan.edges]
+    lines += [f"{number[m, None]} -.-> {number[m, version]}" for m, version in shadows]
+    return "\n".join([*lines, "```"])
+
+
+def _table(plan: ExecutionPlan) -> str:
+    lines = ["| model | version | role | params |", "|---|---|---|---|"]
+    return "\n".join([*lines, *_rows(plan), *_absent(plan)])
+
+
+def _rows(plan: ExecutionPlan) -> Iterator[str]:
+    for model_id in sorted(plan.models):
+        champion = plan.primaries.get(model_id)
+        for v in (*((champion,) if champion else ()), *plan.shadows.get(model_id, ())):
+            params = _cell(_json(v.params))
+            yield f"| {_cell(model_id)} | {_cell(v.version)} | {v.role.value} | `{params}` |"
+
+
+def _absent(plan: ExecutionPlan) -> Iterator[str]:
+    off = sorted(m for m, model in plan.models.items() if not model.is_enabled)
+    if off:
+        yield f"\nSwitched off: {', '.join(off)}"
+    if plan.without_primary:
+        yield f"\nWithout a champion: {', '.join(plan.without_primary)}"
+
+
+def _json(params: Mapping[str, Any]) -> str:  # Any: a JSON object
+    return json.dumps(dict(params), sort_keys=True, default=str)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("`", "'").replace("\n", " ")

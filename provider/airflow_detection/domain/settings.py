@@ -1,0 +1,48 @@
+"""The settings of the package, checked when they are made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_detection.errors import ConfigurationError
+
+SECTION = "detection"
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What can be configured; every default is the one that `provider_info` declares.
+
+    `statement_timeout_s` None leaves the server's own. `inline_timeout_s` and `inline_memory_mib` bound a
+    version of an inline cycle whose model sets no limits; `inline_preload` names modules that its task
+    imports once for all of them. `reader_role` None leaves the login's own rights;
+    `reader_conn_id` None lets models read through the connection of the registry.
+    `allowed_prefixes` are the modules from which an entry point `module:Class` may come.
+    """
+
+    schema: str = "detection"
+    allowed_prefixes: tuple[str, ...] = ()
+    statement_timeout_s: float | None = None
+    state_dir: Path = Path("detection")
+    plan_ttl_s: float = 30.0
+    inline_timeout_s: float = 600.0
+    inline_memory_mib: float | None = None
+    inline_preload: tuple[str, ...] = ("numpy",)
+    reader_role: str | None = None
+    conn_id: str = "detection_default"
+    reader_conn_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _SCHEMA.fullmatch(self.schema):
+            raise ConfigurationError(f"[{SECTION}] schema: {self.schema!r} is no plain lower-case identifier")
+        for prefix in self.allowed_prefixes:
+            if not _MODULE.fullmatch(prefix):
+                raise ConfigurationError(f"[{SECTION}] allowed_modules: {prefix!r} is no module name")
+        if self.inline_timeout_s <= 0:
+            raise ConfigurationError(f"[{SECTION}] inline_timeout: there must be one")
+        if not self.conn_id:
+            raise ConfigurationError(f"[{SECTION}] conn_id is empty")

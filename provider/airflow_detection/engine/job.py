@@ -1,0 +1,359 @@
+"""One version with isolation and timing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+from types import MappingProxyType
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from airflow_detection.domain.inputs import HeldOutputs, Inputs, SelectedOutputs
+from airflow_detection.domain.json_values import JsonMapping, frozen
+from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, VersionSpec, require_utc
+from airflow_detection.engine.canary import CanaryWatch, Pair, SharedOutputs
+from airflow_detection.engine.metrics import clean_metrics, finite, profile
+from airflow_detection.engine.model import BaseDetectionModel, Database, ModelContext, ModelResult, Upstream
+from airflow_detection.engine.run_log import Telling, run_facts, run_logger
+from airflow_detection.errors import (
+    RegistryUnavailable,
+    StaleAttempt,
+    TerminalModelError,
+    TransientModelError,
+)
+
+_MAX_ERROR_LENGTH = 2000
+_ATOMS = frozenset({type(None), bool, int, float, str, bytes, datetime, date, timedelta, Decimal, UUID})
+
+_log = run_logger("airflow_detection.engine")
+T = TypeVar("T")
+Finish = Callable[[int], tuple[RunReport, Mapping[str, float]]]
+
+
+class FailureStore(Protocol):
+    """Where failures go."""
+
+    def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
+        """Write the manifest of a version that failed; an earlier success stays in force."""
+
+
+class Store(FailureStore, Protocol):
+    """Where results go; each call is one transaction."""
+
+    def save(
+        self, model: ModelSpec, version: VersionSpec, cycle: Cycle, outputs: Iterable[Pair], finish: Finish
+    ) -> RunReport:
+        """Write the outputs as they come, then what `finish(output_count)` gives: manifest and metrics."""
+
+    def upstream(self, version: VersionSpec, cycle: Cycle) -> Upstream:
+        """Return the stored outputs of a champion."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult(Generic[T]):
+    """What a stage gave, in how many milliseconds; `error` is None where it succeeded."""
+
+    value: T | None
+    elapsed_ms: float
+    error: Exception | None = None
+
+
+def run_stage(
+    name: str,
+    function: Callable[[], T],
+    *,
+    required: bool = True,
+    timings: MutableMapping[str, float] | None = None,
+) -> StageResult[T]:
+    """Run one stage, isolated and timed; `timings[name]` gets its milliseconds, failed or not.
+
+    Raises:
+        Exception: what `function` raised, where the stage is required; otherwise it is logged and returned.
+    """
+    began = time.perf_counter()
+    value: T | None = None
+    failure: Exception | None = None
+    try:
+        value = function()
+    except Exception as error:
+        if required:
+            raise
+        failure = error
+        _log.warning("stage %s failed and is left out: %s", name, describe(error), exc_info=True)
+    finally:
+        elapsed = _ms_since(began)
+        if timings is not None:
+            timings[name] = timings.get(name, 0.0) + elapsed
+    return StageResult(value, elapsed, failure)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One version that is to run for one cycle; nothing of it has begun.
+
+    `upstreams` maps each model id that it reads to the champion whose outputs are to be read.
+    """
+
+    model: ModelSpec
+    version: VersionSpec
+    cycle: Cycle
+    instantiate: Callable[[VersionSpec], BaseDetectionModel]
+    inputs: Callable[[], Inputs]
+    upstreams: Mapping[str, VersionSpec]
+
+
+def run_job(
+    job: Job, store: Store, database: Database | None = None, telling: Telling | None = None
+) -> RunReport:
+    """Make the model, get what it reads, and run it; a start that fails is a report too.
+
+    `telling` makes another logging system's lines carry the facts of the run.
+    """
+    with run_facts(job.version, job.cycle, telling):
+        return _run_job(job, store, database)
+
+
+def _run_job(job: Job, store: Store, database: Database | None) -> RunReport:
+    run = _Run(job.model, job.version, job.cycle, Inputs())
+    try:
+        detector = job.instantiate(job.version)
+        run.inputs = job.inputs()
+        shared = {
+            model_id: store.upstream(champion, job.cycle) for model_id, champion in job.upstreams.items()
+        }
+    except (Exception, SystemExit) as error:
+        return failed(store, job.model, run.report(Outcome.FAILED), job.cycle, error)
+    return run_version(
+        job.model, job.version, job.cycle,
+        detector=detector, inputs=run.inputs, shared=shared, store=store, database=database,
+    )  # fmt: skip
+
+
+def run_version(
+    model: ModelSpec,
+    version: VersionSpec,
+    cycle: Cycle,
+    *,
+    detector: BaseDetectionModel,
+    inputs: Inputs,
+    shared: Mapping[str, Upstream],
+    store: Store,
+    database: Database | None = None,
+) -> RunReport:
+    """Run one version for one cycle and store what it gives; its failure is a report, not an exception.
+
+    What the model is given is read-only. A `SystemExit` of the model is a failure of the model.
+    """
+    run = _Run(model, version, cycle, inputs)
+    try:
+        return run.execute(detector, _frozen_inputs(inputs), shared, store, database)
+    except (Exception, SystemExit) as error:
+        return failed(store, model, run.report(Outcome.FAILED), cycle, error)
+
+
+class _QueryOnly:
+    """What a model gets of the database: `query`, without the handle behind it."""
+
+    __slots__ = ("query",)
+
+    def __init__(self, database: Database) -> None:
+        def query(sql: str, params: JsonMapping | None = None) -> Inputs:
+            """Run one SELECT; see `Database`."""
+            return database.query(sql, params)
+
+        self.query = query
+
+
+class _Run:
+    """One version's run under way: its clocks, and the report at any moment of it."""
+
+    def __init__(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, inputs: Inputs) -> None:
+        self.model, self.version, self.cycle, self.inputs = model, version, cycle, inputs
+        self.started_at = datetime.now(UTC)
+        self.stage_ms: dict[str, float] = {}
+
+    def execute(
+        self,
+        detector: BaseDetectionModel,
+        inputs: Inputs,
+        shared: Mapping[str, Upstream],
+        store: Store,
+        database: Database | None,
+    ) -> RunReport:
+        watch = run_stage(
+            "canaries",
+            lambda: CanaryWatch.choose(self.model, detector, self.cycle, inputs, shared),
+            required=False,
+            timings=self.stage_ms,
+        ).value or CanaryWatch(self.model)
+        context = ModelContext(
+            cycle=self.cycle,
+            params=frozen(self.version.params),
+            inputs=inputs.plus(watch.rows()),
+            shared=MappingProxyType({m: SharedOutputs(u, watch.upstream(m)) for m, u in shared.items()}),
+            database=None if database is None else _QueryOnly(database),
+            role=self.version.role,
+            log=run_logger("airflow_detection.model"),
+        )
+        result = run_stage("run", lambda: detector.run(context), timings=self.stage_ms).value
+        if not isinstance(result, ModelResult):
+            raise TerminalModelError(
+                f"{self.version.label} returned {type(result).__name__}, not ModelResult"
+            )
+        began = time.perf_counter()
+
+        def finish(output_count: int) -> tuple[RunReport, Mapping[str, float]]:
+            self.stage_ms["store"] = _ms_since(began) - self.stage_ms.get("outputs", 0.0)
+            features = run_stage(
+                "profile",
+                lambda: profile(_feature_columns(detector, result, inputs)),
+                required=False,
+                timings=self.stage_ms,
+            ).value
+            since = run_stage("reads_since", lambda: _past(detector, self.cycle), required=False).value
+            report = replace(
+                self.report(Outcome.SUCCEEDED, result.duration_ms),
+                output_count=output_count,
+                reads_since=since,
+                canaries=watch.results(),
+                features=(*(features or ()), *watch.entities(), *self.inputs.newest),
+                projection=detector.projection,
+            )
+            return report, clean_metrics(
+                result.metrics,
+                label=self.version.label,
+                duration_ms=report.duration_ms,
+                output_count=output_count,
+            )
+
+        outputs = result.outputs_per_input
+        rows: Iterable[Pair] = watch.without(self.pairs(outputs))
+        if isinstance(outputs, SelectedOutputs):
+            rows = outputs
+        elif type(outputs) in (
+            list,
+            tuple,
+        ):  # nothing is computed any more: it can be stored as it is encoded
+            rows = HeldOutputs(rows, self.report(Outcome.SUCCEEDED, result.duration_ms).duration_ms)
+        return store.save(self.model, self.version, self.cycle, rows, finish)
+
+    def pairs(self, outputs: Iterable[Pair]) -> Iterator[Pair]:
+        """The outputs one by one, checked for their form; timed where they may be computed only now."""
+        self.stage_ms["outputs"] = 0.0
+        if type(outputs) in (list, tuple):
+            yield from map(self._checked, count(), outputs)
+            return
+        began = time.perf_counter()
+        for number, pair in enumerate(outputs):
+            checked = self._checked(number, pair)
+            self.stage_ms["outputs"] += _ms_since(began)
+            yield checked
+            began = time.perf_counter()
+        self.stage_ms["outputs"] += _ms_since(began)
+
+    def _checked(self, number: int, pair: Any) -> Pair:  # Any: what a model gave back
+        if type(pair) is tuple and len(pair) == 2 and type(pair[0]) is dict and type(pair[1]) is dict:
+            return pair
+        if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(m, Mapping) for m in pair):
+            return pair[0], pair[1]
+        raise TerminalModelError(
+            f"output {number} of {self.version.label} is no (input_ref, output) pair of mappings"
+        )
+
+    def report(self, outcome: Outcome, duration_ms: float | None = None) -> RunReport:
+        given = finite(duration_ms)
+        if duration_ms is not None and (given is None or given < 0):
+            _log.warning(
+                "%s: duration_ms %.80r is no duration; measured instead", self.version.label, duration_ms
+            )
+            given = None
+        measured = self.stage_ms.get("run", 0.0) + self.stage_ms.get("outputs", 0.0)
+        return RunReport(
+            version=self.version,
+            outcome=outcome,
+            started_at=self.started_at,
+            duration_ms=measured if given is None else given,
+            input_count=len(self.inputs),
+            input_digest=self.inputs.digest,
+            newest_input_at=self.inputs.newest_at,
+            stage_ms=dict(self.stage_ms),
+        )
+
+
+def _past(detector: BaseDetectionModel, cycle: Cycle) -> datetime | None:
+    """From when on the model reads data, where that is before its window."""
+    since = detector.reads_since(cycle)
+    return None if since is None or require_utc("reads_since", since) >= cycle.window.start else since
+
+
+def describe(error: BaseException) -> str:
+    """Return an error as one text that a database can hold: class and message, cut to 2000 characters."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # an error whose own __str__ fails
+        text = f"{type(error).__name__} (its message cannot be read)"
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()[:_MAX_ERROR_LENGTH]
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether trying again may help: the model said so, or something outside did not answer."""
+    if isinstance(error, (TransientModelError, RegistryUnavailable, OSError)):
+        return True
+    # a driver's lost connection or cancelled statement: the engine does not import the driver
+    return any(c.__name__ == "OperationalError" for c in type(error).__mro__)
+
+
+def failed(
+    store: FailureStore, model: ModelSpec, report: RunReport, cycle: Cycle, error: BaseException
+) -> RunReport:
+    """Log a failure, store its manifest if that can be, and return the report with the reason.
+
+    An attempt that a newer one has overtaken is skipped, not failed: the cycle has its result.
+    """
+    if isinstance(error, StaleAttempt):
+        _log.warning("%s is left out: %s", report.version.label, error)
+        return replace(report, outcome=Outcome.SKIPPED, error=describe(error))
+    _log.error("%s failed: %s", report.version.label, describe(error), exc_info=error)
+    report = replace(report, error=describe(error), is_transient=is_transient(error))
+    save_failure(store, model, report, cycle)
+    return report
+
+
+def save_failure(store: FailureStore, model: ModelSpec, report: RunReport, cycle: Cycle) -> None:
+    """Store the manifest of a failure; that it cannot be stored is logged and no more."""
+    try:
+        store.save_failure(model, report.version, cycle, report)
+    except Exception:
+        _log.exception("the failure of %s could not be stored", report.version.label)
+
+
+def not_run(version: VersionSpec, outcome: Outcome, reason: str) -> RunReport:
+    """The report of a version of which nothing ran."""
+    return RunReport(version=version, outcome=outcome, started_at=datetime.now(UTC), error=reason)
+
+
+def _frozen_inputs(inputs: Inputs) -> Inputs:
+    """Return the inputs, deeply read-only; columns of plain values are taken as they are."""
+    return Inputs(MappingProxyType({name: _frozen_column(column) for name, column in inputs.columns.items()}))
+
+
+def _frozen_column(column: Sequence[Any]) -> tuple[Any, ...]:  # Any: what the input query selects
+    return tuple(column) if _ATOMS.issuperset(map(type, column)) else tuple(frozen(value) for value in column)
+
+
+def _feature_columns(
+    detector: BaseDetectionModel, result: ModelResult, inputs: Inputs
+) -> dict[str, Iterable[Any]]:  # Any: numbers or text, nulls
+    """The columns to profile: those the model says it computed with, else the declared ones of the inputs."""
+    columns: dict[str, Iterable[Any]] = {n: inputs[n] for n in detector.features if n in inputs.columns}
+    columns.update(result.features)
+    return columns
+
+
+def _ms_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000

@@ -1,0 +1,62 @@
+"""An Airflow connection, opened with psycopg alone: a task would pay more for importing PostgresHook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from airflow_detection.hooks.session import CONNECT_TIMEOUT_S, session_of
+
+IGNORED_EXTRAS = frozenset(
+    {
+        *("iam", "redshift", "redshift-serverless", "cursor", "cluster-identifier", "workgroup-name"),
+        *("aws_conn_id", "sqlalchemy_scheme", "sqlalchemy_query", "azure_conn_id"),
+    }
+)
+"""Extras that PostgresHook keeps from libpq."""
+HOOK_EXTRAS = ("iam", "cursor")
+"""Extras that ask for more than libpq can: such a connection is opened by the hook."""
+
+
+def connect(conn_id: str, *, read_only: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
+    """Open a connection of its own like that of `DetectionHook.connect`; raises what `session_of` raises."""
+    return session_of(conn_id, lambda: _dialled(conn_id), read_only=read_only)
+
+
+def connect_arguments(held: Any) -> dict[str, Any]:  # Any: Airflow's Connection; libpq's own
+    """What libpq is told: the fields of an Airflow connection, and each extra that PostgresHook passes on."""
+    extras = {key: value for key, value in held.extra_dejson.items() if key not in IGNORED_EXTRAS}
+    return {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "host": held.host,
+        "user": held.login,
+        "password": held.password,
+        "dbname": held.schema,
+        "port": held.port,
+        **extras,
+    }
+
+
+def _dialled(conn_id: str) -> Any:  # Any: whichever driver the hook found
+    from airflow.sdk import Connection
+
+    held: Any = Connection.get(conn_id)  # Any: untyped there; it masks the secrets
+    if any(held.extra_dejson.get(name) for name in HOOK_EXTRAS):
+        from airflow_detection.hooks.detection import DetectionHook
+
+        return DetectionHook(conn_id).get_conn()
+    return psycopg.connect(**connect_arguments(held))
+
+
+def conninfo(connection: Any) -> str:  # Any: Airflow's Connection, whose get() is untyped
+    """The libpq connection string of an Airflow connection: what `connect` opens, but for the hook's extras.
+
+    Raises:
+        psycopg.ProgrammingError: an extra is no option of libpq.
+    """
+    arguments = {
+        key: value for key, value in connect_arguments(connection).items() if value not in (None, "")
+    }
+    return make_conninfo("", **{key: value for key, value in arguments.items() if key not in HOOK_EXTRAS})

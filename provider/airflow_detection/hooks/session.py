@@ -1,0 +1,43 @@
+"""A session of the registry's database, opened through an Airflow connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from airflow_detection.errors import ConfigurationError, RegistryUnavailable
+from airflow_detection.store.queries import load_queries
+
+CONNECT_TIMEOUT_S = 5
+
+
+def session_of(
+    conn_id: str, dial: Callable[[], Any], *, read_only: bool = False
+) -> psycopg.Connection[tuple[Any, ...]]:  # Any: whichever driver Airflow found
+    """Open a connection and make its session what the package expects: autocommit, UTC, perhaps read-only.
+
+    Raises:
+        ConfigurationError: there is no such Airflow connection, or it gives another driver's.
+        RegistryUnavailable: the server did not answer or refused the connection.
+    """
+    try:
+        conn = dial()
+    except psycopg.OperationalError as error:
+        raise RegistryUnavailable(f"no connection to the registry: {str(error).strip()}") from error
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(f"connection {conn_id!r} is malformed: {error}") from error
+    except Exception as error:
+        if type(error).__name__ != "AirflowNotFoundException":
+            raise
+        raise ConfigurationError(
+            f"Airflow has no connection {conn_id!r}: add it, or set AIRFLOW_CONN_{conn_id.upper()}"
+        ) from error
+    if not isinstance(conn, psycopg.Connection):
+        conn.close()
+        raise ConfigurationError(f"connection {conn_id!r} gave a {type(conn).__module__}, not psycopg 3")
+    conn.autocommit = True
+    session = load_queries("session", "public")
+    conn.execute(session["use_utc_read_only" if read_only else "use_utc"])
+    return conn

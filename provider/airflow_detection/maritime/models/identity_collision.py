@@ -1,0 +1,265 @@
+"""One MMSI in two places: fixes that take turns between two tracks which no single ship can sail."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
+from airflow_detection.errors import TerminalModelError
+from airflow_detection.maritime.params import one_of, positive
+from airflow_detection.maritime.score_metrics import score_metrics
+from airflow_detection.maritime.severity import severity
+from airflow_detection.maritime.tracks.duration import Hours
+from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, read_fixes
+from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, haversine_km
+from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT, is_reserved
+from airflow_detection.maritime.tracks.separation import SAME_PLACE_KM, separate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from airflow_detection.domain.specs import Cycle
+
+MIN_FIXES = 2  # of a track: a single false fix is no second transmitter
+MIN_ALTERNATIONS = 2
+ALTERNATION_SCALE = 4.0
+MAX_TRACKS_SHOWN = 5
+
+_COLUMNS = "select mmsi, extract(epoch from observed_at)::float8 as observed_s, lat, lon from ais_positions"
+_WHICH = "where mmsi = any(:mmsi) and observed_at >= :since and observed_at < :window_start"
+_EARLIER = f"{_COLUMNS} {_WHICH} and loaded_at <= :opened_at"
+
+
+class IdentityCollision(BaseDetectionModel):
+    """One output per vessel; null below two fixes, 0 where nothing takes turns.
+
+    How long a collision lasts is read from the stored positions of the hours before, never from earlier
+    outputs: a cycle that is run again, or out of order, comes to the same rows. Inputs from before the window
+    count as such positions too.
+
+    Params:
+        separation_km: how far apart the tracks must be where they take turns, km, at least 1 (20).
+        bins: `window` judges the window as a whole, `clock_hour` each UTC hour in it alone (`window`).
+        v_max_kn: the speed that no ship exceeds, knots (50).
+        critical_hours, history_hours: see `Hours.of`.
+    """
+
+    features: ClassVar[tuple[str, ...]] = ("lat", "lon")
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        """Judge every vessel that has a row in the inputs.
+
+        Raises:
+            TerminalModelError: a param is no number or out of bounds, or an input column is missing.
+        """
+        rule = _Rule.of(ctx.params)
+        hours = Hours.of(ctx.window, ctx.params)
+        fixes = read_fixes(ctx.inputs)
+        kept = in_time_order(fixes)
+        now = kept.take(hours.back(kept.observed_s) == 0)
+        found = collisions(now, hours, rule)
+        flagged = np.array(sorted(mmsi for mmsi, _ in found), dtype=np.int64)
+        earlier = kept.take((hours.back(kept.observed_s) > 0) & np.isin(kept.mmsi, flagged))
+        if ctx.database is not None and len(flagged):
+            at = {"mmsi": flagged[~is_reserved(flagged)].tolist(), "since": hours.since}
+            earlier = _joined(earlier, read_fixes(ctx.database.query(_EARLIER, at)))
+        found |= collisions(earlier, hours, rule)
+        outputs = list(_outputs(np.unique(fixes.mmsi), now, found, hours, rule))
+        real = now.take(~is_reserved(now.mmsi))
+        return ModelResult(
+            outputs_per_input=outputs,
+            metrics=_metrics(outputs),
+            features={name: real.feature(name) for name in self.features},
+        )
+
+    def reads_since(self, cycle: Cycle) -> datetime:
+        """Where the oldest bin begins."""
+        return Hours.of(cycle.window, self.params).since
+
+    def canaries(self, cycle: Cycle) -> Iterator[Canary]:
+        """A far clone of hours, a clone just far enough, one not far enough, a single fix (null)."""
+        rule, hours = _Rule.of(self.params), Hours.of(cycle.window, self.params)
+        start = cycle.window.start.timestamp()
+        start += (-start) % 3600 if (start + 10) // 3600 > start // 3600 else 0.0  # all in one clock hour
+
+        def canary(mmsi: int, expected: float | None, km: float, fixes: int, bins: int) -> Canary:
+            """Take turns between two places in mid-Atlantic, each second, in each of the last `bins` bins."""
+            rows = tuple(
+                {
+                    "mmsi": mmsi,
+                    "observed_s": start + i - hours.length_s * back,
+                    "lat": 0.0,
+                    "lon": -25.0 + math.degrees(km / EARTH_RADIUS_KM) * (i % 2),
+                }
+                for back in range(bins)
+                for i in range(fixes)
+            )
+            return Canary(entity_id=str(mmsi), rows=rows, expected=expected)
+
+        far, near = 20 * rule.separation_km, 1.05 * rule.separation_km
+        yield canary(-1, hours.score(rule.strength(7, far), hours.critical), far, 8, hours.critical)
+        yield canary(-2, hours.score(rule.strength(3, near), 1), near, 4, 1)
+        close = canary(-3, 0.0, 0.95 * rule.separation_km, 8, hours.critical)
+        unplaced = tuple({**row, "lat": 91.0, "lon": 181.0} for row in close.rows)
+        yield replace(
+            close, rows=tuple(row for both in zip(close.rows, unplaced, strict=True) for row in both)
+        )
+        yield canary(-4, 0.0, far, 3, 1)
+        yield canary(-5, None, far, 1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    separation_km: float
+    is_by_clock_hour: bool
+    v_max_kn: float
+
+    @classmethod
+    def of(cls, params: JsonMapping) -> _Rule:
+        separation_km = positive(params, "separation_km", 20.0)
+        if separation_km < SAME_PLACE_KM:
+            raise TerminalModelError(f"param 'separation_km' is {separation_km:g}; it must be at least 1")
+        return cls(
+            separation_km=separation_km,
+            is_by_clock_hour=one_of(params, "bins", ("window", "clock_hour")) == "clock_hour",
+            v_max_kn=positive(params, "v_max_kn", 50.0),
+        )
+
+    def strength(self, alternations: int, km: float) -> float:
+        """How clear a collision is, in (0, 1): more turns and a larger distance are clearer."""
+        return math.expm1(-alternations / ALTERNATION_SCALE) * math.expm1(-km / self.separation_km)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collision:
+    """One MMSI in two places in one bin; seconds since 1970 UTC, distances km."""
+
+    alternations: int
+    separation_km: float
+    first_s: float
+    last_s: float
+    tracks: tuple[dict[str, Any], ...]  # Any: JSON
+
+
+def collisions(fixes: Fixes, hours: Hours, rule: _Rule) -> dict[tuple[int, int], Collision]:
+    """Find the collisions among fixes in order of (MMSI, time), by (MMSI, bin)."""
+    cells = np.column_stack((fixes.mmsi, hours.back(fixes.observed_s)))
+    if rule.is_by_clock_hour:
+        cells = np.column_stack((cells, fixes.observed_s // 3600))
+    is_new = np.append(True, (cells[1:] != cells[:-1]).any(axis=1))[: len(fixes)]
+    cell = np.cumsum(is_new) - 1
+    tracks = separate(replace(fixes, mmsi=cell), v_max_kn=rule.v_max_kn)
+
+    # consecutive fixes of tracks with two fixes or more, in different tracks, far apart
+    strong = np.flatnonzero(np.bincount(tracks)[tracks] >= MIN_FIXES) if len(fixes) else cell
+    first, second = strong[:-1], strong[1:]
+    km = haversine_km(fixes.lat[first], fixes.lon[first], fixes.lat[second], fixes.lon[second])
+    is_turn = (cell[first] == cell[second]) & (tracks[first] != tracks[second]) & (km >= rule.separation_km)
+    first, second, km = first[is_turn], second[is_turn], km[is_turn]
+    found: dict[tuple[int, int], Collision] = {}
+    for number in np.unique(cell[first]).tolist():
+        of_cell = cell[first] == number
+        taken = np.union1d(first[of_cell], second[of_cell])  # fixes that are on either side of a turn
+        places = np.bincount(tracks[taken] - tracks[taken].min())
+        alternations = int(np.count_nonzero(of_cell))
+        if alternations < MIN_ALTERNATIONS or np.count_nonzero(places >= MIN_FIXES) < 2:
+            continue
+        part = np.flatnonzero(cell == number)
+        one = Collision(
+            alternations=alternations,
+            separation_km=float(np.median(km[of_cell])),
+            first_s=float(fixes.observed_s[taken[0]]),
+            last_s=float(fixes.observed_s[taken[-1]]),
+            tracks=_described(fixes, part, tracks),
+        )
+        key = (int(fixes.mmsi[part[0]]), int(cells[part[0], 1]))
+        found[key] = _clearer(one, found[key]) if key in found else one
+    return found
+
+
+def _clearer(one: Collision, other: Collision) -> Collision:
+    """Of two in one bin the one with more turns, seen from the first of both to the last."""
+    clear = max(one, other, key=lambda c: (c.alternations, c.separation_km))
+    first_s, last_s = min(one.first_s, other.first_s), max(one.last_s, other.last_s)
+    return replace(clear, first_s=first_s, last_s=last_s)
+
+
+def _described(
+    fixes: Fixes, part: NDArray[np.int64], tracks: NDArray[np.int64]
+) -> tuple[dict[str, Any], ...]:
+    """Describe the tracks of two fixes or more among the fixes at `part`, those with most fixes first."""
+    described = []
+    for number in np.unique(tracks[part]).tolist():
+        own = part[tracks[part] == number]
+        i = int(own[-1])
+        if len(own) >= MIN_FIXES:
+            last = [float(fixes.lat[i]), float(fixes.lon[i])]
+            described.append({"fixes": len(own), "last": last, "last_at": _at(fixes.observed_s[i])})
+    return tuple(sorted(described, key=lambda track: -track["fixes"]))
+
+
+def _joined(one: Fixes, other: Fixes) -> Fixes:
+    names = Fixes.__slots__
+    return in_time_order(
+        Fixes(**{name: np.concatenate((getattr(one, name), getattr(other, name))) for name in names})
+    )
+
+
+def _outputs(
+    vessels: NDArray[np.int64],
+    now: Fixes,
+    found: dict[tuple[int, int], Collision],
+    hours: Hours,
+    rule: _Rule,
+) -> Iterator[tuple[JsonMapping, JsonMapping]]:
+    n_pos = np.bincount(np.searchsorted(vessels, now.mmsi), minlength=len(vessels))
+    for mmsi, n in zip(vessels.tolist(), n_pos.tolist(), strict=True):
+        seen = hours.in_a_row(found, mmsi)
+        score = 0.0 if n >= MIN_FIXES else None
+        if seen:
+            score = hours.score(rule.strength(seen[0].alternations, seen[0].separation_km), len(seen))
+        output = {
+            "entity_id": str(mmsi),
+            "mmsi": mmsi,
+            "score": score,
+            "severity": severity(score),
+            "n_pos": n,
+            "evidence": _evidence(seen),
+        }
+        yield {"mmsi": mmsi}, output
+
+
+def _evidence(seen: list[Collision]) -> JsonMapping:
+    if not seen:
+        return {"is_open": False, "alternations": 0, "hours_seen": 0}
+    return {
+        "is_open": True,
+        "alternations": seen[0].alternations,
+        "hours_seen": len(seen),
+        "separation_km": round(seen[0].separation_km, 1),
+        "first_seen_at": _at(seen[-1].first_s),
+        "last_seen_at": _at(seen[0].last_s),
+        "track_count": len(seen[0].tracks),
+        "tracks": seen[0].tracks[:MAX_TRACKS_SHOWN],
+    }
+
+
+def _metrics(outputs: Sequence[tuple[JsonMapping, JsonMapping]]) -> dict[str, float | int | None]:
+    real = [output for _, output in outputs if 0 <= output["mmsi"] < MMSI_LIMIT]
+    return {
+        "vessel_count": len(real),
+        "collision_count": sum(output["evidence"]["is_open"] for output in real),
+        **score_metrics(output["score"] for output in real),
+    }
+
+
+def _at(observed_s: float) -> str:
+    return datetime.fromtimestamp(float(observed_s), UTC).isoformat()

@@ -1,0 +1,68 @@
+"""Canaries of the spoofing model whose score hangs on one constant or rule each."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from airflow_detection.engine.model import Canary
+from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, KM_PER_NM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_detection.domain.json_values import JsonMapping
+
+LONG_ID = -123_456_789
+"""As long as a real MMSI, so that an identity that was cut or rounded shows."""
+
+
+def edge_canaries(start_s: float, v_max_kn: float, max_dropped_share: float) -> Iterator[Canary]:
+    """A speed contradicted in part (beside a repeated fix); contradicted too late; two places in one second.
+
+    And a strong track of which `track_quality` dropped just not too much. All sail north from one place.
+    """
+    kn = min(0.5 * v_max_kn, 20.0)
+    share = min(max((kn - 5 - 0.2 / KM_PER_NM * 12) / 25, 0.0), 1.0)
+    yield _north(-8, 0.3 * share, start_s, (0, 0, 300), kn * KM_PER_NM / 12, sog_kn=0.0)
+    late_km = min(0.9 * v_max_kn, 40.0) * KM_PER_NM / 4
+    yield _north(-9, 0.0, start_s, (0, 900), late_km, sog_kn=0.0)
+    near_km = 1.5 * v_max_kn * KM_PER_NM / 3600
+    expected = 0.95 * 0.4 * 0.5 * -math.expm1(-near_km / 5)
+    yield _north(LONG_ID, expected, start_s, (0, 0), near_km)
+    nearly = {"entity_id": "-100", "score": 0.99 * max_dropped_share}
+    fast_s = 20 / KM_PER_NM / (4 * v_max_kn) * 3600
+    strong = 0.95 * 0.4 * -math.expm1(-20 / 5)
+    yield _north(-100, strong, start_s, (0, fast_s), 20.0, upstream={"track_quality": (({}, nearly),)})
+
+
+def _north(
+    mmsi: int,
+    expected: float,
+    start_s: float,
+    seconds: tuple[float, ...],
+    km: float,
+    *,
+    sog_kn: float | None = None,
+    upstream: dict[str, tuple[tuple[JsonMapping, JsonMapping], ...]] | None = None,
+) -> Canary:
+    """A fix at each of these seconds: the last one `km` north of where all others are."""
+    last = len(seconds) - 1
+    rows = tuple(
+        {
+            "mmsi": mmsi,
+            "observed_s": start_s + second,
+            "lat": 27.0 + (math.degrees(km / EARTH_RADIUS_KM) if i == last else 0.0),
+            "lon": -89.5,
+            "sog_kn": sog_kn,
+            "vessel_type": None,
+        }
+        for i, second in enumerate(seconds)
+    )
+    return Canary(
+        entity_id=str(mmsi),
+        rows=rows,
+        expected=expected,
+        upstream=upstream or {},
+        needs_upstream=bool(upstream),
+    )

@@ -1,0 +1,154 @@
+"""How much of each vessel's track can be used: fixes kept and dropped, fields missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
+from airflow_detection.maritime.severity import severity
+from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, read_fixes
+from airflow_detection.maritime.tracks.mmsi import is_reserved, is_valid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from airflow_detection.domain.specs import Cycle
+    from airflow_detection.maritime.tracks.geo import FloatArray
+
+
+class TrackQuality(BaseDetectionModel):
+    """One output per vessel; the score is the share of its fixes that were dropped.
+
+    A fix is a row with a time. It is dropped when its position is not available (latitude 91, longitude
+    181, null, or out of range). Speed 102.3, course 360 and heading 511 cost the field, not the fix. An
+    impossible MMSI is flagged, not dropped: the models behind this one judge it.
+    """
+
+    features: ClassVar[tuple[str, ...]] = ("lat", "lon", "sog_kn", "cog_deg", "heading_deg")
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        """Judge every vessel that has a row in the inputs."""
+        fixes = read_fixes(ctx.inputs)
+        real = fixes.take(~is_reserved(fixes.mmsi))
+        return ModelResult(
+            outputs_per_input=_outputs(fixes),
+            metrics=_metrics(real),
+            features={name: real.feature(name) for name in self.features},
+        )
+
+    def canaries(self, cycle: Cycle) -> Iterator[Canary]:
+        """All fixes unusable, a third, none, and a row without a time (null: no fix at all)."""
+        start = cycle.window.start.timestamp()
+
+        def canary(mmsi: int, expected: float | None, lats: tuple[float | None, ...]) -> Canary:
+            rows = tuple(
+                {
+                    "mmsi": mmsi,
+                    "observed_s": None if expected is None else start + 60.0 * i,
+                    "lat": lat,
+                    "lon": None if lat is None else 181.0 if lat == 91.0 else 0.0,
+                }
+                for i, lat in enumerate(lats)
+            )
+            return Canary(entity_id=str(mmsi), rows=rows, expected=expected)
+
+        yield canary(-1, 1.0, (91.0, None, 91.0))
+        yield canary(-123_456_789, 1 / 3, (0.0, 0.01, 91.0, 0.02, None, 0.03))  # as long as a real MMSI
+        yield canary(-3, 0.0, (0.0, 0.01, 0.02))
+        yield canary(-4, None, (0.0,))
+
+
+def mostly_dropped(ctx: ModelContext, max_dropped_share: float) -> frozenset[str]:
+    """The entities of which the champion dropped more than this share of the fixes; none without one."""
+    upstream = ctx.shared.get("track_quality")
+    if upstream is None:
+        return frozenset()
+    pairs = zip(*upstream.columns(), strict=True)
+    return frozenset(
+        e for e, share in pairs if e is not None and share is not None and share > max_dropped_share
+    )
+
+
+def _outputs(fixes: Fixes) -> list[tuple[JsonMapping, JsonMapping]]:
+    vessels, group = np.unique(fixes.mmsi, return_inverse=True)
+    kept_fixes = in_time_order(fixes)
+    is_fix = ~np.isnan(fixes.observed_s)
+
+    def count(flags: NDArray[np.bool_]) -> list[int]:
+        return _counts(group[flags], len(vessels))
+
+    unique_kept = _counts(np.searchsorted(vessels, kept_fixes.mmsi), len(vessels))
+    columns = zip(
+        vessels.tolist(),
+        is_valid(vessels).tolist(),
+        count(is_fix),
+        count(fixes.is_usable),
+        unique_kept,
+        _distinct_places(kept_fixes, vessels),
+        count(is_fix & np.isnan(fixes.sog_kn)),
+        count(is_fix & np.isnan(fixes.heading_deg)),
+        strict=True,
+    )
+    outputs: list[tuple[JsonMapping, JsonMapping]] = []
+    for mmsi, identity_ok, n_fixes, n_kept, n_unique, n_places, no_sog, no_heading in columns:
+        score = (n_fixes - n_kept) / n_fixes if n_fixes else None
+        output = {
+            "entity_id": str(mmsi),
+            "mmsi": mmsi,
+            "score": score,
+            "severity": severity(score),
+            "n_pos": n_kept,
+            "is_identity_valid": identity_ok,
+            "evidence": {
+                "kept": n_kept,
+                "dropped": n_fixes - n_kept,
+                "duplicates": n_kept - n_unique,
+                "distinct_position_ratio": round(n_places / n_unique, 4) if n_unique else None,
+                "sog_missing": no_sog,
+                "heading_missing": no_heading,
+            },
+        }
+        outputs.append(({"mmsi": mmsi}, output))
+    return outputs
+
+
+def _distinct_places(kept: Fixes, vessels: NDArray[np.int64]) -> list[int]:
+    """Count, per vessel, the different positions among its kept fixes."""
+    order = np.lexsort((kept.lon, kept.lat, kept.mmsi))
+    mmsi, lat, lon = kept.mmsi[order], kept.lat[order], kept.lon[order]
+    is_new = np.ones(len(mmsi), dtype=np.bool_)
+    is_new[1:] = (mmsi[1:] != mmsi[:-1]) | (lat[1:] != lat[:-1]) | (lon[1:] != lon[:-1])
+    return _counts(np.searchsorted(vessels, mmsi[is_new]), len(vessels))
+
+
+def _counts(group: NDArray[np.int64], n: int) -> list[int]:
+    counts: list[int] = np.bincount(group, minlength=n).tolist()
+    return counts
+
+
+def _metrics(fixes: Fixes) -> dict[str, float | int | None]:
+    fixes = fixes.take(~np.isnan(fixes.observed_s))
+    vessels = np.unique(fixes.mmsi)
+    kept = in_time_order(fixes)
+    n_usable = int(np.count_nonzero(fixes.is_usable))
+    return {
+        "fix_count": len(fixes),
+        "vessel_count": len(vessels),
+        "dropped_count": len(fixes) - n_usable,
+        "duplicate_count": n_usable - len(kept),
+        "invalid_identity_count": int(np.count_nonzero(~is_valid(vessels))),
+        "position_null_rate": _null_rate(fixes.lat),
+        "sog_null_rate": _null_rate(fixes.sog_kn),
+        "cog_null_rate": _null_rate(fixes.cog_deg),
+        "heading_null_rate": _null_rate(fixes.heading_deg),
+        "distinct_position_ratio": sum(_distinct_places(kept, vessels)) / len(kept) if len(kept) else None,
+    }
+
+
+def _null_rate(values: FloatArray) -> float | None:
+    return float(np.mean(np.isnan(values))) if len(values) else None

@@ -1,0 +1,83 @@
+"""What an operator takes from the context of its task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Mode, require_utc
+from airflow_detection.errors import (
+    ConfigurationError,
+    ExpiredPartition,
+    MigrationError,
+    PlanError,
+    RegistrationError,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_detection.store.connection import Connection
+
+
+TERMINAL = (ConfigurationError, ExpiredPartition, MigrationError, PlanError, RegistrationError, ValueError)
+
+
+def cycle_started_at(context: Context, log: logging.Logger | Any) -> datetime:  # Any: Airflow's own logger
+    """The cycle of this run: its logical date, else (a manual run without one) the time it was due."""
+    logical_date = context.get("logical_date")
+    if logical_date is not None:
+        return require_utc("logical_date", logical_date)
+    run_after: datetime = context["dag_run"].run_after
+    log.warning("the run has no logical date: the cycle is %s, when it was due", run_after.isoformat())
+    return require_utc("run_after", run_after)
+
+
+def param(context: Context, name: str) -> Any:  # Any: a Dag param
+    """A Dag param; None where the Dag has no such param."""
+    params: Mapping[str, Any] = context.get("params") or {}
+    return params.get(name)
+
+
+def mode_of(context: Context) -> Mode:
+    """Where this run's plan comes from; `as_of` unless the run says otherwise."""
+    return Mode(param(context, "mode") or Mode.AS_OF)
+
+
+@contextmanager
+def terminal_errors() -> Iterator[None]:
+    """Turn the errors that trying again cannot mend into a failure without a retry."""
+    try:
+        yield
+    except TERMINAL as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+
+def connect(conn_id: str, *, read_only: bool = False) -> Connection:
+    """Open a connection; the driver is imported where a task runs alone: parsing must stay cheap."""
+    from airflow_detection.hooks import connection
+
+    return connection.connect(conn_id, read_only=read_only)
+
+
+def reading_of(settings: Settings) -> str | None:
+    """The connection string that models in processes of their own read with; None for the registry's own."""
+    if settings.reader_conn_id is None:
+        return None
+    from airflow_detection.store.connection import conninfo_of
+
+    with connect(settings.reader_conn_id, read_only=True) as conn:
+        return conninfo_of(conn)
+
+
+def settings_of() -> Settings:
+    """The `[detection]` section."""
+    from airflow_detection import config
+
+    return config.settings()

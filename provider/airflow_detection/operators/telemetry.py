@@ -1,0 +1,38 @@
+"""What a run tells Airflow: metrics, and log lines that say whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from airflow.sdk.observability import stats
+
+from airflow_detection.engine.run_log import Facts
+
+if TYPE_CHECKING:
+    from airflow_detection.domain.reports import RunReport
+
+
+def telling(facts: Facts) -> AbstractContextManager[object]:
+    """Every line of the task log, whoever writes it, carries the facts while this is entered."""
+    import structlog  # here: parsing a Dag file must stay cheap
+
+    return structlog.contextvars.bound_contextvars(**facts)
+
+
+def emit(cycle_id: str | None, reports: Iterable[RunReport]) -> None:
+    """Send each run's outcome, duration (milliseconds) and row counts to Airflow's metrics.
+
+    `detection.version.outcome` counts, `.duration` is a timing, `.inputs` and `.outputs` are gauges; each is
+    tagged with `cycle` (none in a Dag of your own), `model`, `version` and `role`.
+    """
+    for report in reports:
+        version = report.version
+        tags = {"model": version.model_id, "version": version.version, "role": version.role.value}
+        if cycle_id is not None:
+            tags["cycle"] = cycle_id
+        stats.incr("detection.version.outcome", tags=tags | {"outcome": report.outcome.value})
+        stats.timing("detection.version.duration", report.duration_ms, tags=tags)
+        stats.gauge("detection.version.inputs", report.input_count, tags=tags)
+        stats.gauge("detection.version.outputs", report.output_count, tags=tags)

@@ -1,0 +1,98 @@
+"""Reading the registry, within a time limit."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import CycleSpec
+from airflow_detection.errors import RegistrationError, RegistryUnavailable
+from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
+
+if TYPE_CHECKING:
+    from airflow_detection.store.confirmations import Confirmation
+    from airflow_detection.store.connection import Connection
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+CONNECT_TIMEOUT_S = 3
+"""For each address of the server, and for each statement; Airflow gives a Dag file 30 s."""
+READ_TIMEOUT_S = 10.0
+"""For all of it, whatever the server does."""
+
+
+def read_registry(conn_id: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
+    """Ask the registry's database, as it is now.
+
+    Raises:
+        RegistryUnavailable: it did not answer in time.
+        MigrationError: it has no registry, or an older one.
+    """
+    from airflow.sdk import Connection
+
+    from airflow_detection.hooks.connection import conninfo
+
+    info = conninfo(Connection.get(conn_id))
+    return _within(READ_TIMEOUT_S, lambda: _read(info, settings))
+
+
+def _read(info: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
+    from airflow_detection.store import registry
+    from airflow_detection.store.connection import connect
+
+    schema = settings.schema
+    with (
+        connect(info, connect_timeout_s=CONNECT_TIMEOUT_S, statement_timeout_s=CONNECT_TIMEOUT_S) as conn,
+        registry.with_shared_lock(conn, schema),
+    ):
+        return registered_now(conn, schema)
+
+
+def registered_now(conn: Connection, schema: str) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
+    """What the registry says now, and what was confirmed; to be called under one of the registry's locks."""
+    from airflow_detection.store import confirmations, registry
+
+    cycles = [_known_now(conn, schema, cycle_id) for cycle_id in registry.cycle_ids(conn, schema)]
+    return KnownRegistry(read_at=time.time(), cycles=tuple(cycles)), confirmations.newest(conn, schema)
+
+
+def _known_now(conn: Connection, schema: str, cycle_id: str) -> KnownCycle:
+    """One cycle as it is now; what cannot be read of it must not take the others along."""
+    from airflow_detection.store import registry
+
+    try:
+        spec = registry.cycle_spec(conn, schema, cycle_id)
+        return KnownCycle(spec=spec, models=tuple(registry.models_at(conn, schema, cycle_id, None)))
+    except (RegistrationError, ValueError) as error:
+        reason = f"cycle {cycle_id!r} cannot be read: {error}"
+        log.warning("%s", reason)
+        nothing = CycleSpec(
+            cycle_id=cycle_id, schedule="", lookback=timedelta(), start_date=datetime(1970, 1, 1, tzinfo=UTC)
+        )
+        return KnownCycle(spec=nothing, refused=reason)
+
+
+def _within(limit_s: float, work: Callable[[], T]) -> T:
+    """Do it in a thread and stop waiting at the limit: a server that is silent ends no statement itself."""
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:  # it is raised below, in the thread that waits
+            failed.append(error)
+
+    thread = threading.Thread(target=guarded, name="ask the registry", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if failed:
+        raise failed[0]
+    if not found:
+        raise RegistryUnavailable(f"no answer within {limit_s:.0f} s")
+    return found[0]

@@ -1,0 +1,149 @@
+"""Registering cycles, models, versions and roles from a YAML file, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import psycopg
+
+from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
+from airflow_detection.errors import InputFileError
+from airflow_detection.registration.file import Registration, VersionEntry, parse
+from airflow_detection.registration.values import Problems
+from airflow_detection.store import registry, roles
+from airflow_detection.store.connection import Connection
+
+
+def apply_file(
+    conn: Connection, path: Path | str, schema: str = "detection", *, dry_run: bool = False
+) -> list[str]:
+    """Bring the registry to what a file says, in one transaction; return one line per change.
+
+    What the file leaves out stays as it is; a version that stands in it without a role loses the one it
+    holds. `since` counts for a role that is new; one that is held already keeps its start. A second time
+    changes nothing. With `dry_run` everything is tried and nothing is kept.
+
+    Raises:
+        InputFileError: the file cannot be read.
+        RegistrationError: every problem at once, one line each: `file:line: field: fact`.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise InputFileError(f"{path}: {reason}") from error
+    changes: list[str] = []
+    with registry.with_exclusive_lock(conn, schema), conn.transaction():
+        known = {spec.cycle_id for spec in registry.cycle_specs(conn, schema)}
+        wanted = parse(text, str(path), cycles=known, models=registry.model_specs(conn, schema))
+        problems = Problems(str(path))
+        changes += _apply_cycles(conn, schema, wanted, problems)
+        changes += _apply_models(conn, schema, wanted, problems)
+        changes += _apply_versions(conn, schema, wanted, problems)
+        problems.raise_all()
+        if dry_run:
+            raise psycopg.Rollback
+    return changes
+
+
+def _difference(old: object, new: object, names: Iterable[str]) -> list[str]:
+    pairs = ((name, getattr(old, name), getattr(new, name)) for name in names)
+    return [f"{name} {_shown(was)} -> {_shown(now)}" for name, was, now in pairs if was != now]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str) and len(value) > 40:
+        return repr(f"{value[:37]}...")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, timedelta | bool | int) else repr(value)
+
+
+def _apply_cycles(conn: Connection, schema: str, wanted: Registration, problems: Problems) -> Iterator[str]:
+    held = {spec.cycle_id: spec for spec in registry.cycle_specs(conn, schema)}
+    names = [name for name in CycleSpec.__dataclass_fields__ if name != "cycle_id"]
+    for entry in wanted.cycles:
+        spec, old = entry.spec, held.get(entry.spec.cycle_id)
+        if spec == old:
+            continue
+        with problems.at(entry.line, f"cycles.{spec.cycle_id}"), conn.transaction():
+            registry.put_cycle(conn, schema, spec)
+        changed = (
+            f"{', '.join(_difference(old, spec, names))}" if old else f"{spec.schedule}, {spec.lookback}"
+        )
+        yield f"{'~' if old else '+'} cycle {spec.cycle_id}: {changed}"
+
+
+def _apply_models(conn: Connection, schema: str, wanted: Registration, problems: Problems) -> Iterator[str]:
+    held = {spec.model_id: spec for spec in registry.model_specs(conn, schema)}
+    names = [name for name in ModelSpec.__dataclass_fields__ if name not in {"model_id", "versions"}]
+    for entry in wanted.models:
+        spec, old = entry.spec, held.get(entry.spec.model_id)
+        if spec == old:
+            continue
+        with problems.at(entry.line, f"models.{spec.model_id}"), conn.transaction():
+            registry.put_model(conn, schema, spec)
+        changed = f"{', '.join(_difference(old, spec, names))}" if old else spec.entrypoint
+        yield f"{'~' if old else '+'} model {spec.model_id}: {changed}"
+
+
+def _apply_versions(conn: Connection, schema: str, wanted: Registration, problems: Problems) -> Iterator[str]:
+    held = {(v.model_id, v.version): v for v in registry.versions(conn, schema)}
+    names = ("params", "entrypoint", "notes")
+    registered = set(held)
+    models = {spec.model_id for spec in registry.model_specs(conn, schema)}
+    for model in wanted.models:
+        for entry in model.versions if model.spec.model_id in models else ():
+            key = (model.spec.model_id, entry.version)
+            label, old = "@".join(key), held.get(key)
+            changed = _difference(old, entry, names) if old else ["new"]
+            if not changed:
+                continue
+            place = f"models.{model.spec.model_id}.versions.{entry.version}"
+            with problems.at(entry.line, place), conn.transaction():
+                registry.put_version(
+                    conn,
+                    schema,
+                    model_id=model.spec.model_id,
+                    version=entry.version,
+                    params=entry.params,
+                    entrypoint=entry.entrypoint,
+                    notes=entry.notes,
+                )
+                registered.add(key)
+            yield f"~ version {label}: {', '.join(changed)}" if old else f"+ version {label}"
+    for model in wanted.models:
+        # The champion first: it takes over from the old one in the same instant, and none is without.
+        for entry in sorted(model.versions, key=lambda item: item.role is not Role.PRIMARY):
+            key = (model.spec.model_id, entry.version)
+            if key in registered:
+                yield from _apply_role(conn, schema, key, entry, held.get(key), problems)
+
+
+def _apply_role(
+    conn: Connection,
+    schema: str,
+    key: tuple[str, str],
+    entry: VersionEntry,
+    old: registry.RegisteredVersion | None,
+    problems: Problems,
+) -> Iterator[str]:
+    was = old.role if old else None
+    if entry.role == was:
+        return
+    model_id, version = key
+    with problems.at(entry.line, f"models.{model_id}.versions.{version}"), conn.transaction():
+        roles.assign_role(
+            conn,
+            schema,
+            model_id=model_id,
+            version=version,
+            role=entry.role,
+            since=entry.since,
+            reason=f"applied from {Path(problems.source).name}",
+        )
+    start = entry.since.isoformat() if entry.since else "now"
+    yield f"~ role {model_id}@{version}: {was or 'none'} -> {entry.role or 'none'} from {start}"

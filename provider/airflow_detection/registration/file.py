@@ -1,0 +1,290 @@
+"""Reading a registration file: YAML nodes with their lines become checked entries.
+
+cycles:   {id: {schedule, lookback, start_date, max_active_runs, execution, input_query, time_key,
+                legacy_entrypoint, is_enabled, description}}
+models:   {id: {cycle, entrypoint, depends_on, entity_key, score_key, task_options, is_enabled,
+                versions: {"1.0": {role, since, params, entrypoint, notes}}}}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import yaml
+
+from airflow_detection.domain.names import dag_id_of, task_id_of
+from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
+from airflow_detection.errors import hint
+from airflow_detection.registration.values import Problems, ValueReader
+
+_VERSION = re.compile(r"[^@,\s]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionEntry:
+    """One version as the file has it; `line` counts from 1."""
+
+    version: str
+    line: int
+    role: Role | None = None
+    since: datetime | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object
+    entrypoint: str | None = None
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """One model as the file has it."""
+
+    spec: ModelSpec
+    line: int
+    versions: tuple[VersionEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleEntry:
+    """One cycle as the file has it."""
+
+    spec: CycleSpec
+    line: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """A file's content, checked."""
+
+    cycles: tuple[CycleEntry, ...] = ()
+    models: tuple[ModelEntry, ...] = ()
+
+
+def parse(
+    text: str, source: str, *, cycles: Collection[str] = (), models: Iterable[ModelSpec] = ()
+) -> Registration:
+    """Read a file's text; `cycles` and `models` are what is registered already.
+
+    Raises:
+        RegistrationError: every problem at once, one line each: `source:line: field: fact`.
+    """
+    problems = Problems(source)
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problems.add(mark.line + 1 if mark else 1, "YAML", str(error.problem or error.context))
+    except RecursionError:
+        problems.add(1, "YAML", "is nested too deep")
+    except yaml.YAMLError as error:
+        problems.add(1, "YAML", str(error).splitlines()[0])
+    else:
+        if root is None:
+            problems.add(1, "file", "is empty")
+        else:
+            return _Reader(problems, cycles, models).read(root)
+    problems.raise_all()
+    return Registration()
+
+
+class _Reader(ValueReader):
+    """Turns YAML nodes into entries, and goes on after a problem to find the next."""
+
+    def __init__(self, problems: Problems, cycles: Collection[str], models: Iterable[ModelSpec]) -> None:
+        super().__init__(problems)
+        self.known_cycles = set(cycles)
+        self.registered = {spec.model_id: spec for spec in models}
+        self.edges: dict[str, list[tuple[str, yaml.Node]]] = {}
+        self.model_cycles: dict[str, str] = {}
+
+    def read(self, root: yaml.Node) -> Registration:
+        top = self.fields(root, "file", ("cycles", "models"))
+        cycle_nodes = self.entries(top.get("cycles"), "cycles")
+        registered, wanted = self.known_cycles, {key: at for key, at, _ in cycle_nodes}
+        self.known_cycles = registered | wanted.keys()
+        self._check_dags(registered, wanted)
+        cycles = [held for key, at, node in cycle_nodes if (held := self._cycle(key, at, node))]
+        model_nodes = self.entries(top.get("models"), "models")
+        models = [entry for key, at, node in model_nodes if (entry := self._model(key, at, node))]
+        self._check_edges()
+        self._check_tasks({key: at for key, at, _ in model_nodes})
+        self.problems.raise_all()
+        return Registration(cycles=tuple(cycles), models=tuple(models))
+
+    # The parts of a file.
+
+    def _cycle(self, cycle_id: str, at: yaml.Node, node: yaml.Node) -> CycleEntry | None:
+        place = f"cycles.{cycle_id}"
+        before = len(self.problems.found)
+        self.checked_id(at, place, cycle_id)
+        held = self.fields(
+            node,
+            place,
+            (
+                "schedule",
+                "lookback",
+                "start_date",
+                "max_active_runs",
+                "execution",
+                "input_query",
+                "time_key",
+                "legacy_entrypoint",
+                "is_enabled",
+                "description",
+            ),
+            required=("schedule", "lookback", "start_date"),
+        )
+        values: dict[str, Any] = {}  # Any: what each field reads as
+        readers: dict[str, Callable[[yaml.Node, str], object]] = {
+            "schedule": self.cron,
+            "lookback": self.duration,
+            "start_date": self.instant,
+            "max_active_runs": self.count,
+            "execution": self.execution,
+            "is_enabled": self.flag,
+            "legacy_entrypoint": self.entrypoint,
+        }
+        for name, value in held.items():
+            read = readers.get(name, self.text)(value, f"{place}.{name}")
+            if read is not None:
+                values[name] = read
+        if len(self.problems.found) > before:
+            return None
+        return CycleEntry(spec=CycleSpec(cycle_id=cycle_id, **values), line=at.start_mark.line + 1)
+
+    def _model(self, model_id: str, at: yaml.Node, node: yaml.Node) -> ModelEntry | None:
+        place = f"models.{model_id}"
+        before = len(self.problems.found)
+        self.checked_id(at, place, model_id)
+        held = self.fields(
+            node,
+            place,
+            (
+                "cycle",
+                "entrypoint",
+                "depends_on",
+                "entity_key",
+                "score_key",
+                "task_options",
+                "is_enabled",
+                "versions",
+            ),
+            required=("cycle", "entrypoint"),
+        )
+        values: dict[str, Any] = {"cycle_id": ""}  # Any: what each field reads as
+        if "cycle" in held:
+            values["cycle_id"] = self.text(held["cycle"], f"{place}.cycle") or ""
+            if values["cycle_id"] and values["cycle_id"] not in self.known_cycles:
+                near = hint(values["cycle_id"], self.known_cycles)
+                self.problems.add(
+                    held["cycle"], f"{place}.cycle", f"{values['cycle_id']!r} is not registered{near}"
+                )
+        self.model_cycles[model_id] = values["cycle_id"]
+        self.edges[model_id] = self.names(held.get("depends_on"), f"{place}.depends_on")
+        values["depends_on"] = tuple(sorted({name for name, _ in self.edges[model_id]}))
+        readers: dict[str, Callable[[yaml.Node, str], object]] = {
+            "entrypoint": self.entrypoint,
+            "entity_key": self.text,
+            "score_key": self.text,
+            "task_options": self.task_options,
+            "is_enabled": self.flag,
+        }
+        for name in readers.keys() & held.keys():
+            read = readers[name](held[name], f"{place}.{name}")
+            if read is not None:
+                values[name] = read
+        versions = self._versions(held.get("versions"), f"{place}.versions")
+        if len(self.problems.found) > before:
+            return None
+        spec = ModelSpec(model_id=model_id, **values)
+        return ModelEntry(spec=spec, line=at.start_mark.line + 1, versions=versions)
+
+    def _versions(self, node: yaml.Node | None, place: str) -> tuple[VersionEntry, ...]:
+        entries = [
+            self._version(key, at, value, f"{place}.{key}")
+            for key, at, value in self.entries(node, place, quoted="a version is text")
+        ]
+        champions = [entry for entry in entries if entry.role is Role.PRIMARY]
+        for entry in champions[1:]:
+            first = champions[0]
+            fact = f"a second PRIMARY: {first.version!r} (line {first.line}) is PRIMARY already"
+            self.problems.add(entry.line, f"{place}.{entry.version}.role", fact)
+        return tuple(entries)
+
+    def _version(self, version: str, at: yaml.Node, node: yaml.Node, place: str) -> VersionEntry:
+        if not _VERSION.fullmatch(version):
+            self.problems.add(at, place, "a version has 1 to 64 characters, without '@', ',' and spaces")
+        held = self.fields(node, place, ("role", "since", "params", "entrypoint", "notes"))
+        readers: dict[str, Callable[[yaml.Node, str], object]] = {
+            "role": self.role,
+            "since": self.instant,
+            "params": self.json_object,
+            "entrypoint": self.entrypoint,
+            "notes": self.text,
+        }
+        values: dict[str, Any] = {}  # Any: what each field reads as
+        for name, value in held.items():
+            read = readers[name](value, f"{place}.{name}")
+            if read is not None:
+                values[name] = read
+        if "since" in values and values.get("role") is None and "role" not in held:
+            self.problems.add(held["since"], f"{place}.since", "there is no role for it to be the start of")
+        return VersionEntry(version=version, line=at.start_mark.line + 1, **values)
+
+    def _check_dags(self, registered: Collection[str], wanted: Mapping[str, yaml.Node]) -> None:
+        """Refuse a new cycle that would have another's Dag."""
+        first: dict[str, str] = {}
+        written_so = sorted(wanted.keys() - set(registered), key=lambda c: dag_id_of(c) != f"detection_{c}")
+        for cycle_id in (*sorted(registered), *written_so):
+            other = first.setdefault(dag_id_of(cycle_id), cycle_id)
+            if other != cycle_id and cycle_id not in registered:
+                fact = f"would have the Dag {dag_id_of(cycle_id)} of cycle {other!r}: give it another id"
+                self.problems.add(wanted[cycle_id], f"cycles.{cycle_id}", fact)
+
+    def _check_tasks(self, wanted: Mapping[str, yaml.Node]) -> None:
+        """Refuse a new model that would have another's task in the same cycle."""
+        cycles = {name: spec.cycle_id for name, spec in self.registered.items()} | self.model_cycles
+        first: dict[tuple[str, str], str] = {}
+        written_so = sorted(wanted.keys() - self.registered.keys(), key=lambda m: task_id_of(m) != m)
+        for model_id in (*sorted(self.registered), *written_so):
+            other = first.setdefault((cycles[model_id], task_id_of(model_id)), model_id)
+            if other != model_id and model_id not in self.registered:
+                fact = f"would have the task {task_id_of(model_id)} of model {other!r}: give it another id"
+                self.problems.add(wanted[model_id], f"models.{model_id}", fact)
+
+    def _check_edges(self) -> None:
+        """Find unknown upstreams and loops, registered models that the file leaves alone included."""
+        cycles = {name: spec.cycle_id for name, spec in self.registered.items()} | self.model_cycles
+        graph = {name: list(spec.depends_on) for name, spec in self.registered.items()}
+        graph |= {name: [upstream for upstream, _ in pairs] for name, pairs in self.edges.items()}
+        for model_id, pairs in self.edges.items():
+            place = f"models.{model_id}.depends_on"
+            for upstream, node in pairs:
+                if upstream not in cycles:
+                    fact = f"{upstream!r} is not registered{hint(upstream, cycles.keys() - {model_id})}"
+                    self.problems.add(node, place, fact)
+                elif cycles[upstream] != cycles[model_id]:
+                    self.problems.add(node, place, f"{upstream!r} belongs to cycle {cycles[upstream]!r}")
+        told: set[frozenset[str]] = set()
+        for model_id, pairs in self.edges.items():
+            for upstream, node in pairs:
+                back = _path(graph, upstream, model_id)
+                if back and frozenset(back) not in told:
+                    told.add(frozenset(back))
+                    path = " -> ".join([model_id, *back])
+                    self.problems.add(node, f"models.{model_id}.depends_on", f"dependency loop: {path}")
+
+
+def _path(graph: Mapping[str, list[str]], start: str, end: str) -> list[str]:
+    """Return a shortest path from `start` to `end` along the edges, both included; empty if there is none."""
+    paths, seen = [[start]], {start}
+    for path in paths:
+        if path[-1] == end:
+            return path
+        for following in sorted(graph.get(path[-1], [])):
+            if following not in seen:
+                seen.add(following)
+                paths.append([*path, following])
+    return []

@@ -1,0 +1,242 @@
+"""What stands in a registration file: YAML nodes are read as values, and what is wrong is noted by line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import yaml
+
+from airflow_detection.domain.cron import cron_problem
+from airflow_detection.domain.specs import Execution, Role, require_id
+from airflow_detection.errors import RegistrationError, hint, nearest
+from airflow_detection.registration.task_options import option_problems
+from airflow_detection.store.json_bounds import MAX_DEPTH, refusals
+from airflow_detection.store.registry import MAX_LOOKBACK
+
+_LOOKBACK = re.compile(r"(\d{1,9})\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_ENTRYPOINT = re.compile(r"[A-Za-z_][\w-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_TAG = "tag:yaml.org,2002:"
+FIRST_YEAR, LAST_YEAR = 1900, 2999
+
+
+class Problems:
+    """Everything that is wrong with one file, by line."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.found: list[tuple[int, str, str]] = []
+
+    def add(self, where: yaml.Node | int, place: str, fact: str) -> None:
+        line = where if isinstance(where, int) else where.start_mark.line + 1
+        self.found.append((line, place, fact))
+
+    @contextmanager
+    def at(self, where: yaml.Node | int, place: str) -> Iterator[None]:
+        """Note what the registry or a value refuses inside as a problem of this place."""
+        try:
+            yield
+        except (RegistrationError, ValueError) as error:
+            self.add(where, place, str(error))
+
+    def raise_all(self) -> None:
+        if self.found:
+            lines = [
+                f"{self.source}:{line}: {place}: {fact}" for line, place, fact in sorted(set(self.found))
+            ]
+            raise RegistrationError("\n".join(lines))
+
+
+class ValueReader:
+    """Reads nodes, and goes on after a problem to find the next.
+
+    What reads a value returns None after it has noted a problem.
+    """
+
+    def __init__(self, problems: Problems) -> None:
+        self.problems = problems
+
+    def entries(
+        self, node: yaml.Node | None, place: str, quoted: str = "an id is text"
+    ) -> list[tuple[str, yaml.Node, yaml.Node]]:
+        """Return (key, key node, value node) of a mapping whose keys are names."""
+        if node is None or node.tag == f"{_TAG}null":
+            return []
+        if not isinstance(node, yaml.MappingNode):
+            self.problems.add(node, place, "must be a mapping")
+            return []
+        entries: list[tuple[str, yaml.Node, yaml.Node]] = []
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self.problems.add(key, place, "a key must be a name")
+            elif key.value in seen:
+                self.problems.add(key, f"{place}.{key.value}", f"stands at line {seen[key.value]} already")
+            else:
+                seen[key.value] = key.start_mark.line + 1
+                if key.tag != f"{_TAG}str":
+                    fact = f'{quoted}: write it in quotes, "{key.value}"'
+                    self.problems.add(key, f"{place}.{key.value}", fact)
+                entries.append((key.value, key, value))
+        return entries
+
+    def fields(
+        self, node: yaml.Node, place: str, known: tuple[str, ...], required: tuple[str, ...] = ()
+    ) -> dict[str, yaml.Node]:
+        """Return a mapping's known fields that are not null; note the unknown and the missing ones."""
+        held = {}
+        for key, at, value in self.entries(node, place):
+            if key not in known:
+                self.problems.add(at, f"{place}.{key}", f"unknown field{hint(key, known)}")
+            elif value.tag != f"{_TAG}null":
+                held[key] = value
+        for name in required:
+            if name not in held:
+                self.problems.add(node, f"{place}.{name}", "is missing")
+        return held
+
+    def checked_id(self, node: yaml.Node, place: str, value: str) -> None:
+        with self.problems.at(node, place):
+            require_id("the id", value)
+
+    def text(self, node: yaml.Node, place: str) -> str | None:
+        if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str":
+            return str(node.value)
+        self.problems.add(node, place, "must be text; write it in quotes")
+        return None
+
+    def one_of(self, node: yaml.Node, place: str, known: Collection[str]) -> str | None:
+        text = self.text(node, place)
+        if text is None or text in known:
+            return text
+        near = nearest(text, known)
+        told = f"; the nearest name is {str(near)!r}" if near else ""
+        self.problems.add(node, place, f"{text!r} is not one of {', '.join(known)}{told}")
+        return None
+
+    def role(self, node: yaml.Node, place: str) -> Role | None:
+        text = self.one_of(node, place, [*Role])
+        return Role(text) if text else None
+
+    def execution(self, node: yaml.Node, place: str) -> Execution | None:
+        text = self.one_of(node, place, [*Execution])
+        return Execution(text) if text else None
+
+    def flag(self, node: yaml.Node, place: str) -> bool | None:
+        if node.tag == f"{_TAG}bool":
+            return str(node.value).lower() in {"true", "yes", "on"}
+        self.problems.add(node, place, "must be true or false")
+        return None
+
+    def count(self, node: yaml.Node, place: str) -> int | None:
+        is_short = node.tag == f"{_TAG}int" and re.fullmatch(r"[1-9]\d{0,9}", str(node.value), re.ASCII)
+        if is_short and int(node.value) < 2**31:
+            return int(node.value)
+        self.problems.add(node, place, "must be a whole number, 1 or more")
+        return None
+
+    def cron(self, node: yaml.Node, place: str) -> str | None:
+        text = self.text(node, place)
+        if text is None:
+            return None
+        fact = cron_problem(text)
+        if fact:
+            self.problems.add(node, place, fact)
+        return None if fact else text
+
+    def duration(self, node: yaml.Node, place: str) -> timedelta | None:
+        match = _LOOKBACK.fullmatch(str(node.value)) if isinstance(node, yaml.ScalarNode) else None
+        try:
+            length = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
+        except OverflowError:
+            length = timedelta.max
+        if length > MAX_LOOKBACK:
+            self.problems.add(node, place, f"must be at most {MAX_LOOKBACK.days} days")
+        elif length:
+            return length
+        else:
+            self.problems.add(node, place, "must be a length of time such as 90s, 60m, 2h, 1d or 1w")
+        return None
+
+    def instant(self, node: yaml.Node, place: str) -> datetime | None:
+        text = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+        try:
+            instant = datetime.fromisoformat(text)
+        except ValueError:
+            self.problems.add(node, place, "must be an instant such as 2026-01-31T00:00:00Z")
+            return None
+        if not FIRST_YEAR <= instant.year <= LAST_YEAR:
+            self.problems.add(node, place, f"must lie between the years {FIRST_YEAR} and {LAST_YEAR}")
+            return None
+        if instant.tzinfo is None and len(text) > 10:
+            self.problems.add(node, place, f"{text} has no time zone: write {instant.isoformat()}Z for UTC")
+            return None
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+    def entrypoint(self, node: yaml.Node, place: str) -> str | None:
+        text = self.text(node, place)
+        if text is None or _ENTRYPOINT.fullmatch(text):
+            return text
+        self.problems.add(node, place, f"{text!r} is neither the name of an entry point nor module:Class")
+        return None
+
+    def names(self, node: yaml.Node | None, place: str) -> list[tuple[str, yaml.Node]]:
+        if node is None:
+            return []
+        if not isinstance(node, yaml.SequenceNode):
+            self.problems.add(node, place, "must be a list of model ids")
+            return []
+        return [(text, item) for item in node.value if (text := self.text(item, place))]
+
+    def json_object(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
+        if not isinstance(node, yaml.MappingNode):
+            self.problems.add(node, place, "must be a mapping")
+            return None
+        before = len(self.problems.found)
+        loader = yaml.SafeLoader("")
+        self._check_json(loader, node, place)
+        if len(self.problems.found) > before:
+            return None
+        value: Mapping[str, Any] = loader.construct_document(node)
+        return value
+
+    def task_options(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
+        held = self.json_object(node, place)
+        lines = {key: at for key, at, _ in self.entries(node, place)} if held else {}
+        for key, fact in option_problems(held or {}):
+            self.problems.add(lines[key], f"{place}.{key}", fact)
+        return held
+
+    def _check_json(self, loader: yaml.SafeLoader, node: yaml.Node, place: str, depth: int = 0) -> None:
+        """Note each key that is no text and each value that JSON, or a plan, cannot hold."""
+        if depth > MAX_DEPTH:
+            self.problems.add(node, _short(place), f"is nested more than {MAX_DEPTH} levels deep")
+        elif isinstance(node, yaml.MappingNode):
+            for key, at, value in self.entries(node, place, quoted="a key is text"):
+                for _, fact in refusals(place, {key: None}):
+                    self.problems.add(at, place, fact)
+                self._check_json(loader, value, f"{place}.{key}", depth + 1)
+        elif isinstance(node, yaml.SequenceNode):
+            for number, item in enumerate(node.value):
+                self._check_json(loader, item, f"{place}[{number}]", depth + 1)
+        elif node.tag.removeprefix(_TAG) not in {"str", "int", "float", "bool", "null"}:
+            self.problems.add(node, place, f"{node.value!r} is no JSON value: write it in quotes")
+        else:
+            self._check_leaf(loader, node, place)
+
+    def _check_leaf(self, loader: yaml.SafeLoader, node: yaml.Node, place: str) -> None:
+        try:
+            value = loader.construct_object(node)
+        except ValueError:  # Python reads no whole number of thousands of digits
+            self.problems.add(node, place, "is an integer beyond 64 bits")
+            return
+        for _, fact in refusals(place, value):
+            self.problems.add(node, place, fact)
+
+
+def _short(place: str) -> str:
+    return place if len(place) <= 100 else f"{place[:97]}..."

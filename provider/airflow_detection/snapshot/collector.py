@@ -1,0 +1,252 @@
+"""Taking a report: every section over one read-only snapshot of the database, each isolated and timed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+
+import psycopg
+
+from airflow_detection.domain.specs import require_utc
+from airflow_detection.errors import RegistryUnavailable
+from airflow_detection.snapshot.deadline import deadline
+from airflow_detection.snapshot.rendering.formats import several
+from airflow_detection.snapshot.report import Missed, Report, Section, Standing, Status
+from airflow_detection.snapshot.section import (
+    DIAGNOSTIC,
+    HOURLY,
+    BaseSection,
+    Findings,
+    Scope,
+    SectionTimeout,
+    Surroundings,
+)
+from airflow_detection.store import snapshots
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.queries import load_queries
+
+HOUR = timedelta(hours=1)
+MOST_ROWS = 200
+"""A page of a thousand models can still be opened, mailed and read."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a section, and a whole report, may take, in seconds."""
+
+    section_s: float = 10.0
+    report_s: float = 20.0
+
+
+LIMITS = {HOURLY: Limits(), DIAGNOSTIC: Limits(section_s=60.0, report_s=120.0)}
+
+
+def hour_before(instant: datetime) -> datetime:
+    """The start of the last full hour (UTC) that is over at `instant`."""
+    at = require_utc("instant", instant)
+    return at.replace(minute=0, second=0, microsecond=0) - HOUR
+
+
+def hourly(
+    conn: Connection,
+    schema: str,
+    sections: Sequence[BaseSection],
+    *,
+    at: datetime,
+    surroundings: Surroundings | None = None,
+    limits: Limits | None = None,
+) -> tuple[snapshots.StoredReport, bool]:
+    """The report of the last full hour before `at`, and whether it was taken just now.
+
+    What is stored is kept as it is; without it the report is taken and stored.
+
+    Raises:
+        StorageError, RegistryUnavailable: the database refused or did not answer.
+    """
+    start = hour_before(at)
+    stored = snapshots.hourly(conn, schema, start)
+    if stored is not None:
+        return stored, False
+    report = take(
+        conn, schema, sections, start=start, end=start + HOUR, surroundings=surroundings, limits=limits
+    )
+    return snapshots.save(conn, schema, report.to_json())
+
+
+def diagnostic(
+    conn: Connection,
+    schema: str,
+    sections: Sequence[BaseSection],
+    *,
+    at: datetime,
+    hours: int = 24,
+    surroundings: Surroundings | None = None,
+    limits: Limits | None = None,
+) -> Report:
+    """A longer look at the `hours` before `at`, taken now and not stored.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    end = require_utc("at", at)
+    return take(
+        conn,
+        schema,
+        sections,
+        start=end - timedelta(hours=hours),
+        end=end,
+        kind=DIAGNOSTIC,
+        surroundings=surroundings,
+        limits=limits,
+    )
+
+
+def take(
+    conn: Connection,
+    schema: str,
+    sections: Sequence[BaseSection],
+    *,
+    start: datetime,
+    end: datetime,
+    kind: str = HOURLY,
+    surroundings: Surroundings | None = None,
+    limits: Limits | None = None,
+) -> Report:
+    """Take a report of the cycles in [start, end), UTC; `conn` is in autocommit mode.
+
+    A section that fails or takes too long says why, and the others are as if it were not there.
+
+    Raises:
+        RegistryUnavailable: the connection was lost.
+    """
+    queries = load_queries("detection_snapshots", schema)
+    held = surroundings or Surroundings()
+    allowed = limits or LIMITS[kind]
+    began = perf_counter()
+    try:
+        with conn.transaction():
+            conn.execute(queries["begin_report"])
+            conn.execute(queries["plan_plainly"])
+            row = conn.execute(queries["clock"]).fetchone()
+            taken_at = require_utc("clock", row[0]) if row else datetime.now(UTC)
+            scope = Scope(
+                conn=conn, schema=schema, start=start, end=end, taken_at=taken_at, kind=kind,
+                surroundings=held,
+            )  # fmt: skip
+            done: list[Section] = []
+            standings: tuple[Standing, ...] = ()
+            for section in sections:
+                left_s = allowed.report_s - (perf_counter() - began)
+                most_s = allowed.report_s if section.may_take_all else allowed.section_s
+                scope.limit_s, scope.began = min(most_s, left_s), perf_counter()
+                told, findings = _computed(section, scope)
+                done.append(told)
+                standings = findings.standings or standings
+            missed = _missed(conn, schema, start) if kind == HOURLY else ()
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
+    return Report(
+        kind=kind,
+        taken_at=taken_at.isoformat(),
+        start=start.isoformat(),
+        end=end.isoformat(),
+        schema=schema,
+        code_version=held.code_version,
+        headline=headline(done, standings),
+        sections=tuple(done),
+        standings=standings,
+        missed=missed,
+        took_ms=round((perf_counter() - began) * 1000, 1),
+    )
+
+
+def _computed(section: BaseSection, scope: Scope) -> tuple[Section, Findings]:
+    try:
+        if scope.limit_s <= 0:
+            raise SectionTimeout(0.0)
+        with scope.conn.transaction():
+            scope.limit_statements(scope.limit_s)
+            with deadline(scope.conn, scope.limit_s):
+                findings = section.render(section.query(scope), scope)
+            if not isinstance(findings, Findings):
+                raise TypeError(f"render gave {type(findings).__name__}, not Findings")
+            return _section(section, scope, findings), findings
+    except Exception as error:  # the isolation boundary of the report: a section costs the others nothing
+        if scope.conn.closed:
+            raise RegistryUnavailable(f"the connection was lost: {error}") from error
+        log.warning("section %s could not be computed", section.name, exc_info=True)
+        nothing = Findings(status=Status.NOT_COMPUTED)
+        return _section(section, scope, nothing, why=_why(error, scope)), nothing
+
+
+def _section(section: BaseSection, scope: Scope, findings: Findings, why: str = "") -> Section:
+    made = Section(
+        name=section.name,
+        title=section.title,
+        status=findings.status,
+        summary=findings.summary,
+        why=why,
+        facts=findings.facts,
+        tables=tuple(table.within(MOST_ROWS) for table in findings.tables),
+        series=findings.series,
+        took_ms=round((perf_counter() - scope.began) * 1000, 1),
+    )
+    Report(  # what cannot be stored is the section's own failure
+        kind="", taken_at="", start="", end="", schema="", code_version="", headline="",
+        sections=(made,), standings=findings.standings,
+    ).to_json()  # fmt: skip
+    return made
+
+
+def _why(error: Exception, scope: Scope) -> str:
+    cause = error if isinstance(error, psycopg.Error) else error.__cause__
+    if isinstance(cause, psycopg.errors.QueryCanceled) or (
+        isinstance(error, SectionTimeout) and error.limit_s > 0
+    ):
+        return f"it took longer than {max(scope.limit_s, 0):.3g} s"
+    if isinstance(error, SectionTimeout):
+        return "the report's time was up before its turn came"
+    if isinstance(cause, psycopg.Error) and cause.diag.message_primary:
+        return cause.diag.message_primary
+    return f"{type(error).__name__}: {str(error).strip() or 'without a message'}"
+
+
+def _missed(conn: Connection, schema: str, start: datetime) -> tuple[Missed, ...]:
+    """The hours without a report, neighbours taken together."""
+    spans: list[tuple[datetime, datetime]] = []
+    for hour in snapshots.missed_hours(conn, schema, start):
+        if spans and spans[-1][1] == hour:
+            spans[-1] = (spans[-1][0], hour + HOUR)
+        else:
+            spans.append((hour, hour + HOUR))
+    return tuple(Missed(start=a.isoformat(), end=b.isoformat(), hours=(b - a) // HOUR) for a, b in spans)
+
+
+def headline(sections: Sequence[Section], standings: Sequence[Standing]) -> str:
+    """The report in one sentence: what is bad, by name, or that nothing is."""
+    bad = [s for s in standings if s.is_bad]
+    if bad:
+        named = ", ".join(f"{s.label} {s.worst}" for s in bad[:3])
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        are = "is" if len(bad) == 1 else "are"
+        return f"{len(bad)} of {several(len(standings), 'version')} {are} in trouble: {named}{more}"
+    grave = [s.title for s in sections if s.status is Status.BAD]
+    if grave:
+        return f"The versions answer as they should; look at: {', '.join(grave)}"
+    lost = [s.title for s in sections if s.status is Status.NOT_COMPUTED]
+    if lost:
+        return f"Nothing bad was found, but not all could be computed: {', '.join(lost)}"
+    warming = sum(s.last == "WARMING_UP" for s in standings)
+    if warming:
+        of_all = f"{warming} of {several(len(standings), 'version')}"
+        return f"Nothing bad was found; too little history to judge {of_all}"
+    if standings and all(s.last == "NO_SIGNAL" for s in standings):
+        return "All is quiet: nothing was found, and every version answers as it should"
+    look = [s.title for s in sections if s.status is Status.ATTENTION]
+    if look:
+        return f"The versions answer as they should; worth a look: {', '.join(look)}"
+    return "All is well" if standings else "No version was due in this period"

@@ -1,0 +1,195 @@
+"""Signs that a column is not what it was: null, constant, shifted, or made of fewer rows; each as a sentence.
+
+Three kinds of columns have profiles: those that a model says it computed with, those of the newest rows of
+the inputs (`NEWEST`), and the entities of the outputs (`ENTITIES`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from scipy import stats
+
+from airflow_detection.domain.thresholds import Thresholds
+from airflow_detection.engine.canary import ENTITIES
+from airflow_detection.snapshot.verdicts.baseline import high_rate, low_limit, median, spread
+from airflow_detection.snapshot.verdicts.history import (
+    FRESH_MARGIN,
+    FeatureMeasures,
+    History,
+    Measures,
+    is_apart,
+)
+from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.store.input_facts import NEWEST, ROWS, STATES
+
+MIN_ROWS = 50
+"""Fewer rows, or outputs, are too few for a ratio to mean anything."""
+
+STEADY = 0.95
+"""What falls by no more than this from one healthy cycle to the next needs no further look."""
+
+Numbers = dict[str, Any]  # Any: JSON values
+
+
+def column_faults(
+    measures: Measures, history: History, thresholds: Thresholds, numbers: Numbers
+) -> Iterator[str]:
+    """Every sign, by column; what was measured goes into `numbers`."""
+    run = measures.run
+    last = history.healthy[-1].features
+    for name, feature in measures.features.items():
+        yield from _nulls(name, feature, history, run, thresholds, numbers)
+        known = run.features[name].count - run.features[name].null_count
+        before = last.get(name)
+        if before is not None and not is_apart(name):
+            yield from _used(name, feature, before, history, thresholds, numbers)
+        if known < MIN_ROWS:
+            continue
+        if not is_apart(name):
+            yield from _distinct(name, feature, history, thresholds, numbers)
+        elif before is not None:
+            yield from _repeated(name, feature, before, history, thresholds, numbers)
+        if before is not None:
+            yield from _shifted(name, feature, before, known, history, thresholds, numbers)
+
+
+def _nulls(
+    name: str,
+    feature: FeatureMeasures,
+    history: History,
+    run: Run,
+    thresholds: Thresholds,
+    numbers: Numbers,
+) -> Iterator[str]:
+    for measure, what in (("null_rate", "rows"), ("fresh_null_rate", "newly arrived rows")):
+        rate = getattr(feature, measure)
+        if rate is None or rate <= thresholds.feature_null_floor:
+            continue
+        rates = history.past(name, measure)
+        if not rates:
+            continue
+        highest = max(rates)
+        base = max(highest, thresholds.feature_null_floor)
+        limit = high_rate(highest, thresholds.feature_null_floor, thresholds.feature_null_factor)
+        if rate > limit and is_improbable(rate, base, run.output_count, thresholds):
+            numbers[f"{name}.null_rate"], numbers[f"{name}.null_limit"] = round(rate, 4), round(limit, 4)
+            if name == ENTITIES:
+                seen = f"{rate:.0%} of the outputs are about nobody in the inputs"
+                yield f"{seen}; at most {highest:.1%} is usual"
+            else:
+                yield f"{_what(name)} is null in {rate:.0%} of the {what}; at most {highest:.1%} is usual"
+            return
+
+
+def _distinct(
+    name: str, feature: FeatureMeasures, history: History, thresholds: Thresholds, numbers: Numbers
+) -> Iterator[str]:
+    share = thresholds.feature_distinct_share
+    ratio, ratios = feature.distinct_ratio, history.past(name, "distinct_ratio")
+    if ratio is not None and ratios and ratio < share * max(ratios) and ratio < share * median(ratios):
+        numbers[f"{name}.distinct_ratio"] = round(ratio, 6)
+        numbers[f"{name}.distinct_limit"] = round(share * median(ratios), 6)
+        yield f"{name} has {ratio:.2%} distinct values; {median(ratios):.1%} is usual"
+        return
+    fresh, past = feature.fresh_distinct, history.past(name, "fresh_distinct")
+    share -= FRESH_MARGIN
+    if fresh is None or not past or fresh >= share * max(past):
+        return
+    limit = low_limit(past, thresholds.input_mad_factor, share)
+    if fresh < limit:
+        numbers[f"{name}.fresh_distinct"] = round(fresh, 4)
+        numbers[f"{name}.fresh_distinct_limit"] = round(limit, 4)
+        yield f"newly arrived rows bring {fresh:.0%} of the usual distinct values of {name}"
+
+
+def _repeated(
+    name: str,
+    feature: FeatureMeasures,
+    before: FeatureMeasures,
+    history: History,
+    thresholds: Thresholds,
+    numbers: Numbers,
+) -> Iterator[str]:
+    ratio, share = feature.distinct_ratio, thresholds.distinct_share
+    if ratio is None or before.distinct_ratio is None or ratio >= STEADY * before.distinct_ratio:
+        return
+    held = [r for f in _recent(name, history) if (r := f.distinct_ratio) is not None]
+    lowest = min(held[: -thresholds.stale_cycles] or held)  # the last ones may share newest rows with it
+    if ratio < share * lowest:
+        numbers[f"{name}.distinct_ratio"] = round(ratio, 6)
+        numbers[f"{name}.distinct_limit"] = round(share * lowest, 6)
+        yield f"{ratio:.1%} of {_what(name)} are different; at least {lowest:.1%} are usual"
+
+
+def _shifted(
+    name: str,
+    feature: FeatureMeasures,
+    before: FeatureMeasures,
+    known: int,
+    history: History,
+    thresholds: Thresholds,
+    numbers: Numbers,
+) -> Iterator[str]:
+    """The mean moved by a share of the standard deviation; by more where there are fewer rows than usual."""
+    if feature.mean is None or feature.deviation is None or before.mean is None or before.deviation is None:
+        return
+    if abs(feature.mean - before.mean) <= thresholds.shift_share / 2 * before.deviation:
+        return
+    held = _recent(name, history)
+    means = [f.mean for f in held if f.mean is not None]
+    width = max(feature.deviation, median([f.deviation or 0.0 for f in held]))
+    usually = median([float(m.run.features[name].count) for m in history.recent if name in m.run.features])
+    chance = max(usually / known, 1.0) ** 0.5
+    limit = max(thresholds.shift_share * chance * width, thresholds.input_mad_factor * spread(means))
+    usual = median(means)
+    if abs(feature.mean - usual) > limit:
+        numbers[f"{name}.mean"], numbers[f"{name}.usual_mean"] = feature.mean, usual
+        numbers[f"{name}.mean_limit"] = round(limit, 6)
+        yield f"the mean of {_what(name)} is {feature.mean:.4g}; {usual:.4g} is usual"
+
+
+def _used(
+    name: str,
+    feature: FeatureMeasures,
+    before: FeatureMeasures,
+    history: History,
+    thresholds: Thresholds,
+    numbers: Numbers,
+) -> Iterator[str]:
+    """A model computed with fewer of the rows than it used to."""
+    used, share = feature.used_share, thresholds.distinct_share
+    if used is None or before.used_share is None or used >= STEADY * before.used_share:
+        return
+    lowest = min(u for f in _recent(name, history) if (u := f.used_share) is not None)
+    rows = history.healthy[-1].run.features[name].count
+    if rows >= MIN_ROWS and used < share * lowest:
+        numbers[f"{name}.used_share"], numbers[f"{name}.used_limit"] = (
+            round(used, 6),
+            round(share * lowest, 6),
+        )
+        yield f"{name} was computed from {used:.0%} of the rows; at least {lowest:.0%} is usual"
+
+
+def _recent(name: str, history: History) -> list[FeatureMeasures]:
+    return [f for m in history.recent if (f := m.features.get(name)) is not None]
+
+
+def _what(name: str) -> str:
+    """A column in words."""
+    if name == ENTITIES:
+        return "the outputs' entities"
+    column = name.removeprefix(NEWEST)
+    if column == name:
+        return name
+    return {ROWS: "the newest rows", STATES: "the newest rows without their time"}.get(
+        column, f"{column} in the newest rows"
+    )
+
+
+def is_improbable(rate: float, base: float, entities: int, thresholds: Thresholds) -> bool:
+    """Whether so many nulls are no chance, counted by entity: one ship may lack a field in all its rows."""
+    if entities <= 0:
+        return False
+    return float(stats.binom.sf(round(rate * entities) - 1, entities, min(base, 1.0))) < thresholds.p_value

@@ -1,0 +1,136 @@
+"""From a run and what came before it to a verdict: pure functions, by precedence.
+
+1. It left no result: DID_NOT_RUN, FAILED, SKIPPED_UPSTREAM. There was nothing to look at: NO_INPUT.
+2. What it says cannot be relied on: SILENT_FAULT.
+3. The feed is late or much of it is missing: INPUT_DEGRADED.
+4. Against the healthy cycles before it, far less or far more than usual: SUSPECT, NO_SIGNAL_UNUSUAL, SURGE.
+5. NO_SIGNAL, or OK; WARMING_UP while there is too little to compare with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from airflow_detection.domain.specs import Outcome
+from airflow_detection.domain.thresholds import Thresholds
+from airflow_detection.snapshot.verdicts.baseline import fit
+from airflow_detection.snapshot.verdicts.column_faults import Numbers
+from airflow_detection.snapshot.verdicts.feed_faults import feed_faults, is_feed_silent
+from airflow_detection.snapshot.verdicts.history import History, Measures
+from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
+from airflow_detection.snapshot.verdicts.run_faults import silent_faults
+from airflow_detection.snapshot.verdicts.runs import Run
+
+_RATES = (("gt0", "scored"), ("gt07", "gt0"))
+_DEFAULT = Thresholds()
+
+
+def judge_all(runs: Iterable[Run], thresholds: Thresholds = _DEFAULT) -> Iterator[Verdict]:
+    """Judge the runs of one version, given in order of time; each is history to those after it."""
+    history = History(thresholds.history_cycles)
+    for run in runs:
+        yield judge(run, history, thresholds)
+
+
+def judge(run: Run, history: History, thresholds: Thresholds = _DEFAULT) -> Verdict:
+    """Judge one run by the history of its version, which takes the run in afterwards."""
+    measures = history.measure(run, thresholds.stale_cycles)
+    numbers: Numbers = {"history": len(history.healthy), **_counts(run)}
+    early = _without_result(run)
+    if early is not None:
+        return _verdict(run, early, [run.error] if run.error else [], numbers)
+    is_silent = is_feed_silent(run, history, thresholds, numbers)
+    kind, reasons = _concluded(measures, history, thresholds, numbers, is_silent=is_silent)
+    history.add(measures, kind, is_silent=is_silent)
+    return _verdict(run, kind, reasons, numbers)
+
+
+def _without_result(run: Run) -> VerdictKind | None:
+    if run.outcome is Outcome.FAILED:
+        return VerdictKind.FAILED
+    if run.outcome is Outcome.SKIPPED:
+        return VerdictKind.SKIPPED_UPSTREAM
+    return VerdictKind.DID_NOT_RUN if run.outcome is None else None
+
+
+def _concluded(
+    measures: Measures, history: History, thresholds: Thresholds, numbers: Numbers, *, is_silent: bool
+) -> tuple[VerdictKind, list[str]]:
+    run = measures.run
+    faults = list(silent_faults(measures, history, thresholds, numbers)) if run.input_count else []
+    missing = list(feed_faults(measures, history, thresholds, numbers)) if run.input_count else []
+    if is_silent:
+        missing.insert(0, _silence(run, history))
+    if faults:
+        return VerdictKind.SILENT_FAULT, faults + missing
+    if missing:
+        return VerdictKind.INPUT_DEGRADED, missing
+    if not run.input_count:
+        return VerdictKind.NO_INPUT, ["no rows in the window"]
+    if not run.has_past:
+        return VerdictKind.WARMING_UP, [
+            f"it reads from {run.reads_since:%Y-%m-%d %H:%M} on; inputs came later"
+        ]
+    if len(history.comparable) < thresholds.min_history_cycles:
+        held, wanted = len(history.comparable), thresholds.min_history_cycles
+        return VerdictKind.WARMING_UP, [f"{held} of {wanted} healthy cycles to compare with"]
+    return _against_baseline(run, history.comparable, thresholds, numbers)
+
+
+def _silence(run: Run, history: History) -> str:
+    since = run.newest_input_at or history.silent_since
+    return f"no row since {since:%H:%M:%S}" if since else "the feed is silent"
+
+
+def _against_baseline(
+    run: Run, healthy: Iterable[Run], thresholds: Thresholds, numbers: Numbers
+) -> tuple[VerdictKind, list[str]]:
+    low: list[str] = []
+    high: list[str] = []
+    first: list[str] | None = None  # what deviates decides: more findings that are weaker are a surge
+    for part, whole in _RATES:
+        if part not in run.score_counts or whole not in run.score_counts:
+            continue
+        k, n = run.score_counts[part], run.score_counts[whole]
+        past = [r.score_counts for r in healthy if part in r.score_counts and whole in r.score_counts]
+        usual = fit([c[part] for c in past], [c[whole] for c in past], len(past) / run.overlap)
+        if usual is None or not 0 <= k <= n:
+            continue
+        numbers[f"{part}|{whole}"] = round(usual.mean, 6)
+        if usual.is_near(k, n):
+            continue
+        lower, upper = usual.tails(k, n)
+        numbers[f"p_low {part}|{whole}"], numbers[f"p_high {part}|{whole}"] = lower, upper
+        fact = f"{k} of {n} ({part} of {whole}) where {n * usual.mean:.1f} are usual: p = %.1g"
+        for side, tail in ((low, lower), (high, upper)):
+            if tail < thresholds.p_value:
+                side.append(fact % tail)
+                first = side if first is None else first
+    if first is low:  # a canary that is off is a SILENT_FAULT: those that are here were found
+        kind = VerdictKind.NO_SIGNAL_UNUSUAL if run.canaries else VerdictKind.SUSPECT
+        return kind, low + high
+    if first is high:
+        return VerdictKind.SURGE, high + low
+    if run.score_counts and not run.score_counts.get("gt03"):
+        return VerdictKind.NO_SIGNAL, []
+    return VerdictKind.OK, []
+
+
+def _counts(run: Run) -> Numbers:
+    if run.outcome is not Outcome.SUCCEEDED:
+        return {}
+    return {"input_count": run.input_count, "output_count": run.output_count, **run.score_counts}
+
+
+def _verdict(run: Run, kind: VerdictKind, reasons: list[str], numbers: Numbers) -> Verdict:
+    return Verdict(
+        cycle_id=run.cycle_id,
+        cycle_started_at=run.cycle_started_at,
+        model_id=run.model_id,
+        version_id=run.version_id,
+        version=run.version,
+        role=run.role,
+        kind=kind,
+        reasons=tuple(reasons),
+        numbers=numbers,
+    )

@@ -1,0 +1,156 @@
+"""What to conclude of each version in each cycle: a quiet sea, or a broken model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from psycopg.types.json import set_json_loads
+
+from airflow_detection.domain.reports import CanaryResult, FeatureProfile
+from airflow_detection.domain.specs import CycleSpec, Outcome, Role, require_utc
+from airflow_detection.domain.thresholds import Thresholds
+from airflow_detection.snapshot.verdicts.expected import Planned, planned, step_of
+from airflow_detection.snapshot.verdicts.judge import judge_all
+from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
+from airflow_detection.snapshot.verdicts.lookback import with_past
+from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.driver_errors import storage_errors
+from airflow_detection.store.queries import load_queries
+from airflow_detection.store.registry import cycle_specs
+
+__all__ = ["Verdict", "VerdictKind", "verdicts"]
+
+HISTORIES = 4
+"""So many times the history of a baseline is read back: faulty cycles among it leave enough healthy ones.
+
+What lasts longer than that becomes the usual.
+"""
+
+Key = tuple[str, datetime, int]
+
+
+def verdicts(
+    conn: Connection,
+    schema: str,
+    *,
+    start: datetime,
+    end: datetime,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+) -> list[Verdict]:
+    """The verdict of every version planned for a cycle in [start, end), by cycle, model and version.
+
+    A cycle that was due and never opened counts too; one that is open and may still run does not, nor do
+    replays and models that are switched off. Judged from manifests alone.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    start, end = require_utc("start", start), require_utc("end", end)
+    specs = {spec.cycle_id: spec for spec in cycle_specs(conn, schema)}
+    with storage_errors():
+        wanted = {
+            (p.cycle_id, p.cycle_started_at, p.version_id): p
+            for p in planned(conn, schema, specs, start, end)
+        }
+        runs = with_past(conn, schema, _runs(conn, schema, specs, start, end, thresholds), end)
+    missing = [key for key, p in wanted.items() if key not in runs and not p.is_open]
+    for key in missing:
+        runs[key] = _without_manifest(wanted[key], specs)
+    switched_off = {
+        key for key, run in runs.items()
+        if run.outcome is Outcome.SKIPPED and key not in wanted
+    }  # fmt: skip
+    of_version: dict[int, list[Run]] = defaultdict(list)
+    for key in sorted(runs.keys() - switched_off, key=lambda k: (k[2], k[1], k[0])):
+        of_version[key[2]].append(runs[key])
+    found = [
+        verdict
+        for of_one in of_version.values()
+        for verdict in judge_all(of_one, thresholds)
+        if verdict.cycle_started_at >= start
+    ]
+    return sorted(found, key=lambda v: (v.cycle_started_at, v.cycle_id, v.model_id, v.version, v.version_id))
+
+
+def _runs(
+    conn: Connection,
+    schema: str,
+    specs: dict[str, CycleSpec],
+    start: datetime,
+    end: datetime,
+    thresholds: Thresholds,
+) -> dict[Key, Run]:
+    steps = {cycle_id: step_of(spec, start) for cycle_id, spec in specs.items()}
+    back = HISTORIES * thresholds.history_cycles
+    params = {
+        "cycle_ids": list(steps),
+        "since": [start - back * step for step in steps.values()],
+        "end": end,
+    }
+    with conn.cursor() as cursor:
+        set_json_loads(orjson.loads, cursor)
+        cursor.execute(load_queries("detection_verdicts", schema)["manifests"], params)
+        rows = [_run(row, steps[row[0]], specs[row[0]].lookback) for row in cursor]
+    return {(run.cycle_id, run.cycle_started_at, run.version_id): run for run in rows}
+
+
+def _run(row: tuple[Any, ...], step: timedelta, lookback: timedelta) -> Run:  # Any: the columns of manifests
+    return Run(
+        cycle_id=row[0],
+        cycle_started_at=row[1],
+        model_id=row[2],
+        version_id=row[3],
+        version=row[4],
+        role=Role(row[5]),
+        step=step,
+        lookback=lookback,
+        outcome=Outcome(row[6]),
+        error=row[7],
+        input_count=row[8],
+        input_digest=row[9],
+        newest_input_at=row[10],
+        output_count=row[11],
+        output_digest=row[12],
+        score_counts=row[13],
+        canaries=tuple(
+            CanaryResult(
+                name=c["name"], expected=c["expected"], observed=c["observed"], is_present=c["is_present"]
+            )
+            for c in row[14]
+        ),
+        features={
+            f["name"]: FeatureProfile(
+                name=f["name"],
+                count=f["count"],
+                null_count=f["null_count"],
+                distinct_count=f["distinct_count"],
+                mean=f.get("mean"),
+                deviation=f.get("deviation"),
+            )
+            for f in row[15]
+        },
+        reads_since=row[16],
+    )
+
+
+def _without_manifest(version: Planned, specs: dict[str, CycleSpec]) -> Run:
+    spec = specs[version.cycle_id]
+    run = Run(
+        cycle_id=version.cycle_id,
+        cycle_started_at=version.cycle_started_at,
+        model_id=version.model_id,
+        version_id=version.version_id,
+        version=version.version,
+        role=version.role,
+        step=step_of(spec, version.cycle_started_at),
+        lookback=spec.lookback,
+        error="the cycle was never opened" if version.is_unopened else "it left no manifest",
+    )
+    if version.broken is not None:
+        return replace(run, outcome=Outcome.FAILED, error=version.broken)
+    return run

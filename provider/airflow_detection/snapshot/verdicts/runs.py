@@ -1,0 +1,56 @@
+"""Manifests as a verdict needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from airflow_detection.domain.reports import CanaryResult, FeatureProfile
+from airflow_detection.domain.specs import Outcome, Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One version in one cycle; `outcome` None where it left no manifest. Instants in UTC.
+
+    `step` is the time from one cycle to the next, `lookback` the length of the window. `reads_since` is where
+    the model's data begin, if not at the window; `has_past` whether inputs had come that long.
+    """
+
+    cycle_id: str
+    cycle_started_at: datetime
+    model_id: str
+    version_id: int
+    version: str
+    role: Role
+    step: timedelta
+    lookback: timedelta
+    outcome: Outcome | None = None
+    error: str | None = None
+    input_count: int = 0
+    input_digest: str | None = None
+    newest_input_at: datetime | None = None
+    reads_since: datetime | None = None
+    has_past: bool = True
+    output_count: int = 0
+    output_digest: str | None = None
+    score_counts: Mapping[str, int] = field(default_factory=dict)
+    canaries: tuple[CanaryResult, ...] = ()
+    features: Mapping[str, FeatureProfile] = field(default_factory=dict)
+
+    @property
+    def overlap(self) -> float:
+        """How many cycles a row stays in the window."""
+        return self.lookback / self.step
+
+    @property
+    def score_null_rate(self) -> float | None:
+        """The share of outputs without a score; None where there is no output, or no score key."""
+        counted = self.score_counts.get("scored", 0) + self.score_counts.get("null", 0)
+        return self.score_counts["null"] / counted if counted else None
+
+    @property
+    def unflagged_count(self) -> int:
+        """Outputs that say nothing is the matter: score null or not above 0."""
+        return self.output_count - self.score_counts.get("gt0", 0)

@@ -1,0 +1,97 @@
+"""What is recorded of a cycle as a whole: its plan when it opens, its summary when it closes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.domain.specs import Cycle, Mode
+from airflow_detection.errors import PlanError
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.driver_errors import storage_errors
+from airflow_detection.store.encoding import to_json
+from airflow_detection.store.queries import load_queries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedPlan:
+    """The plan that a cycle was opened with."""
+
+    plan: Mapping[str, Any]  # Any: ExecutionPlan.to_json
+    digest: str
+    opened_at: datetime
+
+
+def record_plan(
+    conn: Connection,
+    schema: str,
+    cycle: Cycle,
+    mode: Mode,
+    plan_json: JsonMapping,
+    digest: str,
+    dag_run_id: str | None,
+    *,
+    is_first_to_stay: bool = False,
+) -> datetime | None:
+    """Record the plan of a cycle and return when the cycle was opened.
+
+    Opening it again moves that instant: inputs that have arrived since then count. None, and nothing is
+    changed, if another plan is recorded and `is_first_to_stay`; of two at once, one is the first.
+
+    Raises:
+        StorageError, RegistryUnavailable: the database refused or did not answer.
+    """
+    query = load_queries("detection_cycle_runs", schema)["record_plan"]
+    values = {
+        "plan": to_json(plan_json).decode(),
+        "digest": digest,
+        "dag_run_id": dag_run_id,
+        "is_first_to_stay": is_first_to_stay,
+    }
+    with storage_errors(cycle):
+        row = conn.execute(query, _key(cycle.cycle_id, cycle.started_at, mode) | values).fetchone()
+    return row[0] if row else None
+
+
+def recorded_plan(
+    conn: Connection, schema: str, cycle_id: str, started_at: datetime, mode: Mode
+) -> RecordedPlan | None:
+    """The plan that was recorded for a cycle in this mode, if there is one.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    query = load_queries("detection_cycle_runs", schema)["recorded_plan"]
+    with storage_errors():
+        row = conn.execute(query, _key(cycle_id, started_at, mode)).fetchone()
+    return RecordedPlan(plan=row[0], digest=row[1], opened_at=row[2]) if row else None
+
+
+def record_summary(
+    conn: Connection,
+    schema: str,
+    cycle: Cycle,
+    mode: Mode,
+    summary_json: JsonMapping,
+) -> None:
+    """Record the summary of a cycle and that it is closed.
+
+    Raises:
+        PlanError: it was never opened in this mode.
+        StorageError, RegistryUnavailable: the database refused or did not answer.
+    """
+    query = load_queries("detection_cycle_runs", schema)["record_summary"]
+    values = {"summary": to_json(summary_json).decode()}
+    with storage_errors(cycle):
+        done = conn.execute(query, _key(cycle.cycle_id, cycle.started_at, mode) | values)
+    if not done.rowcount:
+        raise PlanError(
+            f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} was never opened as {mode}"
+        )
+
+
+def _key(cycle_id: str, started_at: datetime, mode: Mode) -> dict[str, Any]:  # Any: a statement's params
+    return {"cycle_id": cycle_id, "cycle_started_at": started_at, "mode": mode.value}

@@ -1,0 +1,365 @@
+"""The upkeep of table partitions: carry out a plan, month by month, each step safe to be killed in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+
+from airflow_detection.errors import RegistryUnavailable, StorageError
+from airflow_detection.store.connection import Connection, in_ms
+from airflow_detection.store.driver_errors import storage_errors
+from airflow_detection.store.partitions.catalog import read_table, rows, statement
+from airflow_detection.store.partitions.create import (
+    NO_LOCK,
+    create,
+    create_together,
+    enter,
+    limit_locks,
+    note,
+    patiently,
+)
+from airflow_detection.store.partitions.plan import Action, Kind, Limits, Phase, alarms, plan
+from airflow_detection.store.queries import load_queries
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one action: `done`, `skipped` or `failed`, and the fact worth telling."""
+
+    action: Action
+    outcome: str
+    fact: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.action} -> {self.outcome}{f' ({self.fact})' if self.fact else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A run of upkeep. `is_skipped`: another run held the lock and this one did nothing."""
+
+    results: tuple[Result, ...] = ()
+    alarms: tuple[Action, ...] = ()
+    is_skipped: bool = False
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The actions that failed."""
+        return tuple(r for r in self.results if r.outcome == "failed")
+
+    @property
+    def is_success(self) -> bool:
+        """Whether everything that was planned was done, and enough months lie ahead."""
+        return not (self.is_skipped or self.failed or self.alarms)
+
+    def lines(self) -> list[str]:
+        """The report for people to read."""
+        if self.is_skipped:
+            return ["skipped: another run holds the lock"]
+        return [str(r) for r in self.results] + [str(a) for a in self.alarms]
+
+
+def apply(
+    conn: Connection, schema: str, phase: Phase, *, now: datetime, limits: Limits | None = None
+) -> Report:
+    """Carry out the plan of one phase.
+
+    An action that fails is noted and leaves the others standing.
+
+    Args:
+        conn: in autocommit mode; elsewhere a detachment takes the plain path.
+        now: the clock of this host.
+
+    Raises:
+        StorageError: the database is read-only, or its clock and `now` are too far apart; nothing was done.
+        RegistryUnavailable: the database did not answer.
+    """
+    limits = limits or Limits()
+    with storage_errors():
+        is_pooled = _inspect(conn, schema, now, limits)
+        with (
+            _alone(conn, schema, phase, limits, is_pooled=is_pooled) as is_mine,
+            _patience(conn, schema, limits, is_pooled=is_pooled),
+        ):
+            if not is_mine:
+                note(conn, schema, Action(kind=Kind.KEEP, table=""), "skipped", called=phase.value,
+                     fact="another run holds the lock")  # fmt: skip
+                return Report(is_skipped=True)
+            planned = plan(conn, schema, now=now, limits=limits, phases=(phase,))
+            results = tuple(
+                result
+                for (_, is_new), group in groupby(planned, lambda a: (a.table, a.kind is Kind.CREATE))
+                for result in _carry_out(
+                    conn, schema, phase, tuple(group), limits, is_pooled=is_pooled, is_new=is_new
+                )
+            )
+            raised = alarms(conn, schema, now=now)
+            for alarm in raised:
+                log.warning("partitions_headroom %s", alarm)
+                note(conn, schema, alarm, "failed")
+    return Report(results=results, alarms=raised)
+
+
+def _inspect(conn: Connection, schema: str, now: datetime, limits: Limits) -> bool:
+    """Refuse a database that must not be touched; return whether a pooler stands before it."""
+    row = conn.execute(load_queries("table_partitions", schema)["server"]).fetchone()
+    if row is None:
+        raise StorageError("the database did not tell its time")
+    clock, pid, is_read_only = row
+    if is_read_only:
+        raise StorageError("the database is read-only: upkeep needs the primary server")
+    if abs(clock - now) > limits.max_skew:
+        raise StorageError(
+            f"the clocks of the database ({clock.isoformat()}) and of this host ({now.isoformat()}) "
+            f"differ by more than {limits.max_skew}: nothing was done"
+        )
+    return bool(pid != conn.info.backend_pid)
+
+
+@contextmanager
+def _alone(conn: Connection, schema: str, phase: Phase, limits: Limits, *, is_pooled: bool) -> Iterator[bool]:
+    """One run of a phase at a time.
+
+    The lock of a session means nothing behind a pooler that hands out another session for each transaction:
+    there the log itself says that a run goes on, and each action takes the lock of its table besides.
+    """
+    queries = load_queries("table_partitions", schema)
+    params = {"kind": phase.value, "schema": schema}
+    if is_pooled:
+        with _leased(conn, schema, phase, limits) as is_mine:
+            yield is_mine
+        return
+    row = conn.execute(queries["try_run_lock"], params).fetchone()
+    is_mine = bool(row and row[0])
+    try:
+        yield is_mine
+    finally:
+        if is_mine and _is_usable(conn):
+            conn.execute(queries["run_unlock"], params)
+
+
+@contextmanager
+def _leased(conn: Connection, schema: str, phase: Phase, limits: Limits) -> Iterator[bool]:
+    """Tell others in the log that a run goes on, until it ends or its lease does."""
+    before, conn.prepare_threshold = conn.prepare_threshold, None  # a statement prepared there is lost here
+    params = {"kind": phase.value, "schema": schema, "lease": limits.lease}
+    run = Action(kind=Kind.KEEP, table="", note="a pooler stands before the database")
+    with conn.transaction():
+        locked = conn.execute(load_queries("table_partitions", schema)["try_run_lock_briefly"], params)
+        is_locked = (locked.fetchone() or (False,))[0]
+        last = conn.execute(load_queries("detection_partition_policies", schema)["last_run"], params)
+        is_mine = bool(is_locked) and not (last.fetchone() or (False,))[0]
+        if is_mine:
+            note(conn, schema, run, "done", called=f"{phase}_begun")
+    try:
+        yield is_mine
+    finally:
+        if is_mine and _is_usable(conn):
+            note(conn, schema, run, "done", called=f"{phase}_ended")
+        conn.prepare_threshold = before
+
+
+def _is_usable(conn: Connection) -> bool:
+    return not conn.closed and conn.info.transaction_status != TransactionStatus.INERROR
+
+
+@contextmanager
+def _patience(conn: Connection, schema: str, limits: Limits, *, is_pooled: bool) -> Iterator[None]:
+    """Limit the wait of statements that allow no transaction around them; behind a pooler there are none."""
+    queries = load_queries("table_partitions", schema)
+    row = None if is_pooled else conn.execute(queries["lock_setting"]).fetchone()
+    if row is None:
+        yield
+        return
+    conn.execute(queries["limit_locks_of_session"], {"limit": in_ms(limits.detach_wait)})
+    try:
+        yield
+    finally:
+        if _is_usable(conn):
+            conn.execute(queries["limit_locks_of_session"], {"limit": row[0]})
+
+
+def _carry_out(
+    conn: Connection,
+    schema: str,
+    phase: Phase,
+    actions: Sequence[Action],
+    limits: Limits,
+    *,
+    is_pooled: bool,
+    is_new: bool,
+) -> Iterator[Result]:
+    """Do the actions of one table; several that create are tried in one transaction, then one by one."""
+    if is_new and len(actions) > 1 and _are_made_together(conn, schema, phase, actions, limits):
+        for action in actions:
+            log.info("partition_action_done phase=%s %s", phase, action)
+            yield Result(action=action, outcome="done")
+        return
+    for action in actions:
+        yield _attempt(conn, schema, phase, action, limits, is_pooled=is_pooled)
+
+
+def _are_made_together(
+    conn: Connection, schema: str, phase: Phase, actions: Sequence[Action], limits: Limits
+) -> bool:
+    try:
+        return create_together(conn, schema, actions, limits) is not None
+    except (psycopg.Error, StorageError) as error:
+        if conn.closed:
+            raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
+        log.info("partition_actions_one_by_one phase=%s table=%s: %s", phase, actions[0].table, error)
+        return False
+
+
+def _attempt(
+    conn: Connection, schema: str, phase: Phase, action: Action, limits: Limits, *, is_pooled: bool
+) -> Result:
+    """Do one action; what goes wrong is noted and ends this action only."""
+    if not action.changes:
+        if action.kind is Kind.REFUSE:
+            note(conn, schema, action, "skipped")
+        return Result(action=action, outcome="skipped", fact=action.note)
+    try:
+        fact = _DOING[action.kind](conn, schema, action, limits, is_pooled)
+    except (psycopg.Error, StorageError) as error:
+        if conn.closed:
+            raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
+        log.warning("partition_action_failed phase=%s %s: %s", phase, action, error)
+        fact = str(error).strip()
+        note(conn, schema, action, "failed", error=fact)
+        return Result(action=action, outcome="failed", fact=fact)
+    log.info("partition_action_done phase=%s %s %s", phase, action, fact)
+    return Result(action=action, outcome="done", fact=fact)
+
+
+def _do_create(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+    if action.lower is None or action.upper is None:
+        raise StorageError("a new table partition needs two bounds")
+    made = create(
+        conn, schema, action.table, (action.lower, action.upper), name=action.partition, limits=limits
+    )
+    if made is None:
+        return "it was there"
+    facts = [f"as {made.name}"] if made.name != action.partition else []
+    facts += [f"{made.moved} rows out of the default partition"] if made.moved else []
+    return "; ".join(facts)
+
+
+def _do_finalize(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+    child = next((p for p in read_table(conn, schema, action.table).partitions if p.oid == action.oid), None)
+    if child is not None and child.is_detaching:
+        patiently(lambda: _in_transaction(conn, schema, limits, _ddl(schema, "finalize", action)), limits)
+    elif child is not None:
+        return "it is attached"
+    if _was_ours(conn, schema, action):
+        note(conn, schema, action, "done", called="detach")
+        return "now counted as detached"
+    note(conn, schema, action, "done")
+    return "it was not upkeep that began it: it is never dropped"
+
+
+def _was_ours(conn: Connection, schema: str, action: Action) -> bool:
+    params = {"schema": schema, "table": action.table}
+    retired = rows(conn, schema, "retired", params, "detection_partition_policies")
+    return any(r["oid"] == action.oid for r in retired)
+
+
+def _do_detach(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+    why_plain = _why_plain(conn, is_pooled=is_pooled)
+    # The intention is noted first: killed after the detachment, it is known to be ours.
+    if not why_plain and not note(
+        conn, schema, action, "done", called="detach_started", softly=True, unless_default=True
+    ):
+        why_plain = "the table has a default partition"
+    if why_plain:
+
+        def plainly() -> None:
+            with conn.transaction():
+                enter(conn, schema, action.table, limits)
+                conn.execute(_ddl(schema, "detach", action))
+                note(conn, schema, action, "done", path="plain", reason=why_plain)
+
+        patiently(plainly, limits)
+        return f"in one step: {why_plain}"
+    try:
+        try:
+            conn.execute(_ddl(schema, "detach_concurrently", action))
+        except NO_LOCK:
+            patiently(lambda: _finalize_what_began(conn, schema, action, limits), limits)
+    except psycopg.Error:
+        if not conn.closed and _is_untouched(conn, schema, action):
+            note(conn, schema, action, "done", called="attach", reason="the detachment did not begin")
+        raise
+    note(conn, schema, action, "done", softly=True, path="concurrent")
+    return ""
+
+
+def _is_untouched(conn: Connection, schema: str, action: Action) -> bool:
+    partitions = read_table(conn, schema, action.table).partitions
+    return any(p.oid == action.oid and not p.is_detaching for p in partitions)
+
+
+def _why_plain(conn: Connection, *, is_pooled: bool) -> str:
+    if is_pooled:
+        return "a pooler stands before the database"
+    if not conn.autocommit or conn.info.transaction_status != TransactionStatus.IDLE:
+        return "the connection is in a transaction"
+    return ""
+
+
+def _finalize_what_began(conn: Connection, schema: str, action: Action, limits: Limits) -> None:
+    """An attempt that ran out of patience is finalised: older readers of the table have to end first."""
+    if _is_untouched(conn, schema, action):
+        conn.execute(_ddl(schema, "detach_concurrently", action))
+    else:
+        _in_transaction(conn, schema, limits, _ddl(schema, "finalize", action))
+
+
+def _ddl(schema: str, name: str, action: Action) -> sql.Composed:
+    return statement(
+        schema,
+        name,
+        parent=sql.Identifier(action.table),
+        namespace=sql.Identifier(action.namespace or schema),
+        child=sql.Identifier(action.partition or ""),
+    )
+
+
+def _in_transaction(conn: Connection, schema: str, limits: Limits, ddl: sql.Composed) -> None:
+    with conn.transaction():
+        limit_locks(conn, schema, limits.lock_timeout)
+        conn.execute(ddl)
+
+
+def _do_drop(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+    def drop() -> None:
+        with conn.transaction():
+            child = sql.Identifier(action.partition or "")
+            limit = sql.Literal(in_ms(limits.lock_timeout))
+            conn.execute(statement(schema, "lock_child", child=child, limit=limit), prepare=False)
+            found = rows(conn, schema, "relation", {"oid": action.oid})
+            if not found or found[0]["relname"] != action.partition:
+                raise StorageError(f"{action.partition!r} is no longer the table that was detached")
+            conn.execute(statement(schema, "drop", child=child))
+            note(conn, schema, action, "done")
+
+    patiently(drop, limits)
+    return ""
+
+
+_DOING: Mapping[Kind, Callable[[Connection, str, Action, Limits, bool], str]] = {
+    Kind.CREATE: _do_create,
+    Kind.FINALIZE: _do_finalize,
+    Kind.DETACH: _do_detach,
+    Kind.DROP: _do_drop,
+}

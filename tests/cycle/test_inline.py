@@ -1,0 +1,304 @@
+"""Inline cycles against a real Postgres: connections, timeouts, rights, and what a child may hand back."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from tests import sample_registry
+from tests.sample_registry import AT
+
+from airflow_detection.cycle import child_store, inline, planning, task, versions
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Mode, ModelSpec, Outcome, Role
+from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
+from airflow_detection.errors import StorageError
+from airflow_detection.store.connection import connect
+from airflow_detection.store.session import limit_session
+from airflow_detection.store.spool import Spool, encode_outputs
+
+SETTINGS = Settings(
+    allowed_prefixes=("tests.cycle.test_inline", "tests.misbehaving_models"), inline_timeout_s=20
+)
+WICKED = "tests.misbehaving_models:Wicked"
+
+
+class Slow(BaseDetectionModel):
+    """Takes its time, with its connection open and used."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        assert ctx.database
+        ctx.database.query("select 1 as n")
+        time.sleep(0.4)
+        return ModelResult()
+
+
+class Stubborn(BaseDetectionModel):
+    """Lifts the limit of its session and goes to sleep there."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        conn = next(iter(ctx.shared.values()))._upstream._conn  # type: ignore[attr-defined]
+        conn.execute("set statement_timeout = 0")
+        conn.execute("set client_connection_check_interval = 0")
+        conn.execute("select pg_sleep(61)")
+        return ModelResult()
+
+
+class Asks(BaseDetectionModel):
+    """Tells who it is to the database, and whether it could make itself able to write."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        assert ctx.database
+        row = ctx.database.query("select current_user as u, current_setting('TimeZone') as z")
+        conn = next(iter(ctx.shared.values()))._upstream._conn  # type: ignore[attr-defined]
+        conn.execute("set default_transaction_read_only = off")
+        try:
+            conn.execute("delete from detection.detection_model_runs")
+            refusal = "none"
+        except Exception as error:
+            refusal = type(error).__name__
+        return ModelResult(
+            outputs_per_input=[
+                ({}, {"id": row["u"][0], "score": None, "zone": row["z"][0], "refusal": refusal})
+            ]
+        )
+
+
+def register(conn: Any, entrypoint: str, shadows: int = 0, **options: Any) -> None:
+    """`tracks` feeds `m`, which has the entry point, as have its shadows."""
+    sample_registry.put_cycle(conn, input_query="select 1 as n, '{}'::jsonb as deep")
+    sample_registry.put_model(conn, "tracks", entrypoint=WICKED)
+    sample_registry.put_version(conn, "tracks@1", Role.PRIMARY, act="mutates")
+    sample_registry.put_model(conn, "m", ("tracks",), entrypoint=entrypoint, task_options=options)
+    sample_registry.put_version(conn, "m@1", Role.PRIMARY)
+    for number in range(shadows):
+        sample_registry.put_version(conn, f"m@s{number}", Role.SHADOW)
+
+
+def run(conn: Any, settings: Settings = SETTINGS, **options: Any) -> Any:
+    planning.open_cycle(conn, settings, "fleet", AT, mode=Mode.AS_OF)
+    report = inline.run_inline(conn, settings, "fleet", AT, mode=Mode.AS_OF, **options)
+    return {r.version.label: r for r in report.reports}
+
+
+@contextmanager
+def most_connections(dsn: str) -> Iterator[list[int]]:
+    """The most connections that were seen to this database, the observer's own left out."""
+    seen, stop = [0], threading.Event()
+    query = (
+        "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    )
+
+    def watch() -> None:
+        with connect(dsn) as conn:
+            while not stop.wait(0.01):
+                row = conn.execute(query.encode()).fetchone()
+                seen[0] = max(seen[0], row[0] if row else 0)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(("options", "most"), [({}, 2), ({"concurrent_shadows": True}, 5)])
+def test_a_task_holds_one_connection_and_each_running_version_one(
+    dsn: str, options: dict[str, bool], most: int
+) -> None:
+    with connect(dsn) as conn:
+        register(conn, "tests.cycle.test_inline:Slow", shadows=5)
+        with most_connections(dsn) as seen:
+            reports = run(conn, **options)
+    assert {r.outcome for r in reports.values()} == {Outcome.SUCCEEDED}
+    assert seen == [most]
+
+
+def test_the_server_ends_what_a_killed_version_has_left_running(database: Any) -> None:
+    register(database, "tests.cycle.test_inline:Stubborn", execution_timeout=0.7)
+    report = run(database)["m@1"]
+    assert "had not ended after 0.7 s and was ended" in str(report.error)
+    assert report.is_transient
+    for _ in range(40):
+        left = database.execute("select from pg_stat_activity where query like '%pg_sleep(61)%' and pid <>"
+                                " pg_backend_pid() and state = 'active'").fetchall()  # fmt: skip
+        if not left:
+            break
+        time.sleep(0.05)
+    assert not left
+    assert sample_registry.outcomes(database)["m@1"] == "FAILED"
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, statement_timeout_s=0.4)])
+def test_a_statement_is_ended_by_the_server_in_a_task_too(dsn: str, settings: Settings) -> None:
+    own = {} if settings.statement_timeout_s else {"execution_timeout": 0.4}
+    with connect(dsn) as conn, connect(dsn) as second:
+        register(conn, WICKED, **own)
+        sample_registry.put_version(conn, "m@2", Role.SHADOW, act="hangs_in_sql")
+        planning.open_cycle(conn, settings, "fleet", AT, mode=Mode.AS_OF)
+        began = time.monotonic()
+        reports = [
+            versions.run_one(conn, second, settings, "fleet", AT, model_id=m, version=v, mode=Mode.AS_OF)
+            for m, v in (("tracks", None), ("m", None), ("m", "2"))
+        ]
+    assert [r.outcome for r in reports[:2]] == [Outcome.SUCCEEDED] * 2
+    assert "statement timeout" in str(reports[2].error)
+    assert reports[2].is_transient
+    assert time.monotonic() - began < 20
+
+
+def test_models_read_as_the_role_that_is_set(database: Any) -> None:
+    role = f"reads_{uuid.uuid4().hex[:8]}"
+    for text in (
+        "create role {role} nologin",
+        "grant usage on schema detection to {role}",
+        "grant select on all tables in schema detection to {role}",
+    ):
+        database.execute(sql.SQL(text).format(role=sql.Identifier(role)))
+    try:
+        register(database, "tests.cycle.test_inline:Asks")
+        reports = run(database, replace(SETTINGS, reader_role=role))
+        assert reports["m@1"].error is None
+        row = database.execute(
+            "select outputs from detection.detection_model_run_outputs where model_id = 'm'"
+        ).fetchone()[0]
+        assert row == {"id": role, "score": None, "zone": "UTC", "refusal": "InsufficientPrivilege"}
+    finally:
+        database.execute(sql.SQL("drop owned by {}").format(sql.Identifier(role)))
+        database.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
+
+
+def test_a_role_that_may_not_be_taken_fails_the_versions_with_the_reason(database: Any) -> None:
+    register(database, WICKED)
+    reports = run(database, replace(SETTINGS, reader_role="nobody_here"))
+    assert reports["tracks@1"].outcome is Outcome.FAILED
+    assert "nobody_here" in str(reports["tracks@1"].error)
+    assert reports["m@1"].outcome is Outcome.SKIPPED
+
+
+class Unready(BaseDetectionModel):
+    """Does what it should not before it runs."""
+
+    @classmethod
+    def prepare(cls) -> None:
+        if cls.__name__ == "Hanging":
+            time.sleep(60)
+        sys.exit(3)
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        return ModelResult()
+
+
+class Hanging(Unready):
+    """Never gets ready."""
+
+
+@pytest.mark.parametrize("name", ["Unready", "Hanging"])
+def test_a_class_that_cannot_be_prepared_costs_no_other_model_anything(database: Any, name: str) -> None:
+    sample_registry.put_cycle(database)
+    for model_id in ("a", "z"):
+        sample_registry.put_model(database, model_id)
+        sample_registry.put_version(database, f"{model_id}@1", Role.PRIMARY)
+    sample_registry.put_model(database, "m", entrypoint=f"tests.cycle.test_inline:{name}")
+    sample_registry.put_version(database, "m@1", Role.PRIMARY)
+    settings = replace(SETTINGS, inline_timeout_s=1, allowed_prefixes=("tests",))
+    began = time.monotonic()
+    reports = run(database, settings)
+    assert (reports["a@1"].outcome, reports["z@1"].outcome) == (Outcome.SUCCEEDED, Outcome.SUCCEEDED)
+    assert time.monotonic() - began < 10
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_models_read_through_the_connection_that_is_set(database: Any, dsn: str) -> None:
+    """A shadow can then end no session of the registry's login, whatever role it takes."""
+    role = f"reads_{uuid.uuid4().hex[:8]}"
+    name = sql.Identifier(role)
+    for text in (
+        "create role {} login password 'x'",
+        "grant usage on schema detection to {}",
+        "grant select on all tables in schema detection to {}",
+    ):
+        database.execute(sql.SQL(text).format(name))
+    try:
+        register(database, "tests.cycle.test_inline:Asks", shadows=1)
+        reading = make_conninfo(dsn, user=role, password="x")  # noqa: S106
+        reports = run(database, reading=reading)
+        assert {r.error for r in reports.values()} == {None}
+        with connect(dsn) as conn:
+            opened = partial(connect, reading)
+            shadow = task.run_task(
+                conn, opened, SETTINGS, "fleet", AT,
+                model_id="m", version="s0", mode=Mode.AS_OF, reading=lambda: reading,
+            )  # fmt: skip
+        assert shadow.error is None
+        rows = database.execute(
+            "select outputs from detection.detection_model_run_outputs where model_id = 'm'"
+        ).fetchall()
+        told = {"id": role, "score": None, "zone": "UTC", "refusal": "InsufficientPrivilege"}
+        assert rows == [(told,), (told,)]
+    finally:
+        database.execute(sql.SQL("drop owned by {}").format(name))
+        database.execute(sql.SQL("drop role {}").format(name))
+
+
+def test_a_limited_session_cannot_write(dsn: str) -> None:
+    with connect(dsn) as conn:
+        limit_session(conn, "detection")
+        with pytest.raises(Exception, match="read-only"):
+            conn.execute("delete from detection.detection_model_runs")
+
+
+def spool(*outputs: dict[str, Any]) -> Spool:
+    model = ModelSpec(model_id="m", score_key="score", entity_key="id")
+    return encode_outputs(io.BytesIO(), model, [({}, {"id": "a", "score": 1.0, **o}) for o in outputs])
+
+
+def sent(held: Spool) -> bytes:
+    return b"".join(replace(held, is_foreign=True).chunks(b"|"))
+
+
+def test_rows_that_a_child_has_encoded_are_taken() -> None:
+    assert sent(spool()) == b""
+    held = spool({"k": "v" * 100_000}, {"k": None}, {})
+    assert sent(held) == b"".join(held.chunks(b"|"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b"\x00\x0a" + b"\x00\x00\x00\x08" + bytes(8), b"\x00", (-1).to_bytes(4, "big", signed=True)],
+)
+def test_a_row_that_goes_on_after_its_fields_is_refused(more: bytes) -> None:
+    held = spool({}, {})
+    text = held.file.getvalue()  # type: ignore[attr-defined]
+    head, length, chunk = text[:16], int.from_bytes(text[16:20], "big"), text[20:]
+    forged = io.BytesIO(head + (length + len(more)).to_bytes(4, "big") + chunk + more)
+    with pytest.raises(StorageError, match="are no rows"):
+        sent(replace(held, file=forged))
+
+
+def test_a_file_with_another_number_of_rows_is_refused() -> None:
+    with pytest.raises(StorageError, match="2 encoded outputs"):
+        sent(replace(spool({}, {}), count=1))
+
+
+def test_a_models_limits_come_before_the_settings() -> None:
+    own = ModelSpec(model_id="m", task_options={"execution_timeout": 5, "memory_limit": 100})
+    odd = ModelSpec(model_id="m", task_options={"execution_timeout": "soon", "memory_limit": True})
+    settings = replace(SETTINGS, inline_memory_mib=64)
+    assert child_store.limits_of(settings, own) == inline.Limits(timeout_s=5, memory_bytes=100 * 2**20)
+    assert child_store.limits_of(settings, odd) == inline.Limits(timeout_s=20, memory_bytes=64 * 2**20)
+    assert child_store.limits_of(SETTINGS, odd).memory_bytes is None

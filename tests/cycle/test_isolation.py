@@ -1,0 +1,244 @@
+"""Whatever shadows do, the PRIMARY rows are those of a run without them, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from tests import sample_registry
+from tests.misbehaving_models import ACTS, ACTS_OF_A_TASK, SLOW
+from tests.sample_registry import AT
+
+from airflow_detection.cycle import closing, inline, planning
+from airflow_detection.cycle import task as task_module
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Mode, Role
+from airflow_detection.store.connection import connect
+from airflow_detection.store.session import limit_session
+
+SETTINGS = Settings(
+    allowed_prefixes=("tests.misbehaving_models",), inline_timeout_s=30, inline_memory_mib=256
+)
+LIMIT_S = 2.0
+INPUTS = """
+select n, jsonb_build_object('list', jsonb_build_array(n, n + 1), 'k', n) as deep
+from generate_series(1, 5) as n
+"""
+FACTS = {
+    "outputs": """
+        select model_id, version_id, role::text, is_replay, cycle_started_at, entity_id, score,
+               input_ref::text, outputs::text
+        from detection.detection_model_run_outputs where role = 'PRIMARY'""",
+    "manifests": """
+        select cycle_id, cycle_started_at, model_id, version_id, role::text, outcome::text, input_count,
+               input_digest, output_count, output_digest, score_counts::text, params_digest,
+               canaries::text, features::text, error
+        from detection.detection_model_runs where role = 'PRIMARY'""",
+    "metrics": """
+        select model_id, version_id, role::text, metric_key, metric_value, cycle_started_at
+        from detection.detection_model_metrics
+        where role = 'PRIMARY' and metric_key <> 'cycle_duration_ms'""",
+}
+Run = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """`reads[n]` are the models that model n reads; `shadows[n]` the acts of its shadows."""
+
+    reads: tuple[tuple[int, ...], ...]
+    shadows: tuple[tuple[str, ...], ...]
+
+
+MAY_PASS = frozenset({
+    *("mutates", "private", "writes", "begins", "sets", "fails_in_sql", "forges"),
+    *("leaves_a_daemon", "logs_nonsense", "kills_sessions", "locks"),
+})  # fmt: skip
+"""Acts that need not fail: what they try comes to nothing."""
+
+
+@st.composite
+def plans(draw: st.DrawFn, acts: frozenset[str]) -> Planned:
+    size = draw(st.integers(1, 5))
+    reads = tuple(tuple(sorted(draw(st.sets(st.integers(0, n - 1))))) if n else () for n in range(size))
+    quick = st.sampled_from(sorted(acts - SLOW))
+    shadows = [draw(st.lists(quick, max_size=4)) for _ in range(size)]
+    if draw(st.booleans()):  # at most one that takes its whole time
+        shadows[draw(st.integers(0, size - 1))] = [draw(st.sampled_from(sorted(SLOW)))]
+    return Planned(reads, tuple(tuple(s) for s in shadows))
+
+
+@contextmanager
+def clone(server: str, template: str) -> Iterator[str]:
+    name = f"detection_isolation_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute(
+            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+        yield make_conninfo(server, dbname=name)
+        conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def register(conn: Any, plan: Planned, *, with_shadows: bool) -> None:
+    """Champions first, so that they have the same ids with and without shadows."""
+    sample_registry.put_cycle(conn, input_query=INPUTS)
+    for n, reads in enumerate(plan.reads):
+        options = {"execution_timeout": LIMIT_S} if SLOW & set(plan.shadows[n]) else {}
+        facts = {"entrypoint": "tests.misbehaving_models:Wicked", "task_options": options}
+        sample_registry.put_model(conn, f"m{n}", tuple(f"m{r}" for r in reads), **facts)
+        sample_registry.put_version(conn, f"m{n}@1", Role.PRIMARY, weights=[{"w": n + 1}, {"w": 0.1}])
+    for n, acts in enumerate(plan.shadows if with_shadows else ()):
+        for number, act in enumerate(acts):
+            role = Role.CHALLENGER if number == 0 else Role.SHADOW
+            sample_registry.put_version(conn, f"m{n}@s{number}", role, act=act, weights=[{"w": 1}])
+
+
+def primary_facts(dsn: str) -> dict[str, list[Any]]:
+    with connect(dsn) as conn:
+        return {
+            name: sorted(map(repr, conn.execute(query.encode()).fetchall())) for name, query in FACTS.items()
+        }
+
+
+def run_tasks(dsn: str) -> None:
+    """Each version as Airflow does it: a process of its own, ended at its time."""
+    with connect(dsn) as conn:
+        opened = planning.open_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
+    for step in opened.steps:
+        limit_s = opened.plan.models[step.model_id].task_options.get("execution_timeout", 30)
+        pid = os.fork()
+        if pid == 0:
+            task(dsn, step)
+        end_at = time.monotonic() + limit_s
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > end_at:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                break
+            time.sleep(0.005)
+    with connect(dsn) as conn:
+        closing.close_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF, task_states={})
+
+
+def task(dsn: str, step: Any) -> None:
+    """What an operator does."""
+    status = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_RDWR), 2)
+        with connect(dsn) as conn, connect(dsn) as second:
+            limit_session(second, SETTINGS.schema)
+            version = None if step.role is Role.PRIMARY else step.version
+            task_module.run_task(
+                conn, lambda: second, SETTINGS, "fleet", AT,
+                model_id=step.model_id, version=version, mode=Mode.AS_OF,
+            )  # fmt: skip
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def run_inline(dsn: str, *, concurrent: bool = False) -> None:
+    with connect(dsn) as conn:
+        planning.open_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
+        inline.run_inline(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF, concurrent_shadows=concurrent)
+    with connect(dsn) as conn:
+        closing.close_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF, task_states={})
+
+
+def run_concurrent(dsn: str) -> None:
+    run_inline(dsn, concurrent=True)
+
+
+def check(server: str, template: str, plan: Planned, run: Run) -> None:
+    found = []
+    for with_shadows in (True, False):
+        with clone(server, template) as dsn:
+            with connect(dsn) as conn:
+                register(conn, plan, with_shadows=with_shadows)
+            run(dsn)
+            found.append(primary_facts(dsn))
+            if with_shadows:
+                check_all_told(dsn, plan)
+    assert found[0] == found[1]
+    assert len(found[0]["manifests"]) == len(plan.reads)
+    assert all("SUCCEEDED" in manifest for manifest in found[0]["manifests"])
+    assert len(found[0]["outputs"]) == 6 * len(plan.reads)
+
+
+def check_all_told(dsn: str, plan: Planned) -> None:
+    """Every shadow has its manifest, and what can only fail has failed."""
+    with connect(dsn) as conn:
+        outcomes = sample_registry.outcomes(conn)
+    for n, acts in enumerate(plan.shadows):
+        for number, act in enumerate(acts):
+            outcome = outcomes[f"m{n}@s{number}"]
+            may_pass = act in MAY_PASS
+            assert outcome != "SUCCEEDED" or may_pass, (act, outcome)
+
+
+RUNS: dict[str, tuple[Run, frozenset[str]]] = {
+    "task": (run_tasks, ACTS_OF_A_TASK),
+    "inline": (run_inline, frozenset(ACTS)),
+    "concurrent": (run_concurrent, frozenset(ACTS)),
+}
+QUICK = settings(
+    max_examples=3,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
+LONG = settings(
+    QUICK, max_examples=100, derandomize=False, phases=(Phase.explicit, Phase.generate, Phase.shrink)
+)
+
+
+def every_act(acts: frozenset[str]) -> Planned:
+    """A chain of models whose shadows do everything once."""
+    quick = sorted(acts - SLOW)
+    groups = [tuple(quick[i : i + 4]) for i in range(0, len(quick), 4)] + [tuple(sorted(SLOW))]
+    return Planned(tuple((n - 1,) if n else () for n in range(len(groups))), tuple(groups))
+
+
+@pytest.mark.parametrize("how", RUNS)
+def test_no_act_of_a_shadow_changes_a_primary_row(server: str, template: str, how: str) -> None:
+    run, acts = RUNS[how]
+    check(server, template, every_act(acts), run)
+
+
+@pytest.mark.parametrize("how", RUNS)
+def test_no_shadow_of_any_plan_changes_a_primary_row(server: str, template: str, how: str) -> None:
+    run, acts = RUNS[how]
+
+    @QUICK
+    @given(plans(acts))
+    def holds(plan: Planned) -> None:
+        check(server, template, plan, run)
+
+    holds()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", RUNS)
+def test_no_shadow_of_a_hundred_plans_changes_a_primary_row(server: str, template: str, how: str) -> None:
+    run, acts = RUNS[how]
+
+    @LONG
+    @given(plans(acts))
+    def holds(plan: Planned) -> None:
+        check(server, template, plan, run)
+
+    holds()

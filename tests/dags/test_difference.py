@@ -1,0 +1,144 @@
+"""`airflow detection plan --diff`: what it says beforehand is what Airflow's own hash says afterwards."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.serialization.serialized_objects import DagSerialization
+from tests import sample_registry
+from tests.dags.test_cycles import CONN_ENV, connection
+
+from airflow_detection.cli import plan
+from airflow_detection.dags.cycles import cycle_dags
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Role
+from airflow_detection.store import roles
+
+FILE = """
+cycles:
+  fleet: {schedule: "*/5 * * * *", lookback: 1h, start_date: "2026-01-01"}
+models:
+  tracks:
+    cycle: fleet
+    entrypoint: tests.sample_registry:Echo
+    score_key: score
+    entity_key: id
+    versions:
+      "3": {role: SHADOW, notes: "a try"}
+"""
+
+
+@dataclass
+class Machine:
+    """One machine that parses the Dags, and a command line on it."""
+
+    database: Any
+    settings: Settings
+    capsys: pytest.CaptureFixture[str]
+
+    def parse(self) -> str:
+        """Airflow's hash of the Dag as a parse makes it now."""
+        dag = cycle_dags(settings=self.settings)["detection_fleet"]
+        return str(SerializedDagModel.hash(DagSerialization.to_dict(dag)))  # type: ignore[no-untyped-call]
+
+    def diff(self, cycle: str | None = "fleet", file: Path | None = None) -> tuple[int, str]:
+        """How `plan --diff` exits, and what it says."""
+        code = 0
+        words = {"at": None, "known_at": None, "output": "text", "diff": True, "file": file}
+        try:
+            plan.plan(Namespace(cycle=cycle, **words))
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        told = self.capsys.readouterr()
+        return code, told.out + told.err
+
+
+@pytest.fixture
+def machine(
+    database: Any,
+    dsn: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Machine:
+    monkeypatch.setenv(CONN_ENV, connection(dsn))
+    monkeypatch.setenv("AIRFLOW__DETECTION__STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
+    sample_registry.register(database)
+    return Machine(database, Settings(state_dir=tmp_path / "state", plan_ttl_s=0), capsys)
+
+
+def test_what_alters_neither_structure_nor_what_runs_makes_no_new_dag_version(machine: Machine) -> None:
+    before = machine.parse()
+    sample_registry.put_version(machine.database, "tracks@9")
+    machine.database.execute(
+        "update detection.detection_model_versions set notes = 'told' where version = '9'"
+    )
+    sample_registry.put_cycle(machine.database, lookback=timedelta(hours=3))
+    assert machine.diff() == (0, "detection_fleet: no new Dag version\n")
+    assert machine.parse() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda db: sample_registry.put_version(db, "tracks@9", Role.SHADOW), "+ task tracks__9"),
+        (
+            lambda db: sample_registry.put_model(db, "tracks", task_options={"retries": 7}),
+            "task tracks retries: 2 -> 7",
+        ),
+        (lambda db: sample_registry.put_cycle(db, schedule="0 * * * *"), "~ timetable: "),
+        (
+            lambda db: sample_registry.put_version(db, "spoofing@9", Role.PRIMARY, since=None),
+            "+ doc: | spoofing | 9 | PRIMARY |",
+        ),
+    ],
+)
+def test_what_alters_structure_or_what_runs_makes_one_and_is_named(
+    machine: Machine, change: Any, told: str
+) -> None:
+    before = machine.parse()
+    change(machine.database)
+    code, out = machine.diff(cycle=None)
+    assert (code, out.splitlines()[0]) == (3, "detection_fleet: new Dag version")
+    assert told in out
+    assert machine.parse() != before
+    assert machine.diff() == (0, "detection_fleet: no new Dag version\n")
+
+
+def test_a_file_is_tried_and_not_kept(machine: Machine, tmp_path: Path) -> None:
+    before = machine.parse()
+    file = tmp_path / "fleet.yaml"
+    file.write_text(FILE)
+    code, out = machine.diff(file=file)
+    assert code == 3
+    assert "  + task tracks__3\n" in out
+    assert machine.parse() == before
+    file.write_text(FILE.replace("role: SHADOW, ", ""))
+    assert machine.diff(file=file) == (0, "detection_fleet: no new Dag version\n")
+    file.write_text("cycles: 5")
+    assert machine.diff(file=file)[0] == 1
+
+
+def test_a_change_that_will_be_held_back_is_told_as_such(machine: Machine) -> None:
+    machine.parse()
+    for model_id, version in (("spoofing", "1"), ("tracks", "2"), ("tracks", "1")):
+        roles.assign_role(
+            machine.database, sample_registry.SCHEMA, model_id=model_id, version=version, role=None
+        )
+    code, out = machine.diff()
+    assert code == 3
+    assert "held back" in out
+    assert "- task" not in out
+
+
+def test_an_unknown_cycle_and_a_machine_that_never_parsed(machine: Machine) -> None:
+    assert machine.diff() == (3, "detection_fleet: new Dag version\n  + the Dag\n")
+    code, out = machine.diff(cycle="flete")
+    assert (code, out) == (1, "cycle 'flete' is neither registered nor known on this machine\n")

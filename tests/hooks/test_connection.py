@@ -1,0 +1,133 @@
+"""Tasks connect without PostgresHook, to the same effect."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.postgres.hooks.postgres import PostgresHook
+from tests import sample_registry
+from tests.operators.test_operators import airflow_uri, environment
+from tests.sample_registry import AT, SETTINGS
+
+from airflow_detection.cycle import planning, versions
+from airflow_detection.domain.specs import Mode, Outcome
+from airflow_detection.hooks.connection import IGNORED_EXTRAS
+from airflow_detection.store import connection
+from airflow_detection.store.connection import connect
+
+EXTRAS = {
+    "sslmode": "disable",
+    "options": "-c work_mem=7MB",
+    "connect_timeout": 11,
+    "application_name": "watch",
+    "sqlalchemy_scheme": "postgresql+psycopg",
+}
+BOTH = """
+import json, sys
+from airflow_detection.hooks import airflow_connection
+HOOK = "airflow.providers.postgres.hooks.postgres"
+def facts(conn):
+    names = ("TimeZone", "default_transaction_read_only", "work_mem", "application_name")
+    shown = {name: conn.execute(f"show {name}".encode()).fetchone()[0] for name in names}
+    return [conn.autocommit, shown, conn.info.get_parameters()]
+found = []
+for read_only in (False, True):
+    with airflow_connection.connect("detection_default", read_only=read_only) as conn:
+        found.append(facts(conn))
+is_light = HOOK not in sys.modules
+from airflow_detection.hooks.detection import DetectionHook
+for read_only in (False, True):
+    with DetectionHook().connect(read_only=read_only) as conn:
+        found.append(facts(conn))
+errors = []
+for connect in (airflow_connection.connect, lambda name: DetectionHook(name).connect()):
+    for name in ("missing", "malformed", "refused"):
+        try:
+            connect(name)
+        except Exception as error:
+            errors.append([type(error).__name__, str(error)])
+print(json.dumps([is_light, found, errors]))
+"""
+
+
+def said(home: Path, code: str, **env: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(home, **env),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_task_connects_as_the_hook_does_without_importing_it(tmp_path: Path, dsn: str) -> None:
+    good = json.loads(airflow_uri(dsn))
+    is_light, (task, task_reading, hook, hook_reading), errors = said(
+        tmp_path,
+        BOTH,
+        AIRFLOW_CONN_DETECTION_DEFAULT=json.dumps(good | {"extra": EXTRAS}),
+        AIRFLOW_CONN_MALFORMED=json.dumps(good | {"extra": {"no_such_option": "1"}}),
+        AIRFLOW_CONN_REFUSED=json.dumps(good | {"schema": "no_such_database"}),
+    )
+    assert is_light
+    assert (task, task_reading) == (hook, hook_reading)
+    assert task[0] is True
+    assert task[1] == {
+        "TimeZone": "UTC",
+        "default_transaction_read_only": "off",
+        "work_mem": "7MB",
+        "application_name": "watch",
+    }
+    assert task_reading[1] == task[1] | {"default_transaction_read_only": "on"}
+    assert {k: task[2][k] for k in ("sslmode", "connect_timeout")} == {
+        "sslmode": "disable",
+        "connect_timeout": "11",
+    }
+    assert errors[:3] == errors[3:]
+    assert [name for name, _ in errors[:3]] == [
+        "ConfigurationError",
+        "ConfigurationError",
+        "RegistryUnavailable",
+    ]
+
+
+def test_the_extras_kept_from_libpq_are_those_of_the_hook() -> None:
+    assert set(PostgresHook.ignored_extra_options) == IGNORED_EXTRAS
+
+
+def test_a_connection_whose_extras_need_the_hook_is_opened_by_it(tmp_path: Path, dsn: str) -> None:
+    code = (
+        "import json\n"
+        "from airflow_detection.hooks import airflow_connection\n"
+        "with airflow_connection.connect('detection_default') as conn:\n"
+        "    print(json.dumps(conn.execute('select 1 as one').fetchone()))\n"
+    )
+    held = json.loads(airflow_uri(dsn)) | {"extra": {"cursor": "dictcursor"}}
+    assert said(tmp_path, code, AIRFLOW_CONN_DETECTION_DEFAULT=json.dumps(held)) == {"one": 1}
+
+
+def test_a_reading_connection_is_opened_only_where_a_model_reads(database: Any, dsn: str) -> None:
+    sample_registry.register(database)
+    planning.open_cycle(database, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
+    opened: list[str] = []
+    with connect(dsn) as second:
+        for model_id in ("tracks", "spoofing"):
+
+            def reading(name: str = model_id) -> connection.Conn:
+                opened.append(name)
+                return second
+
+            report = versions.run_one(
+                database, reading, SETTINGS, "fleet", AT, model_id=model_id, version=None, mode=Mode.AS_OF
+            )
+            assert report.outcome is Outcome.SUCCEEDED
+        row = second.execute("show default_transaction_read_only").fetchone()
+    assert opened == ["spoofing"], "tracks reads nothing; spoofing reads tracks"
+    assert row == ("on",)

@@ -1,0 +1,64 @@
+"""An inline cycle announces the outputs that it has made anew, and no others."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import sample_registry
+from tests.operators.test_operators import Cycles, cycles, home
+from tests.sample_registry import AT
+
+from airflow_detection.domain.specs import Execution, Role
+
+__all__ = ["cycles", "home"]  # fixtures
+TRACKS, SPOOFING = "x-detection://fleet/tracks", "x-detection://fleet/spoofing"
+
+
+@pytest.fixture
+def told(home: Path) -> Callable[[], list[str]]:
+    """The assets that were announced since it was last asked."""
+    seen = [0]
+
+    def new() -> list[str]:
+        with sqlite3.connect(home / "airflow.db") as conn:
+            rows = conn.execute(
+                "select e.id, a.uri from asset_event e join asset a on a.id = e.asset_id where e.id > ?"
+                " order by a.uri",
+                seen,
+            ).fetchall()
+        seen[0] = max([number for number, _ in rows], default=seen[0])
+        return [uri for _, uri in rows]
+
+    new()
+    return new
+
+
+def test_an_inline_cycle_announces_the_champions_that_succeeded_in_this_run(
+    database: Any, cycles: Cycles, told: Callable[[], list[str]]
+) -> None:
+    sample_registry.register(database, shadow={"fail": "terminal"})
+    sample_registry.put_cycle(database, execution=Execution.INLINE)
+    sample_registry.put_version(database, "spoofing@next", ids=["y"])
+    cycles({})
+    assert told() == [SPOOFING, TRACKS]
+    (replay,) = cycles({"conf": {"mode": "override", "replay": ["spoofing@next"]}})
+    assert (replay["state"], told()) == ("success", []), "a replay makes nothing that is live"
+    sample_registry.put_model(database, "spoofing", ("tracks",), is_enabled=False)
+    cycles({"at": (AT + timedelta(minutes=5)).isoformat()})
+    assert told() == [TRACKS], "a model that is switched off has not run"
+
+
+def test_an_inline_cycle_whose_champion_fails_announces_nothing(
+    database: Any, cycles: Cycles, told: Callable[[], list[str]]
+) -> None:
+    sample_registry.register(database)
+    sample_registry.put_cycle(database, execution=Execution.INLINE)
+    sample_registry.put_model(database, "last", ("spoofing",))
+    sample_registry.put_version(database, "last@1", Role.PRIMARY, fail="terminal")
+    (run,) = cycles({})
+    assert (run["state"], told()) == ("failed", [])

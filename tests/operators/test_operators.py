@@ -1,0 +1,286 @@
+"""Cycles run by Airflow's own task runner, against a real Postgres."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from tests import sample_registry
+from tests.sample_registry import AT, SCHEMA
+
+from airflow_detection.domain.specs import Execution, Role
+from airflow_detection.store import roles
+
+ROOT = Path(__file__).parents[2]
+Cycles = Callable[..., list[dict[str, Any]]]
+
+
+def airflow_uri(dsn: str) -> str:
+    """The value of AIRFLOW_CONN_* for a libpq connection string."""
+    facts = conninfo_to_dict(dsn)
+    return json.dumps(
+        {
+            "conn_type": "postgres",
+            "host": facts["host"],
+            "login": facts.get("user"),
+            "password": facts.get("password"),
+            "port": int(facts["port"]) if facts.get("port") else None,
+            "schema": facts["dbname"],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An Airflow home with a migrated metadata database."""
+    folder = tmp_path_factory.mktemp("airflow")
+    (folder / "dags").mkdir()
+    shutil.copy(ROOT / "dags" / "detection_cycles.py", folder / "dags")
+    subprocess.run(
+        [sys.executable, "-m", "airflow", "db", "migrate"],
+        env=environment(folder),
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Nothing of the caller's Airflow comes through."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "_AIRFLOW", "PREDICTION_"))}
+    return {
+        **kept,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__DETECTION__ALLOWED_MODULES": "tests.sample_registry",
+        "AIRFLOW__DETECTION__PLAN_TTL": "0",
+        "PREDICTION_USE_MODEL_REGISTRY": "1",
+        **more,
+    }
+
+
+@pytest.fixture
+def cycles(home: Path, dsn: str, tmp_path: Path) -> Cycles:
+    """Run cycles in one Airflow process; each argument is a step of `cycle_run`."""
+
+    def run(*steps: dict[str, Any], **env: str) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.operators.cycle_run"],
+            input=json.dumps([{"at": AT.isoformat(), **step} for step in steps]),
+            env=environment(
+                home,
+                AIRFLOW_CONN_DETECTION_DEFAULT=airflow_uri(dsn),
+                AIRFLOW__DETECTION__STATE_DIR=str(tmp_path / "state"),
+                LEGACY_FILE=str(tmp_path / "legacy"),
+                **env,
+            ),
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        print(done.stderr)  # pytest shows it when the test fails
+        assert done.returncode == 0
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run
+
+
+def test_a_cycle_runs_and_its_shadow_cannot_turn_it_red(database: Any, cycles: Cycles) -> None:
+    sample_registry.register(database, shadow={"fail": "terminal"})
+    (run,) = cycles({})
+    assert run["state"] == "success"
+    assert run["tasks"] == {
+        "open_cycle": "success",
+        "tracks": "success",
+        "tracks__2": "failed",
+        "spoofing": "success",
+        "other_versions": "skipped",
+        "close_cycle": "success",
+    }
+    summary = database.execute("select summary from detection.detection_cycle_runs").fetchone()[0]
+    assert (summary["executed"], summary["shadow_failed"]) == (2, 1)
+
+
+def test_a_failed_champion_fails_the_run_and_stops_its_dependents(database: Any, cycles: Cycles) -> None:
+    sample_registry.register(database, tracks={"fail": "terminal"})
+    sample_registry.put_model(database, "alone")
+    sample_registry.put_version(database, "alone@1", Role.PRIMARY, ids=["z"])
+    (run,) = cycles({})
+    tasks = run["tasks"]
+    assert run["state"] == "failed"
+    assert (tasks["tracks"], tasks["spoofing"], tasks["tracks__2"]) == (
+        "failed",
+        "upstream_failed",
+        "upstream_failed",
+    )
+    assert (tasks["alone"], tasks["close_cycle"]) == ("success", "failed")
+    assert sample_registry.outcomes(database) == {
+        "alone@1": "SUCCEEDED",
+        "spoofing@1": "SKIPPED",
+        "tracks@1": "FAILED",
+        "tracks@2": "SKIPPED",
+    }
+
+
+def test_with_the_flag_off_only_the_legacy_path_runs(database: Any, cycles: Cycles, tmp_path: Path) -> None:
+    sample_registry.register(database)
+    sample_registry.put_cycle(database, legacy_entrypoint="tests.sample_registry:legacy")
+    off, on = cycles(
+        {"env": {"PREDICTION_USE_MODEL_REGISTRY": "0"}},
+        {"env": {"PREDICTION_USE_MODEL_REGISTRY": "1"}, "at": (AT + timedelta(minutes=5)).isoformat()},
+    )
+    ran = {task for task, state in off["tasks"].items() if state == "success"}
+    assert ran == {"open_cycle", "legacy_path", "close_cycle"}
+    assert (on["tasks"]["legacy_path"], on["tasks"]["tracks"]) == ("skipped", "success")
+    assert (tmp_path / "legacy").read_text() == f"fleet {AT.isoformat()}\n"
+    assert sample_registry.outcomes(database) == {}
+
+
+def test_a_cycle_with_neither_registry_nor_legacy_path_says_so_and_is_skipped(
+    database: Any, cycles: Cycles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample_registry.register(database)
+    (run,) = cycles({}, PREDICTION_USE_MODEL_REGISTRY="0")
+    states = run["tasks"]
+    assert (states.pop("open_cycle"), states.pop("close_cycle"), run["state"]) == ("success",) * 3
+    assert set(states.values()) == {"skipped"}
+    assert "the model registry is off and cycle fleet has no legacy path" in capsys.readouterr().out
+    assert sample_registry.outcomes(database) == {}
+
+
+def test_a_failing_legacy_path_fails_the_run(database: Any, cycles: Cycles, tmp_path: Path) -> None:
+    sample_registry.register(database)
+    sample_registry.put_cycle(database, legacy_entrypoint="tests.sample_registry:nothing_here")
+    (run,) = cycles({}, PREDICTION_USE_MODEL_REGISTRY="off")
+    assert (run["state"], run["tasks"]["legacy_path"]) == ("failed", "failed")
+
+
+def test_a_past_shadow_without_a_task_runs_with_the_other_versions(database: Any, cycles: Cycles) -> None:
+    sample_registry.register(database)
+    roles.assign_role(database, SCHEMA, model_id="tracks", version="2", role=None)
+    (run,) = cycles({})
+    assert "tracks__2" not in run["tasks"]
+    assert run["tasks"]["other_versions"] == "success"
+    assert sample_registry.outcomes(database)["tracks@2"] == "SUCCEEDED"
+
+
+def test_a_past_cycle_keeps_the_order_of_its_time(database: Any, cycles: Cycles) -> None:
+    sample_registry.register(database)
+    sample_registry.put_model(database, "spoofing", ())
+    sample_registry.put_model(database, "tracks", ("spoofing",))
+    (run,) = cycles({})
+    assert run["state"] == "success"
+    assert (run["tasks"]["spoofing"], run["tasks"]["other_versions"]) == ("skipped", "success")
+    assert set(sample_registry.outcomes(database).values()) == {"SUCCEEDED"}
+
+
+def test_a_replay_runs_beside_the_live_results(database: Any, cycles: Cycles) -> None:
+    sample_registry.register(database)
+    sample_registry.put_version(database, "spoofing@next", ids=["y"])
+    live, replay = cycles({}, {"conf": {"mode": "override", "replay": ["spoofing@next"]}})
+    assert (live["state"], replay["state"]) == ("success", "success")
+    assert replay["tasks"]["tracks"] == "skipped"
+    assert sample_registry.outcomes(database)["spoofing@next!"] == "SUCCEEDED"
+
+
+def test_a_plan_that_cannot_be_given_fails_the_run(database: Any, cycles: Cycles) -> None:
+    sample_registry.register(database)
+    (run,) = cycles({"conf": {"mode": "override", "replay": ["spoofing@unknown"]}})
+    assert run["state"] == "failed"
+    assert (run["tasks"]["open_cycle"], run["tasks"]["tracks"]) == ("failed", "upstream_failed")
+
+
+def test_a_broken_model_is_a_task_that_fails_and_the_others_run(database: Any, cycles: Cycles) -> None:
+    sample_registry.register(database)
+    sample_registry.put_model(database, "lost", ("trakcs",))
+    sample_registry.put_version(database, "lost@1", Role.PRIMARY)
+    sample_registry.put_model(database, "odd", task_options={"colour": "red"})
+    sample_registry.put_version(database, "odd@1", Role.PRIMARY)
+    (run,) = cycles({})
+    tasks = run["tasks"]
+    assert run["state"] == "failed"
+    assert (tasks["lost"], tasks["odd"], tasks["tracks"], tasks["spoofing"]) == (
+        "failed",
+        "failed",
+        "success",
+        "success",
+    )
+
+
+def test_a_cycle_can_run_in_one_task(database: Any, cycles: Cycles) -> None:
+    sample_registry.register(database, shadow={"fail": "terminal"})
+    sample_registry.put_cycle(database, execution=Execution.INLINE)
+    (run,) = cycles({}, PREDICTION_CONCURRENT_SHADOWS="1")
+    assert (run["state"], run["tasks"]["run_cycle"]) == ("success", "success")
+    assert sample_registry.outcomes(database) == {
+        "spoofing@1": "SUCCEEDED",
+        "tracks@1": "SUCCEEDED",
+        "tracks@2": "FAILED",
+    }
+
+
+def test_a_switched_off_model_is_skipped_and_the_run_is_green(database: Any, cycles: Cycles) -> None:
+    sample_registry.register(database)
+    sample_registry.put_model(database, "spoofing", ("tracks",), is_enabled=False)
+    (run,) = cycles({})
+    assert (run["state"], run["tasks"]["spoofing"], run["tasks"]["tracks"]) == (
+        "success",
+        "skipped",
+        "success",
+    )
+
+
+def test_a_run_without_a_logical_date_is_the_cycle_when_it_was_due(database: Any, cycles: Cycles) -> None:
+    sample_registry.register(database)
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    (run,) = cycles({"at": None})
+    assert run["state"] == "success"
+    started = database.execute("select cycle_started_at from detection.detection_cycle_runs").fetchone()[0]
+    assert before < started < datetime.now(UTC) + timedelta(minutes=1)
+
+
+def test_registrations_that_cannot_run_are_one_failed_task_each_and_the_rest_stands(
+    database: Any, cycles: Cycles
+) -> None:
+    sample_registry.register(database)
+    for model_id, entrypoint in (
+        ("gone", "tests.sample_registry:NoSuchClass"),
+        ("absent", "tests.fleet_of_old:Echo"),
+    ):
+        sample_registry.put_model(database, model_id, entrypoint=entrypoint)
+        sample_registry.put_version(database, f"{model_id}@1", Role.PRIMARY)
+    sample_registry.put_model(database, "behind", ("gone",))
+    sample_registry.put_version(database, "behind@1", Role.PRIMARY)
+    (run,) = cycles({})
+    assert run["tasks"] == {
+        "open_cycle": "success",
+        "tracks": "success",
+        "tracks__2": "success",
+        "spoofing": "success",
+        "absent": "failed",
+        "gone": "failed",
+        "behind": "upstream_failed",
+        "other_versions": "skipped",
+        "close_cycle": "failed",
+    }
+    told = dict(
+        database.execute(
+            "select model_id, error from detection.detection_model_runs"
+            " join detection.detection_model_versions using (model_id, version_id) where error is not null"
+        ).fetchall()
+    )
+    assert "'tests.sample_registry:NoSuchClass'" in told["gone"]
+    assert "'tests.fleet_of_old:Echo'" in told["absent"]

@@ -1,0 +1,122 @@
+"""What a run tells Airflow: metrics, and log lines that say whose they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from airflow.sdk.observability import stats
+from tests import sample_registry
+from tests.operators.test_operators import Cycles, cycles, home
+
+from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.specs import Execution, Outcome, Role, VersionSpec
+from airflow_detection.operators.telemetry import emit, telling
+
+__all__ = ["cycles", "home"]  # fixtures
+MODULES = {"AIRFLOW__DETECTION__ALLOWED_MODULES": "tests.sample_registry,tests.misbehaving_models"}
+
+
+class Kept:
+    """A metrics backend that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, Any, Any]] = []
+
+    def incr(self, stat: str, count: int = 1, rate: float = 1, *, tags: Any = None) -> None:
+        self.sent.append(("incr", stat, count, tags))
+
+    def timing(self, stat: str, dt: Any, *, tags: Any = None) -> None:
+        self.sent.append(("timing", stat, dt, tags))
+
+    def gauge(
+        self,
+        stat: str,
+        value: float,
+        rate: float = 1,
+        delta: bool = False,  # noqa: FBT001 - as Airflow has it
+        *,
+        tags: Any = None,
+    ) -> None:
+        self.sent.append(("gauge", stat, value, tags))
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    backend = Kept()
+    stats.initialize(factory=lambda: backend, export_legacy_names=False)  # type: ignore[arg-type, return-value]
+    yield backend
+    from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
+
+    stats.initialize(factory=NoStatsLogger, export_legacy_names=False)
+
+
+def test_each_run_tells_its_outcome_duration_and_counts(kept: Kept) -> None:
+    version = VersionSpec(model_id="tracks", version="2", role=Role.SHADOW)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    report = RunReport(
+        version=version,
+        outcome=Outcome.FAILED,
+        started_at=at,
+        duration_ms=12.5,
+        input_count=7,
+        output_count=3,
+    )
+    emit("fleet", [report])
+    tags = {"cycle": "fleet", "model": "tracks", "version": "2", "role": "SHADOW"}
+    assert kept.sent == [
+        ("incr", "detection.version.outcome", 1, tags | {"outcome": "FAILED"}),
+        ("timing", "detection.version.duration", 12.5, tags),
+        ("gauge", "detection.version.inputs", 7, tags),
+        ("gauge", "detection.version.outputs", 3, tags),
+    ]
+
+
+def test_every_line_of_the_task_log_carries_the_facts_of_the_run() -> None:
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        with telling({"model": "tracks", "role": "SHADOW"}):
+            structlog.get_logger("anyone").info("inside")
+        structlog.get_logger("anyone").info("outside")
+    assert (lines[0]["model"], lines[0]["role"]) == ("tracks", "SHADOW")
+    assert "model" not in lines[1]
+
+
+@pytest.mark.parametrize("execution", list(Execution))
+def test_the_log_says_whose_failure_it_is(
+    database: Any, cycles: Cycles, capsys: pytest.CaptureFixture[str], execution: Execution
+) -> None:
+    sample_registry.register(database, shadow={"fail": "terminal"})
+    sample_registry.put_cycle(database, execution=execution)
+    (run,) = cycles({}, AIRFLOW__LOGGING__COLORED_CONSOLE_LOG="False")
+    assert run["state"] == "success"
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    line = next(one for one in text.splitlines() if "tracks@2 failed: TerminalModelError" in one)
+    facts = {"model": "tracks", "version": "2", "role": "SHADOW"}
+    after = text[text.index(line) :][:4000]
+    assert all(re.search(rf"\b{key}=['\"]?{value}\b", after) for key, value in facts.items()), after
+    assert "cycle='fleet 2026" in after or "cycle=fleet 2026" in after
+
+
+def test_a_shadow_that_hangs_is_ended_at_its_execution_timeout(
+    database: Any, cycles: Cycles, tmp_path: Path
+) -> None:
+    sample_registry.register(database)
+    """Whatever it catches; and it is not tried again, for the cycle would wait once more."""
+    sample_registry.put_model(database, "tracks", task_options={"execution_timeout": 5, "retries": 2})
+    entrypoint = "tests.misbehaving_models:Wicked"
+    sample_registry.put_version(
+        database, "tracks@3", Role.CHALLENGER, entrypoint=entrypoint, act="hangs_deaf"
+    )
+    (run,) = cycles({}, **MODULES)
+    tasks = run["tasks"]
+    assert (run["state"], tasks["tracks__3"], tasks["spoofing"]) == ("success", "failed", "success")
+    assert sample_registry.outcomes(database)["tracks@3"] == "FAILED"
+    query = "select error from detection.detection_model_runs where outcome = 'FAILED'"
+    assert database.execute(query).fetchone() == (
+        "TransientModelError: it had not ended after 5 s and was ended",
+    )

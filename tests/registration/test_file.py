@@ -1,0 +1,291 @@
+"""Registration files: what they change, and how every problem is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from airflow_detection.domain.specs import Execution, Role
+from airflow_detection.errors import InputFileError, RegistrationError
+from airflow_detection.registration.apply import apply_file
+from airflow_detection.registration.file import parse
+from airflow_detection.store import registry
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+SCHEMA = "detection"
+START = datetime(2020, 1, 1, tzinfo=UTC)
+MARITIME = Path(__file__).parents[1] / "dags" / "registry" / "maritime.yaml"
+
+GOOD = """\
+cycles:
+  sea:
+    schedule: "*/5 * * * *"
+    lookback: 60m
+    start_date: 2020-01-01T00:00:00Z
+    execution: inline
+models:
+  tracks:
+    cycle: sea
+    entrypoint: acme.tracks:Tracks
+    versions:
+      "1.0": {role: PRIMARY, since: 2020-01-01T00:00:00Z}
+  jumps:
+    cycle: sea
+    entrypoint: jumps
+    depends_on: [tracks]
+    score_key: score
+    task_options: {pool: fast, retries: 2}
+    versions:
+      "1.0": {role: PRIMARY, since: 2020-01-01T00:00:00Z, params: {v_max_kn: 50}}
+      "1.1": {role: SHADOW, since: 2020-01-01T00:00:00Z, params: {v_max_kn: 30}, notes: finds more}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "registry.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def everything(conn: Connection) -> list[Any]:
+    tables = ("cycles", "models", "model_dependencies", "model_versions", "model_roles")
+    return [
+        conn.execute(
+            psycopg.sql.SQL("select * from detection.{} t order by t::text").format(
+                psycopg.sql.Identifier(f"detection_{table}")
+            )
+        ).fetchall()
+        for table in tables
+    ]
+
+
+def told(text: str, **known: Any) -> list[str]:
+    with pytest.raises(RegistrationError) as caught:
+        parse(text, "f.yaml", **known)
+    return str(caught.value).splitlines()
+
+
+def test_applying_twice_changes_nothing(database: Connection, file: Path) -> None:
+    first = apply_file(database, file, SCHEMA)
+    assert len(first) == 9
+    held = everything(database)
+    assert apply_file(database, file, SCHEMA) == []
+    assert everything(database) == held
+
+
+def test_what_the_file_says_is_what_the_plan_is_made_of(database: Connection, file: Path) -> None:
+    apply_file(database, file, SCHEMA)
+    (cycle,) = registry.cycle_specs(database, SCHEMA)
+    assert (cycle.lookback, cycle.start_date, cycle.execution) == (
+        timedelta(hours=1),
+        START,
+        Execution.INLINE,
+    )
+    jumps, tracks = registry.models_at(database, SCHEMA, "sea", START)
+    assert (jumps.depends_on, jumps.score_key, jumps.task_options) == (
+        ("tracks",),
+        "score",
+        {"pool": "fast", "retries": 2},
+    )
+    assert [(v.label, v.role, v.params) for v in jumps.versions] == [
+        ("jumps@1.0", Role.PRIMARY, {"v_max_kn": 50}),
+        ("jumps@1.1", Role.SHADOW, {"v_max_kn": 30}),
+    ]
+    assert tracks.primary is not None
+    assert tracks.primary.entrypoint == "acme.tracks:Tracks"
+
+
+def test_a_dry_run_tells_the_same_lines_and_keeps_nothing(database: Connection, file: Path) -> None:
+    before = everything(database)
+    lines = apply_file(database, file, SCHEMA, dry_run=True)
+    assert everything(database) == before
+    assert lines == apply_file(database, file, SCHEMA)
+    file.write_text(GOOD.replace("lookback: 60m", "lookback: 2h"))
+    assert apply_file(database, file, SCHEMA, dry_run=True) == ["~ cycle sea: lookback 1:00:00 -> 2:00:00"]
+
+
+def test_a_promotion_in_the_file_leaves_no_instant_without_a_champion(
+    database: Connection, file: Path
+) -> None:
+    apply_file(database, file, SCHEMA)
+    file.write_text(
+        GOOD.replace("PRIMARY, since: 2020-01-01T00:00:00Z, params", "SHADOW, params").replace(
+            "{role: SHADOW, since: 2020-01-01T00:00:00Z, params", "{role: PRIMARY, params"
+        )
+    )
+    assert apply_file(database, file, SCHEMA) == [
+        "~ role jumps@1.1: SHADOW -> PRIMARY from now",
+        "~ role jumps@1.0: PRIMARY -> SHADOW from now",
+    ]
+    bounds = database.execute(
+        "select upper(old.valid) = lower(new.valid) from detection.detection_model_roles old,"
+        " detection.detection_model_roles new where old.model_id = 'jumps' and new.model_id = 'jumps'"
+        " and old.role = 'PRIMARY' and new.role = 'PRIMARY' and old.role_id < new.role_id"
+    ).fetchall()
+    assert bounds == [(True,)]
+
+
+def test_a_version_without_a_role_loses_it_and_one_that_is_left_out_keeps_it(
+    database: Connection, file: Path
+) -> None:
+    apply_file(database, file, SCHEMA)
+    shadow = GOOD.splitlines(keepends=True)[-1]
+    file.write_text(GOOD.replace(shadow, ""))
+    assert apply_file(database, file, SCHEMA) == []
+    file.write_text(GOOD.replace("role: SHADOW, since: 2020-01-01T00:00:00Z, ", ""))
+    assert apply_file(database, file, SCHEMA) == ["~ role jumps@1.1: SHADOW -> none from now"]
+
+
+def test_what_the_registry_refuses_names_its_line_and_nothing_is_kept(
+    database: Connection, file: Path
+) -> None:
+    apply_file(database, file, SCHEMA)
+    before = everything(database)
+    file.write_text(
+        GOOD.replace("v_max_kn: 50", "v_max_kn: 60")
+        .replace("inline", "task")
+        .replace("{role: SHADOW", "{role: CHALLENGER")
+    )
+    with pytest.raises(RegistrationError) as caught:
+        apply_file(database, file, SCHEMA)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(
+        f"{file}:20: models.jumps.versions.1.0: version 1.0 of model jumps has held a role"
+    )
+    assert lines[1].startswith(
+        f"{file}:21: models.jumps.versions.1.1: jumps@1.1 cannot be CHALLENGER since 2020"
+    )
+    assert everything(database) == before
+
+
+def test_every_problem_of_a_file_is_told_at_once_with_its_line() -> None:
+    lines = told(
+        """\
+cycles:
+  sea:
+    schedul: "*/5 * * * *"
+    schedule: "*/5 * * * 9"
+    lookback: 60
+    start_date: 2020-01-01T00:00:00
+    max_active_runs: 0
+    execution: tasks
+    is_enabled: "no"
+modles: {}
+models:
+  a:
+    cycle: see
+    entrypoint: "acme..A"
+    depends_on: b
+    versions:
+      1.0: {role: primary}
+      "1.1": {role: PRIMARY}
+      "1.2": {role: PRIMARY, params: {day: 2020-01-01, x: .nan, 3: 4}}
+      "1 3": {since: 2020-01-01, rol: SHADOW}
+"""
+    )
+    assert [line.split(" ")[0:2] for line in lines] == [
+        ["f.yaml:3:", "cycles.sea.schedul:"],
+        ["f.yaml:4:", "cycles.sea.schedule:"],
+        ["f.yaml:5:", "cycles.sea.lookback:"],
+        ["f.yaml:6:", "cycles.sea.start_date:"],
+        ["f.yaml:7:", "cycles.sea.max_active_runs:"],
+        ["f.yaml:8:", "cycles.sea.execution:"],
+        ["f.yaml:9:", "cycles.sea.is_enabled:"],
+        ["f.yaml:10:", "file.modles:"],
+        ["f.yaml:13:", "models.a.cycle:"],
+        ["f.yaml:14:", "models.a.entrypoint:"],
+        ["f.yaml:15:", "models.a.depends_on:"],
+        ["f.yaml:17:", "models.a.versions.1.0:"],
+        ["f.yaml:17:", "models.a.versions.1.0.role:"],
+        ["f.yaml:19:", "models.a.versions.1.2.params.3:"],
+        ["f.yaml:19:", "models.a.versions.1.2.params.day:"],
+        ["f.yaml:19:", "models.a.versions.1.2.params.x:"],
+        ["f.yaml:19:", "models.a.versions.1.2.role:"],
+        ["f.yaml:20:", "models.a.versions.1"],
+        ["f.yaml:20:", "models.a.versions.1"],
+        ["f.yaml:20:", "models.a.versions.1"],
+    ]
+    text = "\n".join(lines)
+    for fact in (
+        "unknown field; the nearest name is 'schedule'",
+        "no cron expression",
+        "'tasks' is not one of task, inline; the nearest name is 'task'",
+        "unknown field; the nearest name is 'models'",
+        "'see' is not registered; the nearest name is 'sea'",
+        'a version is text: write it in quotes, "1.0"',
+        "the nearest name is 'PRIMARY'",
+        "a second PRIMARY: '1.1' (line 18) is PRIMARY already",
+        "has no time zone: write 2020-01-01T00:00:00Z",
+        "unknown field; the nearest name is 'role'",
+    ):
+        assert fact in text
+
+
+MODELS = """\
+models:
+  a: {cycle: sea, entrypoint: m, depends_on: [c]}
+  b: {cycle: sea, entrypoint: m, depends_on: [a]}
+  c: {cycle: sea, entrypoint: m, depends_on: [b, bb]}
+"""
+
+
+def test_a_loop_is_told_once_with_its_path_and_an_unknown_upstream_with_the_nearest() -> None:
+    assert told(MODELS, cycles=["sea"]) == [
+        "f.yaml:2: models.a.depends_on: dependency loop: a -> c -> b -> a",
+        "f.yaml:4: models.c.depends_on: 'bb' is not registered; the nearest name is 'b'",
+    ]
+
+
+def test_a_loop_through_a_registered_model_is_found(database: Connection, file: Path) -> None:
+    apply_file(database, file, SCHEMA)
+    file.write_text(
+        "models:\n  tracks: {cycle: sea, entrypoint: 'acme.tracks:Tracks', depends_on: [jumps]}\n"
+    )
+    with pytest.raises(
+        RegistrationError, match=r":2: models\.tracks\.depends_on: .*tracks -> jumps -> tracks"
+    ):
+        apply_file(database, file, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "f.yaml:1: file: is empty"),
+        ("- a", "f.yaml:1: file: must be a mapping"),
+        ("cycles: {\nmodels: [", "f.yaml:2: YAML: "),
+        ("cycles: &a\n  sea: *b", "f.yaml:2: YAML: found undefined alias 'b'"),
+        ("cycles:\n  sea: {}\n  sea: {}", "f.yaml:3: cycles.sea: stands at line 2 already"),
+        ("cycles:\n  sea: {schedule: x}", "f.yaml:2: cycles.sea.lookback: is missing"),
+        (f"models:\n  {'m' * 65}: {{}}", f"f.yaml:2: models.{'m' * 65}: the id must have 1 to 64 characters"),
+    ],
+)
+def test_a_malformed_file_names_the_line(text: str, line: str) -> None:
+    assert any(found.startswith(line) for found in told(text)), told(text)
+
+
+def test_a_file_that_cannot_be_read_is_one_clear_line(database: Connection, tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match=r"none\.yaml: No such file or directory"):
+        apply_file(database, tmp_path / "none.yaml", SCHEMA)
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputFileError, match="is not UTF-8 text"):
+        apply_file(database, tmp_path / "bytes.yaml", SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("90s", 90), ("60m", 3600), ("2h", 7200), ("1d", 86400), ("1w", 604800)],
+)
+def test_lookbacks_read_as_lengths_of_time(text: str, length: int) -> None:
+    wanted = parse(GOOD.replace("60m", text), "f.yaml")
+    assert wanted.cycles[0].spec.lookback.total_seconds() == length
+
+
+def test_the_maritime_registry_applies(database: Connection) -> None:
+    assert apply_file(database, MARITIME, SCHEMA)
+    assert apply_file(database, MARITIME, SCHEMA) == []

@@ -1,0 +1,83 @@
+"""What a model's task options may say: what Airflow's tables can hold, told in the Dag and in the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.models.taskinstance import TaskInstance
+from tests.dags.test_cycles import cycle, model
+
+from airflow_detection.dags.cycles import build_dag
+from airflow_detection.errors import ConfigurationError, RegistrationError
+from airflow_detection.registration.file import parse
+from airflow_detection.registration.task_options import TaskOptions
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"retries": 2**40}, "retries: must be a whole number from 0 to 100, not 1099511627776"),
+        ({"retries": 101}, "retries: must be a whole number from 0 to 100, not 101"),
+        ({"pool": "x" * 300}, "pool: must be text of 1 to 256 characters, without NUL, not 'xxx"),
+        ({"queue": "q" * 257}, "queue: must be text of 1 to 256 characters"),
+        ({"queue": "a\0b"}, "queue: must be text of 1 to 256 characters, without NUL"),
+        (
+            {"priority_weight": 2**31},
+            "priority_weight: must be a whole number from 1 to 2147483647",
+        ),
+        ({"execution_timeout": 1e-9}, "execution_timeout: must be a number of seconds from 0.1 to 604800"),
+        ({"execution_timeout": 604801}, "execution_timeout: must be a number of seconds from 0.1 to 604800"),
+        ({"memory_limit": 0}, "memory_limit: must be a number of MiB from 1 to 16777216, not 0"),
+        ({"memory_limit": True}, "memory_limit: must be a number of MiB from 1 to 16777216, not True"),
+        ({"executor": "e" * 300}, "executor: 'eee"),
+    ],
+)
+def test_an_option_beyond_what_airflow_can_hold_is_refused_with_its_bound(
+    options: dict[str, Any], fact: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        TaskOptions.of(options)
+    assert fact in str(caught.value)
+    assert len(str(caught.value)) < 200
+    dag = build_dag(cycle(model("odd", task_options=options), model("tracks")))
+    assert fact in dag.task_dict["odd"].problem
+    columns = TaskInstance.__table__.columns
+    for name in ("pool", "queue", "executor"):
+        assert len(getattr(dag.task_dict["odd"], name) or "") <= columns[name].type.length
+
+
+def test_every_option_at_its_bound_is_taken() -> None:
+    TaskOptions.of({"retries": 0, "priority_weight": 1, "execution_timeout": 0.1, "memory_limit": 1})
+    widest = {"retries": 100, "priority_weight": 2**31 - 1, "execution_timeout": 7 * 86400, "pool": "p" * 256}
+    TaskOptions.of(widest | {"queue": "q" * 256, "memory_limit": 2**24})
+
+
+def test_a_memory_limit_is_an_option_and_breaks_no_model() -> None:
+    dag = build_dag(cycle(model("tracks", task_options={"memory_limit": 512})))
+    assert dag.task_dict["tracks"].problem is None
+    assert "memory_limit" not in dag.doc_md
+
+
+def test_a_file_tells_every_wrong_option_with_its_place_and_the_nearest_name() -> None:
+    text = """\
+models:
+  a:
+    cycle: sea
+    entrypoint: m
+    task_options:
+      retries: 1099511627776
+      pol: fast
+      memory_limit: lots
+      executor: NoSuchExecutor
+      queue: fine
+"""
+    with pytest.raises(RegistrationError) as caught:
+        parse(text, "f.yaml", cycles=["sea"])
+    place = "models.a.task_options"
+    assert str(caught.value).splitlines() == [
+        f"f.yaml:6: {place}.retries: must be a whole number from 0 to 100, not 1099511627776",
+        f"f.yaml:7: {place}.pol: unknown option; the nearest name is 'pool'",
+        f"f.yaml:8: {place}.memory_limit: must be a number of MiB from 1 to 16777216, not 'lots'",
+        f"f.yaml:9: {place}.executor: 'NoSuchExecutor' is not configured",
+    ]

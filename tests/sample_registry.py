@@ -1,0 +1,99 @@
+"""A small registered cycle for the tests: `tracks` feeds `spoofing`; `tracks@2` is a shadow."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Cycle, CycleSpec, ModelSpec, Role
+from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
+from airflow_detection.errors import TerminalModelError, TransientModelError
+from airflow_detection.store import registry, roles
+
+SCHEMA = "detection"
+SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+AT = datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
+SETTINGS = Settings(allowed_prefixes=("tests.sample_registry",))
+
+
+class Echo(BaseDetectionModel):
+    """One output for each of `params.ids`, scored with the number of outputs it sees upstream."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        for word, error in (("terminal", TerminalModelError), ("transient", TransientModelError)):
+            if ctx.params.get("fail") == word:
+                raise error("told to fail")
+        seen = float(sum(len(u) for u in ctx.shared.values()))
+        rows = [({"id": i}, {"id": i, "score": seen}) for i in ctx.params.get("ids", ())]
+        return ModelResult(outputs_per_input=rows, metrics={"inputs": len(ctx.inputs)})
+
+
+def legacy(cycle: Cycle) -> None:
+    """What ran before the registry: leaves a line in the file that LEGACY_FILE names."""
+    with Path(os.environ["LEGACY_FILE"]).open("a") as file:
+        file.write(f"{cycle.cycle_id} {cycle.started_at.isoformat()}\n")
+
+
+def put_cycle(conn: Any, **facts: Any) -> None:
+    """Register the cycle `fleet`, with the facts that a test changes."""
+    held: dict[str, Any] = {
+        "cycle_id": "fleet",
+        "schedule": "*/5 * * * *",
+        "lookback": timedelta(hours=1),
+        "start_date": SINCE,
+    }
+    registry.put_cycle(conn, SCHEMA, CycleSpec(**held | facts))
+
+
+def put_model(conn: Any, model_id: str, depends_on: tuple[str, ...] = (), **facts: Any) -> None:
+    """Register a model of the cycle."""
+    spec = {
+        "cycle_id": "fleet",
+        "entrypoint": "tests.sample_registry:Echo",
+        "score_key": "score",
+        "entity_key": "id",
+    } | facts
+    registry.put_model(conn, SCHEMA, ModelSpec(model_id=model_id, depends_on=depends_on, **spec))
+
+
+def put_version(
+    conn: Any,
+    label: str,
+    role: Role | None = None,
+    *,
+    since: datetime | None = SINCE,
+    entrypoint: str | None = None,
+    **params: Any,
+) -> int:
+    """Register `model@version`, and give it a role from `since` on."""
+    model_id, _, version = label.partition("@")
+    version_id = registry.put_version(
+        conn, SCHEMA, model_id=model_id, version=version, params=params, entrypoint=entrypoint
+    )
+    if role:
+        roles.assign_role(conn, SCHEMA, model_id=model_id, version=version, role=role, since=since)
+    return version_id
+
+
+def register(conn: Any, tracks: dict[str, Any] | None = None, shadow: dict[str, Any] | None = None) -> None:
+    """Register the whole fleet; the arguments are params of `tracks@1` and `tracks@2`."""
+    put_cycle(conn)
+    put_model(conn, "tracks")
+    put_model(conn, "spoofing", ("tracks",))
+    put_version(conn, "tracks@1", Role.PRIMARY, **{"ids": ["a", "b"], **(tracks or {})})
+    put_version(conn, "tracks@2", Role.SHADOW, **{"ids": ["a", "b", "c"], **(shadow or {})})
+    put_version(conn, "spoofing@1", Role.PRIMARY, ids=["x"])
+
+
+def outcomes(conn: Any, at: datetime = AT) -> dict[str, str]:
+    """Outcome by `model@version` (a `!` behind a replay) of one cycle."""
+    rows = conn.execute(
+        "select r.model_id, v.version, r.is_replay, r.outcome from detection.detection_model_runs r"
+        " join detection.detection_model_versions v using (version_id)"
+        " where r.cycle_started_at = %s order by 1, 2, 3",
+        (at,),
+    ).fetchall()
+    return {f"{m}@{v}{'!' if replay else ''}": str(outcome) for m, v, replay, outcome in rows}

@@ -1,0 +1,61 @@
+"""The NOAA day in a real database, and its cycles run as Airflow's tasks would run them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.snapshot.noaa_day import DAY, NOAA_DAY, STEP
+
+from airflow_detection.cycle import closing, inline, planning, versions
+from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.specs import Mode, Outcome
+from airflow_detection.maritime.ais.load import load_file
+from airflow_detection.registration.apply import apply_file
+from airflow_detection.store.connection import Connection, connect
+
+SETTINGS = Settings(
+    schema="detection", allowed_prefixes=("tests.snapshot.planted_faults", "airflow_detection")
+)
+MARITIME = Path(__file__).resolve().parents[2] / "dags/registry/maritime.yaml"
+
+
+def load(conn: Connection, registry: Path = MARITIME) -> None:
+    """Register, and load the day's positions."""
+    if not NOAA_DAY.exists():
+        pytest.skip("the NOAA day is not here: ../shared/data/noaa_ais_2020-01-01 is absent")
+    apply_file(conn, registry, SETTINGS.schema)
+    load_file(conn, NOAA_DAY, schema=SETTINGS.schema)
+    conn.execute("analyze")
+
+
+def planted_registry(folder: Path) -> Path:
+    """A registration of the two models into which faults are planted."""
+    held = yaml.safe_load(MARITIME.read_text())
+    chosen = {name: held["models"][name] for name in ("track_quality", "spoofing")}
+    for model in chosen.values():
+        model["entrypoint"] = "tests.snapshot.planted_faults:Planted"
+        model["versions"] = {"1.0": model["versions"]["1.0"]}
+    file = folder / "planted.yaml"
+    file.write_text(yaml.safe_dump({**held, "models": chosen}))
+    return file
+
+
+def run(conn: Connection, numbers: Iterable[int], *, is_inline: bool = True) -> None:
+    """Run these cycles of the day, counted from midnight."""
+    for number in numbers:
+        at = DAY + number * STEP
+        opened = planning.open_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF)
+        if is_inline:
+            inline.run_inline(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF)
+        else:
+            for step in opened.steps:
+                with connect(conn.info.dsn) as reading:
+                    report = versions.run_one(
+                        conn, reading, SETTINGS, "maritime", at,
+                        model_id=step.model_id, version=step.version, mode=Mode.AS_OF,
+                    )  # fmt: skip
+                assert report.outcome is Outcome.SUCCEEDED, report.error
+        closing.close_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF, task_states={})

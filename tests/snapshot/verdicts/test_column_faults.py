@@ -1,0 +1,110 @@
+"""Columns beside their past: each sign at its limit, and none before there is a past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.reports import FeatureProfile
+from airflow_detection.domain.specs import Outcome, Role
+from airflow_detection.engine.canary import ENTITIES
+from airflow_detection.snapshot.verdicts.judge import judge_all
+from airflow_detection.snapshot.verdicts.kinds import VerdictKind
+from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.store.input_facts import NEWEST, ROWS, with_facts
+
+FIRST = datetime(2026, 3, 1, 6, tzinfo=UTC)
+STEP = timedelta(minutes=5)
+USUAL = {
+    "speed": FeatureProfile(
+        name="speed", count=1000, null_count=0, distinct_count=300, mean=4.0, deviation=5.0
+    ),
+    ENTITIES: FeatureProfile(name=ENTITIES, count=100, null_count=10, distinct_count=100),
+    NEWEST + "speed": FeatureProfile(
+        name=NEWEST + "speed", count=170, null_count=0, distinct_count=100, mean=4.0, deviation=5.0
+    ),
+    NEWEST + ROWS: FeatureProfile(name=NEWEST + ROWS, count=170, null_count=0, distinct_count=170),
+}
+
+
+def run(
+    number: int, features: Mapping[str, FeatureProfile] = USUAL, outputs: int = 100, null: int = 9
+) -> Run:
+    counts = {"scored": outputs - null, "null": null, "gt0": 5, "gt03": 4, "gt05": 3, "gt07": 2}
+    return Run(
+        cycle_id="c", cycle_started_at=FIRST + number * STEP, model_id="m", version_id=1, version="1",
+        role=Role.PRIMARY, step=STEP, lookback=12 * STEP, outcome=Outcome.SUCCEEDED, input_count=1000,
+        input_digest=str(number), newest_input_at=FIRST + number * STEP, output_count=outputs,
+        output_digest=str(number), score_counts=counts, features=features,
+    )  # fmt: skip
+
+
+def reasons(after: Run, before: int = 40) -> tuple[str, ...]:
+    *_, last = judge_all([*(run(number) for number in range(before)), replace(after)])
+    assert last.kind.is_bad == bool(last.reasons and last.kind is not VerdictKind.WARMING_UP)
+    return last.reasons if last.kind.is_bad else ()
+
+
+def changed(name: str, **how: float) -> dict[str, FeatureProfile]:
+    return {**USUAL, name: replace(USUAL[name], **how)}  # type: ignore[arg-type]  # counts and means
+
+
+@pytest.mark.parametrize(
+    ("name", "fine", "odd", "reason"),
+    [
+        ("speed", {"mean": 4.7}, {"mean": 4.8}, "the mean of speed is 4.8; 4 is usual"),
+        ("speed", {"count": 810}, {"count": 790}, "speed was computed from 79% of the rows"),
+        (NEWEST + "speed", {"mean": 3.3}, {"mean": 3.2}, "the mean of speed in the newest rows is 3.2"),
+        (NEWEST + "speed", {"distinct_count": 81}, {"distinct_count": 79}, "46.5% of speed in the newest"),
+        (NEWEST + "speed", {"null_count": 8}, {"null_count": 60}, "speed in the newest rows is null in 35%"),
+        (NEWEST + ROWS, {"distinct_count": 137}, {"distinct_count": 135}, "79.4% of the newest rows are"),
+        (NEWEST + ROWS, {"count": 129, "distinct_count": 129}, {"count": 127, "distinct_count": 127},
+         "127 rows arrived last; 170 did just before"),
+        (ENTITIES, {"distinct_count": 81}, {"distinct_count": 70}, "77.8% of the outputs' entities are"),
+        (ENTITIES, {"null_count": 29}, {"null_count": 50}, "50% of the outputs are about nobody"),
+    ],
+)  # fmt: skip
+def test_a_column_is_odd_from_its_limit_on(
+    name: str, fine: dict[str, float], odd: dict[str, float], reason: str
+) -> None:
+    assert reasons(run(40, changed(name, **fine))) == ()
+    found = reasons(run(40, changed(name, **odd)))
+    assert any(said.startswith(reason) for said in found), found
+    assert reasons(run(11, changed(name, **odd)), before=11) == (), "there is too little past"
+
+
+def test_a_single_absurd_value_moves_no_mean() -> None:
+    """Of a thousand values one is a million: the deviation grows more than the mean."""
+    values = [4.0] * 500 + [9.0] * 499 + [1e6]
+    profile = FeatureProfile.of("speed", values)
+    assert profile.mean is not None
+    assert reasons(run(40, {**USUAL, "speed": replace(profile, distinct_count=300)})) == ()
+
+
+def test_outputs_are_as_many_as_usual_and_some_scores_are_null() -> None:
+    assert reasons(run(40, outputs=149)) == ()
+    assert reasons(run(40, outputs=151)) == ("151 outputs; at most 100 are usual for as many rows",)
+    assert reasons(run(40, null=1)) == ()
+    (never,) = reasons(run(40, null=0))
+    assert never.startswith("no score is null")
+
+
+def test_manifests_without_profiles_are_compared_as_before() -> None:
+    old = [run(number, {}) for number in range(40)]
+    assert [v.kind for v in judge_all([*old, run(40)])][-1] is VerdictKind.OK
+
+
+def test_the_newest_rows_are_those_of_the_last_sixth() -> None:
+    times = [*range(0, 3600, 60), 3600, 3600]
+    inputs = with_facts(Inputs({"t": tuple(times), "id": (*range(60), 7, 7), "x": ("a",) * 62}), "t")
+    found = {p.name: p for p in inputs.newest}
+    assert {name: p.count for name, p in found.items()} == dict.fromkeys(found, 12)
+    assert found["new:*"].distinct_count == found["new:*state"].distinct_count == 11
+    assert (found["new:x"].mean, found["new:t"].mean) == (None, None)
+    assert found["new:id"].mean == pytest.approx((sum(range(50, 60)) + 14) / 12)
+    assert with_facts(Inputs({"t": (None,)}), "t").newest == ()
+    assert with_facts(inputs, None).newest == inputs.newest

@@ -1,0 +1,74 @@
+"""When a cycle was to be expected."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests import sample_registry
+
+from airflow_detection.snapshot import collector
+from airflow_detection.snapshot.sections.catalog import sections
+from airflow_detection.snapshot.verdicts.due import RUN_ON, due
+from airflow_detection.snapshot.verdicts.kinds import VerdictKind
+from airflow_detection.snapshot.verdicts.period import verdicts
+from airflow_detection.store.connection import Connection
+
+END = datetime(2026, 3, 1, 13, tzinfo=UTC)
+HOUR, STEP = timedelta(hours=1), timedelta(minutes=5)
+OPENED = (
+    "insert into detection.detection_cycle_runs"
+    " (cycle_id, cycle_started_at, mode, plan, plan_digest, opened_at, dag_run_id)"
+    " select cycle_id, %s, 'as_of', '{}', 'x', %s, %s from detection.detection_cycles"
+)
+
+
+def open_cycle(database: Connection, at: datetime, opened_at: datetime, run_id: str = "scheduled__1") -> None:
+    database.execute(OPENED, [at, opened_at, run_id])
+
+
+def account(database: Connection, end: datetime) -> tuple[object, object]:
+    report = collector.take(database, "detection", sections(), start=end - HOUR, end=end)
+    facts = {fact.label: fact.value for fact in report.section("cycles").facts}
+    return facts["Due"], facts["Missing"]
+
+
+def never_opened(database: Connection, end: datetime) -> set[datetime]:
+    found = verdicts(database, "detection", start=end - HOUR, end=end)
+    return {v.cycle_started_at for v in found if v.kind is VerdictKind.DID_NOT_RUN}
+
+
+def test_a_cycle_is_due_from_the_first_that_ran_when_it_was_due(database: Connection) -> None:
+    sample_registry.register(database)
+    first = END - timedelta(minutes=40)
+    open_cycle(database, first, first + timedelta(seconds=9))
+    assert account(database, END) == (8, 7)
+    assert account(database, END - HOUR) == (0, 0)
+    assert account(database, END + 24 * HOUR) == (12, 12)
+    assert never_opened(database, END) == {first + n * STEP for n in range(1, 8)}
+
+
+@pytest.mark.parametrize(
+    ("lag", "run_id"), [(timedelta(days=300), "manual__1"), (timedelta(minutes=90), "backfill__1")]
+)
+def test_after_a_backfill_of_the_past_the_present_is_not_due(
+    database: Connection, lag: timedelta, run_id: str
+) -> None:
+    """What lies between its cycles or comes next is: it may have gaps, and may have been ended."""
+    sample_registry.register(database)
+    first = END - timedelta(minutes=40)
+    for at in (first, first + 3 * STEP):
+        open_cycle(database, at, at + lag, run_id)
+    assert account(database, END) == (8, 6)
+    assert never_opened(database, END) == {first + n * STEP for n in range(1, 8)} - {first + 3 * STEP}
+    assert account(database, END + 3 * HOUR) == (0, 0)
+    assert never_opened(database, END + 3 * HOUR) == set()
+
+
+def test_due_ticks_begin_and_end_where_they_are_said_to() -> None:
+    live = END - timedelta(minutes=20)
+    times = due("*/5 * * * *", END - HOUR, END, live_since=live, opened=[])
+    assert times == [live + n * STEP for n in range(4)]
+    past = due("*/5 * * * *", END - HOUR, END + HOUR, live_since=None, opened=[END - HOUR])
+    assert past == [END - HOUR + n * STEP for n in range(RUN_ON + 1)]
+    assert due("*/5 * * * *", END - HOUR, END, live_since=None, opened=[]) == []

@@ -1,0 +1,133 @@
+"""A schema of its own for each test of upkeep, and what goes on in it meanwhile."""
+
+# ruff: noqa: S608 - statements on the tables of a schema that the test itself has made
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.partitions.catalog import TablePartition, read_table
+from airflow_detection.store.partitions.plan import Limits, Phase
+from airflow_detection.store.partitions.upkeep import Report, apply
+
+METRICS = "detection_model_metrics"
+QUICK = Limits(max_drops=100, pause=timedelta(milliseconds=50), detach_wait=timedelta(milliseconds=300))
+US = timedelta(microseconds=1)
+WAITING = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def month(ahead: int, at: datetime | None = None) -> datetime:
+    """The start of the month that is `ahead` months from this one."""
+    here = at or now()
+    index = here.year * 12 + here.month - 1 + ahead
+    return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
+
+
+class Place:
+    """A schema of its own, with a connection to it."""
+
+    def __init__(self, dsn: str, schema: str) -> None:
+        self.dsn, self.schema = dsn, schema
+        self.conn = connect(dsn)
+
+    def run(self, text: str, *params: object, conn: Connection | None = None) -> list[Any]:
+        cursor = (conn or self.conn).execute(text.replace("@", self.schema + "."), params or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def policy(self, table: str = METRICS, **columns: object) -> None:
+        for name, value in columns.items():
+            place = sql.Identifier(self.schema, "detection_partition_policies")
+            self.conn.execute(
+                sql.SQL("update {} set {} = %s::interval where table_name = %s").format(
+                    place, sql.Identifier(name)
+                ),
+                (value, table),
+            )
+
+    def only_metrics(self) -> None:
+        self.run("delete from @detection_partition_policies where table_name <> %s", METRICS)
+
+    def part(self, low: datetime, high: datetime, name: str, table: str = METRICS) -> None:
+        self.run(f"create table @{name} partition of @{table} for values from ('{low}') to ('{high}')")
+
+    def old(self, *ages: int) -> None:
+        """Months of the metrics that are `ages` months old."""
+        for age in ages:
+            self.part(month(-age), month(1 - age), f"old_{age}")
+
+    def row(self, at: datetime, conn: Connection | None = None) -> None:
+        self.run(f"insert into @{METRICS} values ('m', 1, 'PRIMARY', false, 'k', 1, %s)", at, conn=conn)
+
+    def parts(self, table: str = METRICS) -> tuple[TablePartition, ...]:
+        return read_table(self.conn, self.schema, table).partitions
+
+    def names(self, table: str = METRICS) -> list[str]:
+        return [p.name for p in self.parts(table)]
+
+    def keep(self, phase: Phase, limits: Limits = QUICK, at: datetime | None = None) -> Report:
+        return apply(self.conn, self.schema, phase, now=at or now(), limits=limits)
+
+    def log(self, *columns: str) -> list[Any]:
+        return self.run(f"select {', '.join(columns)} from @detection_maintenance_log order by log_id")
+
+    def stands(self, name: str) -> bool:
+        return bool(self.run("select to_regclass(%s) is not null", f"{self.schema}.{name}")[0][0])
+
+
+class Writer:
+    """Writes rows for as long as it is open, and keeps the longest that one took."""
+
+    def __init__(self, place: Place, at: datetime, pause_s: float = 0.01) -> None:
+        self.place, self.at, self.pause_s = place, at, pause_s
+        self.worst_s, self.count, self.errors = 0.0, 0, list[str]()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+
+    def _write(self) -> None:
+        with connect(self.place.dsn) as conn:
+            while not self._stop.is_set():
+                began = time.perf_counter()
+                try:
+                    self.place.row(self.at, conn=conn)
+                except psycopg.Error as error:
+                    self.errors.append(str(error))
+                self.worst_s = max(self.worst_s, time.perf_counter() - began)
+                self.count += 1
+                time.sleep(self.pause_s)
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def wait_for(is_so: Any, limit_s: float = 10) -> None:
+    end = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
+
+
+def assert_months(partitions: tuple[TablePartition, ...], first: datetime, count: int) -> None:
+    assert [p.lower for p in partitions] == [month(n, first) for n in range(count)]
+    assert [p.upper for p in partitions] == [month(n + 1, first) for n in range(count)]
+
+
+def swallow(conn: Connection, schema: str, phase: Phase, limits: Limits) -> None:
+    with contextlib.suppress(Exception):  # the connection was ended on purpose
+        apply(conn, schema, phase, now=now(), limits=limits)

@@ -1,0 +1,261 @@
+"""Table partitions go when their bounds are old, in two phases, whoever is in the way."""
+
+# ruff: noqa: S608 - statements on the tables of a schema that the test itself has made
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from tests.store.partition_schema import METRICS, WAITING, Place, Writer, month, now, swallow, wait_for
+
+from airflow_detection.errors import StorageError
+from airflow_detection.store.connection import connect
+from airflow_detection.store.partitions.create import create
+from airflow_detection.store.partitions.plan import Kind, Limits, Phase, plan
+from airflow_detection.store.partitions.upkeep import Report, apply
+
+
+def test_retention_detaches_first_and_drops_after_the_grace_period(place: Place) -> None:
+    place.keep(Phase.ENSURE)
+    place.old(30, 29, 3)
+    first = place.keep(Phase.RETAIN)
+    assert [(r.action.kind, r.action.partition, r.outcome) for r in first.results] == [
+        (Kind.DETACH, "old_30", "done"), (Kind.DETACH, "old_29", "done"),
+    ]  # fmt: skip
+    assert place.names()[0] == "old_3"
+    assert place.stands("old_30")
+    assert place.keep(Phase.RETAIN) == Report()
+    place.policy(grace="0")
+    assert [r.action.kind for r in place.keep(Phase.RETAIN).results] == [Kind.DROP, Kind.DROP]
+    assert not place.stands("old_30")
+    assert place.names()[0] == "old_3"
+
+
+@pytest.mark.parametrize(("offset_s", "goes"), [(-1, False), (0, True), (1, True)])
+def test_retention_ends_at_its_second(place: Place, offset_s: int, goes: bool) -> None:  # noqa: FBT001
+    place.policy(retention="13 months")
+    place.part(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC), "january")
+    place.part(datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC), "later")
+    at = datetime(2025, 3, 1, tzinfo=UTC) + timedelta(seconds=offset_s)
+    actions = plan(place.conn, place.schema, now=at, phases=(Phase.RETAIN,))
+    assert [a.partition for a in actions] == (["january"] if goes else [])
+
+
+def test_a_wide_partition_stays_until_its_upper_bound_is_old(place: Place) -> None:
+    place.keep(Phase.ENSURE)
+    place.part(month(-40), month(-24), "detection_model_metrics_p20200101")
+    assert place.keep(Phase.RETAIN) == Report()
+    place.policy(retention="23 months")
+    assert [r.action.kind for r in place.keep(Phase.RETAIN).results] == [Kind.DETACH]
+
+
+@pytest.mark.parametrize("days", [365, -365])
+def test_a_clock_that_is_a_year_off_is_refused(place: Place, days: int) -> None:
+    place.keep(Phase.ENSURE)
+    place.old(30)
+    with pytest.raises(StorageError, match="nothing was done"):
+        place.keep(Phase.RETAIN, at=now() + timedelta(days=days))
+    assert "old_30" in place.names()
+
+
+def test_a_run_takes_no_more_than_its_limit(place: Place) -> None:
+    place.keep(Phase.ENSURE)
+    place.policy(grace="0")
+    place.old(40, 39, 38, 37, 36)
+    outcomes = [
+        [r.action.kind for r in place.keep(Phase.RETAIN, Limits(max_drops=2)).results] for _ in range(3)
+    ]
+    assert outcomes[0] == [Kind.DETACH] * 2 + [Kind.KEEP] * 3
+    assert outcomes[1] == [Kind.DETACH] * 2 + [Kind.KEEP] + [Kind.DROP] * 2
+    assert outcomes[2] == [Kind.DETACH] + [Kind.DROP] * 2
+
+
+@pytest.mark.parametrize("why", ["hold", "challenger", "backfill", "made lately"])
+def test_a_protected_month_is_kept_and_the_plan_says_why(place: Place, why: str) -> None:
+    place.keep(Phase.ENSURE)
+    place.old(31, 30)
+    inside = month(-30) + timedelta(days=9)
+    if why == "hold":
+        place.run(
+            "insert into @detection_partition_holds (table_name, covers, reason) "
+            "values (%s, tstzrange(%s, %s), 'hold')",
+            METRICS, inside, inside + timedelta(days=1),
+        )  # fmt: skip
+    elif why == "challenger":
+        place.run(
+            "insert into @detection_cycles (cycle_id, schedule, lookback, start_date) "
+            "values ('c', '* * * * *', '1 h', now());"
+            "insert into @detection_models (model_id, cycle_id, entrypoint) values ('m', 'c', 'x');"
+            "insert into @detection_model_versions (model_id, version) values ('m', '1')"
+        )
+        place.run(
+            "insert into @detection_model_roles (version_id, model_id, model_no, role, valid, is_founding) "
+            "values (1, 'm', 1, 'CHALLENGER', tstzrange(%s, null), true)",
+            inside,
+        )
+    elif why == "made lately":
+        place.run("drop table @old_30")
+        create(place.conn, place.schema, METRICS, (month(-30), month(-29)), name="old_30")
+    else:
+        place.run(
+            "insert into @detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest) "
+            "values ('backfill', %s, 'as_of', '{}', '')",
+            inside,
+        )
+    results = place.keep(Phase.RETAIN).results
+    assert [(r.action.kind, r.action.partition) for r in results] == [
+        (Kind.DETACH, "old_31"), (Kind.KEEP, "old_30"),
+    ]  # fmt: skip
+    assert why in results[1].action.note
+    assert place.names()[0] == "old_30"
+
+
+def test_the_last_table_partition_is_never_taken(place: Place) -> None:
+    place.old(40, 39)
+    report = place.keep(Phase.RETAIN)
+    assert [(r.action.kind, r.action.note) for r in report.results] == [
+        (Kind.DETACH, ""),
+        (Kind.KEEP, "it is the last"),
+    ]
+    assert report.alarms
+    assert not report.is_success
+
+
+def test_a_table_that_others_refer_to_is_refused(place: Place) -> None:
+    place.keep(Phase.ENSURE)
+    place.old(40)
+    place.run(f"alter table @{METRICS} add primary key (model_id, cycle_started_at)")
+    place.run(f"create table @note (m varchar(64), t timestamptz, foreign key (m, t) references @{METRICS})")
+    results = place.keep(Phase.RETAIN).results
+    assert [r.action.kind for r in results] == [Kind.REFUSE]
+    assert "foreign key of" in results[0].fact
+    assert "old_40" in place.names()
+    assert place.log("action", "outcome")[-1] == ("refuse", "skipped")
+
+
+def test_a_view_on_a_retired_table_keeps_it(place: Place) -> None:
+    place.keep(Phase.ENSURE)
+    place.policy(grace="0")
+    place.old(40)
+    place.keep(Phase.RETAIN)
+    place.run("create view @looked_at as select * from @old_40")
+    assert [r.outcome for r in place.keep(Phase.RETAIN).results] == ["failed"]
+    assert place.stands("old_40")
+
+
+def test_a_long_reader_stalls_no_writer_and_the_retry_succeeds(place: Place) -> None:
+    place.keep(Phase.ENSURE)
+    place.run(f"create table @spare partition of @{METRICS} default")  # the plain path: the exclusive lock
+    place.old(40)
+    limits = Limits(attempts=2, pause=timedelta(milliseconds=50))
+    with connect(place.dsn) as reader, Writer(place, now()) as writer:
+        with reader.transaction():
+            place.run(f"select count(*) from @{METRICS}", conn=reader)
+            first = place.keep(Phase.RETAIN, limits)
+        second = place.keep(Phase.RETAIN, limits)
+    assert [r.outcome for r in first.failed] == ["failed"]
+    assert "lock timeout" in first.failed[0].fact
+    assert [(r.outcome, r.fact) for r in second.results] == [
+        ("done", "in one step: the table has a default partition")
+    ]
+    assert writer.worst_s < 1
+    assert writer.count > 3
+    assert not writer.errors
+
+
+def test_a_concurrent_detachment_that_was_killed_is_finalised_next_time(place: Place) -> None:
+    place.keep(Phase.ENSURE)
+    place.policy(grace="0")
+    place.old(40, 39)
+    limits = Limits(detach_wait=timedelta(seconds=30))
+    with connect(place.dsn) as reader, connect(place.dsn) as victim:
+        with reader.transaction():
+            place.run(f"select count(*) from @{METRICS}", conn=reader)
+            pid = victim.info.backend_pid
+            failure: list[BaseException] = []
+
+            def killed() -> None:
+                try:
+                    apply(victim, place.schema, Phase.RETAIN, now=now(), limits=limits)
+                except Exception as error:
+                    failure.append(error)
+
+            thread = threading.Thread(target=killed)
+            thread.start()
+            wait_for(lambda: any(p.is_detaching for p in place.parts()))
+            place.run("select pg_terminate_backend(%s)", pid)
+            thread.join()
+        assert failure
+    assert [p.name for p in place.parts() if p.is_detaching] == ["old_40"]
+    report = place.keep(Phase.RETAIN)
+    assert [(r.action.kind, r.action.partition, r.outcome) for r in report.results] == [
+        (Kind.FINALIZE, "old_40", "done"), (Kind.DETACH, "old_39", "done"),
+    ]  # fmt: skip
+    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [(Kind.DROP, "done")] * 2
+
+
+def test_an_interrupted_detachment_that_was_not_ours_is_finalised_and_never_dropped(place: Place) -> None:
+    place.keep(Phase.ENSURE)
+    place.policy(grace="0")
+    place.old(3)
+    with connect(place.dsn) as reader, reader.transaction():
+        place.run(f"select count(*) from @{METRICS}", conn=reader)
+        place.run("set lock_timeout = '100ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            place.run(f"alter table @{METRICS} detach partition @old_3 concurrently")
+        place.run("reset lock_timeout")
+    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [(Kind.FINALIZE, "done")]
+    assert place.keep(Phase.RETAIN) == Report()
+    assert place.stands("old_3")
+
+
+def test_a_maintainer_killed_between_detaching_and_noting_it_is_understood(place: Place) -> None:
+    place.keep(Phase.ENSURE)
+    place.old(40)
+    oid = next(p.oid for p in place.parts() if p.name == "old_40")
+    place.run(
+        "insert into @detection_maintenance_log "
+        "(action, table_name, partition_name, bounds, outcome, details) values ('detach_started', %s, "
+        "'old_40', tstzrange(%s, %s), 'done', jsonb_build_object('oid', %s::bigint))",
+        METRICS, month(-40), month(-39), oid,
+    )  # fmt: skip
+    place.run(f"alter table @{METRICS} detach partition @old_40 concurrently")
+    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [(Kind.FINALIZE, "done")]
+    place.policy(grace="0")
+    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [(Kind.DROP, "done")]
+
+
+def test_a_maintainer_killed_between_detach_and_drop_leaves_a_table_for_the_next(place: Place) -> None:
+    place.keep(Phase.ENSURE)
+    place.policy(grace="0")
+    place.old(40)
+    place.keep(Phase.RETAIN)
+    with connect(place.dsn) as blocker, connect(place.dsn) as victim, blocker.transaction():
+        place.run("select count(*) from @old_40", conn=blocker)
+        limits = Limits(lock_timeout=timedelta(seconds=30))
+        thread = threading.Thread(target=swallow, args=(victim, place.schema, Phase.RETAIN, limits))
+        thread.start()
+        wait_for(lambda: place.run(WAITING, victim.info.backend_pid) == [(True,)])
+        place.run("select pg_terminate_backend(%s)", victim.info.backend_pid)
+        thread.join()
+    assert place.stands("old_40")
+    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [(Kind.DROP, "done")]
+
+
+def test_a_maintainer_killed_between_create_and_attach_leaves_nothing_behind(place: Place) -> None:
+    place.run(f"create table @spare partition of @{METRICS} default")
+    before = place.run("select count(*) from pg_class where relnamespace = %s::regnamespace", place.schema)
+    with connect(place.dsn) as blocker, connect(place.dsn) as victim, blocker.transaction():
+        place.run("select count(*) from @spare", conn=blocker)
+        limits = Limits(lock_timeout=timedelta(seconds=30))
+        thread = threading.Thread(target=swallow, args=(victim, place.schema, Phase.ENSURE, limits))
+        thread.start()
+        wait_for(lambda: place.run(WAITING, victim.info.backend_pid) == [(True,)])
+        place.run("select pg_terminate_backend(%s)", victim.info.backend_pid)
+        thread.join()
+    after = place.run("select count(*) from pg_class where relnamespace = %s::regnamespace", place.schema)
+    assert after == before
+    assert place.keep(Phase.ENSURE).is_success

@@ -1,0 +1,142 @@
+"""Migrations: once each, under a lock, and never edited."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from airflow_detection.errors import MigrationError
+from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.migrations import check, migrate, migrations
+from airflow_detection.store.queries import sql_root
+
+NAMES = [m.name for m in migrations()]
+
+CATALOG = """
+select kind, name, fact from (
+    select 'column' as kind, table_name || '.' || column_name as name,
+           concat_ws(' ', data_type, udt_name, is_nullable, column_default, ordinal_position) as fact
+    from information_schema.columns where table_schema = %(schema)s
+    union all
+    select 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
+    from pg_constraint where connamespace = %(schema)s::regnamespace
+    union all
+    select 'index', indexname, indexdef from pg_indexes where schemaname = %(schema)s
+    union all
+    select 'function', proname, prosrc from pg_proc where pronamespace = %(schema)s::regnamespace
+    union all
+    select 'trigger', tgrelid::regclass || '.' || tgname, pg_get_triggerdef(t.oid)
+    from pg_trigger t join pg_class c on c.oid = tgrelid
+    where c.relnamespace = %(schema)s::regnamespace and not tgisinternal
+) facts order by kind, name, fact
+"""
+
+
+def folder_with(tmp_path: Path, names: list[str], label: str) -> Path:
+    folder = tmp_path / label
+    folder.mkdir()
+    for name in names:
+        shutil.copy(sql_root() / "migrations" / f"{name}.sql", folder)
+    return folder
+
+
+def facts(conn: Connection) -> list[tuple[str, str, str]]:
+    return conn.execute(CATALOG, {"schema": "detection"}).fetchall()
+
+
+def test_four_migrators_at_once_apply_each_migration_once(empty_dsn: str) -> None:
+    def one(_: int) -> list[str]:
+        with connect(empty_dsn) as conn:
+            return migrate(conn)
+
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(one, range(4)))
+    assert sorted(done, key=len) == [[], [], [], NAMES]
+    with connect(empty_dsn) as conn:
+        check(conn)
+
+
+def test_a_second_run_has_nothing_to_do(database: Connection) -> None:
+    assert migrate(database) == []
+
+
+def test_a_dry_run_names_everything_and_changes_nothing(empty_dsn: str) -> None:
+    with connect(empty_dsn) as conn:
+        assert migrate(conn, dry_run=True) == NAMES
+        assert conn.execute("select count(*) from pg_namespace where nspname = 'detection'").fetchone() == (
+            0,
+        )
+        with pytest.raises(MigrationError, match=NAMES[0]):
+            check(conn)
+
+
+@pytest.mark.parametrize("number", range(1, len(NAMES) + 1))
+def test_from_every_earlier_number_the_schema_is_as_from_scratch(
+    empty_dsn: str, database: Connection, tmp_path: Path, number: int
+) -> None:
+    with connect(empty_dsn) as conn:
+        assert migrate(conn, folder=folder_with(tmp_path, NAMES[:number], "part")) == NAMES[:number]
+        assert migrate(conn) == NAMES[number:]
+        assert facts(conn) == facts(database)
+        assert len(facts(conn)) > 100
+
+
+def test_an_edited_migration_is_refused(database: Connection, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, NAMES, "edited")
+    with (folder / f"{NAMES[1]}.sql").open("a") as file:
+        file.write("-- edited\n")
+    for dry_run in (True, False):
+        with pytest.raises(MigrationError, match=f"{NAMES[1]} was edited"):
+            migrate(database, dry_run=dry_run, folder=folder)
+
+
+def test_a_database_that_is_newer_is_refused(database: Connection) -> None:
+    database.execute(
+        "insert into detection.detection_migrations (name, checksum) values ('9999_future', 'x')"
+    )
+    with pytest.raises(MigrationError, match="9999_future"):
+        check(database)
+
+
+def test_a_migration_that_slips_in_before_an_applied_one_is_refused(empty_dsn: str, tmp_path: Path) -> None:
+    with connect(empty_dsn) as conn:
+        migrate(conn, folder=folder_with(tmp_path, [NAMES[0]], "first"))
+        late = folder_with(tmp_path, [NAMES[0]], "late")
+        (late / "0000_late.sql").write_text("select 1")
+        with pytest.raises(MigrationError, match="0000_late was added before"):
+            migrate(conn, folder=late)
+
+
+def test_a_migration_that_fails_leaves_nothing_and_the_lock_is_free(empty_dsn: str, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, [NAMES[0]], "broken")
+    (folder / "0002_broken.sql").write_text("create table {schema}.half (a int); select 1/0;")
+    with connect(empty_dsn) as conn, connect(empty_dsn) as other:
+        with pytest.raises(MigrationError, match=r"0002_broken failed: .*division"):
+            migrate(conn, folder=folder)
+        assert conn.execute("select to_regclass('detection.half')").fetchone() == (None,)
+        (folder / "0002_broken.sql").write_text("create table {schema}.half (a int);")
+        assert migrate(other, folder=folder) == ["0002_broken"]
+
+
+def test_a_schema_of_any_name_can_be_migrated_beside_another(database: Connection) -> None:
+    assert migrate(database, 'Odd "name') == NAMES
+    check(database, 'Odd "name')
+    check(database)
+
+
+def test_migrations_need_autocommit(database: Connection) -> None:
+    database.autocommit = False
+    with pytest.raises(MigrationError, match="autocommit"):
+        migrate(database)
+
+
+def test_two_migrations_of_one_number_are_refused(tmp_path: Path) -> None:
+    for name in ("0001_a.sql", "0001_b.sql"):
+        (tmp_path / name).write_text("select 1")
+    with pytest.raises(MigrationError):
+        migrations(tmp_path)
+    with pytest.raises(MigrationError):
+        migrations(tmp_path / "nowhere")
