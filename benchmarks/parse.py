@@ -24,7 +24,7 @@ from typing import Any
 
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role, VersionSpec
-from airflow_detection.plan_cache import file as file_module
+from airflow_detection.plan_cache import file as plan_file
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -251,7 +251,7 @@ def environment(home: Path) -> dict[str, str]:
 def _files(folder: Path, shape: Shape, settings: Settings) -> dict[str, Path]:
     place = folder / f"{shape.name}_{shape.cycles}_{shape.models}"
     place.mkdir()
-    assert file_module.write(file_module.path_of(settings), known(shape))
+    assert plan_file.write(plan_file.path_of(settings), known(shape))
     texts = {
         "ours": OURS,
         "handwritten": by_hand(shape),

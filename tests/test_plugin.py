@@ -50,6 +50,7 @@ def test_a_component_that_forks_imports_what_its_tasks_need_and_a_task_nothing_m
         "airflow_detection.dags.cycles",
         "airflow_detection.cycle.versions",
         "airflow_detection.cycle.inline",
+        "airflow_detection.cycle.task",
         "psycopg",
     }
     assert wanted <= set(told["started"])

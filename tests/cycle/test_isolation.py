@@ -22,7 +22,7 @@ from tests.misbehaving_models import ACTS, ACTS_OF_A_TASK, SLOW
 from tests.sample_registry import AT
 
 from airflow_detection.cycle import closing, inline, planning
-from airflow_detection.cycle import task as task_module
+from airflow_detection.cycle.task import run_task
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Role
 from airflow_detection.store.connection import connect
@@ -140,7 +140,7 @@ def task(dsn: str, step: Any) -> None:
         with connect(dsn) as conn, connect(dsn) as second:
             limit_session(second, SETTINGS.schema)
             version = None if step.role is Role.PRIMARY else step.version
-            task_module.run_task(
+            run_task(
                 conn, lambda: second, SETTINGS, "fleet", AT,
                 model_id=step.model_id, version=version, mode=Mode.AS_OF,
             )  # fmt: skip

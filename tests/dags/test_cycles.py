@@ -24,7 +24,7 @@ from airflow_detection.domain.cron import cron_problem
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import CycleSpec, Execution, ModelSpec, Role, VersionSpec
 from airflow_detection.errors import ConfigurationError, RegistryUnavailable
-from airflow_detection.hooks import connection as connection_module
+from airflow_detection.hooks.connection import conninfo
 from airflow_detection.plan_cache import file
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
 from airflow_detection.registration.task_options import TaskOptions
@@ -382,7 +382,7 @@ def test_extras_that_the_driver_does_not_know_are_left_out(reachable: None, dsn:
         host, port, login, password, schema = "db", 5433, "me", None, "registry"
         extra_dejson = {"sslmode": "require", "iam": True}
 
-    facts = conninfo_to_dict(connection_module.conninfo(Held()))
+    facts = conninfo_to_dict(conninfo(Held()))
     assert facts == {"host": "db", "port": 5433, "user": "me", "dbname": "registry", "sslmode": "require"} | {
         "port": facts["port"]
     }

@@ -17,7 +17,7 @@ from airflow_detection.domain.names import task_ids
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Role
 from airflow_detection.errors import RegistrationError
-from airflow_detection.plan_cache import file as file_module
+from airflow_detection.plan_cache import file as plan_file
 from airflow_detection.plan_cache.known import KnownRegistry
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.store import confirmations
@@ -144,9 +144,9 @@ def test_the_cycle_whose_id_is_its_dags_keeps_it_and_the_other_is_refused(tmp_pa
     assert dags["detection_a_b"].task_dict["open_cycle"].cycle_id == "a_b"
     assert "cycle 'a b' would have the Dag of cycle 'a_b'" in dags["detection_a_b__"].doc_md
     path = tmp_path / "plan.jsonl"
-    file_module.write(path, known)
+    plan_file.write(path, known)
     for dag_id, dag in dags.items():
-        alone = file_module.read(path, dag_id)
+        alone = plan_file.read(path, dag_id)
         assert alone is not None
         assert len(alone.cycles) == 1, "a worker reads one cycle alone"
         (again,) = dags_of(alone, only=dag_id)

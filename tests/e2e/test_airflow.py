@@ -18,8 +18,7 @@ from tests.e2e.stage import Stage, stage
 from airflow_detection.domain.names import asset_uri_of
 from airflow_detection.domain.specs import Role
 from airflow_detection.store import registry
-from airflow_detection.store import roles as roles_module
-from airflow_detection.store.roles import correct_roles
+from airflow_detection.store.roles import assign_role, correct_roles
 
 pytestmark = pytest.mark.e2e
 
@@ -67,7 +66,7 @@ def register(conn: Any) -> Around:
     sample_registry.put_version(conn, "lively@1", Role.PRIMARY, ids=["a"])
     sample_registry.register(conn)
     sample_registry.put_version(conn, "spoofing@2", ids=["y"])
-    roles_module.assign_role(conn, sample_registry.SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
+    assign_role(conn, sample_registry.SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
     query = "select max(lower(valid)) from detection.detection_model_roles where model_id = 'tracks'"
     around = Around(conn.execute(query).fetchone()[0])
     minutes = f"{around.before.minute},{around.after.minute}"

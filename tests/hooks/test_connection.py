@@ -28,7 +28,7 @@ EXTRAS = {
 }
 BOTH = """
 import json, sys
-from airflow_detection.hooks import airflow_connection
+from airflow_detection.hooks import connection
 HOOK = "airflow.providers.postgres.hooks.postgres"
 def facts(conn):
     names = ("TimeZone", "default_transaction_read_only", "work_mem", "application_name")
@@ -36,7 +36,7 @@ def facts(conn):
     return [conn.autocommit, shown, conn.info.get_parameters()]
 found = []
 for read_only in (False, True):
-    with airflow_connection.connect("detection_default", read_only=read_only) as conn:
+    with connection.connect("detection_default", read_only=read_only) as conn:
         found.append(facts(conn))
 is_light = HOOK not in sys.modules
 from airflow_detection.hooks.detection import DetectionHook
@@ -44,7 +44,7 @@ for read_only in (False, True):
     with DetectionHook().connect(read_only=read_only) as conn:
         found.append(facts(conn))
 errors = []
-for connect in (airflow_connection.connect, lambda name: DetectionHook(name).connect()):
+for connect in (connection.connect, lambda name: DetectionHook(name).connect()):
     for name in ("missing", "malformed", "refused"):
         try:
             connect(name)
@@ -105,8 +105,8 @@ def test_the_extras_kept_from_libpq_are_those_of_the_hook() -> None:
 def test_a_connection_whose_extras_need_the_hook_is_opened_by_it(tmp_path: Path, dsn: str) -> None:
     code = (
         "import json\n"
-        "from airflow_detection.hooks import airflow_connection\n"
-        "with airflow_connection.connect('detection_default') as conn:\n"
+        "from airflow_detection.hooks import connection\n"
+        "with connection.connect('detection_default') as conn:\n"
         "    print(json.dumps(conn.execute('select 1 as one').fetchone()))\n"
     )
     held = json.loads(airflow_uri(dsn)) | {"extra": {"cursor": "dictcursor"}}

@@ -181,12 +181,12 @@ def test_the_registry_is_asked_once_per_ttl_even_while_it_does_not_answer(
 def test_of_many_processes_one_asks_the_registry(ten: Any, dsn: str, tmp_path: Path) -> None:
     code = (
         "import logging, sys\n"
-        "from airflow_detection import last_known\n"
-        "real = last_known.read_registry\n"
+        "from airflow_detection.plan_cache import source\n"
+        "real = source.read_registry\n"
         "def read(*words):\n"
         "    print('asked', flush=True)\n"
         "    return real(*words)\n"
-        "last_known.read_registry = read\n"
+        "source.read_registry = read\n"
         "from airflow_detection.dags.cycles import cycle_dags\n"
         "sys.stdin.readline()\n"
         "print(len(cycle_dags()['detection_fleet'].tasks))\n"

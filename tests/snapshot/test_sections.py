@@ -19,8 +19,8 @@ from airflow_detection.snapshot.section import BaseSection, Findings, Scope, Sur
 from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.encoding import to_json
-from airflow_detection.store.partitions import upkeep as upkeep_module
 from airflow_detection.store.partitions.plan import Phase
+from airflow_detection.store.partitions.upkeep import apply
 
 END = datetime(2026, 3, 1, 13, tzinfo=UTC)
 START = END - timedelta(hours=1)
@@ -304,7 +304,7 @@ def test_headroom_comes_from_the_catalog_and_too_little_is_an_alarm(database: Co
     now = datetime.now(UTC)
     upkeep = _take(database, "upkeep")
     assert (upkeep.status, _facts(upkeep)["Alarms"]) == (Status.BAD, 2)
-    assert upkeep_module.apply(database, "detection", Phase.ENSURE, now=now).is_success
+    assert apply(database, "detection", Phase.ENSURE, now=now).is_success
     upkeep = _take(database, "upkeep")
     assert (upkeep.status, _facts(upkeep)["Alarms"]) == (Status.OK, 0)
     row = next(r for r in _rows(upkeep) if r["Table"] == "detection_model_metrics")

@@ -25,7 +25,6 @@ from airflow_detection.errors import (
     StorageError,
     UnstorableValue,
 )
-from airflow_detection.store import outputs as outputs_module
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.cycle_runs import record_plan, record_summary, recorded_plan
 from airflow_detection.store.encoding import encode
@@ -244,7 +243,7 @@ def test_a_replay_never_touches_what_was_live(
 def test_outputs_are_streamed_from_a_generator_in_bounded_memory(
     database: Connection, store: PostgresStore, version: VersionSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outputs_module, "MEMORY_BYTES", 4096)
+    monkeypatch.setattr("airflow_detection.store.outputs.MEMORY_BYTES", 4096)
     asked: list[int] = []
 
     def generate() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -29,7 +29,6 @@ def connect_arguments(held: Any) -> dict[str, Any]:  # Any: Airflow's Connection
     """What libpq is told: the fields of an Airflow connection, and each extra that PostgresHook passes on."""
     extras = {key: value for key, value in held.extra_dejson.items() if key not in IGNORED_EXTRAS}
     return {
-        "connect_timeout": CONNECT_TIMEOUT_S,
         "host": held.host,
         "user": held.login,
         "password": held.password,
@@ -47,16 +46,14 @@ def _dialled(conn_id: str) -> Any:  # Any: whichever driver the hook found
         from airflow_detection.hooks.detection import DetectionHook
 
         return DetectionHook(conn_id).get_conn()
-    return psycopg.connect(**connect_arguments(held))
+    return psycopg.connect(**{"connect_timeout": CONNECT_TIMEOUT_S} | connect_arguments(held))
 
 
 def conninfo(connection: Any) -> str:  # Any: Airflow's Connection, whose get() is untyped
-    """The libpq connection string of an Airflow connection: what `connect` opens, but for the hook's extras.
+    """The libpq connection string with which `connect` opens an Airflow connection.
 
     Raises:
         psycopg.ProgrammingError: an extra is no option of libpq.
     """
-    arguments = {
-        key: value for key, value in connect_arguments(connection).items() if value not in (None, "")
-    }
-    return make_conninfo("", **{key: value for key, value in arguments.items() if key not in HOOK_EXTRAS})
+    arguments = connect_arguments(connection)
+    return make_conninfo("", **{key: value for key, value in arguments.items() if value not in (None, "")})

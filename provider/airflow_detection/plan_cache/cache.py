@@ -16,10 +16,10 @@ from pathlib import Path
 from airflow_detection.domain.names import RESERVED, task_ids
 from airflow_detection.domain.settings import Settings
 from airflow_detection.errors import RegistryUnavailable
-from airflow_detection.plan_cache import file as file_module
+from airflow_detection.plan_cache import file as plan_file
+from airflow_detection.plan_cache import source
 from airflow_detection.plan_cache.held_back import held_back
 from airflow_detection.plan_cache.known import KnownRegistry
-from airflow_detection.plan_cache.source import READ_TIMEOUT_S, read_registry
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ def known_registry(
     Raises:
         RegistryUnavailable: it does not answer, and there is no last known good plan.
     """
-    path = file_module.path_of(settings, conn_id)
-    held = file_module.read(path, dag_id)
+    path = plan_file.path_of(settings, conn_id)
+    held = plan_file.read(path, dag_id)
     if held is not None and (_is_fresh(held, settings) or _holds(held, dag_id, task_id)):
         return held
-    with _alone(path, patience_s=0.0 if held else READ_TIMEOUT_S) as is_mine:
-        held = file_module.read(path, dag_id) or held
+    with _alone(path, patience_s=0.0 if held else source.READ_TIMEOUT_S) as is_mine:
+        held = plan_file.read(path, dag_id) or held
         if held is not None and (_is_fresh(held, settings) or not is_mine or _failed_lately(path, settings)):
             return held if _is_fresh(held, settings) else replace(held, is_last_known=_mark(path).exists())
         return _ask(conn_id, settings, path, held)
@@ -47,14 +47,14 @@ def known_registry(
 
 def standing(conn_id: str, settings: Settings) -> KnownRegistry | None:
     """What this machine's Dags were last made of; None if there is no plan file that can be used."""
-    path = file_module.path_of(settings, conn_id)
-    held = file_module.read(path)
+    path = plan_file.path_of(settings, conn_id)
+    held = plan_file.read(path)
     return held and replace(held, is_last_known=_mark(path).exists())
 
 
 def _ask(conn_id: str, settings: Settings, path: Path, held: KnownRegistry | None) -> KnownRegistry:
     try:
-        fresh, confirmed = read_registry(conn_id, settings)
+        fresh, confirmed = source.read_registry(conn_id, settings)
     except Exception as error:  # whatever it is: the Dags must stand
         if held is None:
             raise RegistryUnavailable(f"no last known good plan, and the registry says: {error}") from error
@@ -62,8 +62,8 @@ def _ask(conn_id: str, settings: Settings, path: Path, held: KnownRegistry | Non
         with suppress(OSError):
             _mark(path).touch()
         return replace(held, is_last_known=True)
-    followed = held_back(file_module.read(path), fresh, confirmed)
-    file_module.write(path, followed)
+    followed = held_back(plan_file.read(path), fresh, confirmed)
+    plan_file.write(path, followed)
     with suppress(OSError):
         _mark(path).unlink(missing_ok=True)
     return followed
