@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
+from airflow_detection.store.database import Database
 
 CHAMPIONS, SHADOWS = 12, 8
 NOOP_DAG = '''"""A Dag of no-ops for the benchmark."""
@@ -70,7 +71,7 @@ def register(conn: Any, schema: str, cycle_id: str, prefix: str, execution: Any)
         start_date=since,
         execution=execution,
     )
-    registry.put_cycle(conn, schema, spec)
+    registry.put_cycle(Database(conn, schema), spec)
     for number in range(CHAMPIONS):
         model = ModelSpec(
             model_id=f"{prefix}{number}",
@@ -78,12 +79,12 @@ def register(conn: Any, schema: str, cycle_id: str, prefix: str, execution: Any)
             entrypoint="benchmarks._empty_models:Empty",
             depends_on=tuple(name.replace("m", prefix) for name in reads(number)),
         )
-        registry.put_model(conn, schema, model)
+        registry.put_model(Database(conn, schema), model)
         for version, role in (("1", Role.PRIMARY), ("2", Role.SHADOW)):
             if role is Role.PRIMARY or number < SHADOWS:
                 label = {"model_id": model.model_id, "version": version}
-                registry.put_version(conn, schema, params={}, **label)
-                roles.assign_role(conn, schema, role=role, since=since, **label)
+                registry.put_version(Database(conn, schema), params={}, **label)
+                roles.assign_role(Database(conn, schema), role=role, since=since, **label)
 
 
 def write_dags(folder: Path, checkout: Path) -> None:

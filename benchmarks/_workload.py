@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from airflow_detection.domain.specs import Cycle, CycleSpec, ModelSpec, Role, VersionSpec
 from airflow_detection.store import registry
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
 from airflow_detection.store.partitions.create import ensure_cycle_months
 
@@ -52,7 +53,7 @@ def sea(server: str) -> Iterator[Sea]:
     dsn = make_conninfo(server, dbname=name)
     try:
         with connect(dsn) as conn, connect(dsn) as reader:
-            migrate(conn, SCHEMA)
+            migrate(Database(conn, SCHEMA))
             yield Sea(
                 dsn=dsn, conn=conn, reader=reader, model=MODEL, version=_register(conn, MODEL, Role.PRIMARY)
             )
@@ -70,10 +71,10 @@ def _register(conn: Connection, model: ModelSpec, role: Role) -> VersionSpec:
     spec = CycleSpec(
         cycle_id="sea", schedule="*/5 * * * *", lookback=timedelta(hours=1), start_date=AT, time_key=None
     )
-    registry.put_cycle(conn, SCHEMA, spec)
-    registry.put_model(conn, SCHEMA, model)
-    version_id = registry.put_version(conn, SCHEMA, model_id=model.model_id, version="1", params={})
-    ensure_cycle_months(conn, SCHEMA, AT)
+    registry.put_cycle(Database(conn, SCHEMA), spec)
+    registry.put_model(Database(conn, SCHEMA), model)
+    version_id = registry.put_version(Database(conn, SCHEMA), model_id=model.model_id, version="1", params={})
+    ensure_cycle_months(Database(conn, SCHEMA), AT)
     return VersionSpec(model_id=model.model_id, version="1", role=role, version_id=version_id)
 
 

@@ -25,6 +25,7 @@ from tests.postgres import postgres
 
 from airflow_detection.domain.specs import Execution
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
 from benchmarks._empty_models import register, write_dags
 
@@ -101,7 +102,7 @@ def run() -> dict[str, object]:
     walls: dict[str, list[float]] = {who: [] for who in DAGS}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, _databases() as databases:
         with connect(databases.registry) as conn:
-            migrate(conn, SCHEMA)
+            migrate(Database(conn, SCHEMA))
             register(conn, SCHEMA, "bench", "m", Execution.TASK)
             register(conn, SCHEMA, "bench_inline", "n", Execution.INLINE)
         with _airflow(Path(name), databases) as airflow:

@@ -22,6 +22,7 @@ from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.maritime.ais.load import load_file
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
 
 HERE = Path(__file__).resolve().parent
@@ -107,7 +108,7 @@ def replay(page: Path | None = None) -> tuple[dict[str, Any], list[Row]]:
     with postgres() as server:
         dsn = _database(server)
         with connect(dsn) as conn:
-            migrate(conn, SETTINGS.schema)
+            migrate(Database(conn, SETTINGS.schema))
             apply_file(conn, REGISTRY, SETTINGS.schema)
             load_file(conn, POSITIONS, schema=SETTINGS.schema)
             conn.execute("analyze")

@@ -12,6 +12,7 @@ from psycopg import sql
 from tests.postgres import postgres
 
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
 from airflow_detection.store.partitions.plan import Limits, Phase
 from airflow_detection.store.partitions.upkeep import apply
@@ -29,7 +30,7 @@ def _months(first: int, count: int) -> list[datetime]:
 
 def _fresh(conn: Connection, schema: str) -> None:
     conn.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(schema)))
-    migrate(conn, schema)
+    migrate(Database(conn, schema))
 
 
 def _plain(conn: Connection, schema: str, name: str, *bounds: datetime) -> None:
@@ -73,7 +74,7 @@ def _timed_ours(conn: Connection, schema: str) -> tuple[float, float]:
     _policy(conn, schema, ahead=f"{MONTHS - 1} months", retention="1 month", grace="0")
     limits = Limits(max_drops=RETIRED)
     began = time.perf_counter()
-    made = apply(conn, schema, Phase.ENSURE, now=datetime.now(UTC), limits=limits)
+    made = apply(Database(conn, schema), Phase.ENSURE, now=datetime.now(UTC), limits=limits)
     ensured = time.perf_counter()
     assert len(made.results) == MONTHS
     assert made.is_success
@@ -83,7 +84,7 @@ def _timed_ours(conn: Connection, schema: str) -> tuple[float, float]:
         _plain(conn, schema, "attach", *bounds)
     retiring = time.perf_counter()
     for _ in range(2):  # detach, then drop
-        done = apply(conn, schema, Phase.RETAIN, now=datetime.now(UTC), limits=limits)
+        done = apply(Database(conn, schema), Phase.RETAIN, now=datetime.now(UTC), limits=limits)
         assert len(done.results) == RETIRED, done.lines()
         assert done.is_success
     return ensured - began, time.perf_counter() - retiring

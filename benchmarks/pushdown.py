@@ -16,6 +16,7 @@ from airflow_detection.domain.specs import ModelSpec, Outcome
 from airflow_detection.engine.job import run_version
 from airflow_detection.engine.model import BaseDetectionModel
 from airflow_detection.engine.sql_model import SqlDetectionModel
+from airflow_detection.store.database import Database
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.reader import Reader
 from benchmarks._workload import SCHEMA, Row, Sea, line, sea, take_turns
@@ -62,6 +63,6 @@ def _engine(place: Sea, model: BaseDetectionModel) -> None:
     report = run_version(
         MODEL, place.version, cycle,
         detector=model, inputs=Inputs(), shared={}, store=PostgresStore(place.conn, place.reader, SCHEMA),
-        database=Reader(place.reader, SCHEMA, params),
+        database=Reader(Database(place.reader, SCHEMA), params),
     )  # fmt: skip
     assert report.outcome is Outcome.SUCCEEDED, report.error

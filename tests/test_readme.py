@@ -14,6 +14,7 @@ from airflow_detection.domain.specs import Cycle
 from airflow_detection.engine.entrypoints import is_under
 from airflow_detection.engine.model import ModelContext
 from airflow_detection.registration.apply import apply_file
+from airflow_detection.store.database import Database
 from airflow_detection.store.registry import models_at
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def test_the_backfill_of_the_readme_has_a_plan_that_the_install_allows_to_run(
     apply_file(database, file, "detection")
     first = re.search(r"--from-date (\S+)", README)
     assert first
-    (model,) = models_at(database, "detection", "maritime", datetime.fromisoformat(first[1]))
+    (model,) = models_at(Database(database, "detection"), "maritime", datetime.fromisoformat(first[1]))
     assert [v.label for v in model.versions] == ["fast_ships@1.0", "fast_ships@1.1"]
     allowed = re.search(r"AIRFLOW__DETECTION__ALLOWED_MODULES=(\S+)", README)
     assert allowed

@@ -26,6 +26,7 @@ from airflow_detection.domain.specs import Mode, ModelSpec, Outcome, Role
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.errors import StorageError
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.session import limit_session
 from airflow_detection.store.spool import Spool, encode_outputs
 
@@ -257,7 +258,7 @@ def test_models_read_through_the_connection_that_is_set(database: Any, dsn: str)
 
 def test_a_limited_session_cannot_write(dsn: str) -> None:
     with connect(dsn) as conn:
-        limit_session(conn, "detection")
+        limit_session(Database(conn, "detection"))
         with pytest.raises(Exception, match="read-only"):
             conn.execute("delete from detection.detection_model_runs")
 

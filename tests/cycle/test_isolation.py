@@ -26,6 +26,7 @@ from airflow_detection.cycle.task import run_task
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Role
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.session import limit_session
 
 SETTINGS = Settings(
@@ -138,7 +139,7 @@ def task(dsn: str, step: Any) -> None:
     try:
         os.dup2(os.open(os.devnull, os.O_RDWR), 2)
         with connect(dsn) as conn, connect(dsn) as second:
-            limit_session(second, SETTINGS.schema)
+            limit_session(Database(second, SETTINGS.schema))
             version = None if step.role is Role.PRIMARY else step.version
             run_task(
                 conn, lambda: second, SETTINGS, "fleet", AT,

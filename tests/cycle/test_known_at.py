@@ -19,6 +19,7 @@ from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.store import cycle_runs as store
 from airflow_detection.store import registry
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.roles import correct_roles
 
 __all__ = ["cycles", "home"]  # fixtures
@@ -32,7 +33,7 @@ def run(conn: Any, dsn: str, known_at: datetime | None = None, mode: Mode = Mode
 
 
 def run_steps(conn: Any, dsn: str, opened: OpenedCycle) -> None:
-    spec = registry.cycle_spec(conn, SCHEMA, "fleet")
+    spec = registry.cycle_spec(Database(conn, SCHEMA), "fleet")
     with connect(dsn) as reader:
         for step in opened.steps:
             report = versions.run_step(conn, reader, SETTINGS, spec, opened, step)
@@ -40,8 +41,10 @@ def run_steps(conn: Any, dsn: str, opened: OpenedCycle) -> None:
 
 
 def correct(conn: Any) -> datetime:
-    correct_roles(conn, SCHEMA, label="tracks@2", role=Role.PRIMARY, since=SINCE, reason="it was wrong")
-    return registry.clock(conn, SCHEMA)
+    correct_roles(
+        Database(conn, SCHEMA), label="tracks@2", role=Role.PRIMARY, since=SINCE, reason="it was wrong"
+    )
+    return registry.clock(Database(conn, SCHEMA))
 
 
 CHAMPIONS = (
@@ -102,7 +105,7 @@ def test_what_a_hand_written_dag_ran_is_live_though_no_plan_was_recorded(databas
             )
     assert run(database, dsn, correct(database)).mode is Mode.OVERRIDE
     assert champions(database) == LIVE
-    assert store.recorded_plan(database, SCHEMA, "fleet", AT, Mode.AS_OF) is None
+    assert store.recorded_plan(Database(database, SCHEMA), "fleet", AT, Mode.AS_OF) is None
 
 
 def test_a_role_that_is_taken_back_leaves_nothing_to_run_and_the_record_as_it_was(
@@ -110,9 +113,9 @@ def test_a_role_that_is_taken_back_leaves_nothing_to_run_and_the_record_as_it_wa
 ) -> None:
     sample_registry.register(database)
     live = run(database, dsn)
-    correct_roles(database, SCHEMA, label="tracks@2", role=None, since=SINCE, reason="never")
-    assert run(database, dsn, registry.clock(database, SCHEMA)).steps == ()
-    assert store.recorded_plan(database, SCHEMA, "fleet", AT, Mode.AS_OF).digest == live.digest  # type: ignore[union-attr]
+    correct_roles(Database(database, SCHEMA), label="tracks@2", role=None, since=SINCE, reason="never")
+    assert run(database, dsn, registry.clock(Database(database, SCHEMA))).steps == ()
+    assert store.recorded_plan(Database(database, SCHEMA), "fleet", AT, Mode.AS_OF).digest == live.digest  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("_", range(5))
@@ -146,7 +149,7 @@ def test_a_recorded_plan_of_an_older_format_of_the_digest_is_recorded_anew(datab
     run(database, dsn)
     database.execute("update detection.detection_cycle_runs set plan_digest = 'of old'")
     assert run(database, dsn).mode is Mode.AS_OF
-    recorded = store.recorded_plan(database, SCHEMA, "fleet", AT, Mode.AS_OF)
+    recorded = store.recorded_plan(Database(database, SCHEMA), "fleet", AT, Mode.AS_OF)
     assert recorded is not None
     assert recorded.digest == ExecutionPlan.from_json(recorded.plan).digest
 

@@ -15,6 +15,7 @@ from airflow_detection.engine import entrypoints
 from airflow_detection.errors import EntryPointError, PlanError, RegistrationError
 from airflow_detection.store import roles
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_task_that_left_no_manifest_is_noted_when_the_cycle_closes(database: A
 
 def test_a_past_cycle_runs_the_champion_of_its_time(database: Any, second: Any) -> None:
     sample_registry.register(database)
-    roles.assign_role(database, SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
+    roles.assign_role(Database(database, SCHEMA), model_id="tracks", version="2", role=Role.PRIMARY)
     past = opened(database).plan
     assert past.primaries["tracks"].version == "1"
     now = opened(

@@ -19,6 +19,7 @@ from airflow_detection.dags.cycles import cycle_dags
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Role
 from airflow_detection.store import roles
+from airflow_detection.store.database import Database
 
 FILE = """
 cycles:
@@ -130,7 +131,7 @@ def test_a_change_that_will_be_held_back_is_told_as_such(machine: Machine) -> No
     machine.parse()
     for model_id, version in (("spoofing", "1"), ("tracks", "2"), ("tracks", "1")):
         roles.assign_role(
-            machine.database, sample_registry.SCHEMA, model_id=model_id, version=version, role=None
+            Database(machine.database, sample_registry.SCHEMA), model_id=model_id, version=version, role=None
         )
     code, out = machine.diff()
     assert code == 3

@@ -14,10 +14,11 @@ from airflow_detection.dags.maintenance import maintenance_dag
 from airflow_detection.operators import maintenance as operators
 from airflow_detection.operators.snapshot import SnapshotReportOperator
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Conn
 from airflow_detection.store.partitions.catalog import month_of, read_table
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-Database = psycopg.Connection[Any]
+Conn = psycopg.Connection[Any]
 SWITCHES = ("ensure_partitions", "apply_retention", "aggregate_stats_hourly", "snapshot_report")
 
 
@@ -58,7 +59,7 @@ def test_the_maintenance_dag_uses_the_connection_that_it_is_given_or_that_is_set
     assert {t.detection_conn_id for t in maintenance_dag().tasks} == {"ours"}
 
 
-def test_the_tasks_make_months_and_then_have_nothing_to_do(database: Database) -> None:
+def test_the_tasks_make_months_and_then_have_nothing_to_do(database: Conn) -> None:
     first = _run(operators.EnsurePartitionsOperator(task_id="t"))
     assert first == {"done": 8}
     assert _run(operators.EnsurePartitionsOperator(task_id="t")) == {}
@@ -67,7 +68,7 @@ def test_the_tasks_make_months_and_then_have_nothing_to_do(database: Database) -
 
 @pytest.mark.parametrize("flag", ["1", "0"])
 def test_the_registry_flag_switches_no_upkeep_off(
-    database: Database, flag: str, monkeypatch: pytest.MonkeyPatch
+    database: Conn, flag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREDICTION_USE_MODEL_REGISTRY", flag)
     assert _run(operators.EnsurePartitionsOperator(task_id="t")) == {"done": 8}
@@ -83,7 +84,7 @@ def test_the_registry_flag_switches_no_upkeep_off(
     ],
 )
 def test_each_switch_turns_off_its_own_task_and_no_other(
-    database: Database, made: type[operators.MaintenanceOperator], monkeypatch: pytest.MonkeyPatch
+    database: Conn, made: type[operators.MaintenanceOperator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"AIRFLOW__DETECTION__{made.switch.upper()}", "False")
     with pytest.raises(AirflowSkipException, match=f"{made.switch} is off"):
@@ -92,20 +93,20 @@ def test_each_switch_turns_off_its_own_task_and_no_other(
         assert _run(operators.EnsurePartitionsOperator(task_id="t")) == {"done": 8}
 
 
-def test_a_run_beside_another_is_skipped_and_no_success(dsn: str, database: Database) -> None:
+def test_a_run_beside_another_is_skipped_and_no_success(dsn: str, database: Conn) -> None:
     with connect(dsn) as other:
         other.execute("select pg_advisory_lock(hashtext('detection ensure'), hashtext('detection'))")
         with pytest.raises(AirflowSkipException, match="another run holds the lock"):
             _run(operators.EnsurePartitionsOperator(task_id="t"))
-    assert not read_table(database, "detection", "detection_model_metrics").partitions
+    assert not read_table(Conn(database, "detection"), "detection_model_metrics").partitions
 
 
-def test_too_little_headroom_fails_the_task_that_only_retires(database: Database) -> None:
+def test_too_little_headroom_fails_the_task_that_only_retires(database: Conn) -> None:
     with pytest.raises(AirflowException, match="below half of what is wanted ahead"):
         _run(operators.ApplyRetentionOperator(task_id="t"))
 
 
-def test_events_are_counted_once_for_their_hour_however_often(database: Database) -> None:
+def test_events_are_counted_once_for_their_hour_however_often(database: Conn) -> None:
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     put = (
         "insert into detection.detection_events (category, severity, status, model_id, version_id, "
@@ -128,12 +129,12 @@ def test_events_are_counted_once_for_their_hour_however_often(database: Database
     assert database.execute(counts).fetchall() == []
 
 
-def test_retention_takes_the_past_only(database: Database) -> None:
+def test_retention_takes_the_past_only(database: Conn) -> None:
     database.execute(
         "create table detection.ancient partition of detection.detection_model_metrics "
         "for values from ('2001-01-01Z') to ('2001-02-01Z')"
     )
     _run(operators.EnsurePartitionsOperator(task_id="t"))
     assert _run(operators.ApplyRetentionOperator(task_id="t")) == {"done": 1}
-    left = read_table(database, "detection", "detection_model_metrics").partitions
+    left = read_table(Conn(database, "detection"), "detection_model_metrics").partitions
     assert left[0].lower == month_of(datetime.now(UTC))[0]

@@ -21,6 +21,7 @@ from airflow_detection.plan_cache import file as plan_file
 from airflow_detection.plan_cache.known import KnownRegistry
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.store import confirmations
+from airflow_detection.store.database import Database
 
 CONSTRAINTS = {
     "detection_cycles": ("start_date_is_in_our_time", "lookback_is_at_most_36500_days"),
@@ -109,7 +110,7 @@ def test_a_refused_cycle_comes_back_as_it_was_and_a_loss_behind_it_is_held_back(
     two.execute("update detection.detection_model_roles set valid = tstzrange(lower(valid), now())"
                 " where model_id in ('tracks', 'spoofing')")  # fmt: skip
     assert cycle_dags(settings=settings)["detection_fleet"].tags == {"detection", "held back"}
-    confirmations.confirm(two, SCHEMA, "fleet")
+    confirmations.confirm(Database(two, SCHEMA), "fleet")
     assert cycle_dags(settings=settings)["detection_fleet"].tags == {"detection"}
 
 

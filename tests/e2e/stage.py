@@ -33,6 +33,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.e2e.proxy import Proxy, proxy
 
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
 
 SERVERS = ("api-server", "scheduler", "dag-processor")
@@ -194,7 +195,7 @@ def stage(folder: Path, server: str, **options: str) -> Iterator[Stage]:
         metadata = stack.enter_context(_database(server, f"{name}_airflow"))
         door = stack.enter_context(proxy(dsn))
         registry = stack.enter_context(connect(dsn))
-        migrate(registry, "detection")
+        migrate(Database(registry, "detection"))
         facts = conninfo_to_dict(dsn) | {"host": "127.0.0.1", "port": door.port}
         through = make_conninfo("", **{key: value for key, value in facts.items() if value is not None})
         databases = Databases(registry=through, metadata=metadata, where="")

@@ -18,6 +18,7 @@ from tests.e2e.stage import Stage, stage
 from airflow_detection.domain.names import asset_uri_of
 from airflow_detection.domain.specs import Role
 from airflow_detection.store import registry
+from airflow_detection.store.database import Database
 from airflow_detection.store.roles import assign_role, correct_roles
 
 pytestmark = pytest.mark.e2e
@@ -66,7 +67,7 @@ def register(conn: Any) -> Around:
     sample_registry.put_version(conn, "lively@1", Role.PRIMARY, ids=["a"])
     sample_registry.register(conn)
     sample_registry.put_version(conn, "spoofing@2", ids=["y"])
-    assign_role(conn, sample_registry.SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
+    assign_role(Database(conn, sample_registry.SCHEMA), model_id="tracks", version="2", role=Role.PRIMARY)
     query = "select max(lower(valid)) from detection.detection_model_roles where model_id = 'tracks'"
     around = Around(conn.execute(query).fetchone()[0])
     minutes = f"{around.before.minute},{around.after.minute}"
@@ -240,14 +241,13 @@ def test_a_replay_runs_only_what_is_named_and_overwrites_nothing_live(airflow: S
 def test_as_run_repeats_the_plan_that_was_recorded(airflow: Stage) -> None:
     reason = "the wrong one was in force"
     correct_roles(
-        airflow.registry,
-        sample_registry.SCHEMA,
+        Database(airflow.registry, sample_registry.SCHEMA),
         label="replayed@2",
         role=Role.PRIMARY,
         since=sample_registry.SINCE,
         reason=reason,
     )
-    known_at = registry.clock(airflow.registry, sample_registry.SCHEMA).isoformat()
+    known_at = registry.clock(Database(airflow.registry, sample_registry.SCHEMA)).isoformat()
     airflow.backfill_of("detection_again", sample_registry.AT, {"known_at": known_at})
     airflow.api.unpause("detection_again")
     airflow.wait_for_runs("detection_again", 1)

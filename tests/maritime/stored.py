@@ -10,6 +10,7 @@ from typing import Any
 from airflow_detection.domain.specs import Cycle
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.reader import Reader
 
 Row = dict[str, Any]
@@ -48,7 +49,7 @@ def context_at(
         "window_end": end,
         "opened_at": opened_at or datetime.now(UTC) + timedelta(hours=1),
     }
-    reader = Reader(database, "detection", window)
+    reader = Reader(Database(database, "detection"), window)
     return ModelContext(
         cycle=cycle, params=model.params, inputs=reader.query(QUERY), database=reader, shared=shared
     )

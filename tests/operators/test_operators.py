@@ -19,6 +19,7 @@ from tests.sample_registry import AT, SCHEMA
 
 from airflow_detection.domain.specs import Execution, Role
 from airflow_detection.store import roles
+from airflow_detection.store.database import Database
 
 ROOT = Path(__file__).parents[2]
 Cycles = Callable[..., list[dict[str, Any]]]
@@ -170,7 +171,7 @@ def test_a_failing_legacy_path_fails_the_run(database: Any, cycles: Cycles, tmp_
 
 def test_a_past_shadow_without_a_task_runs_with_the_other_versions(database: Any, cycles: Cycles) -> None:
     sample_registry.register(database)
-    roles.assign_role(database, SCHEMA, model_id="tracks", version="2", role=None)
+    roles.assign_role(Database(database, SCHEMA), model_id="tracks", version="2", role=None)
     (run,) = cycles({})
     assert "tracks__2" not in run["tasks"]
     assert run["tasks"]["other_versions"] == "success"

@@ -29,6 +29,7 @@ from airflow_detection.plan_cache import cache, file, held_back, source
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
 from airflow_detection.store import confirmations, registry, roles
 from airflow_detection.store.confirmations import Confirmation
+from airflow_detection.store.database import Database
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = "detection"
@@ -63,7 +64,7 @@ def ten(database: Any, dsn: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def retire(conn: Any, *numbers: int) -> None:
     for number in numbers:
-        roles.assign_role(conn, SCHEMA, model_id=f"m{number}", version="1", role=None)
+        roles.assign_role(Database(conn, SCHEMA), model_id=f"m{number}", version="1", role=None)
 
 
 def of_dag(settings: Settings) -> tuple[set[str], set[str], str]:
@@ -93,7 +94,7 @@ def test_a_change_that_removes_more_than_half_waits_until_it_is_confirmed(
     assert told in doc
     assert told in caplog.text
     assert of_dag(settings) == (tags, models, doc), "it stays held back, and the same"
-    assert len(confirmations.confirm(ten, SCHEMA, "fleet")) == 10 - gone
+    assert len(confirmations.confirm(Database(ten, SCHEMA), "fleet")) == 10 - gone
     tags, models, doc = of_dag(settings)
     assert (tags, len(models)) == ({"detection"}, 10 - gone)
     assert "held back" not in doc
@@ -104,12 +105,12 @@ def test_a_held_back_change_that_is_undone_leaves_no_trace(ten: Any, settings: S
     retire(ten, *range(7))
     assert "held back" in of_dag(settings)[0]
     for number in range(7):
-        roles.assign_role(ten, SCHEMA, model_id=f"m{number}", version="1", role=Role.PRIMARY)
+        roles.assign_role(Database(ten, SCHEMA), model_id=f"m{number}", version="1", role=Role.PRIMARY)
     assert of_dag(settings) == before
 
 
 def test_an_old_confirmation_lets_no_new_change_through(ten: Any, settings: Settings) -> None:
-    confirmations.confirm(ten, SCHEMA, "fleet")
+    confirmations.confirm(Database(ten, SCHEMA), "fleet")
     retire(ten, 0)
     assert len(of_dag(settings)[1]) == 9
     retire(ten, *range(1, 10))
@@ -254,7 +255,7 @@ def test_a_server_that_accepts_and_never_answers_is_given_up_well_within_the_imp
 
 def test_a_registry_that_is_locked_is_given_up(ten: Any, settings: Settings) -> None:
     before = of_dag(settings)
-    with registry.with_exclusive_lock(ten, SCHEMA):
+    with registry.with_exclusive_lock(Database(ten, SCHEMA)):
         began = time.monotonic()
         assert of_dag(settings)[1] == before[1]
         assert time.monotonic() - began < 8

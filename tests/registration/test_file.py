@@ -14,6 +14,7 @@ from airflow_detection.errors import InputFileError, RegistrationError
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.registration.file import parse
 from airflow_detection.store import registry
+from airflow_detection.store.database import Database
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 SCHEMA = "detection"
@@ -80,13 +81,13 @@ def test_applying_twice_changes_nothing(database: Connection, file: Path) -> Non
 
 def test_what_the_file_says_is_what_the_plan_is_made_of(database: Connection, file: Path) -> None:
     apply_file(database, file, SCHEMA)
-    (cycle,) = registry.cycle_specs(database, SCHEMA)
+    (cycle,) = registry.cycle_specs(Database(database, SCHEMA))
     assert (cycle.lookback, cycle.start_date, cycle.execution) == (
         timedelta(hours=1),
         START,
         Execution.INLINE,
     )
-    jumps, tracks = registry.models_at(database, SCHEMA, "sea", START)
+    jumps, tracks = registry.models_at(Database(database, SCHEMA), "sea", START)
     assert (jumps.depends_on, jumps.score_key, jumps.task_options) == (
         ("tracks",),
         "score",

@@ -15,6 +15,7 @@ from airflow_detection.domain.specs import Mode, Role
 from airflow_detection.errors import RegistrationError
 from airflow_detection.registration.file import parse
 from airflow_detection.store import registry
+from airflow_detection.store.database import Database
 from airflow_detection.store.encoding import to_json
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -114,7 +115,7 @@ def test_params_that_a_plan_cannot_hold_are_refused_in_one_clear_sentence(
     sample_registry.put_cycle(database)
     sample_registry.put_model(database, "tracks")
     with pytest.raises(RegistrationError, match=fact) as caught:
-        registry.put_version(database, SCHEMA, model_id="tracks", version="1", params=params)
+        registry.put_version(Database(database, SCHEMA), model_id="tracks", version="1", params=params)
     assert str(caught.value).startswith("tracks@1: params")
 
 

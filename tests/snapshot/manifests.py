@@ -14,6 +14,7 @@ from airflow_detection.domain.specs import Mode, Outcome, VersionSpec
 from airflow_detection.snapshot.verdicts.kinds import Verdict
 from airflow_detection.snapshot.verdicts.period import verdicts
 from airflow_detection.store import cycle_runs
+from airflow_detection.store.database import Database
 from airflow_detection.store.outputs import PostgresStore
 
 Conn = psycopg.Connection[tuple[Any, ...]]
@@ -34,7 +35,7 @@ class Sea:
         return planning.open_cycle(self.conn, SETTINGS, "fleet", FIRST + number * STEP, mode=mode, **how)
 
     def close(self, opened: planning.OpenedCycle) -> None:
-        cycle_runs.record_summary(self.conn, SCHEMA, opened.cycle, opened.mode, {})
+        cycle_runs.record_summary(Database(self.conn, SCHEMA), opened.cycle, opened.mode, {})
 
     def run(
         self,
@@ -67,4 +68,4 @@ class Sea:
             self.close(opened)
 
     def verdicts(self, first: int, end: int) -> list[Verdict]:
-        return verdicts(self.conn, SCHEMA, start=FIRST + first * STEP, end=FIRST + end * STEP)
+        return verdicts(Database(self.conn, SCHEMA), start=FIRST + first * STEP, end=FIRST + end * STEP)

@@ -14,6 +14,7 @@ from tests.snapshot.noaa_day import DAY
 from airflow_detection.domain.specs import ModelSpec, Role
 from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 
 CANARY = re.compile(r"-|canary")
 CYCLES = range(58, 60)
@@ -32,9 +33,11 @@ def stored(server: str, template: str, request: pytest.FixtureRequest) -> Iterat
             model_id="listener", cycle_id="maritime", entrypoint="tests.snapshot.planted_faults:Listener",
             depends_on=EVERYONE, entity_key="entity_id", score_key="score",
         )  # fmt: skip
-        registry.put_model(conn, "detection", listener)
-        registry.put_version(conn, "detection", model_id="listener", version="1", params={})
-        roles.assign_role(conn, "detection", model_id="listener", version="1", role=Role.PRIMARY, since=DAY)
+        registry.put_model(Database(conn, "detection"), listener)
+        registry.put_version(Database(conn, "detection"), model_id="listener", version="1", params={})
+        roles.assign_role(
+            Database(conn, "detection"), model_id="listener", version="1", role=Role.PRIMARY, since=DAY
+        )
         noaa_day_stored.run(conn, CYCLES, is_inline=request.param)
         yield conn
 

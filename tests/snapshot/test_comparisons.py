@@ -14,6 +14,7 @@ from sklearn.metrics import cohen_kappa_score, jaccard_score
 
 from airflow_detection.store import comparisons
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Scores = dict[str, float | None]
@@ -43,7 +44,7 @@ def _pair(cycles: int) -> comparisons.Pair:
 
 
 def _compare(conn: Connection, cycles: int) -> comparisons.Comparison:
-    return comparisons.compare(comparisons.reader(conn, "detection"), [_pair(cycles)])[0]
+    return comparisons.compare(comparisons.reader(Database(conn, "detection")), [_pair(cycles)])[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -104,7 +105,8 @@ def test_a_champion_is_compared_with_each_of_its_shadows(database: Connection) -
     )
     shadow, challenger = _pair(2), replace(_pair(1), shadow_id=3, role="CHALLENGER")
     found = comparisons.compare(
-        comparisons.reader(database, "detection"), [challenger, shadow, replace(shadow, shadow_id=4)]
+        comparisons.reader(Database(database, "detection")),
+        [challenger, shadow, replace(shadow, shadow_id=4)],
     )
     assert [(c.cycles, c.entities, c.only_primary, c.newly_flagged) for c in found] == [
         (1, 2, 1, 1), (2, 3, 1, 1), (2, 3, 3, 0),

@@ -17,6 +17,7 @@ from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.period import verdicts
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 
 FIRST, START, LIMIT = 13, 33, 3
 """Cycles of the day: the first with a whole window, where a fault sets in, and how many may pass."""
@@ -51,13 +52,13 @@ def sea(server: str, healthy: str) -> Iterator[Connection]:
 
 
 def found(conn: Connection) -> list[Verdict]:
-    run = verdicts(conn, "detection", start=DAY + START * STEP, end=DAY + (START + LIMIT) * STEP)
+    run = verdicts(Database(conn, "detection"), start=DAY + START * STEP, end=DAY + (START + LIMIT) * STEP)
     return [verdict for verdict in run if verdict.kind.is_bad]
 
 
 def report_status(conn: Connection) -> tuple[Status, str]:
     end = DAY + (START + LIMIT) * STEP
-    report = collector.take(conn, "detection", sections(), start=end - timedelta(hours=1), end=end)
+    report = collector.take(Database(conn, "detection"), sections(), start=end - timedelta(hours=1), end=end)
     return report.section("verdicts").status, report.headline
 
 

@@ -32,6 +32,7 @@ from airflow_detection.snapshot.section import BaseSection, Findings, Scope
 from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.store import snapshots
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 
 AT = datetime(2026, 3, 1, 13, tzinfo=UTC)
 NAMES = [
@@ -50,7 +51,9 @@ def _event(conn: Connection, category: str = "m", entity: str = "e", at: datetim
 
 
 def _take(conn: Connection, *extra: BaseSection) -> Report:
-    return collector.take(conn, "detection", (*sections(), *extra), start=AT - timedelta(hours=1), end=AT)
+    return collector.take(
+        Database(conn, "detection"), (*sections(), *extra), start=AT - timedelta(hours=1), end=AT
+    )
 
 
 def test_an_empty_database_has_a_report_of_every_section_in_order(database: Connection) -> None:
@@ -62,14 +65,16 @@ def test_an_empty_database_has_a_report_of_every_section_in_order(database: Conn
 
 
 def test_what_is_stored_is_shown_and_never_computed_again(database: Connection) -> None:
-    stored, is_new = collector.hourly(database, "detection", sections(), at=AT)
+    stored, is_new = collector.hourly(Database(database, "detection"), sections(), at=AT)
     assert is_new
     page = render_html(stored.report)
     _event(database)
-    again, is_new = collector.hourly(database, "detection", sections(), at=AT + timedelta(minutes=59))
+    again, is_new = collector.hourly(
+        Database(database, "detection"), sections(), at=AT + timedelta(minutes=59)
+    )
     assert (again, is_new) == (stored, False)
     assert render_html(again.report) == page
-    held = snapshots.hourly(database, "detection", AT - timedelta(hours=1))
+    held = snapshots.hourly(Database(database, "detection"), AT - timedelta(hours=1))
     assert held is not None
     assert render_html(held.report) == page
 
@@ -100,8 +105,7 @@ def test_a_section_that_fails_says_why_and_costs_the_others_nothing(
 ) -> None:
     limits = collector.Limits(section_s=0.5, report_s=5)
     report = collector.take(
-        database,
-        "detection",
+        Database(database, "detection"),
         (_Failing(statement), *sections()),
         start=AT - collector.HOUR,
         end=AT,
@@ -127,7 +131,7 @@ def test_a_section_that_hangs_is_given_up_and_outer_timers_go_on(
     began = monotonic()
     try:
         report = collector.take(
-            database, "detection", (_Hanging(statement), *sections()), start=AT - collector.HOUR, end=AT,
+            Database(database, "detection"), (_Hanging(statement), *sections()), start=AT - collector.HOUR, end=AT,
             limits=collector.Limits(section_s=5, report_s=60),
         )  # fmt: skip
         left_s, took_s = signal.getitimer(signal.ITIMER_REAL)[0], monotonic() - began
@@ -153,7 +157,7 @@ def test_all_sections_see_one_state(dsn: str, database: Connection) -> None:
                 _event(other)
 
     report = collector.take(
-        database, "detection", (Writing(""), *sections()), start=AT - collector.HOUR, end=AT
+        Database(database, "detection"), (Writing(""), *sections()), start=AT - collector.HOUR, end=AT
     )
     assert report.section("events").facts[0].value == 0
 
@@ -251,14 +255,14 @@ def test_a_terminal_of_any_width_shows_every_section(database: Connection, width
 
 
 def test_hours_without_a_report_are_in_the_next_one(database: Connection) -> None:
-    first = collector.hourly(database, "detection", sections(), at=AT)[0]
+    first = collector.hourly(Database(database, "detection"), sections(), at=AT)[0]
     database.execute("update detection.detection_snapshots set taken_at = %s", (AT + timedelta(seconds=9),))
-    later = collector.hourly(database, "detection", sections(), at=AT + timedelta(hours=4))[0]
+    later = collector.hourly(Database(database, "detection"), sections(), at=AT + timedelta(hours=4))[0]
     missed = from_json(later.report).missed
     assert [(m.start, m.hours) for m in missed] == [(AT.isoformat(), 3)]
     assert not from_json(first.report).missed
     database.execute("update detection.detection_snapshots set taken_at = %s", (AT + timedelta(seconds=9),))
-    next_one = collector.hourly(database, "detection", sections(), at=AT + timedelta(hours=5))[0]
+    next_one = collector.hourly(Database(database, "detection"), sections(), at=AT + timedelta(hours=5))[0]
     assert not from_json(next_one.report).missed
 
 
@@ -293,7 +297,9 @@ def test_drift_names_categories_on_one_side_and_keeps_late_ones_apart(database: 
         {"h": hour},
     )
     _event(database, "fits", "late", hour)
-    report = collector.take(database, "detection", sections(), start=now - timedelta(hours=1), end=now)
+    report = collector.take(
+        Database(database, "detection"), sections(), start=now - timedelta(hours=1), end=now
+    )
     drift = report.section("drift")
     assert {(r[1], r[5]) for r in drift.tables[0].rows} == {
         ("off", "differs"), ("alone", "only in events"), ("ghost", "only in the counts"),
@@ -308,7 +314,10 @@ def test_cycles_that_never_came_are_missing_and_role_changes_are_told(database: 
     assert (facts["Due"], facts["Missing"]) == (12, 12)
     now = datetime.now(UTC)
     report = collector.take(
-        database, "detection", sections(), start=now - timedelta(hours=1), end=now + timedelta(minutes=1)
+        Database(database, "detection"),
+        sections(),
+        start=now - timedelta(hours=1),
+        end=now + timedelta(minutes=1),
     )
     labels = {row[1] for row in report.section("registry").tables[0].rows}
     assert labels == {"tracks@1", "tracks@2", "spoofing@1"}

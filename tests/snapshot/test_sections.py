@@ -18,6 +18,7 @@ from airflow_detection.snapshot.report import Section, Status
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope, Surroundings
 from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.encoding import to_json
 from airflow_detection.store.partitions.plan import Phase
 from airflow_detection.store.partitions.upkeep import apply
@@ -53,7 +54,7 @@ def _run(conn: Connection, label: str, at: datetime, **facts: Any) -> None:
 
 def _take(conn: Connection, name: str, **facts: Any) -> Section:
     held = [s for s in sections() if s.name == name]
-    report = collector.take(conn, "detection", held, **{"start": START, "end": END, **facts})
+    report = collector.take(Database(conn, "detection"), held, **{"start": START, "end": END, **facts})
     assert not report.sections[0].why
     return report.sections[0]
 
@@ -145,7 +146,7 @@ def test_an_empty_sea_is_no_fault_of_the_feed_where_the_verdicts_say_so(register
         few: dict[str, Any] = {"inputs": 0, "newest": None} if number > 5 else {"inputs": 10 - number // 10}
         _run(registered, "tracks@1", START + number * STEP, **few)
     assert _take(registered, "feed").status is Status.BAD
-    report = collector.take(registered, "detection", sections(), start=START, end=END)
+    report = collector.take(Database(registered, "detection"), sections(), start=START, end=END)
     feed = report.section("feed")
     assert report.standings[-1].last == "NO_INPUT"
     assert (feed.status, _rows(feed)[0]["Empty"]) == (Status.OK, 6)
@@ -165,7 +166,7 @@ def test_a_cycle_of_any_length_is_expected_when_it_is_due(
     registered: Connection, schedule: str, due: int, says: str
 ) -> None:
     registered.execute("update detection.detection_cycles set schedule = %s", (schedule,))
-    report = collector.take(registered, "detection", sections(), start=START, end=END)
+    report = collector.take(Database(registered, "detection"), sections(), start=START, end=END)
     assert not [s.why for s in report.sections if s.why]
     cycles, feed = report.section("cycles"), report.section("feed")
     assert (_facts(cycles)["Due"], _facts(cycles)["Missing"]) == (due, due)
@@ -304,7 +305,7 @@ def test_headroom_comes_from_the_catalog_and_too_little_is_an_alarm(database: Co
     now = datetime.now(UTC)
     upkeep = _take(database, "upkeep")
     assert (upkeep.status, _facts(upkeep)["Alarms"]) == (Status.BAD, 2)
-    assert apply(database, "detection", Phase.ENSURE, now=now).is_success
+    assert apply(Database(database, "detection"), Phase.ENSURE, now=now).is_success
     upkeep = _take(database, "upkeep")
     assert (upkeep.status, _facts(upkeep)["Alarms"]) == (Status.OK, 0)
     row = next(r for r in _rows(upkeep) if r["Table"] == "detection_model_metrics")
@@ -404,7 +405,7 @@ class OwnFeed(Ships):
 
 def _own(conn: Connection, *named: str) -> list[Section]:
     made = sections(named, allowed_prefixes=(__name__,))
-    return list(collector.take(conn, "detection", made, start=START, end=END).sections)
+    return list(collector.take(Database(conn, "detection"), made, start=START, end=END).sections)
 
 
 def test_a_section_of_ones_own_stands_behind_the_others_or_in_place_of_one(registered: Connection) -> None:

@@ -23,6 +23,7 @@ from airflow_detection.snapshot.report import Report, Status, from_json
 from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.store import snapshots
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 
 END = datetime(2026, 3, 1, 13, tzinfo=UTC)
 HOUR, STEP = timedelta(hours=1), timedelta(minutes=5)
@@ -68,7 +69,7 @@ def sea(database: Connection) -> Connection:
 
 
 def _report(conn: Connection, end: datetime = END) -> Report:
-    return collector.take(conn, "detection", sections(), start=end - HOUR, end=end)
+    return collector.take(Database(conn, "detection"), sections(), start=end - HOUR, end=end)
 
 
 def test_the_worst_stands_first_with_its_reason_its_course_and_what_changed(sea: Connection) -> None:
@@ -100,16 +101,16 @@ def test_the_worst_stands_first_with_its_reason_its_course_and_what_changed(sea:
 
 def test_what_was_over_before_the_hour_was_out_has_changed_too(sea: Connection) -> None:
     end = FAILED + 7 * STEP
-    report = collector.take(sea, "detection", sections(), start=FAILED + STEP, end=end)
+    report = collector.take(Database(sea, "detection"), sections(), start=FAILED + STEP, end=end)
     assert ("spoofing@1", "FAILED", "OK", (FAILED + STEP).isoformat()) in report.section("verdicts").tables[
         1
     ].rows
-    report = collector.take(sea, "detection", sections(), start=BROKE + STEP, end=end)
+    report = collector.take(Database(sea, "detection"), sections(), start=BROKE + STEP, end=end)
     assert [row[0] for row in report.section("verdicts").tables[1].rows] == ["spoofing@1"]
 
 
 def test_the_strip_of_very_many_cycles_shows_the_gravest_of_several(sea: Connection) -> None:
-    report = collector.take(sea, "detection", sections(), start=START - 5 * HOUR, end=END)
+    report = collector.take(Database(sea, "detection"), sections(), start=START - 5 * HOUR, end=END)
     strips = {row[0]: row[4] for row in report.section("verdicts").tables[0].rows}
     assert len(strips["spoofing@1"]) == 36
     assert (strips["spoofing@1"][-2], strips["tracks@1"][-3:]) == ("FAILED", ("SILENT_FAULT",) * 3)
@@ -124,7 +125,7 @@ def test_a_cycle_that_ends_after_its_report_is_told_in_the_next(sea: Connection)
         (last, last),
     )
     sea.execute("delete from detection.detection_model_runs where cycle_started_at = %s", (last,))
-    snapshots.save(sea, "detection", _report(sea).to_json() | {"taken_at": told.isoformat()})
+    snapshots.save(Database(sea, "detection"), _report(sea).to_json() | {"taken_at": told.isoformat()})
     later = {"closed": END + timedelta(minutes=2), "at": last}
     _cycle(sea, last, 3)
     sea.execute(
@@ -144,7 +145,8 @@ def test_a_cycle_that_ends_after_its_report_is_told_in_the_next(sea: Connection)
     assert (row["From before"], row["Failed"], row["Late"], row["Closed"]) == (1, 1, 1, 12)
     assert "no room" in {r[3] for r in cycles.tables[2].rows}
     snapshots.save(
-        sea, "detection", report.to_json() | {"taken_at": (END + HOUR + timedelta(seconds=5)).isoformat()}
+        Database(sea, "detection"),
+        report.to_json() | {"taken_at": (END + HOUR + timedelta(seconds=5)).isoformat()},
     )
     assert _report(sea, END + 2 * HOUR).section("cycles").tables[0].rows[0][-1] == 0
 

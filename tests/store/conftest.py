@@ -10,6 +10,7 @@ import pytest
 from tests.store.partition_schema import Place
 
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
 
 NUMBERS = itertools.count()
@@ -29,7 +30,7 @@ def home(server: str) -> Iterator[str]:
 @pytest.fixture
 def place(home: str) -> Iterator[Place]:
     made = Place(home, f"s{next(NUMBERS)}")
-    migrate(made.conn, made.schema)
+    migrate(Database(made.conn, made.schema))
     made.only_metrics()
     yield made
     made.conn.close()

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.catalog import TablePartition, read_table
 from airflow_detection.store.partitions.plan import Limits, Phase
 from airflow_detection.store.partitions.upkeep import Report, apply
@@ -71,13 +72,13 @@ class Place:
         self.run(f"insert into @{METRICS} values ('m', 1, 'PRIMARY', false, 'k', 1, %s)", at, conn=conn)
 
     def parts(self, table: str = METRICS) -> tuple[TablePartition, ...]:
-        return read_table(self.conn, self.schema, table).partitions
+        return read_table(Database(self.conn, self.schema), table).partitions
 
     def names(self, table: str = METRICS) -> list[str]:
         return [p.name for p in self.parts(table)]
 
     def keep(self, phase: Phase, limits: Limits = QUICK, at: datetime | None = None) -> Report:
-        return apply(self.conn, self.schema, phase, now=at or now(), limits=limits)
+        return apply(Database(self.conn, self.schema), phase, now=at or now(), limits=limits)
 
     def log(self, *columns: str) -> list[Any]:
         return self.run(f"select {', '.join(columns)} from @detection_maintenance_log order by log_id")
@@ -130,4 +131,4 @@ def assert_months(partitions: tuple[TablePartition, ...], first: datetime, count
 
 def swallow(conn: Connection, schema: str, phase: Phase, limits: Limits) -> None:
     with contextlib.suppress(Exception):  # the connection was ended on purpose
-        apply(conn, schema, phase, now=now(), limits=limits)
+        apply(Database(conn, schema), phase, now=now(), limits=limits)

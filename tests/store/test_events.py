@@ -17,6 +17,7 @@ from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import ConfigurationError
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.events import DETAILS_BYTES
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.partitions.create import ensure_cycle_months
@@ -90,7 +91,7 @@ def sea(database: Connection) -> Sea:
     ).fetchone()
     assert row
     for month in (START, START + timedelta(days=2)):
-        ensure_cycle_months(database, "detection", month)
+        ensure_cycle_months(Database(database, "detection"), month)
     version = VersionSpec(model_id="spoofing", version="1", role=Role.PRIMARY, version_id=row[0])
     return Sea(database, version)
 

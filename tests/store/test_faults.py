@@ -24,6 +24,7 @@ from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import DetectionError, RegistryUnavailable, StaleAttempt, StorageError
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.partitions.create import ensure_cycle_months
 
@@ -109,7 +110,7 @@ def sea(database: Connection, dsn: str) -> Sea:
         "returning version_id"
     ).fetchone()
     assert row
-    ensure_cycle_months(database, "detection", AT)
+    ensure_cycle_months(Database(database, "detection"), AT)
     made = Sea(database, dsn, row[0])
     made.write(1)
     assert made.result() == 1

@@ -21,6 +21,7 @@ from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.errors import MigrationError
 from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.grants import ROLES, grant
 from airflow_detection.store.migrations import migrate
 from airflow_detection.store.partitions.create import ensure_cycle_months
@@ -34,9 +35,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 @pytest.fixture
 def granted(database: Connection) -> Connection:
     sample_registry.register(database)
-    ensure_cycle_months(database, SCHEMA, AT)
-    grant(database, SCHEMA)
-    grant(database, SCHEMA)
+    ensure_cycle_months(Database(database, SCHEMA), AT)
+    grant(Database(database, SCHEMA))
+    grant(Database(database, SCHEMA))
     return database
 
 
@@ -71,7 +72,10 @@ def test_neither_reader_nor_writer_touches_registry_or_schema(
 
 def test_a_reader_reads_and_writes_no_results(granted: Connection, dsn: str) -> None:
     with acting(dsn, "detection_reader") as conn:
-        assert [m.model_id for m in registry.models_at(conn, SCHEMA, "fleet", AT)] == ["spoofing", "tracks"]
+        assert [m.model_id for m in registry.models_at(Database(conn, SCHEMA), "fleet", AT)] == [
+            "spoofing",
+            "tracks",
+        ]
         for table in ("detection_model_runs", "detection_model_run_outputs", "detection_events"):
             name = psycopg.sql.Identifier("detection", table)
             conn.execute(psycopg.sql.SQL("select * from {}").format(name))
@@ -85,7 +89,7 @@ def test_a_writer_runs_a_whole_cycle_twice(granted: Connection, dsn: str) -> Non
     for _ in range(2):
         with acting(dsn, "detection_writer") as conn, acting(dsn, "detection_writer") as reader:
             spec_opened = planning.open_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
-            spec = registry.cycle_spec(conn, SCHEMA, "fleet")
+            spec = registry.cycle_spec(Database(conn, SCHEMA), "fleet")
             for step in spec_opened.steps:
                 report = versions.run_step(conn, reader, SETTINGS, spec, spec_opened, step)
                 assert report.outcome is Outcome.SUCCEEDED, report.error
@@ -97,7 +101,7 @@ def test_an_admin_changes_the_registry(granted: Connection, dsn: str) -> None:
     with acting(dsn, "detection_admin") as conn:
         sample_registry.put_model(conn, "more")
         sample_registry.put_version(conn, "more@1", Role.PRIMARY, since=None)
-        roles.assign_role(conn, SCHEMA, model_id="tracks", version="2", role=Role.PRIMARY)
+        roles.assign_role(Database(conn, SCHEMA), model_id="tracks", version="2", role=Role.PRIMARY)
 
 
 @pytest.fixture
@@ -125,7 +129,7 @@ def test_a_login_that_is_an_admin_alone_migrates_makes_months_and_retires_one(
     one, other = logins
     granted.execute("create table detection.january partition of detection.detection_model_metrics"
                     " for values from ('2019-01-01') to ('2019-02-01')")  # fmt: skip
-    grant(granted, SCHEMA)
+    grant(Database(granted, SCHEMA))
     shutil.copytree(sql_root() / "migrations", tmp_path / "m")
     (tmp_path / "m" / "9998_more.sql").write_text(
         "create table {schema}.detection_more (n int);\n"
@@ -134,18 +138,18 @@ def test_a_login_that_is_an_admin_alone_migrates_makes_months_and_retires_one(
     )
     old = datetime(2020, 1, 5, tzinfo=UTC)
     with logged_in(dsn, one) as conn:
-        assert migrate(conn, SCHEMA, folder=tmp_path / "m") == ["9998_more"]
-        ensure_cycle_months(conn, SCHEMA, old)
-        assert apply(conn, SCHEMA, Phase.ENSURE, now=datetime.now(UTC), limits=Limits()).results
+        assert migrate(Database(conn, SCHEMA), folder=tmp_path / "m") == ["9998_more"]
+        ensure_cycle_months(Database(conn, SCHEMA), old)
+        assert apply(Database(conn, SCHEMA), Phase.ENSURE, now=datetime.now(UTC), limits=Limits()).results
     (tmp_path / "m" / "9999_last.sql").write_text(
         "alter table {schema}.detection_more add column m {schema}.detection_kind;\n"
     )
     with logged_in(dsn, other) as conn:
-        assert migrate(conn, SCHEMA, folder=tmp_path / "m") == ["9999_last"]
+        assert migrate(Database(conn, SCHEMA), folder=tmp_path / "m") == ["9999_last"]
         conn.execute("update detection.detection_partition_policies set retention = '1 year', grace = '0'")
         kinds = set()
         for _ in range(2):
-            report = apply(conn, SCHEMA, Phase.RETAIN, now=datetime.now(UTC), limits=Limits())
+            report = apply(Database(conn, SCHEMA), Phase.RETAIN, now=datetime.now(UTC), limits=Limits())
             assert not report.failed
             kinds |= {(r.action.kind, r.outcome) for r in report.results if r.action.partition == "january"}
         assert kinds == {(Kind.DETACH, "done"), (Kind.DROP, "done")}
@@ -190,9 +194,9 @@ def test_an_owner_who_may_make_roles_grants_them_without_being_a_superuser(
         conn.execute(SQL("grant create on database {} to {}").format(database, Identifier(name)))
     try:
         with logged_in(empty_dsn, name) as conn:
-            migrate(conn, SCHEMA)
-            grant(conn, SCHEMA)
-            grant(conn, SCHEMA)
+            migrate(Database(conn, SCHEMA))
+            grant(Database(conn, SCHEMA))
+            grant(Database(conn, SCHEMA))
             sample_registry.register(conn)
     finally:
         with connect(empty_dsn) as conn:
@@ -201,9 +205,9 @@ def test_an_owner_who_may_make_roles_grants_them_without_being_a_superuser(
 
 def test_a_schema_that_is_everybodys_is_not_taken_over(empty_dsn: str) -> None:
     with connect(empty_dsn) as conn:
-        migrate(conn, "public")
+        migrate(Database(conn, "public"))
         with pytest.raises(MigrationError, match="needs a schema of its own"):
-            grant(conn, "public")
+            grant(Database(conn, "public"))
 
 
 def test_no_role_can_log_in_or_rule(granted: Connection) -> None:

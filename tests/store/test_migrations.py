@@ -10,6 +10,7 @@ import pytest
 
 from airflow_detection.errors import MigrationError
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import check, migrate, migrations
 from airflow_detection.store.queries import sql_root
 
@@ -50,27 +51,27 @@ def facts(conn: Connection) -> list[tuple[str, str, str]]:
 def test_four_migrators_at_once_apply_each_migration_once(empty_dsn: str) -> None:
     def one(_: int) -> list[str]:
         with connect(empty_dsn) as conn:
-            return migrate(conn)
+            return migrate(Database(conn))
 
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(one, range(4)))
     assert sorted(done, key=len) == [[], [], [], NAMES]
     with connect(empty_dsn) as conn:
-        check(conn)
+        check(Database(conn))
 
 
 def test_a_second_run_has_nothing_to_do(database: Connection) -> None:
-    assert migrate(database) == []
+    assert migrate(Database(database)) == []
 
 
 def test_a_dry_run_names_everything_and_changes_nothing(empty_dsn: str) -> None:
     with connect(empty_dsn) as conn:
-        assert migrate(conn, dry_run=True) == NAMES
+        assert migrate(Database(conn), dry_run=True) == NAMES
         assert conn.execute("select count(*) from pg_namespace where nspname = 'detection'").fetchone() == (
             0,
         )
         with pytest.raises(MigrationError, match=NAMES[0]):
-            check(conn)
+            check(Database(conn))
 
 
 @pytest.mark.parametrize("number", range(1, len(NAMES) + 1))
@@ -78,8 +79,8 @@ def test_from_every_earlier_number_the_schema_is_as_from_scratch(
     empty_dsn: str, database: Connection, tmp_path: Path, number: int
 ) -> None:
     with connect(empty_dsn) as conn:
-        assert migrate(conn, folder=folder_with(tmp_path, NAMES[:number], "part")) == NAMES[:number]
-        assert migrate(conn) == NAMES[number:]
+        assert migrate(Database(conn), folder=folder_with(tmp_path, NAMES[:number], "part")) == NAMES[:number]
+        assert migrate(Database(conn)) == NAMES[number:]
         assert facts(conn) == facts(database)
         assert len(facts(conn)) > 100
 
@@ -90,7 +91,7 @@ def test_an_edited_migration_is_refused(database: Connection, tmp_path: Path) ->
         file.write("-- edited\n")
     for dry_run in (True, False):
         with pytest.raises(MigrationError, match=f"{NAMES[1]} was edited"):
-            migrate(database, dry_run=dry_run, folder=folder)
+            migrate(Database(database), dry_run=dry_run, folder=folder)
 
 
 def test_a_database_that_is_newer_is_refused(database: Connection) -> None:
@@ -98,16 +99,16 @@ def test_a_database_that_is_newer_is_refused(database: Connection) -> None:
         "insert into detection.detection_migrations (name, checksum) values ('9999_future', 'x')"
     )
     with pytest.raises(MigrationError, match="9999_future"):
-        check(database)
+        check(Database(database))
 
 
 def test_a_migration_that_slips_in_before_an_applied_one_is_refused(empty_dsn: str, tmp_path: Path) -> None:
     with connect(empty_dsn) as conn:
-        migrate(conn, folder=folder_with(tmp_path, [NAMES[0]], "first"))
+        migrate(Database(conn), folder=folder_with(tmp_path, [NAMES[0]], "first"))
         late = folder_with(tmp_path, [NAMES[0]], "late")
         (late / "0000_late.sql").write_text("select 1")
         with pytest.raises(MigrationError, match="0000_late was added before"):
-            migrate(conn, folder=late)
+            migrate(Database(conn), folder=late)
 
 
 def test_a_migration_that_fails_leaves_nothing_and_the_lock_is_free(empty_dsn: str, tmp_path: Path) -> None:
@@ -115,22 +116,22 @@ def test_a_migration_that_fails_leaves_nothing_and_the_lock_is_free(empty_dsn: s
     (folder / "0002_broken.sql").write_text("create table {schema}.half (a int); select 1/0;")
     with connect(empty_dsn) as conn, connect(empty_dsn) as other:
         with pytest.raises(MigrationError, match=r"0002_broken failed: .*division"):
-            migrate(conn, folder=folder)
+            migrate(Database(conn), folder=folder)
         assert conn.execute("select to_regclass('detection.half')").fetchone() == (None,)
         (folder / "0002_broken.sql").write_text("create table {schema}.half (a int);")
-        assert migrate(other, folder=folder) == ["0002_broken"]
+        assert migrate(Database(other), folder=folder) == ["0002_broken"]
 
 
 def test_a_schema_of_any_name_can_be_migrated_beside_another(database: Connection) -> None:
-    assert migrate(database, 'Odd "name') == NAMES
-    check(database, 'Odd "name')
-    check(database)
+    assert migrate(Database(database, 'Odd "name')) == NAMES
+    check(Database(database, 'Odd "name'))
+    check(Database(database))
 
 
 def test_migrations_need_autocommit(database: Connection) -> None:
     database.autocommit = False
     with pytest.raises(MigrationError, match="autocommit"):
-        migrate(database)
+        migrate(Database(database))
 
 
 def test_two_migrations_of_one_number_are_refused(tmp_path: Path) -> None:

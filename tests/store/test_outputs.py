@@ -27,6 +27,7 @@ from airflow_detection.errors import (
 )
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.cycle_runs import record_plan, record_summary, recorded_plan
+from airflow_detection.store.database import Database
 from airflow_detection.store.encoding import encode
 from airflow_detection.store.manifests import manifests, note_missing
 from airflow_detection.store.outputs import PostgresStore
@@ -56,7 +57,7 @@ def version(database: Connection) -> VersionSpec:
         "insert into detection.detection_model_versions (model_id, version) values ('spoofing', '1') "
         "returning version_id"
     ).fetchone()
-    ensure_cycle_months(database, "detection", AT)
+    ensure_cycle_months(Database(database, "detection"), AT)
     assert row
     return VersionSpec(model_id="spoofing", version="1", role=Role.PRIMARY, version_id=row[0])
 
@@ -200,7 +201,7 @@ def test_no_outputs_leave_a_manifest_with_zero(
     database: Connection, store: PostgresStore, version: VersionSpec
 ) -> None:
     save(store, version, [])
-    found = manifests(database, "detection", "sea", AT)[version.version_id, False]
+    found = manifests(Database(database, "detection"), "sea", AT)[version.version_id, False]
     assert (found.outcome, found.output_count, found.role, found.error) == (
         Outcome.SUCCEEDED,
         0,
@@ -234,7 +235,7 @@ def test_a_replay_never_touches_what_was_live(
     save(store, replay, [row(2), row(3)])
     assert store.upstream(version, CYCLE).columns()[0] == ("1",)
     assert store.upstream(replay, CYCLE).columns()[0] == ("2", "3")
-    assert set(manifests(database, "detection", "sea", AT)) == {
+    assert set(manifests(Database(database, "detection"), "sea", AT)) == {
         (version.version_id, False),
         (version.version_id, True),
     }
@@ -317,10 +318,13 @@ def test_a_first_failure_leaves_a_failed_manifest_that_a_retry_replaces(
     database: Connection, store: PostgresStore, version: VersionSpec
 ) -> None:
     store.save_failure(MODEL, version, CYCLE, report(version, outcome=Outcome.FAILED, error="no"))
-    found = manifests(database, "detection", "sea", AT)[version.version_id, False]
+    found = manifests(Database(database, "detection"), "sea", AT)[version.version_id, False]
     assert (found.outcome, found.error) == (Outcome.FAILED, "no")
     save(store, version, [row()])
-    assert manifests(database, "detection", "sea", AT)[version.version_id, False].outcome is Outcome.SUCCEEDED
+    assert (
+        manifests(Database(database, "detection"), "sea", AT)[version.version_id, False].outcome
+        is Outcome.SUCCEEDED
+    )
 
 
 def test_a_missing_month_is_named_and_nothing_is_written(
@@ -474,7 +478,7 @@ def test_the_session_time_zone_changes_nothing(database: Connection, version: Ve
     edge = Cycle(
         cycle_id="sea", started_at=datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC), lookback=CYCLE.lookback
     )
-    ensure_cycle_months(database, "detection", edge.started_at)
+    ensure_cycle_months(Database(database, "detection"), edge.started_at)
     store = PostgresStore(database, database, "detection")
     store.save(MODEL, version, edge, [row()], lambda n: (report(version, n), {"m": 1.0}))
     found = database.execute(
@@ -489,32 +493,32 @@ def test_a_missing_run_is_noted_once_and_gives_way_to_a_real_one(
     database: Connection, store: PostgresStore, version: VersionSpec
 ) -> None:
     for outcome, error in ((Outcome.SKIPPED, "upstream failed"), (Outcome.FAILED, "killed")):
-        note_missing(database, "detection", CYCLE, version, outcome, error)
-    found = manifests(database, "detection", "sea", AT)[version.version_id, False]
+        note_missing(Database(database, "detection"), CYCLE, version, outcome, error)
+    found = manifests(Database(database, "detection"), "sea", AT)[version.version_id, False]
     assert (found.outcome, found.error, found.attempt) == (Outcome.SKIPPED, "upstream failed", 0)
     save(store, version, [row()])
-    assert manifests(database, "detection", "sea", AT)[version.version_id, False].error is None
+    assert manifests(Database(database, "detection"), "sea", AT)[version.version_id, False].error is None
 
 
 def test_the_plan_of_a_cycle_is_recorded_and_found_again(database: Connection, version: VersionSpec) -> None:
-    assert recorded_plan(database, "detection", "sea", AT, Mode.AS_OF) is None
+    assert recorded_plan(Database(database, "detection"), "sea", AT, Mode.AS_OF) is None
     opened = record_plan(
-        database, "detection", CYCLE, Mode.AS_OF, {"b": 1, "a": MappingProxyType({})}, "d1", "run"
+        Database(database, "detection"), CYCLE, Mode.AS_OF, {"b": 1, "a": MappingProxyType({})}, "d1", "run"
     )
-    again = record_plan(database, "detection", CYCLE, Mode.AS_OF, {"b": 1, "a": {}}, "d1", "run")
+    again = record_plan(Database(database, "detection"), CYCLE, Mode.AS_OF, {"b": 1, "a": {}}, "d1", "run")
     assert again > opened
-    found = recorded_plan(database, "detection", "sea", AT, Mode.AS_OF)
+    found = recorded_plan(Database(database, "detection"), "sea", AT, Mode.AS_OF)
     assert found
     assert (found.plan, found.digest, found.opened_at) == ({"a": {}, "b": 1}, "d1", again)
-    assert record_plan(database, "detection", CYCLE, Mode.AS_OF, {}, "d2", None) > again
-    assert recorded_plan(database, "detection", "sea", AT, Mode.OVERRIDE) is None
+    assert record_plan(Database(database, "detection"), CYCLE, Mode.AS_OF, {}, "d2", None) > again
+    assert recorded_plan(Database(database, "detection"), "sea", AT, Mode.OVERRIDE) is None
 
 
 def test_a_summary_needs_a_cycle_that_was_opened(database: Connection, version: VersionSpec) -> None:
     with pytest.raises(PlanError, match="never opened"):
-        record_summary(database, "detection", CYCLE, Mode.AS_OF, {"executed": 1})
-    record_plan(database, "detection", CYCLE, Mode.AS_OF, {}, "d", None)
-    record_summary(database, "detection", CYCLE, Mode.AS_OF, {"executed": 1})
+        record_summary(Database(database, "detection"), CYCLE, Mode.AS_OF, {"executed": 1})
+    record_plan(Database(database, "detection"), CYCLE, Mode.AS_OF, {}, "d", None)
+    record_summary(Database(database, "detection"), CYCLE, Mode.AS_OF, {"executed": 1})
     found = database.execute(
         "select summary, closed_at >= opened_at from detection.detection_cycle_runs"
     ).fetchall()

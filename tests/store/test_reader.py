@@ -8,6 +8,7 @@ import pytest
 
 from airflow_detection.errors import ConfigurationError, RegistryUnavailable, TerminalModelError
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.queries import load_queries, named
 from airflow_detection.store.reader import Reader
 
@@ -21,7 +22,7 @@ def reader(database: Connection) -> Reader:
         "insert into detection.seen select n, timestamptz '2026-01-01Z' + n * interval '6 hours', "
         "jsonb_build_object('n', array[n]) from generate_series(0, 7) n"
     )
-    return Reader(database, "detection", {"window_start": START, "window_end": END})
+    return Reader(Database(database, "detection"), {"window_start": START, "window_end": END})
 
 
 def test_a_query_sees_the_window_and_its_own_params(reader: Reader) -> None:
@@ -101,8 +102,8 @@ def test_a_query_leaves_no_setting_behind(reader: Reader, database: Connection) 
 def test_a_query_beyond_the_timeout_is_worth_a_retry(dsn: str) -> None:
     with connect(dsn, statement_timeout_s=0.05) as conn:
         with pytest.raises(RegistryUnavailable, match="timeout"):
-            Reader(conn, "detection", {}).query("select pg_sleep(5)")
-        assert Reader(conn, "detection", {}).query("select 1 as one")["one"] == (1,)
+            Reader(Database(conn, "detection"), {}).query("select pg_sleep(5)")
+        assert Reader(Database(conn, "detection"), {}).query("select 1 as one")["one"] == (1,)
 
 
 def test_a_server_that_is_not_there_is_the_registry_being_unavailable() -> None:

@@ -15,6 +15,7 @@ from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
 from airflow_detection.errors import MigrationError, PlanError, RegistrationError, RegistryUnavailable
 from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 SCHEMA = "detection"
@@ -40,11 +41,13 @@ def model(model_id: str, *depends_on: str, cycle_id: str = "sea", **facts: Any) 
 
 def give(conn: Connection, label: str, role: Role | None, since: datetime | None = None) -> bool:
     model_id, _, version = label.partition("@")
-    return roles.assign_role(conn, SCHEMA, model_id=model_id, version=version, role=role, since=since)
+    return roles.assign_role(
+        Database(conn, SCHEMA), model_id=model_id, version=version, role=role, since=since
+    )
 
 
 def champion(conn: Connection, at: datetime | None, known_at: datetime | None = None) -> str | None:
-    specs = {spec.model_id: spec for spec in registry.models_at(conn, SCHEMA, "sea", at, known_at)}
+    specs = {spec.model_id: spec for spec in registry.models_at(Database(conn, SCHEMA), "sea", at, known_at)}
     primary = specs["a"].primary if "a" in specs else None
     return primary.version if primary else None
 
@@ -66,10 +69,10 @@ def promoted_at(conn: Connection) -> datetime:
 @pytest.fixture
 def sea(database: Connection) -> Connection:
     """A cycle with model `a`: champion 1.0 and shadow 1.1 since 2020, 1.2 without a role."""
-    registry.put_cycle(database, SCHEMA, cycle())
-    registry.put_model(database, SCHEMA, model("a"))
+    registry.put_cycle(Database(database, SCHEMA), cycle())
+    registry.put_model(Database(database, SCHEMA), model("a"))
     for version in ("1.0", "1.1", "1.2"):
-        registry.put_version(database, SCHEMA, model_id="a", version=version, params={"v": version})
+        registry.put_version(Database(database, SCHEMA), model_id="a", version=version, params={"v": version})
     give(database, "a@1.0", Role.PRIMARY, START)
     give(database, "a@1.1", Role.SHADOW, START)
     return database
@@ -77,25 +80,25 @@ def sea(database: Connection) -> Connection:
 
 def test_what_is_put_is_what_is_read(database: Connection) -> None:
     spec = cycle(lookback=timedelta(minutes=90), input_query="select 1", max_active_runs=3, description="x")
-    registry.put_cycle(database, SCHEMA, spec)
+    registry.put_cycle(Database(database, SCHEMA), spec)
     registry.put_model(
-        database, SCHEMA, model("a", "b", score_key="s", entity_key="e", task_options={"pool": "p"})
+        Database(database, SCHEMA), model("a", "b", score_key="s", entity_key="e", task_options={"pool": "p"})
     )
-    assert registry.cycle_specs(database, SCHEMA) == [spec]
-    assert registry.cycle_spec(database, SCHEMA, "sea") == spec
-    assert registry.model_specs(database, SCHEMA) == [
+    assert registry.cycle_specs(Database(database, SCHEMA)) == [spec]
+    assert registry.cycle_spec(Database(database, SCHEMA), "sea") == spec
+    assert registry.model_specs(Database(database, SCHEMA)) == [
         model("a", "b", score_key="s", entity_key="e", task_options={"pool": "p"})
     ]
-    assert registry.cycle_of(database, SCHEMA, "a") == "sea"
+    assert registry.cycle_of(Database(database, SCHEMA), "a") == "sea"
 
 
 def test_a_past_instant_sees_the_founding_roles_and_nothing_before_them(sea: Connection) -> None:
-    (spec,) = registry.models_at(sea, SCHEMA, "sea", START)
+    (spec,) = registry.models_at(Database(sea, SCHEMA), "sea", START)
     assert [(v.version, v.role, v.entrypoint, v.params) for v in spec.versions] == [
         ("1.0", Role.PRIMARY, "m:M", {"v": "1.0"}),
         ("1.1", Role.SHADOW, "m:M", {"v": "1.1"}),
     ]
-    assert registry.models_at(sea, SCHEMA, "sea", START - MICROSECOND) == []
+    assert registry.models_at(Database(sea, SCHEMA), "sea", START - MICROSECOND) == []
 
 
 def test_a_promotion_changes_the_champion_at_one_instant_without_a_gap(sea: Connection) -> None:
@@ -105,28 +108,28 @@ def test_a_promotion_changes_the_champion_at_one_instant_without_a_gap(sea: Conn
     assert champion(sea, at) == "1.1"
     assert champion(sea, None) == "1.1"
     assert not give(sea, "a@1.1", Role.PRIMARY)
-    before = registry.models_at(sea, SCHEMA, "sea", at - MICROSECOND)[0]
+    before = registry.models_at(Database(sea, SCHEMA), "sea", at - MICROSECOND)[0]
     assert [v.label for v in before.shadows] == ["a@1.1"]
-    assert registry.models_at(sea, SCHEMA, "sea", at)[0].shadows == ()
+    assert registry.models_at(Database(sea, SCHEMA), "sea", at)[0].shadows == ()
 
 
 def test_a_plan_of_the_past_is_the_same_for_ever(sea: Connection) -> None:
-    registry.put_model(sea, SCHEMA, model("b"))
-    registry.put_version(sea, SCHEMA, model_id="b", version="1", params={})
+    registry.put_model(Database(sea, SCHEMA), model("b"))
+    registry.put_version(Database(sea, SCHEMA), model_id="b", version="1", params={})
     give(sea, "b@1", Role.PRIMARY, START)
     asked = [START, START + timedelta(days=900)]
     for change in (
         lambda: give(sea, "a@1.1", Role.PRIMARY),
-        lambda: registry.put_model(sea, SCHEMA, model("a", "b")),
+        lambda: registry.put_model(Database(sea, SCHEMA), model("a", "b")),
         lambda: give(sea, "a@1.2", Role.CHALLENGER),
         lambda: give(sea, "a@1.0", Role.PRIMARY),
-        lambda: registry.put_model(sea, SCHEMA, model("a")),
+        lambda: registry.put_model(Database(sea, SCHEMA), model("a")),
         lambda: give(sea, "a@1.0", None),
     ):
         asked.append(now(sea))
-        earlier = [registry.models_at(sea, SCHEMA, "sea", at) for at in asked]
+        earlier = [registry.models_at(Database(sea, SCHEMA), "sea", at) for at in asked]
         change()
-        assert [registry.models_at(sea, SCHEMA, "sea", at) for at in asked] == earlier
+        assert [registry.models_at(Database(sea, SCHEMA), "sea", at) for at in asked] == earlier
     assert champion(sea, None) is None
 
 
@@ -152,7 +155,7 @@ def test_a_rollback_is_a_new_row(sea: Connection) -> None:
 def test_a_retired_champion_leaves_a_model_without_versions(sea: Connection) -> None:
     assert give(sea, "a@1.0", None)
     assert not give(sea, "a@1.0", None)
-    (spec,) = registry.models_at(sea, SCHEMA, "sea", None)
+    (spec,) = registry.models_at(Database(sea, SCHEMA), "sea", None)
     assert spec.primary is None
     assert [v.version for v in spec.shadows] == ["1.1"]
 
@@ -163,7 +166,7 @@ CONNECTIONS = 8
 def promote_at_once(conn: Connection, dsn: str, rounds: int) -> None:
     """In each round 8 connections promote a version each, while a ninth looks: one champion, always."""
     for number in range(CONNECTIONS):
-        registry.put_version(conn, SCHEMA, model_id="a", version=f"2.{number}", params={})
+        registry.put_version(Database(conn, SCHEMA), model_id="a", version=f"2.{number}", params={})
     gate = threading.Barrier(CONNECTIONS)
     failures: list[BaseException] = []
     is_over = threading.Event()
@@ -227,7 +230,7 @@ def test_a_plan_waits_for_a_change_that_has_begun(sea: Connection, dsn: str) -> 
         with connect(dsn) as conn:
             seen.append(champion(conn, None))
 
-    with registry.with_exclusive_lock(sea, SCHEMA):
+    with registry.with_exclusive_lock(Database(sea, SCHEMA)):
         give(sea, "a@1.1", Role.PRIMARY)
         reader = threading.Thread(target=ask)
         reader.start()
@@ -240,7 +243,7 @@ def test_a_plan_waits_for_a_change_that_has_begun(sea: Connection, dsn: str) -> 
 def test_a_version_changes_freely_until_it_has_held_a_role(sea: Connection) -> None:
     def put(version: str, **facts: Any) -> int:
         return registry.put_version(
-            sea, SCHEMA, **{"model_id": "a", "version": version, "params": {}, **facts}
+            Database(sea, SCHEMA), **{"model_id": "a", "version": version, "params": {}, **facts}
         )
 
     assert put("1.2", params={"v": 2}) == put("1.2", params={"v": 3}, entrypoint="m:N")
@@ -258,8 +261,8 @@ def test_a_version_changes_freely_until_it_has_held_a_role(sea: Connection) -> N
 
 def test_the_facts_that_past_plans_rest_on_cannot_change(sea: Connection) -> None:
     with pytest.raises(RegistrationError, match="give a new version an entry point of its own"):
-        registry.put_model(sea, SCHEMA, model("a", score_key="other"))
-    registry.put_model(sea, SCHEMA, model("a", task_options={"queue": "big"}, is_enabled=False))
+        registry.put_model(Database(sea, SCHEMA), model("a", score_key="other"))
+    registry.put_model(Database(sea, SCHEMA), model("a", task_options={"queue": "big"}, is_enabled=False))
 
 
 @pytest.mark.parametrize(
@@ -274,10 +277,10 @@ def test_the_facts_that_past_plans_rest_on_cannot_change(sea: Connection) -> Non
 def test_a_role_that_cannot_be_is_refused(
     sea: Connection, label: str, role: Role, since: datetime | None, fact: str
 ) -> None:
-    before = registry.versions(sea, SCHEMA)
+    before = registry.versions(Database(sea, SCHEMA))
     with pytest.raises(RegistrationError, match=fact):
         give(sea, label, role, since)
-    assert registry.versions(sea, SCHEMA) == before
+    assert registry.versions(Database(sea, SCHEMA)) == before
 
 
 def test_a_founding_role_cannot_reach_behind_a_cycle_that_was_planned(sea: Connection) -> None:
@@ -314,14 +317,14 @@ def test_history_once_made_takes_no_founding_rows(sea: Connection) -> None:
 
 def test_dependencies_of_a_model_without_history_leave_no_trace(sea: Connection) -> None:
     for upstreams in (("x",), ("a", "x"), ("a",)):
-        registry.put_model(sea, SCHEMA, model("b", *upstreams))
-    registry.put_version(sea, SCHEMA, model_id="b", version="1", params={})
+        registry.put_model(Database(sea, SCHEMA), model("b", *upstreams))
+    registry.put_version(Database(sea, SCHEMA), model_id="b", version="1", params={})
     give(sea, "b@1", Role.PRIMARY, START)
-    assert registry.models_at(sea, SCHEMA, "sea", START)[1].depends_on == ("a",)
+    assert registry.models_at(Database(sea, SCHEMA), "sea", START)[1].depends_on == ("a",)
 
 
 def test_named_versions_are_replays_and_unknown_names_are_named(sea: Connection) -> None:
-    (named,) = registry.named_versions(sea, SCHEMA, ["a@1.2"])
+    (named,) = registry.named_versions(Database(sea, SCHEMA), ["a@1.2"])
     assert (named.label, named.role, named.is_replay, named.params) == (
         "a@1.2",
         Role.SHADOW,
@@ -329,31 +332,37 @@ def test_named_versions_are_replays_and_unknown_names_are_named(sea: Connection)
         {"v": "1.2"},
     )
     with pytest.raises(PlanError, match=r"'a@1\.3' is not registered; the nearest name is 'a@1\.\d'"):
-        registry.named_versions(sea, SCHEMA, ["a@1.3"])
+        registry.named_versions(Database(sea, SCHEMA), ["a@1.3"])
     with pytest.raises(PlanError, match="write model@version"):
-        registry.named_versions(sea, SCHEMA, ["a"])
+        registry.named_versions(Database(sea, SCHEMA), ["a"])
     with pytest.raises(PlanError, match="cycle 'see' is not registered; the nearest name is 'sea'"):
-        registry.cycle_spec(sea, SCHEMA, "see")
+        registry.cycle_spec(Database(sea, SCHEMA), "see")
     with pytest.raises(PlanError, match="model 'z' is not registered"):
-        registry.cycle_of(sea, SCHEMA, "z")
+        registry.cycle_of(Database(sea, SCHEMA), "z")
 
 
 def test_an_id_over_64_characters_is_a_value_error(database: Connection) -> None:
     with pytest.raises(ValueError, match="1 to 64 characters, not 65"):
-        registry.put_cycle(database, SCHEMA, cycle("c" * 65))
-    registry.put_cycle(database, SCHEMA, cycle("c" * 64))
+        registry.put_cycle(Database(database, SCHEMA), cycle("c" * 65))
+    registry.put_cycle(Database(database, SCHEMA), cycle("c" * 64))
     with pytest.raises(ValueError, match="1 to 64 characters, not 65"):
-        registry.put_model(database, SCHEMA, model("m" * 65, cycle_id="c" * 64))
+        registry.put_model(Database(database, SCHEMA), model("m" * 65, cycle_id="c" * 64))
 
 
 def test_the_session_time_zone_changes_no_answer(sea: Connection) -> None:
-    expected = registry.models_at(sea, SCHEMA, "sea", START), registry.cycle_specs(sea, SCHEMA)
+    expected = (
+        registry.models_at(Database(sea, SCHEMA), "sea", START),
+        registry.cycle_specs(Database(sea, SCHEMA)),
+    )
     sea.execute("set time zone 'Asia/Tokyo'")
-    assert (registry.models_at(sea, SCHEMA, "sea", START), registry.cycle_specs(sea, SCHEMA)) == expected
+    assert (
+        registry.models_at(Database(sea, SCHEMA), "sea", START),
+        registry.cycle_specs(Database(sea, SCHEMA)),
+    ) == expected
 
 
 def test_a_database_without_a_registry_and_one_that_is_gone_are_told_apart(empty_dsn: str) -> None:
     with connect(empty_dsn) as conn, pytest.raises(MigrationError, match="airflow detection db migrate"):
-        registry.cycle_specs(conn, SCHEMA)
+        registry.cycle_specs(Database(conn, SCHEMA))
     with pytest.raises(RegistryUnavailable):
-        registry.cycle_specs(conn, SCHEMA)
+        registry.cycle_specs(Database(conn, SCHEMA))

@@ -22,6 +22,7 @@ from airflow_detection.domain.specs import CycleSpec, Mode, ModelSpec, Role
 from airflow_detection.engine.plan import build_plan
 from airflow_detection.errors import PlanError, RegistrationError
 from airflow_detection.store import cycle_runs, registry, roles
+from airflow_detection.store.database import Database
 from airflow_detection.store.roles import correct_roles
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -45,33 +46,41 @@ def sea(database: Connection) -> Connection:
 
 def put_cycle(conn: Connection, cycle_id: str) -> None:
     spec = CycleSpec(cycle_id=cycle_id, schedule="* * * * *", lookback=timedelta(hours=1), start_date=START)
-    registry.put_cycle(conn, SCHEMA, spec)
+    registry.put_cycle(Database(conn, SCHEMA), spec)
 
 
 def put_model(conn: Connection, cycle_id: str, model_id: str, *depends_on: str) -> None:
     spec = ModelSpec(model_id=model_id, cycle_id=cycle_id, entrypoint="m:M", depends_on=depends_on)
-    registry.put_model(conn, SCHEMA, spec)
+    registry.put_model(Database(conn, SCHEMA), spec)
     for version in VERSIONS:
-        registry.put_version(conn, SCHEMA, model_id=model_id, version=version, params={})
+        registry.put_version(Database(conn, SCHEMA), model_id=model_id, version=version, params={})
 
 
 def give(conn: Connection, label: str, role: Role | None, since: datetime | None = None) -> bool:
     model_id, _, version = label.partition("@")
-    return roles.assign_role(conn, SCHEMA, model_id=model_id, version=version, role=role, since=since)
+    return roles.assign_role(
+        Database(conn, SCHEMA), model_id=model_id, version=version, role=role, since=since
+    )
 
 
 def correct(conn: Connection, label: str, role: Role | None, *span: datetime | None) -> bool:
     since, until = (*span, None)[:2]
     assert since is not None
     return correct_roles(
-        conn, SCHEMA, label=label, role=role, since=since, until=until, actor="ana", reason="was wrong"
+        Database(conn, SCHEMA),
+        label=label,
+        role=role,
+        since=since,
+        until=until,
+        actor="ana",
+        reason="was wrong",
     )
 
 
 def holders(
     conn: Connection, at: datetime, known_at: datetime | None = None, cycle_id: str = "sea"
 ) -> Holders:
-    specs = registry.models_at(conn, SCHEMA, cycle_id, at, known_at)
+    specs = registry.models_at(Database(conn, SCHEMA), cycle_id, at, known_at)
     return {v.version: v.role for spec in specs for v in spec.versions}
 
 
@@ -79,9 +88,9 @@ DAY = timedelta(days=1)
 
 
 def test_a_correction_shows_only_to_those_who_ask_what_is_known_since(sea: Connection) -> None:
-    before = registry.clock(sea, SCHEMA)
+    before = registry.clock(Database(sea, SCHEMA))
     assert correct(sea, "a@2", Role.PRIMARY, SINCE + DAY, SINCE + 2 * DAY)
-    after = registry.clock(sea, SCHEMA)
+    after = registry.clock(Database(sea, SCHEMA))
     old, new = {"1": Role.PRIMARY}, {"2": Role.PRIMARY}
     for at, corrected in ((0, old), (1, new), (1.9, new), (2, old), (3, old)):
         instant = SINCE + at * DAY
@@ -97,7 +106,7 @@ def test_both_the_wrong_row_and_the_correction_stay(sea: Connection) -> None:
         "select version_id, superseded_at is null, is_correction, actor, reason"
         " from detection.detection_model_roles order by role_id"
     ).fetchall()
-    first, second = (v.version_id for v in registry.versions(sea, SCHEMA)[:2])
+    first, second = (v.version_id for v in registry.versions(Database(sea, SCHEMA))[:2])
     assert rows[0][:3] == (first, False, False)
     made = [(first, True, True, "ana", "was wrong")] * 2 + [(second, True, True, "ana", "was wrong")]
     assert rows[1:] == made
@@ -105,14 +114,14 @@ def test_both_the_wrong_row_and_the_correction_stay(sea: Connection) -> None:
 
 def test_a_correction_without_an_end_holds_from_now_on_too(sea: Connection) -> None:
     assert correct(sea, "a@2", Role.PRIMARY, SINCE)
-    assert holders(sea, registry.clock(sea, SCHEMA)) == {"2": Role.PRIMARY}
+    assert holders(sea, registry.clock(Database(sea, SCHEMA))) == {"2": Role.PRIMARY}
     assert give(sea, "a@1", Role.PRIMARY), "and the next promotion ends it"
-    assert holders(sea, registry.clock(sea, SCHEMA)) == {"1": Role.PRIMARY}
+    assert holders(sea, registry.clock(Database(sea, SCHEMA))) == {"1": Role.PRIMARY}
 
 
 def test_a_role_that_was_never_held_is_taken_back(sea: Connection) -> None:
     assert correct(sea, "a@1", None, SINCE - DAY, SINCE + DAY)
-    now = registry.clock(sea, SCHEMA)
+    now = registry.clock(Database(sea, SCHEMA))
     assert holders(sea, SINCE, now) == {}
     assert holders(sea, SINCE + DAY, now) == {"1": Role.PRIMARY}
     assert holders(sea, SINCE) == {"1": Role.PRIMARY}
@@ -140,8 +149,8 @@ def test_a_correction_that_cannot_be_is_refused(
     with pytest.raises(RegistrationError, match=fact):
         correct(sea, label, Role.PRIMARY, since, until)
     with pytest.raises(RegistrationError, match="needs a reason"):
-        correct_roles(sea, SCHEMA, label="a@2", role=Role.PRIMARY, since=SINCE, reason=" ")
-    assert registry.versions(sea, SCHEMA)[0].role is Role.PRIMARY
+        correct_roles(Database(sea, SCHEMA), label="a@2", role=Role.PRIMARY, since=SINCE, reason=" ")
+    assert registry.versions(Database(sea, SCHEMA))[0].role is Role.PRIMARY
 
 
 def test_what_will_be_known_cannot_be_asked(sea: Connection) -> None:
@@ -172,7 +181,7 @@ class History(RuleBasedStateMachine):
 
     def _mark(self, believed: list[Holders], now: Holders) -> None:
         """A change is over: who holds what from now on, and what is believed of every mark before."""
-        self.marks.append(registry.clock(self.conn, SCHEMA))
+        self.marks.append(registry.clock(Database(self.conn, SCHEMA)))
         self.known.append([*believed, now])
 
     def _said(self, m: int, k: int) -> Holders:
@@ -242,16 +251,22 @@ class History(RuleBasedStateMachine):
     def register(self, name: str) -> None:
         """Register what the plan is not made of: another model, another dependency of none."""
         put_model(self.conn, self.cycle_id, f"{name}{self.cycle_id}")
-        registry.put_version(self.conn, SCHEMA, model_id=self.model_id, version=f"new{name}", params={})
+        registry.put_version(
+            Database(self.conn, SCHEMA), model_id=self.model_id, version=f"new{name}", params={}
+        )
         self._mark(self.known[-1], self.known[-1][-1])
 
     @rule(m=st.integers(0, 60))
     def run_live(self, m: int) -> None:
         """A cycle runs at a mark, live or as a backfill: its plan is recorded."""
         m = min(m, len(self.marks) - 1)
-        cycle = registry.cycle_spec(self.conn, SCHEMA, self.cycle_id).at(self.marks[m])
-        plan = build_plan(registry.models_at(self.conn, SCHEMA, self.cycle_id, self.marks[m]), strict=False)
-        cycle_runs.record_plan(self.conn, SCHEMA, cycle, Mode.AS_OF, plan.to_json(), plan.digest, None)
+        cycle = registry.cycle_spec(Database(self.conn, SCHEMA), self.cycle_id).at(self.marks[m])
+        plan = build_plan(
+            registry.models_at(Database(self.conn, SCHEMA), self.cycle_id, self.marks[m]), strict=False
+        )
+        cycle_runs.record_plan(
+            Database(self.conn, SCHEMA), cycle, Mode.AS_OF, plan.to_json(), plan.digest, None
+        )
         self.live.append((m, plan.digest, self._said(m, m)))
 
     @rule(data=st.data())
@@ -270,7 +285,7 @@ class History(RuleBasedStateMachine):
     @invariant()
     def a_live_run_saw_what_is_answered_for_ever(self) -> None:
         for m, digest, saw in self.live[-3:]:
-            specs = registry.models_at(self.conn, SCHEMA, self.cycle_id, self.marks[m])
+            specs = registry.models_at(Database(self.conn, SCHEMA), self.cycle_id, self.marks[m])
             assert build_plan(specs, strict=False).digest == digest
             assert {v.version: v.role for spec in specs for v in spec.versions} == saw
 

@@ -17,6 +17,7 @@ from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Ou
 from airflow_detection.engine.canary import SharedOutputs
 from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.partitions.create import ensure_cycle_months
 from airflow_detection.store.reader import BATCH_ROWS, StoredOutputs
@@ -31,10 +32,12 @@ Pair = tuple[dict[str, Any], dict[str, Any]]
 
 def champion(database: Connection, version: str) -> VersionSpec:
     spec = CycleSpec(cycle_id="sea", schedule="0 * * * *", lookback=CYCLE.lookback, start_date=AT)
-    registry.put_cycle(database, "detection", spec)
-    registry.put_model(database, "detection", MODEL)
-    number = registry.put_version(database, "detection", model_id="spoofing", version=version, params={})
-    ensure_cycle_months(database, "detection", AT)
+    registry.put_cycle(Database(database, "detection"), spec)
+    registry.put_model(Database(database, "detection"), MODEL)
+    number = registry.put_version(
+        Database(database, "detection"), model_id="spoofing", version=version, params={}
+    )
+    ensure_cycle_months(Database(database, "detection"), AT)
     return VersionSpec(model_id="spoofing", version=version, role=Role.PRIMARY, version_id=number)
 
 
@@ -61,14 +64,14 @@ def peak_mib(rows: Iterator[Any]) -> float:
 def test_the_memory_of_a_reader_does_not_grow_with_what_it_reads(database: Connection) -> None:
     version, size = champion(database, "1"), 1000
     save(database, version, pairs(6 * BATCH_ROWS, size))
-    upstream = SharedOutputs(StoredOutputs(database, "detection", CYCLE, version))
+    upstream = SharedOutputs(StoredOutputs(Database(database, "detection"), CYCLE, version))
     assert len(upstream) == 6 * BATCH_ROWS
     assert peak_mib(iter(upstream)) < 2.5 * BATCH_ROWS * size / 2**20  # all of it takes six times that size
 
 
 def test_nothing_is_read_before_it_is_asked_for(database: Connection) -> None:
     version = champion(database, "1")
-    upstream = SharedOutputs(StoredOutputs(database, "detection", CYCLE, version))
+    upstream = SharedOutputs(StoredOutputs(Database(database, "detection"), CYCLE, version))
     save(database, version, pairs(3))
     assert len(list(upstream)) == 3
 
@@ -76,14 +79,16 @@ def test_nothing_is_read_before_it_is_asked_for(database: Connection) -> None:
 def test_what_is_read_is_read_only_at_every_depth(database: Connection) -> None:
     version = champion(database, "1")
     save(database, version, pairs(1))
-    ((ref, output),) = SharedOutputs(StoredOutputs(database, "detection", CYCLE, version))
+    ((ref, output),) = SharedOutputs(StoredOutputs(Database(database, "detection"), CYCLE, version))
     mappings: list[Any] = [ref, output, output["deep"][0]]
     for held in mappings:
         with pytest.raises(TypeError):
             held["mine"] = 1
     for held in (output["deep"], output["deep"][0]["text"]):
         assert type(held) is tuple
-    assert list(SharedOutputs(StoredOutputs(database, "detection", CYCLE, version))) == [(ref, output)]
+    assert list(SharedOutputs(StoredOutputs(Database(database, "detection"), CYCLE, version))) == [
+        (ref, output)
+    ]
 
 
 def test_columns_are_those_of_the_rows_in_their_order(
@@ -92,7 +97,7 @@ def test_columns_are_those_of_the_rows_in_their_order(
     monkeypatch.setattr("airflow_detection.store.reader.COLUMN_BATCH_ROWS", 7)
     version = champion(database, "1")
     save(database, version, pairs(50))
-    upstream = StoredOutputs(database, "detection", CYCLE, version)
+    upstream = StoredOutputs(Database(database, "detection"), CYCLE, version)
     entities, scores = upstream.columns()
     assert entities == tuple(ref["entity"] for ref, _ in upstream)
     assert scores == (0.1,) * 50
@@ -112,7 +117,7 @@ def test_the_champion_of_the_plan_is_read_whoever_is_champion_now(database: Conn
 
         run("tracks", None)  # two outputs
         run("tracks", "2")  # the shadow's three
-        roles.assign_role(database, "detection", model_id="tracks", version="2", role=Role.PRIMARY)
+        roles.assign_role(Database(database, "detection"), model_id="tracks", version="2", role=Role.PRIMARY)
         run("spoofing", None)  # scores with the number of outputs that it reads
     scores = "select score from detection.detection_model_run_outputs where model_id = 'spoofing'"
     assert database.execute(scores).fetchall() == [(2.0,)]

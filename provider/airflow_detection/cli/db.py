@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.cli.cli_config import ActionCommand, GroupCommand
 
 from airflow_detection.cli.command import DRY_RUN, Arguments, arg, command, connected, say
+from airflow_detection.store.database import Database
 
 
 @command
@@ -14,10 +15,10 @@ def db_migrate(args: Arguments) -> None:
 
     with connected() as (conn, held):
         if args.check:
-            migrations.check(conn, held.schema)
+            migrations.check(Database(conn, held.schema))
             say("up to date")
             return
-        names = migrations.migrate(conn, held.schema, dry_run=args.dry_run)
+        names = migrations.migrate(Database(conn, held.schema), dry_run=args.dry_run)
     for name in names:
         say(f"{'pending' if args.dry_run else 'applied'} {name}")
     if not names:
@@ -31,7 +32,7 @@ def grants(args: Arguments) -> None:
 
     del args
     with connected() as (conn, held):
-        grant(conn, held.schema)
+        grant(Database(conn, held.schema))
     say(f"granted in schema {held.schema}: {', '.join(ROLES)}")
 
 

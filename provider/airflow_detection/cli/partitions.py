@@ -11,9 +11,9 @@ from airflow.cli.cli_config import ActionCommand, GroupCommand
 
 from airflow_detection.cli.command import Arguments, arg, command, connected, fail, positive, say
 from airflow_detection.errors import ConfigurationError
+from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
-    from airflow_detection.store.connection import Connection
     from airflow_detection.store.partitions.plan import Limits, Phase
 
 NOTHING = "nothing to do"
@@ -23,7 +23,7 @@ NOTHING = "nothing to do"
 def partitions_plan(args: Arguments) -> None:
     """Show what the upkeep of table partitions would do now."""
     with connected() as (conn, held):
-        for line in plan_lines(conn, held.schema, now=datetime.now(UTC), max_drops=args.max_drops):
+        for line in plan_lines(Database(conn, held.schema), now=datetime.now(UTC), max_drops=args.max_drops):
             say(line)
 
 
@@ -32,28 +32,27 @@ def partitions_apply(args: Arguments) -> None:
     """Do it, or bring back a month that retention removed; exit 1 unless all of it succeeded."""
     with connected() as (conn, held):
         if args.recreate_expired:
-            lines, is_success = recreate_lines(conn, held.schema, args.recreate_expired), True
+            lines, is_success = recreate_lines(Database(conn, held.schema), args.recreate_expired), True
         else:
             now = datetime.now(UTC)
-            lines, is_success = apply_lines(conn, held.schema, now=now, max_drops=args.max_drops)
+            lines, is_success = apply_lines(Database(conn, held.schema), now=now, max_drops=args.max_drops)
     for line in lines:
         say(line)
     if not is_success:
         fail("the upkeep of table partitions did not succeed")
 
 
-def plan_lines(conn: Connection, schema: str, *, now: datetime, max_drops: int | None = None) -> list[str]:
+def plan_lines(db: Database, *, now: datetime, max_drops: int | None = None) -> list[str]:
     """The lines of `partitions plan`: exactly what `partitions apply` does, in its order."""
     from airflow_detection.store.partitions.plan import Phase, plan
 
     limits = _limits(max_drops)
-    actions = [a for p in Phase for a in plan(conn, schema, now=now, limits=limits, phases=(p,))]
+    actions = [a for p in Phase for a in plan(db, now=now, limits=limits, phases=(p,))]
     return [str(a) for a in actions] or [NOTHING]
 
 
 def apply_lines(
-    conn: Connection,
-    schema: str,
+    db: Database,
     *,
     now: datetime,
     max_drops: int | None = None,
@@ -64,12 +63,12 @@ def apply_lines(
     from airflow_detection.store.partitions.upkeep import apply
 
     limits = _limits(max_drops)
-    reports = [apply(conn, schema, phase, now=now, limits=limits) for phase in phases or tuple(Phase)]
+    reports = [apply(db, phase, now=now, limits=limits) for phase in phases or tuple(Phase)]
     lines = list(dict.fromkeys(line for report in reports for line in report.lines()))
     return lines or [NOTHING], all(report.is_success for report in reports)
 
 
-def recreate_lines(conn: Connection, schema: str, month: str) -> list[str]:
+def recreate_lines(db: Database, month: str) -> list[str]:
     """The lines of `partitions apply --recreate-expired YYYY-MM`.
 
     Raises:
@@ -81,7 +80,7 @@ def recreate_lines(conn: Connection, schema: str, month: str) -> list[str]:
         raise ConfigurationError(f"{month!r} is no month of the form YYYY-MM") from error
     from airflow_detection.store.partitions.create import PARTITIONED, recreate
 
-    made = {table: recreate(conn, schema, table, instant) for table in PARTITIONED}
+    made = {table: recreate(db, table, instant) for table in PARTITIONED}
     return [f"{table} {month}: {'is back' if done else 'was there'}" for table, done in made.items()]
 
 

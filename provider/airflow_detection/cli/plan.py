@@ -21,6 +21,7 @@ from airflow_detection.cli.command import (
     say,
 )
 from airflow_detection.errors import ConfigurationError
+from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     from airflow_detection.engine.plan import ExecutionPlan
@@ -41,9 +42,9 @@ def plan(args: Arguments) -> None:
     from airflow_detection.store import registry
 
     with connected() as (conn, held):
-        spec = registry.cycle_spec(conn, held.schema, args.cycle)
-        known_at = registry.clock(conn, held.schema) if args.known_at == NOW else args.known_at
-        models = registry.models_at(conn, held.schema, spec.cycle_id, args.at, known_at)
+        spec = registry.cycle_spec(Database(conn, held.schema), args.cycle)
+        known_at = registry.clock(Database(conn, held.schema)) if args.known_at == NOW else args.known_at
+        models = registry.models_at(Database(conn, held.schema), spec.cycle_id, args.at, known_at)
     drawn = build_plan(models, strict=False)
     if args.output == "json":
         say(json.dumps({"digest": drawn.digest, **drawn.to_json()}, indent=2, sort_keys=True))

@@ -20,6 +20,7 @@ from airflow_detection.cli.command import (
     say,
 )
 from airflow_detection.errors import DetectionError, RegistrationError
+from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     import psycopg
@@ -55,8 +56,8 @@ def _problems(conn: psycopg.Connection[tuple[Any, ...]], held: Settings) -> Iter
     from airflow_detection.store import migrations, registry
 
     try:
-        migrations.check(conn, held.schema)
-        cycles = registry.cycle_ids(conn, held.schema)
+        migrations.check(Database(conn, held.schema))
+        cycles = registry.cycle_ids(Database(conn, held.schema))
     except DetectionError as error:
         yield str(error)
         return
@@ -73,14 +74,16 @@ def _model_problems(conn: psycopg.Connection[tuple[Any, ...]], held: Settings) -
     from airflow_detection.registration.task_options import option_problems
     from airflow_detection.store import registry
 
-    models = registry.model_specs(conn, held.schema)
+    models = registry.model_specs(Database(conn, held.schema))
     for spec in models:
         for key, fact in option_problems(spec.task_options):
             yield f"model {spec.model_id}: task_options.{key}: {fact}"
     own = {spec.model_id: spec.entrypoint for spec in models}
     used = {(f"model {model_id}", entrypoint) for model_id, entrypoint in own.items()}
     used |= {
-        (f"version {v.label}", v.entrypoint) for v in registry.versions(conn, held.schema) if v.entrypoint
+        (f"version {v.label}", v.entrypoint)
+        for v in registry.versions(Database(conn, held.schema))
+        if v.entrypoint
     }
     for place, entrypoint in sorted(used):
         try:
@@ -99,8 +102,8 @@ def _cycle_problems(
     from airflow_detection.store import registry
 
     try:
-        fact = cron_problem(registry.cycle_spec(conn, held.schema, cycle_id).schedule)
-        drawn = build_plan(registry.models_at(conn, held.schema, cycle_id, None), strict=False)
+        fact = cron_problem(registry.cycle_spec(Database(conn, held.schema), cycle_id).schedule)
+        drawn = build_plan(registry.models_at(Database(conn, held.schema), cycle_id, None), strict=False)
     except DetectionError as error:
         yield f"cycle {cycle_id}: {error}"
         return
@@ -117,10 +120,9 @@ def promote(args: Arguments) -> None:
     from airflow_detection.store import registry, roles
 
     with connected() as (conn, held):
-        named = registry.named_versions(conn, held.schema, [args.label])[0]
+        named = registry.named_versions(Database(conn, held.schema), [args.label])[0]
         is_new = roles.assign_role(
-            conn,
-            held.schema,
+            Database(conn, held.schema),
             model_id=named.model_id,
             version=named.version,
             role=Role.PRIMARY,
@@ -138,8 +140,7 @@ def correct(args: Arguments) -> None:
     role = None if args.role == "none" else Role(args.role)
     with connected() as (conn, held):
         is_news = correct_roles(
-            conn,
-            held.schema,
+            Database(conn, held.schema),
             label=args.label,
             role=role,
             since=args.since,
@@ -157,7 +158,7 @@ def confirm(args: Arguments) -> None:
     from airflow_detection.store import confirmations
 
     with connected() as (conn, held):
-        models = confirmations.confirm(conn, held.schema, args.cycle, reason=args.reason)
+        models = confirmations.confirm(Database(conn, held.schema), args.cycle, reason=args.reason)
     say(f"cycle {args.cycle} is meant to have {len(models)} models: {', '.join(sorted(models)) or 'none'}")
 
 

@@ -13,6 +13,7 @@ from airflow.cli.cli_config import ActionCommand
 
 from airflow_detection.cli.command import arg, command, connected, instant, positive, say
 from airflow_detection.errors import ConfigurationError, StorageError
+from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     from airflow_detection.domain.settings import Settings
@@ -46,18 +47,24 @@ def _report(conn: Connection, held: Settings, args: argparse.Namespace) -> dict[
     at = args.at or datetime.now(UTC)
     sections, around = sections_of(held), surroundings_of(held)
     start = collector.hour_before(at)
-    stored = None if args.diagnostic else hourly(conn, held.schema, start)
+    stored = None if args.diagnostic else hourly(Database(conn, held.schema), start)
     if stored is not None:
         return dict(stored.report)
     report: Report = (
-        collector.diagnostic(conn, held.schema, sections, at=at, hours=args.hours, surroundings=around)
+        collector.diagnostic(
+            Database(conn, held.schema), sections, at=at, hours=args.hours, surroundings=around
+        )
         if args.diagnostic
         else collector.take(
-            conn, held.schema, sections, start=start, end=start + collector.HOUR, surroundings=around
+            Database(conn, held.schema),
+            sections,
+            start=start,
+            end=start + collector.HOUR,
+            surroundings=around,
         )
     )
     try:
-        return dict(save(conn, held.schema, report.to_json())[0].report)
+        return dict(save(Database(conn, held.schema), report.to_json())[0].report)
     except StorageError as error:  # a role that may only read
         sys.stderr.write(f"the report is not stored: {error}\n")
         return report.to_json()

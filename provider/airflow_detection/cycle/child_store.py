@@ -24,6 +24,7 @@ from airflow_detection.engine.canary import Pair
 from airflow_detection.engine.isolation.runner import Access, Facts, Limits
 from airflow_detection.errors import RegistryUnavailable, StorageError
 from airflow_detection.store.connection import Connection, connect, conninfo_of
+from airflow_detection.store.database import Database
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.pushdown import SelectLimits, selection_json, selection_of
 from airflow_detection.store.reader import StoredOutputs
@@ -80,10 +81,10 @@ class PostgresBase:
         settings, schema = self._settings, self._settings.schema
         timeout_s = self._timeout_s(limits)
         conn = connect(self._reading)
-        backend = backend_of(conn, schema)
-        limit_session(conn, schema, timeout_s=timeout_s, role=settings.reader_role)
+        backend = backend_of(Database(conn, schema))
+        limit_session(Database(conn, schema), timeout_s=timeout_s, role=settings.reader_role)
         yield Access(
-            upstream=lambda version, cycle: StoredOutputs(conn, schema, cycle, version),
+            upstream=lambda version, cycle: StoredOutputs(Database(conn, schema), cycle, version),
             database=reader(conn, settings, self._opened),
             backend=backend,
         )
@@ -156,7 +157,7 @@ class PostgresBase:
     def end(self, backend: Facts) -> None:
         """End the session of a child that was killed: its server process may still be at work."""
         pid, began = int(backend["pid"]), str(backend["backend_start"])
-        self.again(lambda conn: end_backend(conn, self._settings.schema, pid, began))
+        self.again(lambda conn: end_backend(Database(conn, self._settings.schema), pid, began))
 
 
 def _spool_of(file: IO[bytes], facts: Facts) -> Spool:

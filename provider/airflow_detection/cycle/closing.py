@@ -19,6 +19,7 @@ from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.errors import PlanError
 from airflow_detection.store import cycle_runs, registry
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.manifests import Manifest, manifests, note_missing
 
 
@@ -54,12 +55,12 @@ def close_cycle(
     """
     from airflow_detection.engine.executor import summarize  # here: a model's task has no use for it
 
-    cycle = registry.cycle_spec(conn, settings.schema, cycle_id).at(started_at)
-    recorded = cycle_runs.recorded_plan(conn, settings.schema, cycle_id, cycle.started_at, mode)
+    cycle = registry.cycle_spec(Database(conn, settings.schema), cycle_id).at(started_at)
+    recorded = cycle_runs.recorded_plan(Database(conn, settings.schema), cycle_id, cycle.started_at, mode)
     if recorded is None:
         raise PlanError(f"cycle {cycle_id!r} at {cycle.started_at.isoformat()} was not opened")
     plan = with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
-    known = manifests(conn, settings.schema, cycle_id, cycle.started_at)
+    known = manifests(Database(conn, settings.schema), cycle_id, cycle.started_at)
     collective_failed = "failed" in (task_states.get(OTHER), task_states.get(INLINE))
     ended = []
     for step in steps_of(plan, mode):
@@ -69,12 +70,12 @@ def close_cycle(
         outcome = _outcome(manifest, state)
         if manifest is None:
             reason = f"the task ended as {state!r} without a result" if state else "no task ran it"
-            note_missing(conn, settings.schema, cycle, step, outcome, reason)
+            note_missing(Database(conn, settings.schema), cycle, step, outcome, reason)
         ended.append(RunReport(version=step, outcome=outcome, started_at=recorded.opened_at))
     summary = summarize(plan, ended)
     if mode is Mode.OVERRIDE:  # champions did not run: what is broken among them did not fail here
         summary = replace(summary, failed=0)
-    cycle_runs.record_summary(conn, settings.schema, cycle, mode, summary_json(summary))
+    cycle_runs.record_summary(Database(conn, settings.schema), cycle, mode, summary_json(summary))
     return summary
 
 

@@ -28,6 +28,7 @@ from airflow_detection.engine.isolation.runner import Forked
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.engine.run_log import Telling
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.session import limited_statements
 
 log = logging.getLogger(__name__)
@@ -122,5 +123,5 @@ def run_steps(
 
 def _inputs(conn: Connection, settings: Settings, spec: CycleSpec, opened: OpenedCycle) -> Inputs:
     seconds = settings.statement_timeout_s or settings.inline_timeout_s
-    with limited_statements(conn, settings.schema, seconds):
+    with limited_statements(Database(conn, settings.schema), seconds):
         return read_inputs(reader(conn, settings, opened), spec)

@@ -11,6 +11,7 @@ from airflow_detection.engine.entrypoints import load_function
 from airflow_detection.errors import PlanError
 from airflow_detection.store import registry
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 
 
 def legacy_call(
@@ -22,7 +23,7 @@ def legacy_call(
         PlanError: the cycle has none.
         EntryPointError: it is not allowed or cannot be imported.
     """
-    spec = registry.cycle_spec(conn, settings.schema, cycle_id)
+    spec = registry.cycle_spec(Database(conn, settings.schema), cycle_id)
     if not spec.legacy_entrypoint:
         raise PlanError(f"cycle {cycle_id!r} has no legacy entry point")
     return partial(load_function(spec.legacy_entrypoint, settings.allowed_prefixes), spec.at(started_at))

@@ -14,6 +14,7 @@ from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import PlanError, StorageError
 from airflow_detection.store import cycle_runs, registry
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.manifests import manifests
 
 MAX_CLOCK_SKEW_S = 5.0
@@ -74,13 +75,13 @@ def resolve_plan(
         raise PlanError(f"versions to replay are named, which needs mode {Mode.OVERRIDE.value!r}")
     if mode is Mode.AS_RUN:
         recorded = cycle_runs.recorded_plan(
-            conn, settings.schema, cycle.cycle_id, cycle.started_at, Mode.AS_OF
+            Database(conn, settings.schema), cycle.cycle_id, cycle.started_at, Mode.AS_OF
         )
         if recorded is None:
             raise PlanError(f"no plan was recorded for {cycle.cycle_id!r} at {cycle.started_at.isoformat()}")
         return with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
     known = None if known_at is None else require_utc("known_at", known_at)
-    specs = registry.models_at(conn, settings.schema, cycle.cycle_id, cycle.started_at, known)
+    specs = registry.models_at(Database(conn, settings.schema), cycle.cycle_id, cycle.started_at, known)
     if mode is Mode.OVERRIDE:
         if not replay:
             raise PlanError(f"mode {mode.value!r} needs versions to replay, as 'model@version'")
@@ -92,7 +93,7 @@ def with_switches_of_today(
     conn: Connection, settings: Settings, cycle: Cycle, plan: ExecutionPlan
 ) -> ExecutionPlan:
     """A recorded plan with today's `is_enabled`, which is a switch and no part of the plan."""
-    today = registry.switches(conn, settings.schema, cycle.cycle_id)
+    today = registry.switches(Database(conn, settings.schema), cycle.cycle_id)
     models = {
         key: replace(model, is_enabled=today.get(key, model.is_enabled)) for key, model in plan.models.items()
     }
@@ -102,9 +103,11 @@ def with_switches_of_today(
 def _with_replays(
     conn: Connection, settings: Settings, cycle: Cycle, specs: Sequence[ModelSpec], replay: Sequence[str]
 ) -> list[ModelSpec]:
-    named_versions = registry.named_versions(conn, settings.schema, list(dict.fromkeys(replay)))
+    named_versions = registry.named_versions(Database(conn, settings.schema), list(dict.fromkeys(replay)))
     held = {spec.model_id: spec for spec in specs}
-    for model in registry.model_specs(conn, settings.schema):  # a model that had no role yet may be replayed
+    for model in registry.model_specs(
+        Database(conn, settings.schema)
+    ):  # a model that had no role yet may be replayed
         if model.cycle_id == cycle.cycle_id:
             held.setdefault(model.model_id, model)
     wanted = {v.model_id for v in named_versions}
@@ -144,10 +147,12 @@ def open_cycle(
         PlanError: no plan can be given (see `resolve_plan`), or the cycle lies in the registry's future.
         ExpiredPartition: retention has removed the cycle's month.
     """
-    cycle = registry.cycle_spec(conn, settings.schema, cycle_id).at(started_at)
+    cycle = registry.cycle_spec(Database(conn, settings.schema), cycle_id).at(started_at)
     _ensure_months(conn, settings, cycle)
     _wait_for(conn, settings, cycle)
-    with registry.with_shared_lock(conn, settings.schema):  # no change between the answer and its record
+    with registry.with_shared_lock(
+        Database(conn, settings.schema)
+    ):  # no change between the answer and its record
         plan = resolve_plan(conn, settings, cycle, mode=mode, replay=replay, known_at=known_at)
         mode, plan, opened_at = _record(conn, settings, cycle, mode, plan, known_at, dag_run_id)
     log.info("plan %s of %s at %s: %s", plan.digest[:12], cycle_id, cycle.started_at.isoformat(), mode.value)
@@ -170,7 +175,9 @@ def _record(
 
     def record(mode: Mode, plan: ExecutionPlan, *, is_first_to_stay: bool = False) -> datetime | None:
         facts = plan.to_json(), plan.digest, dag_run_id
-        return cycle_runs.record_plan(conn, schema, cycle, mode, *facts, is_first_to_stay=is_first_to_stay)
+        return cycle_runs.record_plan(
+            Database(conn, schema), cycle, mode, *facts, is_first_to_stay=is_first_to_stay
+        )
 
     live = None
     if mode is Mode.AS_OF:
@@ -187,13 +194,15 @@ def _record(
 
 
 def _recorded(conn: Connection, settings: Settings, cycle: Cycle) -> ExecutionPlan | None:
-    held = cycle_runs.recorded_plan(conn, settings.schema, cycle.cycle_id, cycle.started_at, Mode.AS_OF)
+    held = cycle_runs.recorded_plan(
+        Database(conn, settings.schema), cycle.cycle_id, cycle.started_at, Mode.AS_OF
+    )
     return ExecutionPlan.from_json(held.plan) if held else None
 
 
 def _unrecorded(conn: Connection, settings: Settings, cycle: Cycle) -> ExecutionPlan | None:
     """The plan of a hand-written Dag that ran the cycle: it leaves manifests and records no plan."""
-    ran = manifests(conn, settings.schema, cycle.cycle_id, cycle.started_at)
+    ran = manifests(Database(conn, settings.schema), cycle.cycle_id, cycle.started_at)
     if all(is_replay for _, is_replay in ran) or _recorded(conn, settings, cycle) is not None:
         return None
     return resolve_plan(conn, settings, cycle)
@@ -229,12 +238,12 @@ def _ensure_months(conn: Connection, settings: Settings, cycle: Cycle) -> None:
     """Make sure of the cycle's table partitions; imported here, for most tasks find a recorded plan."""
     from airflow_detection.store.partitions.create import ensure_cycle_months
 
-    ensure_cycle_months(conn, settings.schema, cycle.started_at)
+    ensure_cycle_months(Database(conn, settings.schema), cycle.started_at)
 
 
 def _wait_for(conn: Connection, settings: Settings, cycle: Cycle) -> None:
     """Wait out a registry clock that is a little behind: a plan for its future could still change."""
-    ahead_s = (cycle.started_at - registry.clock(conn, settings.schema)).total_seconds()
+    ahead_s = (cycle.started_at - registry.clock(Database(conn, settings.schema))).total_seconds()
     if ahead_s > MAX_CLOCK_SKEW_S:
         raise PlanError(f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} lies in the future")
     sleep(max(ahead_s, 0.0))
@@ -248,13 +257,13 @@ def planned(
     Raises:
         PlanError: unknown cycle, or `override` without a recorded plan.
     """
-    spec = registry.cycle_spec(conn, settings.schema, cycle_id)
+    spec = registry.cycle_spec(Database(conn, settings.schema), cycle_id)
     cycle = spec.at(started_at)
-    recorded = cycle_runs.recorded_plan(conn, settings.schema, cycle_id, cycle.started_at, mode)
+    recorded = cycle_runs.recorded_plan(Database(conn, settings.schema), cycle_id, cycle.started_at, mode)
     if recorded is None:
         _ensure_months(conn, settings, cycle)
         plan = resolve_plan(conn, settings, cycle, mode=mode)
-        opened_at = registry.clock(conn, settings.schema)
+        opened_at = registry.clock(Database(conn, settings.schema))
     else:
         plan = with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
         opened_at = recorded.opened_at

@@ -22,6 +22,7 @@ from airflow_detection.engine.run_log import Telling
 from airflow_detection.errors import PlanError, RegistrationError
 from airflow_detection.store import registry
 from airflow_detection.store.connection import Connection, LazyConnection
+from airflow_detection.store.database import Database
 from airflow_detection.store.input_facts import with_facts
 from airflow_detection.store.manifests import Manifest, manifests, note_missing
 from airflow_detection.store.outputs import PostgresStore
@@ -73,7 +74,7 @@ def chosen(
     mode: Mode,
 ) -> tuple[CycleSpec, OpenedCycle, VersionSpec]:
     """The version that `run_one` runs, in its cycle; see there for the arguments and what is raised."""
-    cycle_id = cycle_id or registry.cycle_of(conn, settings.schema, model_id)
+    cycle_id = cycle_id or registry.cycle_of(Database(conn, settings.schema), model_id)
     spec, opened = planned(conn, settings, cycle_id, started_at, mode=mode)
     cycle, plan = opened.cycle, opened.plan
     if model_id in plan.broken:
@@ -99,7 +100,7 @@ def run_step(
 
     def reading() -> Connection:
         held = reader_conn() if callable(reader_conn) else reader_conn
-        limit_session(held, settings.schema, timeout_s=timeout_s, role=settings.reader_role)
+        limit_session(Database(held, settings.schema), timeout_s=timeout_s, role=settings.reader_role)
         return held
 
     lazy = LazyConnection(reading).as_connection
@@ -120,10 +121,10 @@ def skipped_step(
 ) -> RunReport | None:
     """Note a step that cannot run, with the reason; None if it can."""
     cycle = opened.cycle
-    known = manifests(conn, settings.schema, cycle.cycle_id, cycle.started_at)
+    known = manifests(Database(conn, settings.schema), cycle.cycle_id, cycle.started_at)
     if (reason := _missing(opened.plan, step, known)) is None:
         return None
-    note_missing(conn, settings.schema, cycle, step, Outcome.SKIPPED, reason)
+    note_missing(Database(conn, settings.schema), cycle, step, Outcome.SKIPPED, reason)
     return not_run(step, Outcome.SKIPPED, reason)
 
 
@@ -190,7 +191,7 @@ def reader(conn: Connection, settings: Settings, opened: OpenedCycle) -> Reader:
         "cycle_started_at": opened.cycle.started_at,
         "opened_at": opened.opened_at,
     }
-    return Reader(conn, settings.schema, params)
+    return Reader(Database(conn, settings.schema), params)
 
 
 def read_inputs(database: Reader, spec: CycleSpec) -> Inputs:

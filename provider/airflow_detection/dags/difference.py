@@ -15,6 +15,7 @@ from airflow_detection.domain.settings import Settings
 from airflow_detection.plan_cache.cache import standing
 from airflow_detection.plan_cache.held_back import held_back
 from airflow_detection.plan_cache.source import registered_now
+from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -72,12 +73,12 @@ def _coming(
 
     schema = settings.schema
     if file is None:
-        with registry.with_shared_lock(conn, schema):
-            fresh, confirmed = registered_now(conn, schema)
+        with registry.with_shared_lock(Database(conn, schema)):
+            fresh, confirmed = registered_now(Database(conn, schema))
     else:
-        with registry.with_exclusive_lock(conn, schema):
+        with registry.with_exclusive_lock(Database(conn, schema)):
             apply_file(conn, file, schema)
-            fresh, confirmed = registered_now(conn, schema)
+            fresh, confirmed = registered_now(Database(conn, schema))
             raise psycopg.Rollback
     return held_back(old, fresh, confirmed)
 

@@ -11,7 +11,7 @@ from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import CycleSummary, RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.engine.job import Job, Store, not_run, run_job, run_stage, run_version, save_failure
-from airflow_detection.engine.model import BaseDetectionModel, Database
+from airflow_detection.engine.model import BaseDetectionModel, ReadOnlyDatabase
 from airflow_detection.engine.plan import ExecutionPlan
 
 __all__ = ["CycleReport", "DAGExecutor", "InProcess", "Runner", "run_stage", "run_version", "summarize"]
@@ -37,7 +37,7 @@ class InProcess:
     """
 
     store: Store
-    database: Database | None = None
+    database: ReadOnlyDatabase | None = None
 
     def run(self, jobs: Sequence[Job], at_once: int) -> list[RunReport]:
         """Run each job in turn, whatever `at_once` allows."""
@@ -96,7 +96,7 @@ class DAGExecutor:
         instantiate: Callable[[VersionSpec], BaseDetectionModel],
         store: Store,
         inputs: Inputs | None = None,
-        database: Database | None = None,
+        database: ReadOnlyDatabase | None = None,
         concurrent_shadows: bool = False,
         runner: Runner | None = None,
     ) -> None:

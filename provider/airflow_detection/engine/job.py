@@ -18,7 +18,13 @@ from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, VersionSpec, require_utc
 from airflow_detection.engine.canary import CanaryWatch, Pair, SharedOutputs
 from airflow_detection.engine.metrics import clean_metrics, finite, profile
-from airflow_detection.engine.model import BaseDetectionModel, Database, ModelContext, ModelResult, Upstream
+from airflow_detection.engine.model import (
+    BaseDetectionModel,
+    ModelContext,
+    ModelResult,
+    ReadOnlyDatabase,
+    Upstream,
+)
 from airflow_detection.engine.run_log import Telling, run_facts, run_logger
 from airflow_detection.errors import (
     RegistryUnavailable,
@@ -108,7 +114,7 @@ class Job:
 
 
 def run_job(
-    job: Job, store: Store, database: Database | None = None, telling: Telling | None = None
+    job: Job, store: Store, database: ReadOnlyDatabase | None = None, telling: Telling | None = None
 ) -> RunReport:
     """Make the model, get what it reads, and run it; a start that fails is a report too.
 
@@ -118,7 +124,7 @@ def run_job(
         return _run_job(job, store, database)
 
 
-def _run_job(job: Job, store: Store, database: Database | None) -> RunReport:
+def _run_job(job: Job, store: Store, database: ReadOnlyDatabase | None) -> RunReport:
     run = _Run(job.model, job.version, job.cycle, Inputs())
     try:
         detector = job.instantiate(job.version)
@@ -143,7 +149,7 @@ def run_version(
     inputs: Inputs,
     shared: Mapping[str, Upstream],
     store: Store,
-    database: Database | None = None,
+    database: ReadOnlyDatabase | None = None,
 ) -> RunReport:
     """Run one version for one cycle and store what it gives; its failure is a report, not an exception.
 
@@ -161,9 +167,9 @@ class _QueryOnly:
 
     __slots__ = ("query",)
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: ReadOnlyDatabase) -> None:
         def query(sql: str, params: JsonMapping | None = None) -> Inputs:
-            """Run one SELECT; see `Database`."""
+            """Run one SELECT; see `ReadOnlyDatabase`."""
             return database.query(sql, params)
 
         self.query = query
@@ -183,7 +189,7 @@ class _Run:
         inputs: Inputs,
         shared: Mapping[str, Upstream],
         store: Store,
-        database: Database | None,
+        database: ReadOnlyDatabase | None,
     ) -> RunReport:
         watch = run_stage(
             "canaries",

@@ -26,7 +26,7 @@ class Upstream(Protocol):
         """Entity ids and scores alone, in the same order: much cheaper than the mappings."""
 
 
-class Database(Protocol):
+class ReadOnlyDatabase(Protocol):
     """Read-only access to the registry's database, for a model that needs more than its inputs."""
 
     def query(self, sql: str, params: JsonMapping | None = None) -> Inputs:
@@ -45,7 +45,7 @@ class ModelContext:
     params: JsonMapping = field(default_factory=dict)
     inputs: Inputs = field(default_factory=Inputs)
     shared: Mapping[str, Upstream] = field(default_factory=dict)
-    database: Database | None = None
+    database: ReadOnlyDatabase | None = None
     role: Role = Role.PRIMARY
     log: logging.Logger | logging.LoggerAdapter[logging.Logger] = field(
         default_factory=lambda: logging.getLogger("airflow_detection.model")

@@ -15,6 +15,7 @@ from airflow_detection.domain.specs import CycleSpec, Role
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.hooks.session import CONNECT_TIMEOUT_S, session_of
 from airflow_detection.store import registry, roles
+from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     import psycopg
@@ -74,7 +75,7 @@ class DetectionHook(PostgresHook):
     def cycles(self) -> list[CycleSpec]:
         """Return every registered cycle."""
         with self._connected() as conn:
-            return registry.cycle_specs(conn, self.registry_schema)
+            return registry.cycle_specs(Database(conn, self.registry_schema))
 
     def plan(
         self, cycle_id: str, at: datetime | None = None, known_at: datetime | None = None
@@ -85,14 +86,14 @@ class DetectionHook(PostgresHook):
             PlanError: the cycle is not registered, or `known_at` is in the future.
         """
         with self._connected() as conn:
-            spec = registry.cycle_spec(conn, self.registry_schema, cycle_id)
-            models = registry.models_at(conn, self.registry_schema, spec.cycle_id, at, known_at)
+            spec = registry.cycle_spec(Database(conn, self.registry_schema), cycle_id)
+            models = registry.models_at(Database(conn, self.registry_schema), spec.cycle_id, at, known_at)
         return build_plan(models, strict=False)
 
     def versions(self, model_id: str | None = None) -> list[registry.RegisteredVersion]:
         """Return the registered versions and the roles they hold now."""
         with self._connected() as conn:
-            return registry.versions(conn, self.registry_schema, model_id)
+            return registry.versions(Database(conn, self.registry_schema), model_id)
 
     def promote(self, label: str, *, actor: str | None = None, reason: str = "") -> bool:
         """Make `model@version` PRIMARY from now on; return whether anything changed."""
@@ -104,10 +105,9 @@ class DetectionHook(PostgresHook):
 
     def _assign(self, label: str, role: Role | None, actor: str | None, reason: str) -> bool:
         with self._connected() as conn:
-            named = registry.named_versions(conn, self.registry_schema, [label])[0]
+            named = registry.named_versions(Database(conn, self.registry_schema), [label])[0]
             return roles.assign_role(
-                conn,
-                self.registry_schema,
+                Database(conn, self.registry_schema),
                 model_id=named.model_id,
                 version=named.version,
                 role=role,

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from airflow_detection.domain.settings import SECTION
 from airflow_detection.operators.context import connect, settings_of, terminal_errors
+from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -52,7 +53,7 @@ class _PartitionsOperator(MaintenanceOperator):
         from airflow_detection.store.partitions.upkeep import apply
 
         with terminal_errors(), connect(self.detection_conn_id) as conn:
-            report = apply(conn, settings_of().schema, Phase(phase_name), now=datetime.now(UTC))
+            report = apply(Database(conn, settings_of().schema), Phase(phase_name), now=datetime.now(UTC))
         return self._told(report)
 
     def _told(self, report: Report) -> dict[str, int]:
@@ -104,4 +105,6 @@ class AggregateStatsOperator(MaintenanceOperator):
         from airflow_detection.store.hourly_stats import aggregate_hourly
 
         with terminal_errors(), connect(self.detection_conn_id) as conn:
-            return aggregate_hourly(conn, settings_of().schema, now=datetime.now(UTC), hours=self.hours)
+            return aggregate_hourly(
+                Database(conn, settings_of().schema), now=datetime.now(UTC), hours=self.hours
+            )

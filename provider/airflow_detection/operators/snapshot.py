@@ -12,6 +12,7 @@ from airflow.sdk.observability import stats
 from airflow_detection.domain.settings import SECTION
 from airflow_detection.operators.context import connect, cycle_started_at, settings_of, terminal_errors
 from airflow_detection.operators.maintenance import MaintenanceOperator
+from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -50,7 +51,7 @@ class SnapshotReportOperator(MaintenanceOperator):
             with terminal_errors(), connect(self.detection_conn_id) as conn:
                 at = cycle_started_at(context, self.log)
                 stored, is_new = hourly(
-                    conn, held.schema, sections_of(held), at=at, surroundings=surroundings_of(held)
+                    Database(conn, held.schema), sections_of(held), at=at, surroundings=surroundings_of(held)
                 )
                 return self._told(context, conn, held.schema, stored, is_new=is_new)
         except Exception:
@@ -69,9 +70,9 @@ class SnapshotReportOperator(MaintenanceOperator):
         self.log.info("report %s: %s", "taken" if is_new else "was there", report.headline)
         for span in report.missed:
             self.log.warning("no report was taken from %s to %s", span.start, span.end)
-        changes = turns_for_the_worse(report, None, reports_before(conn, schema, stored.start))
+        changes = turns_for_the_worse(report, None, reports_before(Database(conn, schema), stored.start))
         with conn.transaction():
-            if to_be_told(conn, schema, stored.snapshot_id):
+            if to_be_told(Database(conn, schema), stored.snapshot_id):
                 for line in changes:
                     self.log.warning("%s", line)
                 if changes:
@@ -81,7 +82,7 @@ class SnapshotReportOperator(MaintenanceOperator):
                     }  # fmt: skip
                     for notify in self.notifiers:
                         notify(told)
-                note_notified(conn, schema, stored.snapshot_id)
+                note_notified(Database(conn, schema), stored.snapshot_id)
         return {"snapshot_id": stored.snapshot_id, "status": report.status.value, "changes": changes}
 
 

@@ -13,10 +13,10 @@ from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import CycleSpec
 from airflow_detection.errors import RegistrationError, RegistryUnavailable
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
+from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     from airflow_detection.store.confirmations import Confirmation
-    from airflow_detection.store.connection import Connection
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,26 +48,26 @@ def _read(info: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Co
     schema = settings.schema
     with (
         connect(info, connect_timeout_s=CONNECT_TIMEOUT_S, statement_timeout_s=CONNECT_TIMEOUT_S) as conn,
-        registry.with_shared_lock(conn, schema),
+        registry.with_shared_lock(Database(conn, schema)),
     ):
-        return registered_now(conn, schema)
+        return registered_now(Database(conn, schema))
 
 
-def registered_now(conn: Connection, schema: str) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
+def registered_now(db: Database) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
     """What the registry says now, and what was confirmed; to be called under one of the registry's locks."""
     from airflow_detection.store import confirmations, registry
 
-    cycles = [_known_now(conn, schema, cycle_id) for cycle_id in registry.cycle_ids(conn, schema)]
-    return KnownRegistry(read_at=time.time(), cycles=tuple(cycles)), confirmations.newest(conn, schema)
+    cycles = [_known_now(db, cycle_id) for cycle_id in registry.cycle_ids(db)]
+    return KnownRegistry(read_at=time.time(), cycles=tuple(cycles)), confirmations.newest(db)
 
 
-def _known_now(conn: Connection, schema: str, cycle_id: str) -> KnownCycle:
+def _known_now(db: Database, cycle_id: str) -> KnownCycle:
     """One cycle as it is now; what cannot be read of it must not take the others along."""
     from airflow_detection.store import registry
 
     try:
-        spec = registry.cycle_spec(conn, schema, cycle_id)
-        return KnownCycle(spec=spec, models=tuple(registry.models_at(conn, schema, cycle_id, None)))
+        spec = registry.cycle_spec(db, cycle_id)
+        return KnownCycle(spec=spec, models=tuple(registry.models_at(db, cycle_id, None)))
     except (RegistrationError, ValueError) as error:
         reason = f"cycle {cycle_id!r} cannot be read: {error}"
         log.warning("%s", reason)

@@ -14,6 +14,7 @@ from airflow_detection.registration.file import Registration, VersionEntry, pars
 from airflow_detection.registration.values import Problems
 from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 
 
 def apply_file(
@@ -36,13 +37,13 @@ def apply_file(
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise InputFileError(f"{path}: {reason}") from error
     changes: list[str] = []
-    with registry.with_exclusive_lock(conn, schema), conn.transaction():
-        known = {spec.cycle_id for spec in registry.cycle_specs(conn, schema)}
-        wanted = parse(text, str(path), cycles=known, models=registry.model_specs(conn, schema))
+    with registry.with_exclusive_lock(Database(conn, schema)), conn.transaction():
+        known = {spec.cycle_id for spec in registry.cycle_specs(Database(conn, schema))}
+        wanted = parse(text, str(path), cycles=known, models=registry.model_specs(Database(conn, schema)))
         problems = Problems(str(path))
-        changes += _apply_cycles(conn, schema, wanted, problems)
-        changes += _apply_models(conn, schema, wanted, problems)
-        changes += _apply_versions(conn, schema, wanted, problems)
+        changes += _apply_cycles(Database(conn, schema), wanted, problems)
+        changes += _apply_models(Database(conn, schema), wanted, problems)
+        changes += _apply_versions(Database(conn, schema), wanted, problems)
         problems.raise_all()
         if dry_run:
             raise psycopg.Rollback
@@ -62,39 +63,39 @@ def _shown(value: object) -> str:
     return str(value) if isinstance(value, timedelta | bool | int) else repr(value)
 
 
-def _apply_cycles(conn: Connection, schema: str, wanted: Registration, problems: Problems) -> Iterator[str]:
-    held = {spec.cycle_id: spec for spec in registry.cycle_specs(conn, schema)}
+def _apply_cycles(db: Database, wanted: Registration, problems: Problems) -> Iterator[str]:
+    held = {spec.cycle_id: spec for spec in registry.cycle_specs(db)}
     names = [name for name in CycleSpec.__dataclass_fields__ if name != "cycle_id"]
     for entry in wanted.cycles:
         spec, old = entry.spec, held.get(entry.spec.cycle_id)
         if spec == old:
             continue
-        with problems.at(entry.line, f"cycles.{spec.cycle_id}"), conn.transaction():
-            registry.put_cycle(conn, schema, spec)
+        with problems.at(entry.line, f"cycles.{spec.cycle_id}"), db.conn.transaction():
+            registry.put_cycle(db, spec)
         changed = (
             f"{', '.join(_difference(old, spec, names))}" if old else f"{spec.schedule}, {spec.lookback}"
         )
         yield f"{'~' if old else '+'} cycle {spec.cycle_id}: {changed}"
 
 
-def _apply_models(conn: Connection, schema: str, wanted: Registration, problems: Problems) -> Iterator[str]:
-    held = {spec.model_id: spec for spec in registry.model_specs(conn, schema)}
+def _apply_models(db: Database, wanted: Registration, problems: Problems) -> Iterator[str]:
+    held = {spec.model_id: spec for spec in registry.model_specs(db)}
     names = [name for name in ModelSpec.__dataclass_fields__ if name not in {"model_id", "versions"}]
     for entry in wanted.models:
         spec, old = entry.spec, held.get(entry.spec.model_id)
         if spec == old:
             continue
-        with problems.at(entry.line, f"models.{spec.model_id}"), conn.transaction():
-            registry.put_model(conn, schema, spec)
+        with problems.at(entry.line, f"models.{spec.model_id}"), db.conn.transaction():
+            registry.put_model(db, spec)
         changed = f"{', '.join(_difference(old, spec, names))}" if old else spec.entrypoint
         yield f"{'~' if old else '+'} model {spec.model_id}: {changed}"
 
 
-def _apply_versions(conn: Connection, schema: str, wanted: Registration, problems: Problems) -> Iterator[str]:
-    held = {(v.model_id, v.version): v for v in registry.versions(conn, schema)}
+def _apply_versions(db: Database, wanted: Registration, problems: Problems) -> Iterator[str]:
+    held = {(v.model_id, v.version): v for v in registry.versions(db)}
     names = ("params", "entrypoint", "notes")
     registered = set(held)
-    models = {spec.model_id for spec in registry.model_specs(conn, schema)}
+    models = {spec.model_id for spec in registry.model_specs(db)}
     for model in wanted.models:
         for entry in model.versions if model.spec.model_id in models else ():
             key = (model.spec.model_id, entry.version)
@@ -103,10 +104,9 @@ def _apply_versions(conn: Connection, schema: str, wanted: Registration, problem
             if not changed:
                 continue
             place = f"models.{model.spec.model_id}.versions.{entry.version}"
-            with problems.at(entry.line, place), conn.transaction():
+            with problems.at(entry.line, place), db.conn.transaction():
                 registry.put_version(
-                    conn,
-                    schema,
+                    db,
                     model_id=model.spec.model_id,
                     version=entry.version,
                     params=entry.params,
@@ -120,12 +120,11 @@ def _apply_versions(conn: Connection, schema: str, wanted: Registration, problem
         for entry in sorted(model.versions, key=lambda item: item.role is not Role.PRIMARY):
             key = (model.spec.model_id, entry.version)
             if key in registered:
-                yield from _apply_role(conn, schema, key, entry, held.get(key), problems)
+                yield from _apply_role(db, key, entry, held.get(key), problems)
 
 
 def _apply_role(
-    conn: Connection,
-    schema: str,
+    db: Database,
     key: tuple[str, str],
     entry: VersionEntry,
     old: registry.RegisteredVersion | None,
@@ -135,10 +134,9 @@ def _apply_role(
     if entry.role == was:
         return
     model_id, version = key
-    with problems.at(entry.line, f"models.{model_id}.versions.{version}"), conn.transaction():
+    with problems.at(entry.line, f"models.{model_id}.versions.{version}"), db.conn.transaction():
         roles.assign_role(
-            conn,
-            schema,
+            db,
             model_id=model_id,
             version=version,
             role=entry.role,

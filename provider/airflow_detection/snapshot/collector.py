@@ -25,8 +25,7 @@ from airflow_detection.snapshot.section import (
     Surroundings,
 )
 from airflow_detection.store import snapshots
-from airflow_detection.store.connection import Connection
-from airflow_detection.store.queries import load_queries
+from airflow_detection.store.database import Database
 
 HOUR = timedelta(hours=1)
 MOST_ROWS = 200
@@ -52,8 +51,7 @@ def hour_before(instant: datetime) -> datetime:
 
 
 def hourly(
-    conn: Connection,
-    schema: str,
+    db: Database,
     sections: Sequence[BaseSection],
     *,
     at: datetime,
@@ -68,18 +66,15 @@ def hourly(
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     start = hour_before(at)
-    stored = snapshots.hourly(conn, schema, start)
+    stored = snapshots.hourly(db, start)
     if stored is not None:
         return stored, False
-    report = take(
-        conn, schema, sections, start=start, end=start + HOUR, surroundings=surroundings, limits=limits
-    )
-    return snapshots.save(conn, schema, report.to_json())
+    report = take(db, sections, start=start, end=start + HOUR, surroundings=surroundings, limits=limits)
+    return snapshots.save(db, report.to_json())
 
 
 def diagnostic(
-    conn: Connection,
-    schema: str,
+    db: Database,
     sections: Sequence[BaseSection],
     *,
     at: datetime,
@@ -94,8 +89,7 @@ def diagnostic(
     """
     end = require_utc("at", at)
     return take(
-        conn,
-        schema,
+        db,
         sections,
         start=end - timedelta(hours=hours),
         end=end,
@@ -106,8 +100,7 @@ def diagnostic(
 
 
 def take(
-    conn: Connection,
-    schema: str,
+    db: Database,
     sections: Sequence[BaseSection],
     *,
     start: datetime,
@@ -123,18 +116,18 @@ def take(
     Raises:
         RegistryUnavailable: the connection was lost.
     """
-    queries = load_queries("detection_snapshots", schema)
+    queries = db.queries("detection_snapshots")
     held = surroundings or Surroundings()
     allowed = limits or LIMITS[kind]
     began = perf_counter()
     try:
-        with conn.transaction():
-            conn.execute(queries["begin_report"])
-            conn.execute(queries["plan_plainly"])
-            row = conn.execute(queries["clock"]).fetchone()
+        with db.conn.transaction():
+            db.conn.execute(queries["begin_report"])
+            db.conn.execute(queries["plan_plainly"])
+            row = db.conn.execute(queries["clock"]).fetchone()
             taken_at = require_utc("clock", row[0]) if row else datetime.now(UTC)
             scope = Scope(
-                conn=conn, schema=schema, start=start, end=end, taken_at=taken_at, kind=kind,
+                conn=db.conn, schema=db.schema, start=start, end=end, taken_at=taken_at, kind=kind,
                 surroundings=held,
             )  # fmt: skip
             done: list[Section] = []
@@ -146,7 +139,7 @@ def take(
                 told, findings = _computed(section, scope)
                 done.append(told)
                 standings = findings.standings or standings
-            missed = _missed(conn, schema, start) if kind == HOURLY else ()
+            missed = _missed(db, start) if kind == HOURLY else ()
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
     return Report(
@@ -154,7 +147,7 @@ def take(
         taken_at=taken_at.isoformat(),
         start=start.isoformat(),
         end=end.isoformat(),
-        schema=schema,
+        schema=db.schema,
         code_version=held.code_version,
         headline=headline(done, standings),
         sections=tuple(done),
@@ -215,10 +208,10 @@ def _why(error: Exception, scope: Scope) -> str:
     return f"{type(error).__name__}: {str(error).strip() or 'without a message'}"
 
 
-def _missed(conn: Connection, schema: str, start: datetime) -> tuple[Missed, ...]:
+def _missed(db: Database, start: datetime) -> tuple[Missed, ...]:
     """The hours without a report, neighbours taken together."""
     spans: list[tuple[datetime, datetime]] = []
-    for hour in snapshots.missed_hours(conn, schema, start):
+    for hour in snapshots.missed_hours(db, start):
         if spans and spans[-1][1] == hour:
             spans[-1] = (spans[-1][0], hour + HOUR)
         else:

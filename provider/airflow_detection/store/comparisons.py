@@ -10,8 +10,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from airflow_detection.store.connection import Connection
-from airflow_detection.store.queries import load_queries
+from airflow_detection.store.database import Database
 
 FLAGGED_ABOVE = 0.5
 """A score above this flags its entity: severity HIGH begins here."""
@@ -112,12 +111,12 @@ def kappa(n: int, both: int, only_second: int, only_first: int) -> float | None:
     return ((n - only_first - only_second) / n - by_chance) / (1 - by_chance)
 
 
-def reader(conn: Connection, schema: str) -> Rows:
+def reader(db: Database) -> Rows:
     """Rows of a statement of this file, as mappings."""
-    queries = load_queries("comparisons", schema)
+    queries = db.queries("comparisons")
 
     def rows(name: str, **params: object) -> list[Row]:
-        with conn.cursor(row_factory=dict_row) as cursor:
+        with db.conn.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(queries[name], params).fetchall()
 
     return rows

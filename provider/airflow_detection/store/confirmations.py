@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from airflow_detection.domain.specs import ModelSpec, require_utc
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.registry import fetch, models_at, with_exclusive_lock
 
 TABLE = "detection_confirmations"
@@ -26,26 +26,24 @@ def standing(models: Iterable[ModelSpec]) -> frozenset[str]:
     return frozenset(model.model_id for model in models if model.versions)
 
 
-def confirm(
-    conn: Connection, schema: str, cycle_id: str, *, actor: str | None = None, reason: str = ""
-) -> frozenset[str]:
+def confirm(db: Database, cycle_id: str, *, actor: str | None = None, reason: str = "") -> frozenset[str]:
     """Confirm the models that a cycle has now, and return them; none when the cycle is gone.
 
     Raises:
         RegistryUnavailable: the database did not answer.
     """
-    with with_exclusive_lock(conn, schema):
-        models = standing(models_at(conn, schema, cycle_id, None))
+    with with_exclusive_lock(db):
+        models = standing(models_at(db, cycle_id, None))
         facts = {"cycle_id": cycle_id, "models": sorted(models), "actor": actor, "reason": reason}
-        fetch(conn, schema, TABLE, "confirm", facts)
+        fetch(db, TABLE, "confirm", facts)
     return models
 
 
-def newest(conn: Connection, schema: str) -> Mapping[str, Confirmation]:
+def newest(db: Database) -> Mapping[str, Confirmation]:
     """The newest confirmation of each cycle that has one, by cycle id."""
     return {
         row["cycle_id"]: Confirmation(
             models=frozenset(row["models"]), confirmed_at=require_utc("confirmed_at", row["confirmed_at"])
         )
-        for row in fetch(conn, schema, TABLE, "newest")
+        for row in fetch(db, TABLE, "newest")
     }

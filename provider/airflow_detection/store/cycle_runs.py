@@ -10,10 +10,9 @@ from typing import Any
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.specs import Cycle, Mode
 from airflow_detection.errors import PlanError
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.encoding import to_json
-from airflow_detection.store.queries import load_queries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +25,7 @@ class RecordedPlan:
 
 
 def record_plan(
-    conn: Connection,
-    schema: str,
+    db: Database,
     cycle: Cycle,
     mode: Mode,
     plan_json: JsonMapping,
@@ -44,7 +42,7 @@ def record_plan(
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
-    query = load_queries("detection_cycle_runs", schema)["record_plan"]
+    query = db.queries("detection_cycle_runs")["record_plan"]
     values = {
         "plan": to_json(plan_json).decode(),
         "digest": digest,
@@ -52,27 +50,24 @@ def record_plan(
         "is_first_to_stay": is_first_to_stay,
     }
     with storage_errors(cycle):
-        row = conn.execute(query, _key(cycle.cycle_id, cycle.started_at, mode) | values).fetchone()
+        row = db.conn.execute(query, _key(cycle.cycle_id, cycle.started_at, mode) | values).fetchone()
     return row[0] if row else None
 
 
-def recorded_plan(
-    conn: Connection, schema: str, cycle_id: str, started_at: datetime, mode: Mode
-) -> RecordedPlan | None:
+def recorded_plan(db: Database, cycle_id: str, started_at: datetime, mode: Mode) -> RecordedPlan | None:
     """The plan that was recorded for a cycle in this mode, if there is one.
 
     Raises:
         RegistryUnavailable: the database did not answer.
     """
-    query = load_queries("detection_cycle_runs", schema)["recorded_plan"]
+    query = db.queries("detection_cycle_runs")["recorded_plan"]
     with storage_errors():
-        row = conn.execute(query, _key(cycle_id, started_at, mode)).fetchone()
+        row = db.conn.execute(query, _key(cycle_id, started_at, mode)).fetchone()
     return RecordedPlan(plan=row[0], digest=row[1], opened_at=row[2]) if row else None
 
 
 def record_summary(
-    conn: Connection,
-    schema: str,
+    db: Database,
     cycle: Cycle,
     mode: Mode,
     summary_json: JsonMapping,
@@ -83,10 +78,10 @@ def record_summary(
         PlanError: it was never opened in this mode.
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
-    query = load_queries("detection_cycle_runs", schema)["record_summary"]
+    query = db.queries("detection_cycle_runs")["record_summary"]
     values = {"summary": to_json(summary_json).decode()}
     with storage_errors(cycle):
-        done = conn.execute(query, _key(cycle.cycle_id, cycle.started_at, mode) | values)
+        done = db.conn.execute(query, _key(cycle.cycle_id, cycle.started_at, mode) | values)
     if not done.rowcount:
         raise PlanError(
             f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} was never opened as {mode}"

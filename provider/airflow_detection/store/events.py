@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_detection.store.connection import Connection
-from airflow_detection.store.queries import load_queries
+from airflow_detection.store.database import Database
 
 DETAILS_BYTES = 8192
 """Bytes of JSON that an event keeps of the latest output; of a longer one it keeps its beginning as text."""
@@ -19,15 +18,14 @@ DETAILS_BYTES = 8192
 Run = Mapping[str, Any]  # Any: the params that name one run
 
 
-def sighted(conn: Connection, schema: str, run: Run) -> Sequence[str]:
+def sighted(db: Database, run: Run) -> Sequence[str]:
     """The entities of which the stored run has a sighting: to be asked before it is replaced."""
-    row = conn.execute(load_queries("detection_events", schema)["sighted"], run).fetchone()
+    row = db.conn.execute(db.queries("detection_events")["sighted"], run).fetchone()
     return row[0] if row else ()
 
 
 def refresh(
-    conn: Connection,
-    schema: str,
+    db: Database,
     run: Run,
     *,
     gone: Sequence[str],
@@ -41,13 +39,13 @@ def refresh(
         has_sightings: whether it may have sightings now.
         projection: a file of `sql/queries` whose statement `refresh` follows, with `%(model_id)s`.
     """
-    queries = load_queries("detection_events", schema)
-    conn.execute(queries["lock"], run)
+    queries = db.queries("detection_events")
+    db.conn.execute(queries["lock"], run)
     if gone or has_sightings:
         params = {**run, "gone": list(gone), "details_bytes": DETAILS_BYTES}
         at = run["cycle_started_at"]
-        low, high = conn.execute(queries["span"], params).fetchone() or (None, None)
-        conn.execute(queries["cut"], params | {"low": low or at, "high": high or at})
-    conn.execute(queries["close"], run)
+        low, high = db.conn.execute(queries["span"], params).fetchone() or (None, None)
+        db.conn.execute(queries["cut"], params | {"low": low or at, "high": high or at})
+    db.conn.execute(queries["close"], run)
     if projection is not None:
-        conn.execute(load_queries(projection, schema)["refresh"], {"model_id": run["model_id"]})
+        db.conn.execute(db.queries(projection)["refresh"], {"model_id": run["model_id"]})

@@ -5,13 +5,13 @@ from __future__ import annotations
 import psycopg
 
 from airflow_detection.errors import MigrationError
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.queries import composed, sql_root
 
 ROLES = ("detection_reader", "detection_writer", "detection_admin")
 
 
-def grant(conn: Connection, schema: str = "detection") -> None:
+def grant(db: Database) -> None:
     """Make the roles unless they are there, and give them their rights in one schema; again at any time.
 
     Raises:
@@ -19,7 +19,7 @@ def grant(conn: Connection, schema: str = "detection") -> None:
     """
     text = (sql_root() / "roles.sql").read_text(encoding="utf-8")
     try:
-        with conn.transaction():
-            conn.execute(composed(text, schema))
+        with db.conn.transaction():
+            db.conn.execute(composed(text, db.schema))
     except psycopg.Error as error:
         raise MigrationError(f"the roles could not be granted: {str(error).strip()}") from error

@@ -8,10 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from airflow_detection.domain.specs import Cycle, Outcome, Role, VersionSpec
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.encoding import to_json
-from airflow_detection.store.queries import load_queries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +29,15 @@ class Manifest:
     error: str | None
 
 
-def manifests(
-    conn: Connection, schema: str, cycle_id: str, started_at: datetime
-) -> dict[tuple[int, bool], Manifest]:
+def manifests(db: Database, cycle_id: str, started_at: datetime) -> dict[tuple[int, bool], Manifest]:
     """The manifests of one cycle by (version_id, is_replay); what is not there did not run.
 
     Raises:
         RegistryUnavailable: the database did not answer.
     """
-    query = load_queries("detection_model_runs", schema)["of_cycle"]
+    query = db.queries("detection_model_runs")["of_cycle"]
     with storage_errors():
-        rows = conn.execute(query, {"cycle_id": cycle_id, "cycle_started_at": started_at}).fetchall()
+        rows = db.conn.execute(query, {"cycle_id": cycle_id, "cycle_started_at": started_at}).fetchall()
     return {(row[0], row[1]): _manifest(row) for row in rows}
 
 
@@ -60,8 +57,7 @@ def _manifest(row: tuple[Any, ...]) -> Manifest:  # Any: the columns of of_cycle
 
 
 def note_missing(
-    conn: Connection,
-    schema: str,
+    db: Database,
     cycle: Cycle,
     version: VersionSpec,
     outcome: Outcome,
@@ -74,14 +70,14 @@ def note_missing(
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
-    query = load_queries("detection_model_runs", schema)["note_missing"]
+    query = db.queries("detection_model_runs")["note_missing"]
     note = {
         "new_outcome": outcome.value,
         "error": storable_text(error),
         "params_digest": params_digest(version),
     }
     with storage_errors(cycle):
-        conn.execute(query, run_params(version, cycle) | note)
+        db.conn.execute(query, run_params(version, cycle) | note)
 
 
 _MAX_ERROR = 20_000

@@ -13,7 +13,8 @@ from psycopg import sql
 
 from airflow_detection.errors import MigrationError
 from airflow_detection.store.connection import Connection
-from airflow_detection.store.queries import composed, load_queries, sql_root
+from airflow_detection.store.database import Database
+from airflow_detection.store.queries import composed, sql_root
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +44,7 @@ def migrations(folder: Path | None = None) -> tuple[Migration, ...]:
 
 
 def migrate(
-    conn: Connection,
-    schema: str = "detection",
+    db: Database,
     *,
     dry_run: bool = False,
     folder: Path | None = None,
@@ -59,30 +59,30 @@ def migrate(
             behind), an applied migration was edited, or the database is newer than this version.
     """
     known = migrations(folder)
-    queries = load_queries("detection_migrations", schema)
+    queries = db.queries("detection_migrations")
     if dry_run:
-        return [m.name for m in _pending(known, _applied(conn, queries, schema), schema)]
-    if not conn.autocommit:
+        return [m.name for m in _pending(known, _applied(db.conn, queries, db.schema), db.schema)]
+    if not db.conn.autocommit:
         raise MigrationError("migrations need a connection in autocommit mode")
-    with _alone(conn, queries, schema):
-        if not _exists(conn, queries, schema):  # it takes a right that is needed but once
-            conn.execute(queries["create_schema"])
-            conn.execute(queries["create_table"])
-        pending = _pending(known, _applied(conn, queries, schema), schema)
+    with _alone(db.conn, queries, db.schema):
+        if not _exists(db.conn, queries, db.schema):  # it takes a right that is needed but once
+            db.conn.execute(queries["create_schema"])
+            db.conn.execute(queries["create_table"])
+        pending = _pending(known, _applied(db.conn, queries, db.schema), db.schema)
         for migration in pending:
-            _apply(conn, queries, migration, schema)
+            _apply(db.conn, queries, migration, db.schema)
     return [m.name for m in pending]
 
 
-def check(conn: Connection, schema: str = "detection") -> None:
+def check(db: Database) -> None:
     """Make sure that `schema` is exactly at this version.
 
     Raises:
         MigrationError: migrations are pending, were edited, or the database is newer.
     """
-    pending = migrate(conn, schema, dry_run=True)
+    pending = migrate(db, dry_run=True)
     if pending:
-        raise MigrationError(f"schema {schema!r} lacks the migrations {', '.join(pending)}")
+        raise MigrationError(f"schema {db.schema!r} lacks the migrations {', '.join(pending)}")
 
 
 def _pending(known: Sequence[Migration], applied: Mapping[str, str], schema: str) -> tuple[Migration, ...]:

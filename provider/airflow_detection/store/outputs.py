@@ -20,6 +20,7 @@ from airflow_detection.errors import (
     UnstorableValue,
 )
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.encoding import field, to_json
 from airflow_detection.store.events import refresh, sighted
@@ -101,7 +102,7 @@ class PostgresStore:
 
     def upstream(self, version: VersionSpec, cycle: Cycle) -> StoredOutputs:
         """The stored outputs of a champion, read when they are asked for."""
-        return StoredOutputs(self._reader, self._schema, cycle, version)
+        return StoredOutputs(Database(self._reader, self._schema), cycle, version)
 
     def save(
         self,
@@ -169,8 +170,8 @@ class PostgresStore:
 
     def _selected(self, model: ModelSpec, run: Run, outputs: SelectedOutputs, finish: Finish) -> _Filled:
         """Let the database select and store the outputs."""
-        selected = select_rows(self._conn, self._schema, model, outputs, self._select_limits)
-        store_rows(self._conn, self._schema, run, selected.duration_ms)
+        selected = select_rows(Database(self._conn, self._schema), model, outputs, self._select_limits)
+        store_rows(Database(self._conn, self._schema), run, selected.duration_ms)
         report, metrics = finish(selected.count)
         _check_metrics(metrics)
         stages = {**report.stage_ms, "select": selected.duration_ms}
@@ -186,7 +187,7 @@ class PostgresStore:
             if run["newest"] > run["attempt"]:
                 raise StaleAttempt(run["attempt"], run["newest"])
             was_counted = run["was_primary"] and not version.is_replay
-            gone = sighted(self._conn, self._schema, run) if was_counted else ()
+            gone = sighted(Database(self._conn, self._schema), run) if was_counted else ()
             self._conn.execute(self._rows["delete"], run)
             self._conn.execute(self._metrics["delete"], run)
             filled = fill(run)
@@ -200,7 +201,7 @@ class PostgresStore:
             if is_counted or was_counted:
                 has_sightings = is_counted and filled.score_counts.get("gt05", 0) > 0
                 refresh(
-                    self._conn, self._schema, run,
+                    Database(self._conn, self._schema), run,
                     gone=gone, has_sightings=has_sightings, projection=filled.report.projection,
                 )  # fmt: skip
         return filled.report

@@ -17,9 +17,10 @@ from airflow_detection.domain.inputs import Inputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.specs import ModelSpec, require_utc
 from airflow_detection.errors import RegistryUnavailable, StorageError, TerminalModelError
-from airflow_detection.store.connection import Connection, in_ms
+from airflow_detection.store.connection import in_ms
+from airflow_detection.store.database import Database
 from airflow_detection.store.encoding import to_json
-from airflow_detection.store.queries import bindable, load_queries, named
+from airflow_detection.store.queries import bindable, named
 
 _COUNTS = ("scored", "gt0", "gt03", "gt05", "gt07")
 _INSERT = (
@@ -46,9 +47,7 @@ class Selected:
     duration_ms: float
 
 
-def select_rows(
-    conn: Connection, schema: str, model: ModelSpec, outputs: SelectedOutputs, limits: SelectLimits
-) -> Selected:
+def select_rows(db: Database, model: ModelSpec, outputs: SelectedOutputs, limits: SelectLimits) -> Selected:
     """Run the SELECT into a temporary table, in the transaction that is open; it can write nothing else.
 
     Postgres takes one statement only, no data-modifying WITH inside another statement, and, in a read-only
@@ -63,19 +62,19 @@ def select_rows(
         raise TerminalModelError(
             f"model {model.model_id!r}: a SQL model has entity_key entity, score_key score"
         )
-    queries = load_queries("selected_outputs", schema)
+    queries = db.queries("selected_outputs")
     text = _INSERT + named(outputs.statement).strip().rstrip("; \n") + "\n) as q"
-    conn.execute(queries["make"])
+    db.conn.execute(queries["make"])
     began = time.perf_counter()
     try:
-        with conn.transaction(), _limited(conn, schema, limits):
-            conn.execute(text.encode(), bindable(outputs.params))
+        with db.conn.transaction(), _limited(db, limits):
+            db.conn.execute(text.encode(), bindable(outputs.params))
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise RegistryUnavailable(f"the SELECT did not end: {str(error).strip()}") from error
     except psycopg.Error as error:
         raise TerminalModelError(f"the SELECT was refused: {str(error).strip()}") from error
     duration_ms = (time.perf_counter() - began) * 1000
-    count, *counts = conn.execute(queries["facts"]).fetchone() or (0,) * 6
+    count, *counts = db.conn.execute(queries["facts"]).fetchone() or (0,) * 6
     scored = dict(zip(_COUNTS, counts, strict=True))
     return Selected(
         count=count, score_counts={**scored, "null": count - scored["scored"]}, duration_ms=duration_ms
@@ -83,31 +82,29 @@ def select_rows(
 
 
 @contextmanager
-def _limited(conn: Connection, schema: str, limits: SelectLimits) -> Iterator[None]:
+def _limited(db: Database, limits: SelectLimits) -> Iterator[None]:
     """What is set for the subtransaction that is open: read-only, our names, the limits.
 
     Postgres takes back that it only reads at the subtransaction's end, all else at the transaction's: what
     follows the SELECT has its own rights again and all the time that it had.
     """
-    queries, session = load_queries("selected_outputs", schema), load_queries("session", schema)
-    own = conn.execute(queries["own_limits"]).fetchone()
+    queries, session = db.queries("selected_outputs"), db.queries("session")
+    own = db.conn.execute(queries["own_limits"]).fetchone()
     if limits.role is not None:
-        conn.execute(sql.SQL(_GRANT).format(sql.Identifier(limits.role)))
-    conn.execute(session["read_only_transaction"])
-    conn.execute(session["use_schema"], {"schema": schema})
+        db.conn.execute(sql.SQL(_GRANT).format(sql.Identifier(limits.role)))
+    db.conn.execute(session["read_only_transaction"])
+    db.conn.execute(session["use_schema"], {"schema": db.schema})
     if limits.timeout_s is not None:
-        conn.execute(queries["limit"], {"limit": in_ms(limits.timeout_s)})
+        db.conn.execute(queries["limit"], {"limit": in_ms(limits.timeout_s)})
     if limits.role is not None:
-        conn.execute(queries["act_as"], {"role": limits.role})
+        db.conn.execute(queries["act_as"], {"role": limits.role})
     yield
-    conn.execute(queries["as_before"], own)
+    db.conn.execute(queries["as_before"], own)
 
 
-def store_rows(
-    conn: Connection, schema: str, run: Mapping[str, Any], duration_ms: float
-) -> None:  # Any: params
+def store_rows(db: Database, run: Mapping[str, Any], duration_ms: float) -> None:  # Any: params
     """Make the selected rows the outputs of a run."""
-    conn.execute(load_queries("selected_outputs", schema)["store"], {**run, "duration_ms": duration_ms})
+    db.conn.execute(db.queries("selected_outputs")["store"], {**run, "duration_ms": duration_ms})
 
 
 def selection_json(outputs: SelectedOutputs) -> dict[str, Any]:  # Any: JSON

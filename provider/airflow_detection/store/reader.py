@@ -18,8 +18,8 @@ from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.json_values import JsonMapping, frozen, sealed
 from airflow_detection.domain.specs import Cycle, VersionSpec
 from airflow_detection.errors import RegistryUnavailable, TerminalModelError
-from airflow_detection.store.connection import Connection
-from airflow_detection.store.queries import bindable, load_queries, named
+from airflow_detection.store.database import Database
+from airflow_detection.store.queries import bindable, named
 
 BATCH_ROWS = 5_000
 """Rows that are fetched at a time."""
@@ -42,9 +42,9 @@ class Reader:
         window_params: params that every query has, such as `window_start`; they win over a query's own.
     """
 
-    def __init__(self, conn: Connection, schema: str, window_params: JsonMapping) -> None:
-        self._conn, self._schema, self._window = conn, schema, dict(window_params)
-        self._session = load_queries("session", schema)
+    def __init__(self, db: Database, window_params: JsonMapping) -> None:
+        self._conn, self._schema, self._window = db.conn, db.schema, dict(window_params)
+        self._session = db.queries("session")
 
     def query(self, sql: str, params: JsonMapping | None = None) -> Inputs:
         """Run one SELECT with `:name` parameters and return all its rows.
@@ -99,9 +99,9 @@ class StoredOutputs:
     Several can be iterated over at once on the same connection.
     """
 
-    def __init__(self, conn: Connection, schema: str, cycle: Cycle, version: VersionSpec) -> None:
-        self._conn = conn
-        self._queries = load_queries("detection_model_run_outputs", schema)
+    def __init__(self, db: Database, cycle: Cycle, version: VersionSpec) -> None:
+        self._conn = db.conn
+        self._queries = db.queries("detection_model_run_outputs")
         self._run: Mapping[str, Any] = {  # Any: a statement's params
             "cycle_started_at": cycle.started_at,
             "model_id": version.model_id,

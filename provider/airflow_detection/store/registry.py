@@ -30,10 +30,9 @@ from airflow_detection.domain.specs import (
     require_utc,
 )
 from airflow_detection.errors import PlanError, RegistrationError, hint
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import registry_errors
 from airflow_detection.store.json_bounds import read_fault, refusals
-from airflow_detection.store.queries import load_queries
 
 Row = dict[str, Any]  # Any: a row holds what its statement selects
 MAX_LOOKBACK = timedelta(days=36_500)
@@ -60,12 +59,10 @@ class RegisteredVersion:
         return f"{self.model_id}@{self.version}"
 
 
-def fetch(
-    conn: Connection, schema: str, table: str, name: str, params: Mapping[str, object] | None = None
-) -> list[Row]:
+def fetch(db: Database, table: str, name: str, params: Mapping[str, object] | None = None) -> list[Row]:
     """Run one named statement and return its rows, none for a statement that gives none."""
-    with registry_errors(), conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(load_queries(table, schema)[name], params)
+    with registry_errors(), db.conn.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(db.queries(table)[name], params)
         try:
             return cursor.fetchall() if cursor.description else []
         except (ValueError, OverflowError, RecursionError, psycopg.DataError) as error:
@@ -78,24 +75,24 @@ role_rows = partial(fetch, table="detection_model_roles")
 
 
 @contextmanager
-def with_shared_lock(conn: Connection, schema: str) -> Iterator[None]:
+def with_shared_lock(db: Database) -> Iterator[None]:
     """One transaction in which the registry cannot change; plans are read, and recorded, inside it."""
-    with registry_errors(), conn.transaction():
-        role_rows(conn, schema, name="lock_for_reading", params={"schema": schema})
+    with registry_errors(), db.conn.transaction():
+        role_rows(db, name="lock_for_reading", params={"schema": db.schema})
         yield
 
 
 @contextmanager
-def with_exclusive_lock(conn: Connection, schema: str) -> Iterator[None]:
+def with_exclusive_lock(db: Database) -> Iterator[None]:
     """One transaction that alone may change the registry."""
-    with registry_errors(), conn.transaction():
-        role_rows(conn, schema, name="lock_for_change", params={"schema": schema})
+    with registry_errors(), db.conn.transaction():
+        role_rows(db, name="lock_for_change", params={"schema": db.schema})
         yield
 
 
-def clock(conn: Connection, schema: str) -> datetime:
+def clock(db: Database) -> datetime:
     """Return the registry's clock, UTC."""
-    return require_utc("now", role_rows(conn, schema, name="now")[0]["now"])
+    return require_utc("now", role_rows(db, name="now")[0]["now"])
 
 
 def _cycle_spec(row: Row) -> CycleSpec:
@@ -116,45 +113,45 @@ def _version_spec(row: Row) -> VersionSpec:
     return version
 
 
-def cycle_ids(conn: Connection, schema: str) -> list[str]:
+def cycle_ids(db: Database) -> list[str]:
     """Return the id of every registered cycle, in order; one that cannot be read otherwise is among them."""
-    return [row["cycle_id"] for row in _cycles(conn, schema, name="ids")]
+    return [row["cycle_id"] for row in _cycles(db, name="ids")]
 
 
-def cycle_specs(conn: Connection, schema: str) -> list[CycleSpec]:
+def cycle_specs(db: Database) -> list[CycleSpec]:
     """Return every registered cycle, in order of its id."""
-    return [_cycle_spec(row) for row in _cycles(conn, schema, name="all", params={"cycle_id": None})]
+    return [_cycle_spec(row) for row in _cycles(db, name="all", params={"cycle_id": None})]
 
 
-def cycle_spec(conn: Connection, schema: str, cycle_id: str) -> CycleSpec:
+def cycle_spec(db: Database, cycle_id: str) -> CycleSpec:
     """Return one cycle; PlanError, with the nearest name, if it is not registered."""
-    for row in _cycles(conn, schema, name="all", params={"cycle_id": cycle_id}):
+    for row in _cycles(db, name="all", params={"cycle_id": cycle_id}):
         return _cycle_spec(row)
-    near = hint(cycle_id, (spec.cycle_id for spec in cycle_specs(conn, schema)))
+    near = hint(cycle_id, (spec.cycle_id for spec in cycle_specs(db)))
     raise PlanError(f"cycle {cycle_id!r} is not registered{near}")
 
 
-def model_specs(conn: Connection, schema: str) -> list[ModelSpec]:
+def model_specs(db: Database) -> list[ModelSpec]:
     """Return every registered model as it is now, without versions, in order of its id."""
-    return [_model_spec(row) for row in _models(conn, schema, name="all", params={"model_id": None})]
+    return [_model_spec(row) for row in _models(db, name="all", params={"model_id": None})]
 
 
-def switches(conn: Connection, schema: str, cycle_id: str) -> dict[str, bool]:
+def switches(db: Database, cycle_id: str) -> dict[str, bool]:
     """Return which models of a cycle are switched on today, by model id."""
-    rows = _models(conn, schema, name="switches", params={"cycle_id": cycle_id})
+    rows = _models(db, name="switches", params={"cycle_id": cycle_id})
     return {row["model_id"]: row["is_enabled"] for row in rows}
 
 
-def cycle_of(conn: Connection, schema: str, model_id: str) -> str:
+def cycle_of(db: Database, model_id: str) -> str:
     """Return the cycle that a model belongs to; PlanError, with the nearest name, if it is not registered."""
-    for row in _models(conn, schema, name="all", params={"model_id": model_id}):
+    for row in _models(db, name="all", params={"model_id": model_id}):
         return str(row["cycle_id"])
-    near = hint(model_id, (spec.model_id for spec in model_specs(conn, schema)))
+    near = hint(model_id, (spec.model_id for spec in model_specs(db)))
     raise PlanError(f"model {model_id!r} is not registered{near}")
 
 
 def models_at(
-    conn: Connection, schema: str, cycle_id: str, at: datetime | None, known_at: datetime | None = None
+    db: Database, cycle_id: str, at: datetime | None, known_at: datetime | None = None
 ) -> list[ModelSpec]:
     """Return the models of a cycle with the roles and dependencies in force at `at` (None: now).
 
@@ -171,54 +168,54 @@ def models_at(
         PlanError: `known_at` is in the future: the answer could still change.
         RegistrationError: a stored value cannot be read: it was put there by other means than ours.
     """
-    with with_shared_lock(conn, schema):
-        now = clock(conn, schema)
+    with with_shared_lock(db):
+        now = clock(db)
         instant = now if at is None else require_utc("at", at)
         known = instant if known_at is None else require_utc("known_at", known_at)
         if known_at is not None and known > now:
             raise PlanError(f"what is known at {known.isoformat()} cannot be told yet")
         wanted = {"cycle_id": cycle_id, "at": instant, "known_at": known}
-        models = _models(conn, schema, name="at", params=wanted)
+        models = _models(db, name="at", params=wanted)
         versions: dict[str, list[VersionSpec]] = defaultdict(list)
-        for row in role_rows(conn, schema, name="at", params=wanted):
+        for row in role_rows(db, name="at", params=wanted):
             versions[row["model_id"]].append(_version_spec(row))
     return [_model_spec(row, versions[row["model_id"]]) for row in models]
 
 
-def named_versions(conn: Connection, schema: str, labels: Sequence[str]) -> list[VersionSpec]:
+def named_versions(db: Database, labels: Sequence[str]) -> list[VersionSpec]:
     """Return versions by their labels, `model@version`, as replays; PlanError names an unknown one."""
     found = []
     for label in labels:
         model_id, _, version = label.partition("@")
-        rows = role_rows(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
+        rows = role_rows(db, name="by_label", params={"model_id": model_id, "version": version})
         if not rows:
-            raise PlanError(_unknown_version(conn, schema, label))
+            raise PlanError(_unknown_version(db, label))
         found.append(VersionSpec(**rows[0], role=Role.SHADOW, is_replay=True))
     return found
 
 
-def version_id_of(conn: Connection, schema: str, label: str) -> int:
+def version_id_of(db: Database, label: str) -> int:
     """Return the id of `model@version`; RegistrationError, with the nearest label, if it is unknown."""
     model_id, _, version = label.partition("@")
-    found = role_rows(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
+    found = role_rows(db, name="by_label", params={"model_id": model_id, "version": version})
     if not found:
-        raise RegistrationError(_unknown_version(conn, schema, label))
+        raise RegistrationError(_unknown_version(db, label))
     return int(found[0]["version_id"])
 
 
-def _unknown_version(conn: Connection, schema: str, label: str) -> str:
+def _unknown_version(db: Database, label: str) -> str:
     if "@" not in label:
         return f"{label!r} names no version: write model@version"
-    return f"version {label!r} is not registered{hint(label, (v.label for v in versions(conn, schema)))}"
+    return f"version {label!r} is not registered{hint(label, (v.label for v in versions(db)))}"
 
 
-def versions(conn: Connection, schema: str, model_id: str | None = None) -> list[RegisteredVersion]:
+def versions(db: Database, model_id: str | None = None) -> list[RegisteredVersion]:
     """Return the registered versions, of one model or of all, by model and order of registration."""
-    rows = role_rows(conn, schema, name="versions", params={"model_id": model_id})
+    rows = role_rows(db, name="versions", params={"model_id": model_id})
     return [RegisteredVersion(**{**row, "role": Role(row["role"]) if row["role"] else None}) for row in rows]
 
 
-def put_cycle(conn: Connection, schema: str, spec: CycleSpec) -> None:
+def put_cycle(db: Database, spec: CycleSpec) -> None:
     """Register a cycle, or set every fact of it anew.
 
     Raises:
@@ -228,11 +225,11 @@ def put_cycle(conn: Connection, schema: str, spec: CycleSpec) -> None:
     require_id("cycle_id", spec.cycle_id)
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
     values["start_date"] = require_utc("start_date", spec.start_date)
-    with with_exclusive_lock(conn, schema):
-        _cycles(conn, schema, name="put", params=values)
+    with with_exclusive_lock(db):
+        _cycles(db, name="put", params=values)
 
 
-def put_model(conn: Connection, schema: str, spec: ModelSpec) -> None:
+def put_model(db: Database, spec: ModelSpec) -> None:
     """Register a model, or set its facts and dependencies anew; its versions are put apart.
 
     Dependencies are kept as a history once the model has held a role.
@@ -244,28 +241,26 @@ def put_model(conn: Connection, schema: str, spec: ModelSpec) -> None:
     require_id("model_id", spec.model_id)
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name != "versions"}
     values["task_options"] = Jsonb(dict(spec.task_options), dumps=_strict_json)
-    with with_exclusive_lock(conn, schema):
-        _models(conn, schema, name="put", params=values)
-        known = _models(conn, schema, name="has_history", params={"model_id": spec.model_id})
+    with with_exclusive_lock(db):
+        _models(db, name="put", params=values)
+        known = _models(db, name="has_history", params={"model_id": spec.model_id})
         is_founding = not known[0]["has_history"]
         edges = {
             "model_id": spec.model_id,
             "depends_on": sorted(set(spec.depends_on)),
             "is_founding": is_founding,
         }
-        edges["now"] = clock(conn, schema)
+        edges["now"] = clock(db)
         _models(
-            conn,
-            schema,
+            db,
             name="forget_dependencies" if is_founding else "supersede_dependencies",
             params=edges,
         )
-        _models(conn, schema, name="add_dependencies", params=edges)
+        _models(db, name="add_dependencies", params=edges)
 
 
 def put_version(
-    conn: Connection,
-    schema: str,
+    db: Database,
     *,
     model_id: str,
     version: str,
@@ -288,8 +283,8 @@ def put_version(
         "notes": notes,
         "params": _strict_json(params),
     }
-    with with_exclusive_lock(conn, schema):
-        role_rows(conn, schema, name="add_version", params=values)
-        role_rows(conn, schema, name="amend_version", params=values)
-        rows = role_rows(conn, schema, name="by_label", params={"model_id": model_id, "version": version})
+    with with_exclusive_lock(db):
+        role_rows(db, name="add_version", params=values)
+        role_rows(db, name="amend_version", params=values)
+        rows = role_rows(db, name="by_label", params={"model_id": model_id, "version": version})
     return int(rows[0]["version_id"])

@@ -13,7 +13,7 @@ from airflow_detection.domain.specs import (
     require_utc,
 )
 from airflow_detection.errors import RegistrationError
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.registry import (
     Row,
     _cycles,
@@ -26,8 +26,7 @@ from airflow_detection.store.registry import (
 
 
 def correct_roles(
-    conn: Connection,
-    schema: str,
+    db: Database,
     *,
     label: str,
     role: Role | None,
@@ -55,19 +54,19 @@ def correct_roles(
         "since": require_utc("since", since),
         "until": None if until is None else require_utc("until", until),
     }
-    with with_exclusive_lock(conn, schema):
-        facts: Row = {"version_id": version_id_of(conn, schema, label), "model_id": label.partition("@")[0]}
-        now = instant_of_change(conn, schema, facts["model_id"])
+    with with_exclusive_lock(db):
+        facts: Row = {"version_id": version_id_of(db, label), "model_id": label.partition("@")[0]}
+        now = instant_of_change(db, facts["model_id"])
         _check(label, since, until, now)
         facts |= {**span, "role": role, "now": now, "actor": actor, "reason": reason}
-        found = role_rows(conn, schema, name="in_the_way", params=facts)
+        found = role_rows(db, name="in_the_way", params=facts)
         if _is_known(found, facts["version_id"], role):
             return False
         facts["role_ids"] = [row["role_id"] for row in found]
-        role_rows(conn, schema, name="supersede", params=facts)
-        role_rows(conn, schema, name="keep_the_rest", params=facts)
+        role_rows(db, name="supersede", params=facts)
+        role_rows(db, name="keep_the_rest", params=facts)
         if role is not None:
-            role_rows(conn, schema, name="correct", params=facts)
+            role_rows(db, name="correct", params=facts)
     return True
 
 
@@ -86,8 +85,7 @@ def _check(label: str, since: datetime, until: datetime | None, now: datetime) -
 
 
 def assign_role(
-    conn: Connection,
-    schema: str,
+    db: Database,
     *,
     model_id: str,
     version: str,
@@ -110,21 +108,21 @@ def assign_role(
         RegistrationError: unknown version, or `since` cannot be.
     """
     label = f"{model_id}@{version}"
-    with with_exclusive_lock(conn, schema):
-        version_id = version_id_of(conn, schema, label)
-        held = role_rows(conn, schema, name="open_of_model", params={"model_id": model_id})
+    with with_exclusive_lock(db):
+        version_id = version_id_of(db, label)
+        held = role_rows(db, name="open_of_model", params={"model_id": model_id})
         own = next((row["role"] for row in held if row["version_id"] == version_id), None)
         if own == role:
             return False
-        now = instant_of_change(conn, schema, model_id)
+        now = instant_of_change(db, model_id)
         start = now if since is None else require_utc("since", since)
         is_founding = start < now
         if start != now:
-            _check_since(conn, schema, label, role, start, now, held)
+            _check_since(db, label, role, start, now, held)
         for row in held:
             ends = row["version_id"] == version_id or (role is Role.PRIMARY and row["role"] == Role.PRIMARY)
             if ends:
-                role_rows(conn, schema, name="close", params={"version_id": row["version_id"], "until": now})
+                role_rows(db, name="close", params={"version_id": row["version_id"], "until": now})
         if role is not None:
             opened = {
                 "version_id": version_id,
@@ -134,20 +132,19 @@ def assign_role(
                 "now": now,
             }
             opened |= {"is_founding": is_founding, "actor": actor, "reason": reason}
-            role_rows(conn, schema, name="open", params=opened)
+            role_rows(db, name="open", params=opened)
     return True
 
 
-def instant_of_change(conn: Connection, schema: str, model_id: str) -> datetime:
+def instant_of_change(db: Database, model_id: str) -> datetime:
     """Now, and behind everything in the model's history, should the clock have stepped back."""
-    now = clock(conn, schema)
-    newest = role_rows(conn, schema, name="history_of_model", params={"model_id": model_id})[0]["newest"]
+    now = clock(db)
+    newest = role_rows(db, name="history_of_model", params={"model_id": model_id})[0]["newest"]
     return now if newest is None or newest < now else newest + timedelta(microseconds=1)
 
 
 def _check_since(
-    conn: Connection,
-    schema: str,
+    db: Database,
     label: str,
     role: Role | None,
     since: datetime,
@@ -159,7 +156,7 @@ def _check_since(
     told = f"{label} cannot be {role or 'without a role'} since {since.isoformat()}"
     if since > now:
         raise RegistrationError(f"{told}: that is in the future")
-    history = role_rows(conn, schema, name="history_of_model", params={"model_id": model_id})[0]
+    history = role_rows(db, name="history_of_model", params={"model_id": model_id})[0]
     if role is None or not history["is_founding_only"] or any(row["version"] == version for row in held):
         raise RegistrationError(
             f"{told}: the history of {model_id!r} cannot be rewritten; without it, from now on"
@@ -169,8 +166,6 @@ def _check_since(
         raise RegistrationError(
             f"{told}: {champion!r} is PRIMARY; without it, the promotion holds from now on"
         )
-    cycle_id = cycle_of(conn, schema, model_id)
-    if _cycles(conn, schema, name="has_run_since", params={"cycle_id": cycle_id, "since": since})[0][
-        "has_run"
-    ]:
+    cycle_id = cycle_of(db, model_id)
+    if _cycles(db, name="has_run_since", params={"cycle_id": cycle_id, "since": since})[0]["has_run"]:
         raise RegistrationError(f"{told}: cycle {cycle_id!r} has been planned since; without it, from now on")

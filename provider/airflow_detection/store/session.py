@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_detection.store.connection import Connection, in_ms
+from airflow_detection.store.connection import in_ms
+from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
-from airflow_detection.store.queries import load_queries
 
 
-def limit_session(
-    conn: Connection, schema: str, *, timeout_s: float | None = None, role: str | None = None
-) -> None:
+def limit_session(db: Database, *, timeout_s: float | None = None, role: str | None = None) -> None:
     """Make a session one that only reads.
 
     Args:
@@ -26,38 +24,38 @@ def limit_session(
         StorageError: the login may not act as the role.
         RegistryUnavailable: the database did not answer.
     """
-    session = load_queries("session", schema)
+    session = db.queries("session")
     limit_ms = "0" if timeout_s is None else in_ms(timeout_s)
     with storage_errors():
-        conn.execute(session["read_only_session"], {"idle_ms": limit_ms})
+        db.conn.execute(session["read_only_session"], {"idle_ms": limit_ms})
         if timeout_s is not None:
-            conn.execute(session["limit_statements"], {"limit_ms": limit_ms})
+            db.conn.execute(session["limit_statements"], {"limit_ms": limit_ms})
         if role is not None:
-            conn.execute(session["act_as"], {"role": role})
+            db.conn.execute(session["act_as"], {"role": role})
 
 
 @contextmanager
-def limited_statements(conn: Connection, schema: str, timeout_s: float) -> Iterator[None]:
+def limited_statements(db: Database, timeout_s: float) -> Iterator[None]:
     """Let no statement inside take longer; RegistryUnavailable if the database does not answer."""
     with storage_errors():
         limit_ms = in_ms(timeout_s)
-        conn.execute(load_queries("session", schema)["limit_statements"], {"limit_ms": limit_ms})
+        db.conn.execute(db.queries("session")["limit_statements"], {"limit_ms": limit_ms})
     try:
         yield
     finally:
         with storage_errors():
-            conn.execute("reset statement_timeout")
+            db.conn.execute("reset statement_timeout")
 
 
-def backend_of(conn: Connection, schema: str) -> dict[str, Any]:  # Any: JSON
+def backend_of(db: Database) -> dict[str, Any]:  # Any: JSON
     """What `end_backend` needs to end this session, as JSON values."""
     with storage_errors():
-        row = conn.execute(load_queries("session", schema)["backend"]).fetchone()
+        row = db.conn.execute(db.queries("session")["backend"]).fetchone()
     return {"pid": row[0], "backend_start": row[1].isoformat()} if row else {}
 
 
-def end_backend(conn: Connection, schema: str, pid: int, backend_start: str) -> None:
+def end_backend(db: Database, pid: int, backend_start: str) -> None:
     """End another session of the same login; one that has ended is none."""
     with storage_errors():
         params = {"pid": pid, "backend_start": backend_start}
-        conn.execute(load_queries("session", schema)["end_backend"], params)
+        db.conn.execute(db.queries("session")["end_backend"], params)

@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_detection.errors import StorageError
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.encoding import to_json
-from airflow_detection.store.queries import load_queries
 
 HOUR, WEEK = timedelta(hours=1), timedelta(days=7)
 
@@ -33,37 +32,37 @@ class StoredReport:
     notified_at: datetime | None = None
 
 
-def hourly(conn: Connection, schema: str, start: datetime) -> StoredReport | None:
+def hourly(db: Database, start: datetime) -> StoredReport | None:
     """The hourly report of the hour that begins at `start`, if there is one.
 
     Raises:
         RegistryUnavailable: the database did not answer.
     """
-    return _one(conn, schema, "hourly", {"start": start, "end": start + HOUR})
+    return _one(db, "hourly", {"start": start, "end": start + HOUR})
 
 
-def last_before(conn: Connection, schema: str, start: datetime) -> StoredReport | None:
+def last_before(db: Database, start: datetime) -> StoredReport | None:
     """The latest hourly report that was over by `start`.
 
     Raises:
         RegistryUnavailable: the database did not answer.
     """
-    return _one(conn, schema, "last_before", {"start": start})
+    return _one(db, "last_before", {"start": start})
 
 
-def reports_before(conn: Connection, schema: str, start: datetime) -> Iterator[Mapping[str, Any]]:
+def reports_before(db: Database, start: datetime) -> Iterator[Mapping[str, Any]]:
     """The hourly reports that were over by `start`, newest first, a week back, each read when asked for.
 
     Raises:
         RegistryUnavailable: the database did not answer.
     """
-    stored = last_before(conn, schema, start)
+    stored = last_before(db, start)
     while stored is not None and stored.start >= start - WEEK:
         yield stored.report
-        stored = last_before(conn, schema, stored.start)
+        stored = last_before(db, stored.start)
 
 
-def save(conn: Connection, schema: str, report: Mapping[str, Any]) -> tuple[StoredReport, bool]:
+def save(db: Database, report: Mapping[str, Any]) -> tuple[StoredReport, bool]:
     """Store a report; return what is stored now, and whether it is this one.
 
     An hour that has its report keeps it. `report` is JSON with `kind`, `taken_at`, `start`, `end` and
@@ -77,53 +76,51 @@ def save(conn: Connection, schema: str, report: Mapping[str, Any]) -> tuple[Stor
         "report": to_json(report).decode(),
     }
     with storage_errors():
-        row = conn.execute(load_queries("detection_snapshots", schema)["insert"], params).fetchone()
+        row = db.conn.execute(db.queries("detection_snapshots")["insert"], params).fetchone()
     if row is not None:
         return _stored(row), True
-    stored = hourly(conn, schema, datetime.fromisoformat(report["start"]))
+    stored = hourly(db, datetime.fromisoformat(report["start"]))
     if stored is None:
         raise StorageError("the report was not stored")
     return stored, False
 
 
-def missed_hours(conn: Connection, schema: str, before: datetime) -> list[datetime]:
+def missed_hours(db: Database, before: datetime) -> list[datetime]:
     """The starts of the hours between the last report and `before`, a week back, not before the first report.
 
     Raises:
         RegistryUnavailable: the database did not answer.
     """
     with storage_errors():
-        query = load_queries("detection_snapshots", schema)["missed_hours"]
-        return [row[0] for row in conn.execute(query, {"before": before})]
+        query = db.queries("detection_snapshots")["missed_hours"]
+        return [row[0] for row in db.conn.execute(query, {"before": before})]
 
 
-def to_be_told(conn: Connection, schema: str, snapshot_id: int) -> bool:
+def to_be_told(db: Database, snapshot_id: int) -> bool:
     """Whether nobody has been told of a report's changes; who asks meanwhile waits for the transaction's end.
 
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     with storage_errors():
-        query = load_queries("detection_snapshots", schema)["to_be_told"]
-        row = conn.execute(query, {"snapshot_id": snapshot_id}).fetchone()
+        query = db.queries("detection_snapshots")["to_be_told"]
+        row = db.conn.execute(query, {"snapshot_id": snapshot_id}).fetchone()
     return bool(row and row[0])
 
 
-def note_notified(conn: Connection, schema: str, snapshot_id: int) -> None:
+def note_notified(db: Database, snapshot_id: int) -> None:
     """Note that everybody has been told of a report's changes.
 
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     with storage_errors():
-        conn.execute(
-            load_queries("detection_snapshots", schema)["note_notified"], {"snapshot_id": snapshot_id}
-        )
+        db.conn.execute(db.queries("detection_snapshots")["note_notified"], {"snapshot_id": snapshot_id})
 
 
-def _one(conn: Connection, schema: str, name: str, params: Mapping[str, object]) -> StoredReport | None:
+def _one(db: Database, name: str, params: Mapping[str, object]) -> StoredReport | None:
     with storage_errors():
-        row = conn.execute(load_queries("detection_snapshots", schema)[name], params).fetchone()
+        row = db.conn.execute(db.queries("detection_snapshots")[name], params).fetchone()
     return _stored(row) if row else None
 
 

@@ -15,6 +15,7 @@ from airflow_detection.domain.inputs import Inputs
 from airflow_detection.engine.model import ModelContext
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.models.identity_collision import IdentityCollision
+from airflow_detection.store.database import Database
 from airflow_detection.store.reader import Reader
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def stored(database: psycopg.Connection[tuple[Any, ...]], rows: list[Row]) -> No
 
 def reader(database: psycopg.Connection[tuple[Any, ...]], opened_at: datetime, end: datetime = END) -> Reader:
     at = {"window_start": end - timedelta(hours=1), "window_end": end, "opened_at": opened_at}
-    return Reader(database, "detection", at)
+    return Reader(Database(database, "detection"), at)
 
 
 def test_the_hours_before_come_from_the_stored_positions(

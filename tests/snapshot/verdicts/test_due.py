@@ -13,6 +13,7 @@ from airflow_detection.snapshot.verdicts.due import RUN_ON, due
 from airflow_detection.snapshot.verdicts.kinds import VerdictKind
 from airflow_detection.snapshot.verdicts.period import verdicts
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 
 END = datetime(2026, 3, 1, 13, tzinfo=UTC)
 HOUR, STEP = timedelta(hours=1), timedelta(minutes=5)
@@ -28,13 +29,13 @@ def open_cycle(database: Connection, at: datetime, opened_at: datetime, run_id: 
 
 
 def account(database: Connection, end: datetime) -> tuple[object, object]:
-    report = collector.take(database, "detection", sections(), start=end - HOUR, end=end)
+    report = collector.take(Database(database, "detection"), sections(), start=end - HOUR, end=end)
     facts = {fact.label: fact.value for fact in report.section("cycles").facts}
     return facts["Due"], facts["Missing"]
 
 
 def never_opened(database: Connection, end: datetime) -> set[datetime]:
-    found = verdicts(database, "detection", start=end - HOUR, end=end)
+    found = verdicts(Database(database, "detection"), start=end - HOUR, end=end)
     return {v.cycle_started_at for v in found if v.kind is VerdictKind.DID_NOT_RUN}
 
 

@@ -13,6 +13,7 @@ from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.period import verdicts
+from airflow_detection.store.database import Database
 from airflow_detection.store.manifests import note_missing
 
 
@@ -66,7 +67,7 @@ def test_what_left_no_result_says_why(sea: Sea) -> None:
     tracks, shadow, spoofing = opened.steps
     report = RunReport(version=tracks, outcome=Outcome.FAILED, started_at=FIRST, error="E: broke")
     sea.store.save_failure(opened.plan.models["tracks"], tracks, opened.cycle, report)
-    note_missing(sea.conn, SCHEMA, opened.cycle, shadow, Outcome.SKIPPED, "no champion")
+    note_missing(Database(sea.conn, SCHEMA), opened.cycle, shadow, Outcome.SKIPPED, "no champion")
     sea.close(opened)
     found = sea.verdicts(2, 3)
     assert kinds(found) == {
@@ -86,7 +87,7 @@ def test_a_due_cycle_that_was_never_opened_did_not_run(sea: Sea) -> None:
     found = [v for v in sea.verdicts(0, 3) if v.cycle_started_at > FIRST]
     assert [v.kind for v in found] == [VerdictKind.DID_NOT_RUN] * 6
     assert {v.reasons for v in found} == {("the cycle was never opened",)}
-    before = verdicts(sea.conn, SCHEMA, start=FIRST - timedelta(hours=1), end=FIRST)
+    before = verdicts(Database(sea.conn, SCHEMA), start=FIRST - timedelta(hours=1), end=FIRST)
     assert before == [], "nobody ran the cycle then"
     put_cycle(sea.conn, is_enabled=False)
     assert [v.cycle_started_at for v in sea.verdicts(0, 3)] == [FIRST] * 3
@@ -111,7 +112,7 @@ def test_replays_and_models_that_are_switched_off_have_no_verdict(sea: Sea) -> N
     opened = sea.open(1)
     for version in opened.steps[:2]:
         sea.run(opened, version, 1)
-    note_missing(sea.conn, SCHEMA, opened.cycle, opened.steps[2], Outcome.SKIPPED, "switched off")
+    note_missing(Database(sea.conn, SCHEMA), opened.cycle, opened.steps[2], Outcome.SKIPPED, "switched off")
     sea.close(opened)
     assert set(kinds(sea.verdicts(1, 2))) == {"tracks@1", "tracks@2"}
 

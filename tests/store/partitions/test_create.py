@@ -9,6 +9,7 @@ import pytest
 
 from airflow_detection.errors import ExpiredPartition, StorageError
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.catalog import month_of
 from airflow_detection.store.partitions.create import PARTITIONED, ensure_cycle_months, ensure_month
 
@@ -25,15 +26,15 @@ MARCH = (
 
 
 def test_a_month_is_made_once(database: Connection) -> None:
-    assert ensure_month(database, "detection", OUTPUTS, AT) is True
-    assert ensure_month(database, "detection", OUTPUTS, AT + timedelta(days=20)) is False
+    assert ensure_month(Database(database, "detection"), OUTPUTS, AT) is True
+    assert ensure_month(Database(database, "detection"), OUTPUTS, AT + timedelta(days=20)) is False
     assert database.execute(BOUNDS).fetchall() == [MARCH]
 
 
 def test_eight_at_once_make_one(dsn: str, database: Connection) -> None:
     def one(_: int) -> bool:
         with connect(dsn) as conn:
-            return ensure_month(conn, "detection", OUTPUTS, AT)
+            return ensure_month(Database(conn, "detection"), OUTPUTS, AT)
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(one, range(8))) == [False] * 7 + [True]
@@ -46,8 +47,8 @@ def test_months_are_utc_whatever_the_session_says(database: Connection, zone: st
         "select set_config('TimeZone', %s, false), set_config('DateStyle', 'SQL, DMY', false)", (zone,)
     )
     edges = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 31, 23, 59, 59, 999999, tzinfo=UTC))
-    assert [ensure_month(database, "detection", OUTPUTS, edge) for edge in edges] == [True, False]
-    assert ensure_month(database, "detection", OUTPUTS, datetime(2026, 4, 1, tzinfo=UTC)) is True
+    assert [ensure_month(Database(database, "detection"), OUTPUTS, edge) for edge in edges] == [True, False]
+    assert ensure_month(Database(database, "detection"), OUTPUTS, datetime(2026, 4, 1, tzinfo=UTC)) is True
     assert database.execute("show timezone").fetchone() == (zone,)
     database.execute("select set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', false)")
     assert database.execute(BOUNDS).fetchall()[0] == MARCH
@@ -60,13 +61,13 @@ def test_an_instant_in_another_zone_belongs_to_its_utc_month() -> None:
 
 def test_a_naive_instant_is_refused(database: Connection) -> None:
     with pytest.raises(ValueError, match="time zone"):
-        ensure_month(database, "detection", OUTPUTS, datetime(2026, 1, 1))  # noqa: DTZ001
+        ensure_month(Database(database, "detection"), OUTPUTS, datetime(2026, 1, 1))  # noqa: DTZ001
 
 
 def test_a_cycle_gets_a_month_in_every_table(database: Connection) -> None:
-    ensure_cycle_months(database, "detection", AT)
+    ensure_cycle_months(Database(database, "detection"), AT)
     for table in PARTITIONED:
-        assert ensure_month(database, "detection", table, AT) is False
+        assert ensure_month(Database(database, "detection"), table, AT) is False
 
 
 def test_existing_bounds_of_any_shape_are_respected(database: Connection) -> None:
@@ -74,8 +75,8 @@ def test_existing_bounds_of_any_shape_are_respected(database: Connection) -> Non
         "create table detection.odd partition of detection.detection_model_run_outputs "
         "for values from ('2026-02-20Z') to ('2026-03-03Z')"
     )
-    assert ensure_month(database, "detection", OUTPUTS, datetime(2026, 3, 2, tzinfo=UTC)) is False
-    assert ensure_month(database, "detection", OUTPUTS, AT) is True
+    assert ensure_month(Database(database, "detection"), OUTPUTS, datetime(2026, 3, 2, tzinfo=UTC)) is False
+    assert ensure_month(Database(database, "detection"), OUTPUTS, AT) is True
     assert database.execute(BOUNDS).fetchall()[0] == (
         "detection_model_run_outputs_p2026_03",
         "FOR VALUES FROM ('2026-03-03 00:00:00+00') TO ('2026-04-01 00:00:00+00')",
@@ -87,12 +88,12 @@ def test_a_partition_without_bounds_covers_everything(database: Connection) -> N
         "create table detection.old partition of detection.detection_model_run_outputs "
         "for values from (minvalue) to ('2026-03-01Z')"
     )
-    assert ensure_month(database, "detection", OUTPUTS, datetime(1999, 1, 1, tzinfo=UTC)) is False
-    assert ensure_month(database, "detection", OUTPUTS, AT) is True
+    assert ensure_month(Database(database, "detection"), OUTPUTS, datetime(1999, 1, 1, tzinfo=UTC)) is False
+    assert ensure_month(Database(database, "detection"), OUTPUTS, AT) is True
 
 
 def test_a_new_month_has_the_indexes_and_checks_of_its_table(database: Connection) -> None:
-    ensure_month(database, "detection", OUTPUTS, AT)
+    ensure_month(Database(database, "detection"), OUTPUTS, AT)
     found = database.execute(
         "select (select count(*) from pg_index where indrelid = p.oid), "
         "(select count(*) from pg_constraint where conrelid = p.oid and contype = 'c') "
@@ -104,7 +105,7 @@ def test_a_new_month_has_the_indexes_and_checks_of_its_table(database: Connectio
 
 
 def test_a_month_that_retention_removed_is_not_made_behind_its_back(database: Connection) -> None:
-    ensure_month(database, "detection", OUTPUTS, AT)
+    ensure_month(Database(database, "detection"), OUTPUTS, AT)
     database.execute(f"alter table detection.{OUTPUTS} detach partition detection.{MARCH[0]}")
     database.execute(
         "insert into detection.detection_maintenance_log (action, table_name, bounds, outcome) "
@@ -112,19 +113,19 @@ def test_a_month_that_retention_removed_is_not_made_behind_its_back(database: Co
         (OUTPUTS,),
     )
     with pytest.raises(ExpiredPartition, match="2026-03"):
-        ensure_month(database, "detection", OUTPUTS, AT)
-    assert ensure_month(database, "detection", OUTPUTS, AT, recreate_expired=True) is True
-    assert ensure_month(database, "detection", OUTPUTS, AT) is False
+        ensure_month(Database(database, "detection"), OUTPUTS, AT)
+    assert ensure_month(Database(database, "detection"), OUTPUTS, AT, recreate_expired=True) is True
+    assert ensure_month(Database(database, "detection"), OUTPUTS, AT) is False
 
 
 def test_reading_goes_on_while_a_month_is_made(dsn: str, database: Connection) -> None:
-    ensure_month(database, "detection", OUTPUTS, AT)
+    ensure_month(Database(database, "detection"), OUTPUTS, AT)
     with connect(dsn) as reading, reading.transaction():
         reading.execute(f"select count(*) from detection.{OUTPUTS}")  # noqa: S608
         database.execute("set lock_timeout = '2s'")
-        assert ensure_month(database, "detection", OUTPUTS, AT + timedelta(days=40)) is True
+        assert ensure_month(Database(database, "detection"), OUTPUTS, AT + timedelta(days=40)) is True
 
 
 def test_a_table_that_is_not_there_is_a_storage_error(database: Connection) -> None:
     with pytest.raises(StorageError):
-        ensure_month(database, "detection", "no_such_table", AT)
+        ensure_month(Database(database, "detection"), "no_such_table", AT)

@@ -12,6 +12,7 @@ import pytest
 from tests.store.partition_schema import METRICS, US, Place, Writer, assert_months, month, now
 
 from airflow_detection.errors import MissingPartition
+from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.create import create, ensure_month
 from airflow_detection.store.partitions.plan import Phase, plan
 from airflow_detection.store.partitions.upkeep import Report
@@ -38,12 +39,12 @@ def test_no_session_time_zone_moves_a_bound(place: Place, zone: str, start: str)
     at = datetime.fromisoformat(start)
     place.policy(ahead="35 months")
     place.run("select set_config('TimeZone', %s, false)", zone)
-    actions = plan(place.conn, place.schema, now=at, phases=(Phase.ENSURE,))
+    actions = plan(Database(place.conn, place.schema), now=at, phases=(Phase.ENSURE,))
     for action in actions:
-        assert create(place.conn, place.schema, METRICS, (action.lower, action.upper))  # type: ignore[arg-type]
+        assert create(Database(place.conn, place.schema), METRICS, (action.lower, action.upper))  # type: ignore[arg-type]
     assert place.run("show timezone") == [(zone,)]
     assert_months(place.parts(), month(0, at), 36)
-    assert plan(place.conn, place.schema, now=at, phases=(Phase.ENSURE,)) == ()
+    assert plan(Database(place.conn, place.schema), now=at, phases=(Phase.ENSURE,)) == ()
 
 
 def test_a_row_at_midnight_utc_and_one_a_microsecond_before_fall_on_either_side(place: Place) -> None:
@@ -65,8 +66,8 @@ def test_a_leap_february_and_the_end_of_a_year_end_where_they_should(
     place: Place, at: str, bounds: tuple[str, str]
 ) -> None:
     instant = datetime.fromisoformat(at)
-    actions = plan(place.conn, place.schema, now=instant, phases=(Phase.ENSURE,))
-    assert create(place.conn, place.schema, METRICS, (actions[0].lower, actions[0].upper))  # type: ignore[arg-type]
+    actions = plan(Database(place.conn, place.schema), now=instant, phases=(Phase.ENSURE,))
+    assert create(Database(place.conn, place.schema), METRICS, (actions[0].lower, actions[0].upper))  # type: ignore[arg-type]
     assert [(str(p.lower)[:10], str(p.upper)[:10]) for p in place.parts()] == [bounds]
 
 
@@ -144,7 +145,7 @@ def test_rows_of_the_far_future_are_rejected(place: Place) -> None:
     place.keep(Phase.ENSURE)
     far = month(40)
     with pytest.raises(MissingPartition, match=f"{far:%Y-%m}"):
-        ensure_month(place.conn, place.schema, METRICS, far)
+        ensure_month(Database(place.conn, place.schema), METRICS, far)
     with pytest.raises(psycopg.errors.CheckViolation, match="no partition of relation"):
         place.row(far)
     assert len(place.parts()) == 4

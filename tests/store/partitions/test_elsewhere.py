@@ -13,6 +13,7 @@ from tests.store.servers import pooler, standby
 
 from airflow_detection.errors import StorageError
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.plan import Kind, Phase, plan
 from airflow_detection.store.partitions.upkeep import Report, apply
 
@@ -28,7 +29,7 @@ def pooled(home: str) -> Iterator[str]:
 
 def _through(pooled: str, place: Place, phase: Phase) -> Report:
     with connect(pooled) as conn:
-        return apply(conn, place.schema, phase, now=now(), limits=QUICK)
+        return apply(Database(conn, place.schema), phase, now=now(), limits=QUICK)
 
 
 def test_behind_a_pooler_all_of_it_works_and_the_plain_path_is_said(pooled: str, place: Place) -> None:
@@ -95,9 +96,9 @@ def test_a_standby_is_refused_and_can_still_plan(place: Place) -> None:
     with standby(place.dsn) as dsn, connect(dsn) as conn:
         assert conn.execute("select pg_is_in_recovery()").fetchone() == (True,)
         with pytest.raises(StorageError, match="read-only: upkeep needs the primary server"):
-            apply(conn, place.schema, Phase.RETAIN, now=now(), limits=QUICK)
+            apply(Database(conn, place.schema), Phase.RETAIN, now=now(), limits=QUICK)
         at = now()
-        assert plan(conn, place.schema, now=at) == plan(place.conn, place.schema, now=at)
+        assert plan(Database(conn, place.schema), now=at) == plan(Database(place.conn, place.schema), now=at)
     assert place.names() == ["old_40"]
 
 
@@ -143,7 +144,7 @@ def test_a_table_without_a_row_is_kept_like_any_other(place: Place) -> None:
     place.keep(Phase.ENSURE)
     place.old(40)
     assert place.run(f"select count(*) from @{METRICS}") == [(0,)]
-    later = plan(place.conn, place.schema, now=month(2), phases=(Phase.ENSURE,))
+    later = plan(Database(place.conn, place.schema), now=month(2), phases=(Phase.ENSURE,))
     assert [a.lower for a in later] == [month(4), month(5)]
     assert [r.action.partition for r in place.keep(Phase.RETAIN).results] == ["old_40"]
     assert place.run(f"select count(*) from @{METRICS}") == [(0,)]
@@ -179,7 +180,7 @@ def test_a_maintainer_killed_before_several_months_are_noted_leaves_none_of_them
 
         def killed() -> None:
             try:
-                apply(victim, place.schema, Phase.ENSURE, now=now())
+                apply(Database(victim, place.schema), Phase.ENSURE, now=now())
             except Exception as error:
                 failures.append(error)
 

@@ -13,6 +13,7 @@ from tests.store.partition_schema import METRICS, WAITING, Place, Writer, month,
 
 from airflow_detection.errors import StorageError
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.create import create
 from airflow_detection.store.partitions.plan import Kind, Limits, Phase, plan
 from airflow_detection.store.partitions.upkeep import Report, apply
@@ -40,7 +41,7 @@ def test_retention_ends_at_its_second(place: Place, offset_s: int, goes: bool) -
     place.part(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC), "january")
     place.part(datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC), "later")
     at = datetime(2025, 3, 1, tzinfo=UTC) + timedelta(seconds=offset_s)
-    actions = plan(place.conn, place.schema, now=at, phases=(Phase.RETAIN,))
+    actions = plan(Database(place.conn, place.schema), now=at, phases=(Phase.RETAIN,))
     assert [a.partition for a in actions] == (["january"] if goes else [])
 
 
@@ -98,7 +99,7 @@ def test_a_protected_month_is_kept_and_the_plan_says_why(place: Place, why: str)
         )
     elif why == "made lately":
         place.run("drop table @old_30")
-        create(place.conn, place.schema, METRICS, (month(-30), month(-29)), name="old_30")
+        create(Database(place.conn, place.schema), METRICS, (month(-30), month(-29)), name="old_30")
     else:
         place.run(
             "insert into @detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest) "
@@ -179,7 +180,7 @@ def test_a_concurrent_detachment_that_was_killed_is_finalised_next_time(place: P
 
             def killed() -> None:
                 try:
-                    apply(victim, place.schema, Phase.RETAIN, now=now(), limits=limits)
+                    apply(Database(victim, place.schema), Phase.RETAIN, now=now(), limits=limits)
                 except Exception as error:
                     failure.append(error)
 

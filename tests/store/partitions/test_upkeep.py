@@ -15,6 +15,7 @@ from tests.store.partition_schema import METRICS, QUICK, Place, assert_months, m
 from airflow_detection.cli.partitions import apply_lines, plan_lines, recreate_lines
 from airflow_detection.errors import ExpiredPartition, StorageError
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.catalog import month_of
 from airflow_detection.store.partitions.create import create, ensure_cycle_months, ensure_month
 from airflow_detection.store.partitions.plan import Action, Kind, Phase
@@ -28,7 +29,7 @@ def test_two_maintainers_at_once_do_the_work_once(place: Place) -> None:
     def one() -> None:
         with connect(place.dsn) as conn:
             gate.wait()
-            reports.append(apply(conn, place.schema, Phase.ENSURE, now=now(), limits=QUICK))
+            reports.append(apply(Database(conn, place.schema), Phase.ENSURE, now=now(), limits=QUICK))
 
     threads = [threading.Thread(target=one) for _ in range(2)]
     for thread in threads:
@@ -80,7 +81,7 @@ def test_upkeep_beside_copy_never_deadlocks_and_loses_no_row(place: Place, round
     try:
         for n in range(rounds):
             if n % 2:
-                create(place.conn, place.schema, METRICS, (month(-40 - n), month(-39 - n)))
+                create(Database(place.conn, place.schema), METRICS, (month(-40 - n), month(-39 - n)))
             else:
                 place.part(month(-40 - n), month(-39 - n), f"old_{n}")
             failed += place.keep(Phase.RETAIN).failed
@@ -96,7 +97,7 @@ def test_upkeep_beside_copy_never_deadlocks_and_loses_no_row(place: Place, round
 
 def test_a_backfill_into_a_month_that_never_existed_gets_it(place: Place) -> None:
     at = month(-50) + timedelta(days=3)
-    ensure_cycle_months(place.conn, place.schema, at)
+    ensure_cycle_months(Database(place.conn, place.schema), at)
     place.row(at)
     assert place.parts()[0].span == month_of(at)
 
@@ -115,11 +116,11 @@ def test_a_backfill_into_an_expired_month_is_told_so_and_can_have_it_back(
         place.keep(Phase.RETAIN)
     assert place.stands("old_40") is not dropped
     with pytest.raises(ExpiredPartition, match="--recreate-expired"):
-        ensure_month(place.conn, place.schema, METRICS, at)
-    lines = recreate_lines(place.conn, place.schema, f"{at:%Y-%m}")
+        ensure_month(Database(place.conn, place.schema), METRICS, at)
+    lines = recreate_lines(Database(place.conn, place.schema), f"{at:%Y-%m}")
     assert lines[1] == f"{METRICS} {at:%Y-%m}: is back"
     assert place.run(f"select count(*) from @{METRICS}") == [(0 if dropped else 1,)]
-    assert ensure_month(place.conn, place.schema, METRICS, at) is False
+    assert ensure_month(Database(place.conn, place.schema), METRICS, at) is False
     assert [r.action.kind for r in place.keep(Phase.RETAIN).results] == [Kind.KEEP]
 
 
@@ -144,16 +145,16 @@ def test_an_owner_who_is_no_superuser_can_do_all_of_it(place: Place) -> None:
     place.old(40)
     with connect(member(place, owns=True)) as conn:
         assert conn.execute("show is_superuser").fetchone() == ("off",)
-        assert apply(conn, place.schema, Phase.ENSURE, now=now(), limits=QUICK).is_success
-        assert apply(conn, place.schema, Phase.RETAIN, now=now(), limits=QUICK).is_success
+        assert apply(Database(conn, place.schema), Phase.ENSURE, now=now(), limits=QUICK).is_success
+        assert apply(Database(conn, place.schema), Phase.RETAIN, now=now(), limits=QUICK).is_success
         place.policy(grace="0")
-        dropped = apply(conn, place.schema, Phase.RETAIN, now=now(), limits=QUICK)
+        dropped = apply(Database(conn, place.schema), Phase.RETAIN, now=now(), limits=QUICK)
     assert [(r.action.kind, r.outcome) for r in dropped.results] == [(Kind.DROP, "done")]
 
 
 def test_a_missing_privilege_fails_loudly_and_is_noted(place: Place) -> None:
     with connect(member(place, owns=False)) as conn:
-        report = apply(conn, place.schema, Phase.ENSURE, now=now(), limits=QUICK)
+        report = apply(Database(conn, place.schema), Phase.ENSURE, now=now(), limits=QUICK)
     assert [r.outcome for r in report.results] == ["failed"] * 4
     assert re.search("SET ROLE|must be owner|permission", report.failed[0].fact)
     assert report.alarms
@@ -165,7 +166,7 @@ def test_a_read_only_database_is_refused(place: Place) -> None:
     with connect(place.dsn) as conn:
         conn.execute("set default_transaction_read_only = on")
         with pytest.raises(StorageError, match="read-only"):
-            apply(conn, place.schema, Phase.ENSURE, now=now())
+            apply(Database(conn, place.schema), Phase.ENSURE, now=now())
 
 
 def test_inside_a_transaction_the_plain_path_is_taken_and_said(place: Place) -> None:
@@ -188,9 +189,9 @@ def test_the_plan_is_what_the_run_does(place: Place) -> None:
         month(-39), month(-38),
     )  # fmt: skip
     at, before = now(), (place.names(), place.log("action"))
-    told = plan_lines(place.conn, place.schema, now=at)
+    told = plan_lines(Database(place.conn, place.schema), now=at)
     assert (place.names(), place.log("action")) == before
-    done, is_success = apply_lines(place.conn, place.schema, now=at)
+    done, is_success = apply_lines(Database(place.conn, place.schema), now=at)
     assert is_success
     assert [line.split(" -> ")[0] for line in done] == told
     kinds = [line.split()[0] for line in told]

@@ -27,7 +27,7 @@ from airflow_detection.engine.isolation.report_json import (
     strict_loads,
 )
 from airflow_detection.engine.job import Finish, Job, failed, not_run, run_job, save_failure
-from airflow_detection.engine.model import Database, Upstream
+from airflow_detection.engine.model import ReadOnlyDatabase, Upstream
 from airflow_detection.engine.run_log import Telling, run_facts, run_logger
 from airflow_detection.errors import RegistryUnavailable, TerminalModelError, TransientModelError
 
@@ -59,7 +59,7 @@ class Access:
     """
 
     upstream: Callable[[VersionSpec, Cycle], Upstream]
-    database: Database | None = None
+    database: ReadOnlyDatabase | None = None
     backend: Facts = field(default_factory=dict)
 
 

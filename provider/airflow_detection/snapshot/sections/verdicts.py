@@ -15,6 +15,7 @@ from airflow_detection.snapshot.report import Column, Fact, Kind, Standing, Stat
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.period import verdicts
+from airflow_detection.store.database import Database
 
 BEFORE = timedelta(hours=1)
 MOST_REASONS, MOST_MARKS = 3, 60
@@ -68,8 +69,7 @@ class Verdicts(BaseSection):
         """The verdicts of the period and of the hour before it, by version; and how many cycles ran."""
         over = {(r["cycle_id"], r["cycle_started_at"]) for r in scope.ended_since()}
         found = verdicts(
-            scope.conn,
-            scope.schema,
+            Database(scope.conn, scope.schema),
             start=min([scope.start, *(at for _, at in over)]) - BEFORE,
             end=scope.end,
             thresholds=scope.surroundings.thresholds or Thresholds(),

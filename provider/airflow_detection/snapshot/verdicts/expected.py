@@ -12,8 +12,7 @@ from airflow_detection.domain.cron import interval
 from airflow_detection.domain.specs import CycleSpec, Role
 from airflow_detection.engine import flags
 from airflow_detection.snapshot.verdicts.due import due, run_on
-from airflow_detection.store.connection import Connection
-from airflow_detection.store.queries import load_queries
+from airflow_detection.store.database import Database
 
 PATIENCE = timedelta(minutes=15)
 """A cycle that is open for no longer may still run."""
@@ -42,19 +41,17 @@ def step_of(spec: CycleSpec, around: datetime) -> timedelta:
         return timedelta(days=1)
 
 
-def planned(
-    conn: Connection, schema: str, specs: dict[str, CycleSpec], start: datetime, end: datetime
-) -> list[Planned]:
+def planned(db: Database, specs: dict[str, CycleSpec], start: datetime, end: datetime) -> list[Planned]:
     """Every version planned for a cycle in [start, end); models switched off are left out.
 
     A cycle that was due and never opened counts once the next is due. With the registry off (see `flags`)
     a cycle with a legacy path runs that.
     """
-    queries = load_queries("detection_verdicts", schema)
+    queries = db.queries("detection_verdicts")
     span = {"start": start, "end": end, "patience": PATIENCE}
     opened: set[tuple[str, datetime]] = set()
     found: list[Planned] = []
-    for cycle_id, at, is_open, model_id, version_id, version, role, broken in conn.execute(
+    for cycle_id, at, is_open, model_id, version_id, version, role, broken in db.conn.execute(
         queries["planned"], span
     ):
         opened.add((cycle_id, at))
@@ -65,27 +62,26 @@ def planned(
                     version=version, role=Role(role), broken=broken, is_open=is_open,
                 )
             )  # fmt: skip
-    found += _unopened(conn, schema, specs, start, end, opened)
+    found += _unopened(db, specs, start, end, opened)
     with_champion = {(p.cycle_id, p.cycle_started_at, p.model_id) for p in found if p.role is Role.PRIMARY}
     return [p for p in found if (p.cycle_id, p.cycle_started_at, p.model_id) in with_champion]
 
 
 def _unopened(
-    conn: Connection,
-    schema: str,
+    db: Database,
     specs: dict[str, CycleSpec],
     start: datetime,
     end: datetime,
     opened: set[tuple[str, datetime]],
 ) -> list[Planned]:
-    queries = load_queries("detection_verdicts", schema)
+    queries = db.queries("detection_verdicts")
     expected = {
         spec.cycle_id: spec
         for spec in specs.values()
         if spec.is_enabled and (spec.legacy_entrypoint is None or flags.use_model_registry())
     }
     pairs: list[tuple[str, datetime]] = []
-    for cycle_id, times in due_cycles(conn, schema, expected, start, end).items():
+    for cycle_id, times in due_cycles(db, expected, start, end).items():
         pairs += [(cycle_id, at) for at in times if (cycle_id, at) not in opened]
     if not pairs:
         return []
@@ -95,12 +91,12 @@ def _unopened(
             cycle_id=row[0], cycle_started_at=row[1], model_id=row[2], version_id=row[3], version=row[4],
             role=Role(row[5]), is_unopened=True,
         )
-        for row in conn.execute(queries["due"], wanted)
+        for row in db.conn.execute(queries["due"], wanted)
     ]  # fmt: skip
 
 
 def due_cycles(
-    conn: Connection, schema: str, specs: Mapping[str, CycleSpec], start: datetime, end: datetime
+    db: Database, specs: Mapping[str, CycleSpec], start: datetime, end: datetime
 ) -> dict[str, list[datetime]]:
     """When each cycle was due in [start, end) and the next one was too by now, ascending (see `due`)."""
     since = {}
@@ -109,11 +105,11 @@ def due_cycles(
             since[spec.cycle_id] = run_on(spec.schedule, start)
     wanted = {"cycle_ids": list(since), "since": list(since.values()), "end": end}
     opened: dict[str, list[datetime]] = defaultdict(list)
-    for cycle_id, at in conn.execute(load_queries("detection_verdicts", schema)["opened"], wanted):
+    for cycle_id, at in db.conn.execute(db.queries("detection_verdicts")["opened"], wanted):
         opened[cycle_id].append(at)
     found = {}
-    for cycle_id, schedule, _, start_date, now, live_since, _ in conn.execute(
-        load_queries("snapshot_sections", schema)["schedules"]
+    for cycle_id, schedule, _, start_date, now, live_since, _ in db.conn.execute(
+        db.queries("snapshot_sections")["schedules"]
     ):
         if cycle_id in since:
             until = min(end, now - step_of(specs[cycle_id], start))

@@ -11,22 +11,21 @@ from itertools import pairwise
 
 from airflow_detection.domain.specs import Role
 from airflow_detection.snapshot.verdicts.runs import Run
-from airflow_detection.store.connection import Connection
-from airflow_detection.store.queries import load_queries
+from airflow_detection.store.database import Database
 
 Key = tuple[str, datetime, int]
 
 
-def with_past(conn: Connection, schema: str, runs: Mapping[Key, Run], end: datetime) -> dict[Key, Run]:
+def with_past(db: Database, runs: Mapping[Key, Run], end: datetime) -> dict[Key, Run]:
     """The same runs with `has_past`, and `reads_since` of a model and all that it depends on.
 
     `end` is the instant before which all runs are.
     """
     if all(run.reads_since is None for run in runs.values()):
         return dict(runs)
-    queries = load_queries("detection_verdicts", schema)
+    queries = db.queries("detection_verdicts")
     upstreams: dict[str, set[str]] = defaultdict(set)
-    for model_id, upstream in conn.execute(queries["upstreams"]):
+    for model_id, upstream in db.conn.execute(queries["upstreams"]):
         upstreams[model_id].add(upstream)
     found = _reaching_back(runs, {model_id: _all_upstreams(model_id, upstreams) for model_id in upstreams})
     earliest: dict[str, datetime] = {}
@@ -36,7 +35,7 @@ def with_past(conn: Connection, schema: str, runs: Mapping[Key, Run], end: datet
             earliest[run.cycle_id] = min(reached, earliest.get(run.cycle_id, reached))
     came: dict[str, list[datetime]] = defaultdict(list)
     wanted = {"cycle_ids": list(earliest), "since": list(earliest.values()), "end": end}
-    for cycle_id, at in conn.execute(queries["with_inputs"], wanted):
+    for cycle_id, at in db.conn.execute(queries["with_inputs"], wanted):
         came[cycle_id].append(at)
     begins = {cycle_id: _begins(instants, _any_of(found, cycle_id)) for cycle_id, instants in came.items()}
     return {

@@ -18,9 +18,8 @@ from airflow_detection.snapshot.verdicts.judge import judge_all
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.lookback import with_past
 from airflow_detection.snapshot.verdicts.runs import Run
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
-from airflow_detection.store.queries import load_queries
 from airflow_detection.store.registry import cycle_specs
 
 __all__ = ["Verdict", "VerdictKind", "verdicts"]
@@ -35,8 +34,7 @@ Key = tuple[str, datetime, int]
 
 
 def verdicts(
-    conn: Connection,
-    schema: str,
+    db: Database,
     *,
     start: datetime,
     end: datetime,
@@ -51,13 +49,10 @@ def verdicts(
         RegistryUnavailable: the database did not answer.
     """
     start, end = require_utc("start", start), require_utc("end", end)
-    specs = {spec.cycle_id: spec for spec in cycle_specs(conn, schema)}
+    specs = {spec.cycle_id: spec for spec in cycle_specs(db)}
     with storage_errors():
-        wanted = {
-            (p.cycle_id, p.cycle_started_at, p.version_id): p
-            for p in planned(conn, schema, specs, start, end)
-        }
-        runs = with_past(conn, schema, _runs(conn, schema, specs, start, end, thresholds), end)
+        wanted = {(p.cycle_id, p.cycle_started_at, p.version_id): p for p in planned(db, specs, start, end)}
+        runs = with_past(db, _runs(db, specs, start, end, thresholds), end)
     missing = [key for key, p in wanted.items() if key not in runs and not p.is_open]
     for key in missing:
         runs[key] = _without_manifest(wanted[key], specs)
@@ -78,8 +73,7 @@ def verdicts(
 
 
 def _runs(
-    conn: Connection,
-    schema: str,
+    db: Database,
     specs: dict[str, CycleSpec],
     start: datetime,
     end: datetime,
@@ -92,9 +86,9 @@ def _runs(
         "since": [start - back * step for step in steps.values()],
         "end": end,
     }
-    with conn.cursor() as cursor:
+    with db.conn.cursor() as cursor:
         set_json_loads(orjson.loads, cursor)
-        cursor.execute(load_queries("detection_verdicts", schema)["manifests"], params)
+        cursor.execute(db.queries("detection_verdicts")["manifests"], params)
         rows = [_run(row, steps[row[0]], specs[row[0]].lookback) for row in cursor]
     return {(run.cycle_id, run.cycle_started_at, run.version_id): run for run in rows}
 

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from airflow_detection.domain.specs import require_utc
 from airflow_detection.errors import StorageError
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.queries import load_queries
 
 FIRST = datetime.min.replace(tzinfo=UTC)
@@ -123,37 +123,35 @@ def literal(instant: datetime) -> sql.Literal:
 
 
 @contextmanager
-def _in_iso(conn: Connection, schema: str) -> Iterator[None]:
+def _in_iso(db: Database) -> Iterator[None]:
     """Instants print, and bounds read back, without loss in any time zone, but not in any DateStyle."""
-    if (conn.info.parameter_status("DateStyle") or "").startswith("ISO"):
+    if (db.conn.info.parameter_status("DateStyle") or "").startswith("ISO"):
         yield
         return
-    with conn.transaction():
-        conn.execute(load_queries("table_partitions", schema)["use_utc"])
+    with db.conn.transaction():
+        db.conn.execute(db.queries("table_partitions")["use_utc"])
         yield
 
 
-def rows(
-    conn: Connection, schema: str, name: str, params: Mapping[str, object], file: str = "table_partitions"
-) -> list[Row]:
+def rows(db: Database, name: str, params: Mapping[str, object], file: str = "table_partitions") -> list[Row]:
     """The rows of a named statement; instants come in UTC."""
-    with _in_iso(conn, schema), conn.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(load_queries(file, schema)[name], params).fetchall()
+    with _in_iso(db), db.conn.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(db.queries(file)[name], params).fetchall()
     return [{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in r.items()} for r in found]
 
 
-def read_table(conn: Connection, schema: str, table: str) -> PartitionedTable:
+def read_table(db: Database, table: str) -> PartitionedTable:
     """Read a table's partitions from the catalog.
 
     Raises:
         StorageError: there is no such table, or it is not partitioned by range on one timestamptz column.
     """
-    found = rows(conn, schema, "parent", {"schema": schema, "table": table})
+    found = rows(db, "parent", {"schema": db.schema, "table": table})
     if not found:
         raise StorageError(
             f"table {table!r} is not there, or is not partitioned by range on one timestamptz column"
         )
-    partitions = rows(conn, schema, "partitions", {"parent": found[0]["oid"]})
+    partitions = rows(db, "partitions", {"parent": found[0]["oid"]})
     return PartitionedTable(
         name=table,
         oid=found[0]["oid"],
@@ -164,12 +162,12 @@ def read_table(conn: Connection, schema: str, table: str) -> PartitionedTable:
     )
 
 
-def free_names(conn: Connection, schema: str, table: str, spans: Sequence[Span]) -> list[str]:
+def free_names(db: Database, table: str, spans: Sequence[Span]) -> list[str]:
     """Names for new partitions, for people to read; what is there under such a name is left alone."""
     stems = [f"_p{span[0]:%Y_%m}" for span in spans]
     wanted = [[_named(table, s if n == 1 else f"{s}_{n}") for n in range(1, 10)] for s in stems]
     names = [name for names in wanted for name in names]
-    taken = {row["name"] for row in rows(conn, schema, "taken", {"schema": schema, "names": names})}
+    taken = {row["name"] for row in rows(db, "taken", {"schema": db.schema, "names": names})}
     chosen: list[str] = []
     for candidates in wanted:
         name = next((c for c in candidates if c not in taken), None)

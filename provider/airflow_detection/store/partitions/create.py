@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from airflow_detection.domain.specs import require_utc
 from airflow_detection.errors import ExpiredPartition, MissingPartition, StorageError
 from airflow_detection.store.connection import Connection, in_ms
+from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.partitions.catalog import (
     PartitionedTable,
@@ -30,7 +31,6 @@ from airflow_detection.store.partitions.catalog import (
     statement,
 )
 from airflow_detection.store.partitions.plan import Action, Kind, Limits
-from airflow_detection.store.queries import load_queries
 
 __all__ = [
     "PARTITIONED", "create", "create_together", "ensure_cycle_months", "ensure_month", "month_of", "recreate",
@@ -52,9 +52,7 @@ class Made:
     moved: int = 0
 
 
-def ensure_month(
-    conn: Connection, schema: str, table: str, instant: datetime, *, recreate_expired: bool = False
-) -> bool:
+def ensure_month(db: Database, table: str, instant: datetime, *, recreate_expired: bool = False) -> bool:
     """Make sure that a table partition holds `instant`; return whether one was made.
 
     Existing table partitions may have any bounds: the new one takes what they leave of the UTC month.
@@ -70,19 +68,19 @@ def ensure_month(
     """
     at = require_utc("instant", instant)
     with storage_errors():
-        span = _open_span(read_table(conn, schema, table), at)
+        span = _open_span(read_table(db, table), at)
         if span is None:
             return False
-        if _is_expired(conn, schema, table, at):
+        if _is_expired(db, table, at):
             if not recreate_expired:
                 raise ExpiredPartition(table, at)
-            return recreate(conn, schema, table, at)
-        if at >= _horizon(conn, schema, table):
+            return recreate(db, table, at)
+        if at >= _horizon(db, table):
             raise MissingPartition(table, at)
-        return create(conn, schema, table, span) is not None
+        return create(db, table, span) is not None
 
 
-def ensure_cycle_months(conn: Connection, schema: str, started_at: datetime) -> None:
+def ensure_cycle_months(db: Database, started_at: datetime) -> None:
     """Make sure that the results of a cycle at `started_at` can be stored.
 
     Raises:
@@ -91,10 +89,10 @@ def ensure_cycle_months(conn: Connection, schema: str, started_at: datetime) -> 
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     for table in PARTITIONED:
-        ensure_month(conn, schema, table, started_at)
+        ensure_month(db, table, started_at)
 
 
-def recreate(conn: Connection, schema: str, table: str, instant: datetime) -> bool:
+def recreate(db: Database, table: str, instant: datetime) -> bool:
     """Bring back the month of `instant`: attach what retention detached if it still stands, else make it.
 
     What comes back is held for the table's grace period (a day at least), lest the next run takes it again.
@@ -102,26 +100,25 @@ def recreate(conn: Connection, schema: str, table: str, instant: datetime) -> bo
     """
     at = require_utc("instant", instant)
     with storage_errors():
-        span = _open_span(read_table(conn, schema, table), at)
+        span = _open_span(read_table(db, table), at)
         if span is None:
             return False
-        params = {"schema": schema, "table": table}
-        retired = rows(conn, schema, "retired", params, "detection_partition_policies")
+        params = {"schema": db.schema, "table": table}
+        retired = rows(db, "retired", params, "detection_partition_policies")
         old = next((r for r in retired if r["lower"] <= at < r["upper"]), None)
         limits = Limits()
-        with conn.transaction():
-            _hold(conn, schema, table, span)
+        with db.conn.transaction():
+            _hold(db, table, span)
             if old is not None:
                 bounds = (old["lower"], old["upper"])
-                patiently(lambda: _reattach(conn, schema, table, old["name"], bounds, limits), limits)
+                patiently(lambda: _reattach(db, table, old["name"], bounds, limits), limits)
             else:
-                create(conn, schema, table, span, limits=limits)
+                create(db, table, span, limits=limits)
     return True
 
 
 def create(
-    conn: Connection,
-    schema: str,
+    db: Database,
     table: str,
     span: Span,
     *,
@@ -139,15 +136,13 @@ def create(
     limits = limits or Limits()
     if name is not None:
         try:
-            return patiently(lambda: _create(conn, schema, table, span, name, limits), limits)
+            return patiently(lambda: _create(db, table, span, name, limits), limits)
         except psycopg.errors.DuplicateTable:
             pass  # taken since it was planned
-    return patiently(lambda: _create(conn, schema, table, span, None, limits), limits)
+    return patiently(lambda: _create(db, table, span, None, limits), limits)
 
 
-def create_together(
-    conn: Connection, schema: str, actions: Sequence[Action], limits: Limits
-) -> list[Made] | None:
+def create_together(db: Database, actions: Sequence[Action], limits: Limits) -> list[Made] | None:
     """Make several table partitions of one table in one transaction: all of them, or none and None.
 
     None, too, where they are better made one by one: a default partition has to be searched for each, which
@@ -157,9 +152,9 @@ def create_together(
         psycopg.Error: the database refused, or a lock was not to be had at once; nothing was made.
     """
     name = actions[0].table
-    with conn.transaction():
-        enter(conn, schema, name, limits)
-        table = read_table(conn, schema, name)
+    with db.conn.transaction():
+        enter(db, name, limits)
+        table = read_table(db, name)
         made = [
             Made(name=a.partition, lower=a.lower, upper=a.upper)
             for a in actions
@@ -168,16 +163,14 @@ def create_together(
         ]  # fmt: skip
         if table.default or len(made) < len(actions):
             return None
-        _make_like(conn, schema, table, [m.name for m in made])
-        _run(conn, [_attaching(schema, name, m.name, (m.lower, m.upper)) for m in made])
+        _make_like(db, table, [m.name for m in made])
+        _run(db.conn, [_attaching(db.schema, name, m.name, (m.lower, m.upper)) for m in made])
         lines = [
             {"action": Kind.CREATE, "table": name, "partition": m.name, "lower": m.lower.isoformat(),
              "upper": m.upper.isoformat(), "outcome": "done", "details": {"moved": 0}}
             for m in made
         ]  # fmt: skip
-        conn.execute(
-            load_queries("detection_partition_policies", schema)["log_many"], {"lines": Jsonb(lines)}
-        )
+        db.conn.execute(db.queries("detection_partition_policies")["log_many"], {"lines": Jsonb(lines)})
     return made
 
 
@@ -193,14 +186,13 @@ def patiently(action: Callable[[], T], limits: Limits) -> T:
     raise StorageError("a run needs at least one attempt")
 
 
-def limit_locks(conn: Connection, schema: str, limit: timedelta) -> None:
+def limit_locks(db: Database, limit: timedelta) -> None:
     """Wait for a lock no longer than `limit`, until the transaction ends."""
-    conn.execute(load_queries("table_partitions", schema)["limit_locks"], {"limit": in_ms(limit)})
+    db.conn.execute(db.queries("table_partitions")["limit_locks"], {"limit": in_ms(limit)})
 
 
 def note(
-    conn: Connection,
-    schema: str,
+    db: Database,
     action: Action,
     outcome: str,
     *,
@@ -223,11 +215,11 @@ def note(
         "upper": action.upper,
         "outcome": outcome,
         "softly": softly,
-        "schema": schema,
+        "schema": db.schema,
         "unless_default": unless_default,
         "details": Jsonb({k: v for k, v in facts.items() if v not in (None, "")}),
     }
-    return conn.execute(load_queries("detection_partition_policies", schema)["log"], values).rowcount == 1
+    return db.conn.execute(db.queries("detection_partition_policies")["log"], values).rowcount == 1
 
 
 def _open_span(table: PartitionedTable, at: datetime) -> Span | None:
@@ -238,60 +230,58 @@ def _open_span(table: PartitionedTable, at: datetime) -> Span | None:
     return next((span for span in gaps(standing, *month_of(at)) if span[0] <= at < span[1]), None)
 
 
-def _is_expired(conn: Connection, schema: str, table: str, at: datetime) -> bool:
+def _is_expired(db: Database, table: str, at: datetime) -> bool:
     params = {"table": table, "instant": at}
-    last = rows(conn, schema, "last_change", params, "detection_partition_policies")
+    last = rows(db, "last_change", params, "detection_partition_policies")
     return bool(last) and last[0]["action"] not in ("create", "attach")
 
 
-def _horizon(conn: Connection, schema: str, table: str) -> datetime:
-    found = rows(conn, schema, "horizon", {"table": table}, "detection_partition_policies")
+def _horizon(db: Database, table: str) -> datetime:
+    found = rows(db, "horizon", {"table": table}, "detection_partition_policies")
     return cast("datetime", found[0]["horizon"])
 
 
-def _hold(conn: Connection, schema: str, table: str, span: Span) -> None:
+def _hold(db: Database, table: str, span: Span) -> None:
     params = {"table": table, "lower": span[0], "upper": span[1], "reason": "recreated on demand"}
-    conn.execute(load_queries("detection_partition_policies", schema)["hold"], params)
+    db.conn.execute(db.queries("detection_partition_policies")["hold"], params)
 
 
-def enter(conn: Connection, schema: str, table: str, limits: Limits) -> None:
+def enter(db: Database, table: str, limits: Limits) -> None:
     """Take what every change of a table's partitions takes first, in the same order."""
-    params = {"schema": schema, "table": table, "limit": in_ms(limits.lock_timeout)}
-    conn.execute(load_queries("table_partitions", schema)["enter"], params)
-    conn.execute(statement(schema, "lock_parent", parent=sql.Identifier(table)))
+    params = {"schema": db.schema, "table": table, "limit": in_ms(limits.lock_timeout)}
+    db.conn.execute(db.queries("table_partitions")["enter"], params)
+    db.conn.execute(statement(db.schema, "lock_parent", parent=sql.Identifier(table)))
 
 
-def _create(
-    conn: Connection, schema: str, name: str, span: Span, wanted: str | None, limits: Limits
-) -> Made | None:
-    with conn.transaction():
-        enter(conn, schema, name, limits)
-        table = read_table(conn, schema, name)
+def _create(db: Database, name: str, span: Span, wanted: str | None, limits: Limits) -> Made | None:
+    with db.conn.transaction():
+        enter(db, name, limits)
+        table = read_table(db, name)
         left = next(iter(gaps(table.ranges, *span)), None)
         if left is None:
             return None
-        child = wanted or free_names(conn, schema, name, [left])[0]
-        _make_like(conn, schema, table, [child])
-        moved = _move(conn, schema, table, table.default, child, left) if table.default else 0
-        conn.execute(_attaching(schema, name, child, left))
+        child = wanted or free_names(db, name, [left])[0]
+        _make_like(db, table, [child])
+        moved = _move(db, table, table.default, child, left) if table.default else 0
+        db.conn.execute(_attaching(db.schema, name, child, left))
         made = Made(name=child, lower=left[0], upper=left[1], moved=moved)
         action = Action(kind=Kind.CREATE, table=name, partition=child, lower=left[0], upper=left[1])
-        note(conn, schema, action, "done", moved=moved)
+        note(db, action, "done", moved=moved)
         return made
 
 
-def _make_like(conn: Connection, schema: str, table: PartitionedTable, children: Sequence[str]) -> None:
+def _make_like(db: Database, table: PartitionedTable, children: Sequence[str]) -> None:
     if table.tablespace:
         params = {"tablespace": table.tablespace}
-        conn.execute(load_queries("table_partitions", schema)["use_tablespace"], params)
+        db.conn.execute(db.queries("table_partitions")["use_tablespace"], params)
     parent = sql.Identifier(table.name)
-    _run(conn, [statement(schema, "create", child=sql.Identifier(c), parent=parent) for c in children])
+    _run(db.conn, [statement(db.schema, "create", child=sql.Identifier(c), parent=parent) for c in children])
     if table.is_plain:
         return
     for child in children:
-        given = {"parent": table.oid, "child": child, "schema": schema}
-        for row in rows(conn, schema, "likeness", given):
-            conn.execute(sql.SQL(cast("LiteralString", row["statement"])))
+        given = {"parent": table.oid, "child": child, "schema": db.schema}
+        for row in rows(db, "likeness", given):
+            db.conn.execute(sql.SQL(cast("LiteralString", row["statement"])))
 
 
 def _run(conn: Connection, statements: Sequence[sql.Composed]) -> None:
@@ -299,19 +289,17 @@ def _run(conn: Connection, statements: Sequence[sql.Composed]) -> None:
     conn.execute(sql.SQL(";\n").join(statements), prepare=False)
 
 
-def _move(
-    conn: Connection, schema: str, table: PartitionedTable, default: TablePartition, child: str, span: Span
-) -> int:
+def _move(db: Database, table: PartitionedTable, default: TablePartition, child: str, span: Span) -> int:
     place = {"namespace": sql.Identifier(default.namespace), "default": sql.Identifier(default.name)}
     # Read once before anybody has to wait: the pages are at hand then, and their rows known to be committed.
-    conn.execute(load_queries("table_partitions", schema)["scan_whole_tables"])
-    conn.execute(statement(schema, "read_default", **place))
-    conn.execute(load_queries("table_partitions", schema)["scan_as_usual"])
-    conn.execute(statement(schema, "lock_default", **place))
-    names = [row["attname"] for row in rows(conn, schema, "columns", {"parent": table.oid})]
-    return conn.execute(
+    db.conn.execute(db.queries("table_partitions")["scan_whole_tables"])
+    db.conn.execute(statement(db.schema, "read_default", **place))
+    db.conn.execute(db.queries("table_partitions")["scan_as_usual"])
+    db.conn.execute(statement(db.schema, "lock_default", **place))
+    names = [row["attname"] for row in rows(db, "columns", {"parent": table.oid})]
+    return db.conn.execute(
         statement(
-            schema,
+            db.schema,
             "move",
             **place,
             child=sql.Identifier(child),
@@ -328,9 +316,9 @@ def _attaching(schema: str, table: str, child: str, span: Span) -> sql.Composed:
     return statement(schema, "attach", **parts, lower=literal(span[0]), upper=literal(span[1]))
 
 
-def _reattach(conn: Connection, schema: str, table: str, child: str, span: Span, limits: Limits) -> None:
-    with conn.transaction():
-        enter(conn, schema, table, limits)
-        conn.execute(_attaching(schema, table, child, span))
+def _reattach(db: Database, table: str, child: str, span: Span, limits: Limits) -> None:
+    with db.conn.transaction():
+        enter(db, table, limits)
+        db.conn.execute(_attaching(db.schema, table, child, span))
         action = Action(kind=Kind.CREATE, table=table, partition=child, lower=span[0], upper=span[1])
-        note(conn, schema, action, "done", called="attach")
+        note(db, action, "done", called="attach")

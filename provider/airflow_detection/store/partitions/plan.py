@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from airflow_detection.domain.specs import require_utc
 from airflow_detection.errors import StorageError
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.catalog import (
     FIRST,
     LAST,
@@ -122,8 +122,7 @@ class Protection:
 
 
 def plan(
-    conn: Connection,
-    schema: str,
+    db: Database,
     *,
     now: datetime,
     limits: Limits = Limits(),
@@ -135,25 +134,25 @@ def plan(
         ValueError: `now` has no time zone.
     """
     actions: list[Action] = []
-    for policy in policies(conn, schema, now):
+    for policy in policies(db, now):
         try:
-            table = read_table(conn, schema, policy.table_name)
+            table = read_table(db, policy.table_name)
         except StorageError as error:
             actions.append(Action(kind=Kind.REFUSE, table=policy.table_name, note=str(error)))
             continue
         actions += _interrupted(table)
         if Phase.ENSURE in phases:
-            actions += _creations(conn, schema, table, policy)
+            actions += _creations(db, table, policy)
         if Phase.RETAIN in phases:
-            actions += _detachments(conn, schema, table, policy, now)
-            actions += _drops(conn, schema, table, policy, now)
+            actions += _detachments(db, table, policy, now)
+            actions += _drops(db, table, policy, now)
     return tuple(_limited(actions, limits.max_drops))
 
 
-def policies(conn: Connection, schema: str, now: datetime) -> list[Policy]:
+def policies(db: Database, now: datetime) -> list[Policy]:
     """Every policy, reckoned from `now`."""
     params = {"now": require_utc("now", now)}
-    return [Policy(**r) for r in rows(conn, schema, "policies", params, "detection_partition_policies")]
+    return [Policy(**r) for r in rows(db, "policies", params, "detection_partition_policies")]
 
 
 def headroom_alarm(table: PartitionedTable, policy: Policy, now: datetime) -> Action | None:
@@ -165,12 +164,12 @@ def headroom_alarm(table: PartitionedTable, policy: Policy, now: datetime) -> Ac
     return Action(kind=Kind.ALARM, table=table.name, note=note)
 
 
-def alarms(conn: Connection, schema: str, *, now: datetime) -> tuple[Action, ...]:
+def alarms(db: Database, *, now: datetime) -> tuple[Action, ...]:
     """The tables whose headroom is too small at `now`."""
     raised: list[Action | None] = []
-    for policy in policies(conn, schema, now):
+    for policy in policies(db, now):
         try:
-            table = read_table(conn, schema, policy.table_name)
+            table = read_table(db, policy.table_name)
         except StorageError as error:
             raised.append(Action(kind=Kind.ALARM, table=policy.table_name, note=str(error)))
         else:
@@ -196,19 +195,19 @@ def _interrupted(table: PartitionedTable) -> Iterator[Action]:
         yield _on(Kind.FINALIZE, table, table.detaching, "its detachment was interrupted")
 
 
-def _creations(conn: Connection, schema: str, table: PartitionedTable, policy: Policy) -> list[Action]:
+def _creations(db: Database, table: PartitionedTable, policy: Policy) -> list[Action]:
     spans = list(gaps(table.ranges, policy.month, policy.ahead_until))
-    names = free_names(conn, schema, table.name, spans)
+    names = free_names(db, table.name, spans)
     return [
         Action(kind=Kind.CREATE, table=table.name, partition=name, lower=low, upper=high)
         for name, (low, high) in zip(names, spans, strict=True)
     ]
 
 
-def protections(conn: Connection, schema: str, policy: Policy, now: datetime) -> list[Protection]:
+def protections(db: Database, policy: Policy, now: datetime) -> list[Protection]:
     """What retention leaves alone in this table."""
     params = {"table": policy.table_name, "now": now, "grace_cutoff": policy.grace_cutoff}
-    found = rows(conn, schema, "protections", params, "detection_partition_policies")
+    found = rows(db, "protections", params, "detection_partition_policies")
     return [
         Protection(reason=r["reason"], lower=r["lower"] or FIRST, upper=r["upper"] or LAST) for r in found
     ]
@@ -218,15 +217,13 @@ def _why_kept(span: tuple[datetime, datetime], protected: Sequence[Protection]) 
     return "; ".join(p.reason for p in protected if p.lower < span[1] and p.upper > span[0])
 
 
-def _detachments(
-    conn: Connection, schema: str, table: PartitionedTable, policy: Policy, now: datetime
-) -> list[Action]:
+def _detachments(db: Database, table: PartitionedTable, policy: Policy, now: datetime) -> list[Action]:
     if policy.cutoff is None:
         return []
-    protected = protections(conn, schema, policy, now)
+    protected = protections(db, policy, now)
     standing = [p for p in table.ranges if not p.is_detaching]
     old = [p for p in standing if p.upper and p.upper <= min(policy.cutoff, policy.month)]
-    found = rows(conn, schema, "referring", {"oids": [table.oid, *(p.oid for p in old)]})
+    found = rows(db, "referring", {"oids": [table.oid, *(p.oid for p in old)]})
     actions = []
     for child in old:
         if referring := sorted({r["name"] for r in found if r["oid"] in (table.oid, child.oid)}):
@@ -243,14 +240,12 @@ def _detachments(
     return actions
 
 
-def _drops(
-    conn: Connection, schema: str, table: PartitionedTable, policy: Policy, now: datetime
-) -> Iterator[Action]:
-    params = {"schema": schema, "table": table.name}
-    protected = protections(conn, schema, policy, now)
-    for row in rows(conn, schema, "retired", params, "detection_partition_policies"):
+def _drops(db: Database, table: PartitionedTable, policy: Policy, now: datetime) -> Iterator[Action]:
+    params = {"schema": db.schema, "table": table.name}
+    protected = protections(db, policy, now)
+    for row in rows(db, "retired", params, "detection_partition_policies"):
         child = TablePartition(
-            oid=row["oid"], name=row["name"], namespace=schema, kind=row["kind"], lower=row["lower"],
+            oid=row["oid"], name=row["name"], namespace=db.schema, kind=row["kind"], lower=row["lower"],
             upper=row["upper"], is_default=False, is_detaching=False,
         )  # fmt: skip
         if row["action"] == "detach_started":

@@ -15,6 +15,7 @@ from psycopg.pq import TransactionStatus
 
 from airflow_detection.errors import RegistryUnavailable, StorageError
 from airflow_detection.store.connection import Connection, in_ms
+from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.partitions.catalog import read_table, rows, statement
 from airflow_detection.store.partitions.create import (
@@ -27,7 +28,6 @@ from airflow_detection.store.partitions.create import (
     patiently,
 )
 from airflow_detection.store.partitions.plan import Action, Kind, Limits, Phase, alarms, plan
-from airflow_detection.store.queries import load_queries
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +69,7 @@ class Report:
         return [str(r) for r in self.results] + [str(a) for a in self.alarms]
 
 
-def apply(
-    conn: Connection, schema: str, phase: Phase, *, now: datetime, limits: Limits | None = None
-) -> Report:
+def apply(db: Database, phase: Phase, *, now: datetime, limits: Limits | None = None) -> Report:
     """Carry out the plan of one phase.
 
     An action that fails is noted and leaves the others standing.
@@ -86,33 +84,31 @@ def apply(
     """
     limits = limits or Limits()
     with storage_errors():
-        is_pooled = _inspect(conn, schema, now, limits)
+        is_pooled = _inspect(db, now, limits)
         with (
-            _alone(conn, schema, phase, limits, is_pooled=is_pooled) as is_mine,
-            _patience(conn, schema, limits, is_pooled=is_pooled),
+            _alone(db, phase, limits, is_pooled=is_pooled) as is_mine,
+            _patience(db, limits, is_pooled=is_pooled),
         ):
             if not is_mine:
-                note(conn, schema, Action(kind=Kind.KEEP, table=""), "skipped", called=phase.value,
+                note(db, Action(kind=Kind.KEEP, table=""), "skipped", called=phase.value,
                      fact="another run holds the lock")  # fmt: skip
                 return Report(is_skipped=True)
-            planned = plan(conn, schema, now=now, limits=limits, phases=(phase,))
+            planned = plan(db, now=now, limits=limits, phases=(phase,))
             results = tuple(
                 result
                 for (_, is_new), group in groupby(planned, lambda a: (a.table, a.kind is Kind.CREATE))
-                for result in _carry_out(
-                    conn, schema, phase, tuple(group), limits, is_pooled=is_pooled, is_new=is_new
-                )
+                for result in _carry_out(db, phase, tuple(group), limits, is_pooled=is_pooled, is_new=is_new)
             )
-            raised = alarms(conn, schema, now=now)
+            raised = alarms(db, now=now)
             for alarm in raised:
                 log.warning("partitions_headroom %s", alarm)
-                note(conn, schema, alarm, "failed")
+                note(db, alarm, "failed")
     return Report(results=results, alarms=raised)
 
 
-def _inspect(conn: Connection, schema: str, now: datetime, limits: Limits) -> bool:
+def _inspect(db: Database, now: datetime, limits: Limits) -> bool:
     """Refuse a database that must not be touched; return whether a pooler stands before it."""
-    row = conn.execute(load_queries("table_partitions", schema)["server"]).fetchone()
+    row = db.conn.execute(db.queries("table_partitions")["server"]).fetchone()
     if row is None:
         raise StorageError("the database did not tell its time")
     clock, pid, is_read_only = row
@@ -123,50 +119,53 @@ def _inspect(conn: Connection, schema: str, now: datetime, limits: Limits) -> bo
             f"the clocks of the database ({clock.isoformat()}) and of this host ({now.isoformat()}) "
             f"differ by more than {limits.max_skew}: nothing was done"
         )
-    return bool(pid != conn.info.backend_pid)
+    return bool(pid != db.conn.info.backend_pid)
 
 
 @contextmanager
-def _alone(conn: Connection, schema: str, phase: Phase, limits: Limits, *, is_pooled: bool) -> Iterator[bool]:
+def _alone(db: Database, phase: Phase, limits: Limits, *, is_pooled: bool) -> Iterator[bool]:
     """One run of a phase at a time.
 
     The lock of a session means nothing behind a pooler that hands out another session for each transaction:
     there the log itself says that a run goes on, and each action takes the lock of its table besides.
     """
-    queries = load_queries("table_partitions", schema)
-    params = {"kind": phase.value, "schema": schema}
+    queries = db.queries("table_partitions")
+    params = {"kind": phase.value, "schema": db.schema}
     if is_pooled:
-        with _leased(conn, schema, phase, limits) as is_mine:
+        with _leased(db, phase, limits) as is_mine:
             yield is_mine
         return
-    row = conn.execute(queries["try_run_lock"], params).fetchone()
+    row = db.conn.execute(queries["try_run_lock"], params).fetchone()
     is_mine = bool(row and row[0])
     try:
         yield is_mine
     finally:
-        if is_mine and _is_usable(conn):
-            conn.execute(queries["run_unlock"], params)
+        if is_mine and _is_usable(db.conn):
+            db.conn.execute(queries["run_unlock"], params)
 
 
 @contextmanager
-def _leased(conn: Connection, schema: str, phase: Phase, limits: Limits) -> Iterator[bool]:
+def _leased(db: Database, phase: Phase, limits: Limits) -> Iterator[bool]:
     """Tell others in the log that a run goes on, until it ends or its lease does."""
-    before, conn.prepare_threshold = conn.prepare_threshold, None  # a statement prepared there is lost here
-    params = {"kind": phase.value, "schema": schema, "lease": limits.lease}
+    before, db.conn.prepare_threshold = (
+        db.conn.prepare_threshold,
+        None,
+    )  # a statement prepared there is lost here
+    params = {"kind": phase.value, "schema": db.schema, "lease": limits.lease}
     run = Action(kind=Kind.KEEP, table="", note="a pooler stands before the database")
-    with conn.transaction():
-        locked = conn.execute(load_queries("table_partitions", schema)["try_run_lock_briefly"], params)
+    with db.conn.transaction():
+        locked = db.conn.execute(db.queries("table_partitions")["try_run_lock_briefly"], params)
         is_locked = (locked.fetchone() or (False,))[0]
-        last = conn.execute(load_queries("detection_partition_policies", schema)["last_run"], params)
+        last = db.conn.execute(db.queries("detection_partition_policies")["last_run"], params)
         is_mine = bool(is_locked) and not (last.fetchone() or (False,))[0]
         if is_mine:
-            note(conn, schema, run, "done", called=f"{phase}_begun")
+            note(db, run, "done", called=f"{phase}_begun")
     try:
         yield is_mine
     finally:
-        if is_mine and _is_usable(conn):
-            note(conn, schema, run, "done", called=f"{phase}_ended")
-        conn.prepare_threshold = before
+        if is_mine and _is_usable(db.conn):
+            note(db, run, "done", called=f"{phase}_ended")
+        db.conn.prepare_threshold = before
 
 
 def _is_usable(conn: Connection) -> bool:
@@ -174,24 +173,23 @@ def _is_usable(conn: Connection) -> bool:
 
 
 @contextmanager
-def _patience(conn: Connection, schema: str, limits: Limits, *, is_pooled: bool) -> Iterator[None]:
+def _patience(db: Database, limits: Limits, *, is_pooled: bool) -> Iterator[None]:
     """Limit the wait of statements that allow no transaction around them; behind a pooler there are none."""
-    queries = load_queries("table_partitions", schema)
-    row = None if is_pooled else conn.execute(queries["lock_setting"]).fetchone()
+    queries = db.queries("table_partitions")
+    row = None if is_pooled else db.conn.execute(queries["lock_setting"]).fetchone()
     if row is None:
         yield
         return
-    conn.execute(queries["limit_locks_of_session"], {"limit": in_ms(limits.detach_wait)})
+    db.conn.execute(queries["limit_locks_of_session"], {"limit": in_ms(limits.detach_wait)})
     try:
         yield
     finally:
-        if _is_usable(conn):
-            conn.execute(queries["limit_locks_of_session"], {"limit": row[0]})
+        if _is_usable(db.conn):
+            db.conn.execute(queries["limit_locks_of_session"], {"limit": row[0]})
 
 
 def _carry_out(
-    conn: Connection,
-    schema: str,
+    db: Database,
     phase: Phase,
     actions: Sequence[Action],
     limits: Limits,
@@ -200,54 +198,48 @@ def _carry_out(
     is_new: bool,
 ) -> Iterator[Result]:
     """Do the actions of one table; several that create are tried in one transaction, then one by one."""
-    if is_new and len(actions) > 1 and _are_made_together(conn, schema, phase, actions, limits):
+    if is_new and len(actions) > 1 and _are_made_together(db, phase, actions, limits):
         for action in actions:
             log.info("partition_action_done phase=%s %s", phase, action)
             yield Result(action=action, outcome="done")
         return
     for action in actions:
-        yield _attempt(conn, schema, phase, action, limits, is_pooled=is_pooled)
+        yield _attempt(db, phase, action, limits, is_pooled=is_pooled)
 
 
-def _are_made_together(
-    conn: Connection, schema: str, phase: Phase, actions: Sequence[Action], limits: Limits
-) -> bool:
+def _are_made_together(db: Database, phase: Phase, actions: Sequence[Action], limits: Limits) -> bool:
     try:
-        return create_together(conn, schema, actions, limits) is not None
+        return create_together(db, actions, limits) is not None
     except (psycopg.Error, StorageError) as error:
-        if conn.closed:
+        if db.conn.closed:
             raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
         log.info("partition_actions_one_by_one phase=%s table=%s: %s", phase, actions[0].table, error)
         return False
 
 
-def _attempt(
-    conn: Connection, schema: str, phase: Phase, action: Action, limits: Limits, *, is_pooled: bool
-) -> Result:
+def _attempt(db: Database, phase: Phase, action: Action, limits: Limits, *, is_pooled: bool) -> Result:
     """Do one action; what goes wrong is noted and ends this action only."""
     if not action.changes:
         if action.kind is Kind.REFUSE:
-            note(conn, schema, action, "skipped")
+            note(db, action, "skipped")
         return Result(action=action, outcome="skipped", fact=action.note)
     try:
-        fact = _DOING[action.kind](conn, schema, action, limits, is_pooled)
+        fact = _DOING[action.kind](db.conn, db.schema, action, limits, is_pooled)
     except (psycopg.Error, StorageError) as error:
-        if conn.closed:
+        if db.conn.closed:
             raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
         log.warning("partition_action_failed phase=%s %s: %s", phase, action, error)
         fact = str(error).strip()
-        note(conn, schema, action, "failed", error=fact)
+        note(db, action, "failed", error=fact)
         return Result(action=action, outcome="failed", fact=fact)
     log.info("partition_action_done phase=%s %s %s", phase, action, fact)
     return Result(action=action, outcome="done", fact=fact)
 
 
-def _do_create(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+def _do_create(db: Database, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
     if action.lower is None or action.upper is None:
         raise StorageError("a new table partition needs two bounds")
-    made = create(
-        conn, schema, action.table, (action.lower, action.upper), name=action.partition, limits=limits
-    )
+    made = create(db, action.table, (action.lower, action.upper), name=action.partition, limits=limits)
     if made is None:
         return "it was there"
     facts = [f"as {made.name}"] if made.name != action.partition else []
@@ -255,57 +247,57 @@ def _do_create(conn: Connection, schema: str, action: Action, limits: Limits, is
     return "; ".join(facts)
 
 
-def _do_finalize(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
-    child = next((p for p in read_table(conn, schema, action.table).partitions if p.oid == action.oid), None)
+def _do_finalize(db: Database, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+    child = next((p for p in read_table(db, action.table).partitions if p.oid == action.oid), None)
     if child is not None and child.is_detaching:
-        patiently(lambda: _in_transaction(conn, schema, limits, _ddl(schema, "finalize", action)), limits)
+        patiently(lambda: _in_transaction(db, limits, _ddl(db.schema, "finalize", action)), limits)
     elif child is not None:
         return "it is attached"
-    if _was_ours(conn, schema, action):
-        note(conn, schema, action, "done", called="detach")
+    if _was_ours(db, action):
+        note(db, action, "done", called="detach")
         return "now counted as detached"
-    note(conn, schema, action, "done")
+    note(db, action, "done")
     return "it was not upkeep that began it: it is never dropped"
 
 
-def _was_ours(conn: Connection, schema: str, action: Action) -> bool:
-    params = {"schema": schema, "table": action.table}
-    retired = rows(conn, schema, "retired", params, "detection_partition_policies")
+def _was_ours(db: Database, action: Action) -> bool:
+    params = {"schema": db.schema, "table": action.table}
+    retired = rows(db, "retired", params, "detection_partition_policies")
     return any(r["oid"] == action.oid for r in retired)
 
 
-def _do_detach(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
-    why_plain = _why_plain(conn, is_pooled=is_pooled)
+def _do_detach(db: Database, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+    why_plain = _why_plain(db.conn, is_pooled=is_pooled)
     # The intention is noted first: killed after the detachment, it is known to be ours.
     if not why_plain and not note(
-        conn, schema, action, "done", called="detach_started", softly=True, unless_default=True
+        db, action, "done", called="detach_started", softly=True, unless_default=True
     ):
         why_plain = "the table has a default partition"
     if why_plain:
 
         def plainly() -> None:
-            with conn.transaction():
-                enter(conn, schema, action.table, limits)
-                conn.execute(_ddl(schema, "detach", action))
-                note(conn, schema, action, "done", path="plain", reason=why_plain)
+            with db.conn.transaction():
+                enter(db, action.table, limits)
+                db.conn.execute(_ddl(db.schema, "detach", action))
+                note(db, action, "done", path="plain", reason=why_plain)
 
         patiently(plainly, limits)
         return f"in one step: {why_plain}"
     try:
         try:
-            conn.execute(_ddl(schema, "detach_concurrently", action))
+            db.conn.execute(_ddl(db.schema, "detach_concurrently", action))
         except NO_LOCK:
-            patiently(lambda: _finalize_what_began(conn, schema, action, limits), limits)
+            patiently(lambda: _finalize_what_began(db, action, limits), limits)
     except psycopg.Error:
-        if not conn.closed and _is_untouched(conn, schema, action):
-            note(conn, schema, action, "done", called="attach", reason="the detachment did not begin")
+        if not db.conn.closed and _is_untouched(db, action):
+            note(db, action, "done", called="attach", reason="the detachment did not begin")
         raise
-    note(conn, schema, action, "done", softly=True, path="concurrent")
+    note(db, action, "done", softly=True, path="concurrent")
     return ""
 
 
-def _is_untouched(conn: Connection, schema: str, action: Action) -> bool:
-    partitions = read_table(conn, schema, action.table).partitions
+def _is_untouched(db: Database, action: Action) -> bool:
+    partitions = read_table(db, action.table).partitions
     return any(p.oid == action.oid and not p.is_detaching for p in partitions)
 
 
@@ -317,12 +309,12 @@ def _why_plain(conn: Connection, *, is_pooled: bool) -> str:
     return ""
 
 
-def _finalize_what_began(conn: Connection, schema: str, action: Action, limits: Limits) -> None:
+def _finalize_what_began(db: Database, action: Action, limits: Limits) -> None:
     """An attempt that ran out of patience is finalised: older readers of the table have to end first."""
-    if _is_untouched(conn, schema, action):
-        conn.execute(_ddl(schema, "detach_concurrently", action))
+    if _is_untouched(db, action):
+        db.conn.execute(_ddl(db.schema, "detach_concurrently", action))
     else:
-        _in_transaction(conn, schema, limits, _ddl(schema, "finalize", action))
+        _in_transaction(db, limits, _ddl(db.schema, "finalize", action))
 
 
 def _ddl(schema: str, name: str, action: Action) -> sql.Composed:
@@ -335,23 +327,23 @@ def _ddl(schema: str, name: str, action: Action) -> sql.Composed:
     )
 
 
-def _in_transaction(conn: Connection, schema: str, limits: Limits, ddl: sql.Composed) -> None:
-    with conn.transaction():
-        limit_locks(conn, schema, limits.lock_timeout)
-        conn.execute(ddl)
+def _in_transaction(db: Database, limits: Limits, ddl: sql.Composed) -> None:
+    with db.conn.transaction():
+        limit_locks(db, limits.lock_timeout)
+        db.conn.execute(ddl)
 
 
-def _do_drop(conn: Connection, schema: str, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+def _do_drop(db: Database, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
     def drop() -> None:
-        with conn.transaction():
+        with db.conn.transaction():
             child = sql.Identifier(action.partition or "")
             limit = sql.Literal(in_ms(limits.lock_timeout))
-            conn.execute(statement(schema, "lock_child", child=child, limit=limit), prepare=False)
-            found = rows(conn, schema, "relation", {"oid": action.oid})
+            db.conn.execute(statement(db.schema, "lock_child", child=child, limit=limit), prepare=False)
+            found = rows(db, "relation", {"oid": action.oid})
             if not found or found[0]["relname"] != action.partition:
                 raise StorageError(f"{action.partition!r} is no longer the table that was detached")
-            conn.execute(statement(schema, "drop", child=child))
-            note(conn, schema, action, "done")
+            db.conn.execute(statement(db.schema, "drop", child=child))
+            note(db, action, "done")
 
     patiently(drop, limits)
     return ""

@@ -1,0 +1,23 @@
+"""The registry's database: a connection, and the schema that it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.queries import load_queries
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One schema of the package, reached through one connection."""
+
+    conn: Connection
+    schema: str = "detection"
+
+    def queries(self, table: str) -> Mapping[str, sql.Composed]:
+        """The named statements about a table, with this schema's name in them."""
+        return load_queries(table, self.schema)
