@@ -28,7 +28,7 @@ Row = tuple[dict[str, Any], dict[str, Any]]  # Any: JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sea:
+class BenchDatabase:
     """A database with one registered model; `conn` writes, `reader` reads."""
 
     dsn: str
@@ -44,7 +44,7 @@ class Sea:
 
 
 @contextmanager
-def sea(server: str) -> Iterator[Sea]:
+def sea(server: str) -> Iterator[BenchDatabase]:
     """A database of its own on the server, dropped afterwards."""
     name = "detection_bench"
     with connect(server) as admin:
@@ -54,7 +54,7 @@ def sea(server: str) -> Iterator[Sea]:
     try:
         with connect(dsn) as conn, connect(dsn) as reader:
             migrate(Database(conn, SCHEMA))
-            yield Sea(
+            yield BenchDatabase(
                 dsn=dsn, conn=conn, reader=reader, model=MODEL, version=_register(conn, MODEL, Role.PRIMARY)
             )
     finally:

@@ -17,7 +17,7 @@ import psycopg
 from demo.airflow_env import COMPONENTS, airflow_program, process_environment, shared_environment
 from demo.api import Airflow
 from demo.postgres import Databases
-from demo.programs import Keeper
+from demo.programs import Supervisor
 from demo.settings import CHECKOUT, Settings
 from demo.state import open_state
 from psycopg.conninfo import make_conninfo
@@ -63,7 +63,7 @@ def _airflow(folder: Path, databases: Databases) -> Iterator[Airflow]:
     shared["AIRFLOW__DETECTION__PLAN_TTL"] = "3600"
     env = process_environment(shared) | {"PYTHONPATH": str(CHECKOUT)}
     write_dags(folder / "dags", CHECKOUT)
-    with Keeper(settings.logs, folder / "keeper.pid") as keeper:
+    with Supervisor(settings.logs, folder / "keeper.pid") as keeper:
         migration = airflow_program("db-migrate", "db", "migrate", settings=settings, env=env)
         keeper.start(migration)
         keeper.finish(migration)

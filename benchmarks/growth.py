@@ -15,15 +15,15 @@ from psycopg import sql
 from tests.postgres import postgres
 
 from airflow_detection.cycle.planning import resolve_plan
-from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode
-from benchmarks._workload import AT, SCHEMA, Sea, line, rows, sea, take_turns
+from airflow_detection.store.database import Database
+from benchmarks._workload import AT, SCHEMA, BenchDatabase, line, rows, sea, take_turns
 from benchmarks.persist import Ready, engine
 
 PARTITIONS, VERSIONS = (12, 60, 240), (20, 200, 2000)
 ROWS, REPEATS = 1_000, 7
 TABLES = ("detection_model_run_outputs", "detection_model_metrics")
-Grow = Callable[[Sea, int, int], None]
+Grow = Callable[[BenchDatabase, int, int], None]
 VERSION = """
 insert into detection.detection_model_versions (model_id, version)
 select 'spoofing', 'g' || n from generate_series(%(from)s::int, %(to)s::int) n
@@ -49,7 +49,7 @@ def run() -> Iterator[dict[str, Any]]:  # Any: JSON
             yield from _steps(place, "versions", VERSIONS, _grow_versions)
 
 
-def _steps(place: Sea, kind: str, sizes: tuple[int, ...], grow: Grow) -> Iterator[dict[str, Any]]:
+def _steps(place: BenchDatabase, kind: str, sizes: tuple[int, ...], grow: Grow) -> Iterator[dict[str, Any]]:
     held, had, first = list(rows(ROWS)), 1, dict[str, float]()
     for size in sizes:
         grow(place, had, size)
@@ -57,7 +57,7 @@ def _steps(place: Sea, kind: str, sizes: tuple[int, ...], grow: Grow) -> Iterato
         place.conn.execute("vacuum analyze")
         contestants: dict[str, Callable[[], object]] = {
             "ours": partial(engine, place, Ready(held)),
-            "plan": partial(resolve_plan, place.conn, Settings(), place.cycle(0), mode=Mode.AS_OF),
+            "plan": partial(resolve_plan, Database(place.conn), place.cycle(0), mode=Mode.AS_OF),
         }
         taken = take_turns(contestants, REPEATS)
         found = {name: median(times) for name, times in taken.items()}
@@ -67,7 +67,7 @@ def _steps(place: Sea, kind: str, sizes: tuple[int, ...], grow: Grow) -> Iterato
         yield {key: value for key, value in facts.items() if key != "speedup_vs_plan"}
 
 
-def _grow_partitions(place: Sea, had: int, size: int) -> None:
+def _grow_partitions(place: BenchDatabase, had: int, size: int) -> None:
     """Months before the first, of both tables that have one."""
     months = AT.year * 12 + AT.month - 1
     if had == 1:
@@ -85,7 +85,7 @@ def _grow_partitions(place: Sea, had: int, size: int) -> None:
             )  # fmt: skip
 
 
-def _grow_versions(place: Sea, had: int, size: int) -> None:
+def _grow_versions(place: BenchDatabase, had: int, size: int) -> None:
     """Versions that were champion for a minute each, all before the one that stores."""
     place.conn.execute(VERSION, {"from": had, "to": size - 1})
     place.conn.execute(ROLE)

@@ -109,7 +109,7 @@ def replay(page: Path | None = None) -> tuple[dict[str, Any], list[Row]]:
         dsn = _database(server)
         with connect(dsn) as conn:
             migrate(Database(conn, SETTINGS.schema))
-            apply_file(conn, REGISTRY, SETTINGS.schema)
+            apply_file(Database(conn, SETTINGS.schema), REGISTRY)
             load_file(conn, POSITIONS, schema=SETTINGS.schema)
             conn.execute("analyze")
             walls: list[float] = []
@@ -157,9 +157,11 @@ def _pass(conn: Conn, order: list[datetime]) -> Iterator[float]:
     """Run every cycle of the day once, in this order; iterate over their milliseconds."""
     for at in order:
         began = datetime.now(UTC)
-        planning.open_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF)
-        report = inline.run_inline(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF)
-        summary = closing.close_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF, task_states={})
+        planning.open_cycle(Database(conn, SETTINGS.schema), "maritime", at, mode=Mode.AS_OF)
+        report = inline.run_inline(Database(conn, SETTINGS.schema), SETTINGS, "maritime", at, mode=Mode.AS_OF)
+        summary = closing.close_cycle(
+            Database(conn, SETTINGS.schema), "maritime", at, mode=Mode.AS_OF, task_states={}
+        )
         assert not summary.failed, [r.error for r in report.reports if r.error]
         yield (datetime.now(UTC) - began).total_seconds() * 1000
 

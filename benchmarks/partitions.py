@@ -14,7 +14,7 @@ from tests.postgres import postgres
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
-from airflow_detection.store.partitions.plan import Limits, Phase
+from airflow_detection.store.partitions.plan import Phase, UpkeepLimits
 from airflow_detection.store.partitions.upkeep import apply
 
 TABLE = "detection_model_run_outputs"
@@ -72,7 +72,7 @@ def _timed_ours(conn: Connection, schema: str) -> tuple[float, float]:
     policies = sql.Identifier(schema, "detection_partition_policies")
     conn.execute(sql.SQL("delete from {} where table_name <> %s").format(policies), [TABLE])
     _policy(conn, schema, ahead=f"{MONTHS - 1} months", retention="1 month", grace="0")
-    limits = Limits(max_drops=RETIRED)
+    limits = UpkeepLimits(max_drops=RETIRED)
     began = time.perf_counter()
     made = apply(Database(conn, schema), Phase.ENSURE, now=datetime.now(UTC), limits=limits)
     ensured = time.perf_counter()

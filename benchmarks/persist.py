@@ -21,7 +21,7 @@ from airflow_detection.domain.specs import Outcome
 from airflow_detection.engine.job import run_version
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.store.outputs import PostgresStore
-from benchmarks._workload import SCHEMA, Row, Sea, line, rows, sea, take_turns
+from benchmarks._workload import SCHEMA, BenchDatabase, Row, line, rows, sea, take_turns
 
 SIZES = {1_000: 15, 10_000: 9, 100_000: 5}  # rows: repeats
 MEMORY_ROWS = 1_000_000
@@ -59,7 +59,7 @@ class Generated(Ready):
         return ModelResult(outputs_per_input=(pair for pair in self.held))
 
 
-def engine(place: Sea, model: BaseDetectionModel) -> None:
+def engine(place: BenchDatabase, model: BaseDetectionModel) -> None:
     """Run and store one version as a task does."""
     store = PostgresStore(place.conn, place.reader, SCHEMA)
     report = run_version(
@@ -94,7 +94,7 @@ def run() -> Iterator[dict[str, Any]]:  # Any: JSON
         yield _memory(place)
 
 
-def reset(place: Sea) -> None:
+def reset(place: BenchDatabase) -> None:
     """Empty the tables."""
     for table in ("model_run_outputs", "model_metrics", "model_runs", "events"):
         place.conn.execute(f"truncate detection.detection_{table}".encode())
@@ -103,7 +103,7 @@ def reset(place: Sea) -> None:
 
 def execute_values(
     old: Any,  # Any: psycopg2 has no types
-    place: Sea,
+    place: BenchDatabase,
     held: list[Row],
     entity_key: str = "mmsi",
 ) -> None:
@@ -119,7 +119,7 @@ def execute_values(
         )
 
 
-def _copy(place: Sea, chunks: list[bytes]) -> None:
+def _copy(place: BenchDatabase, chunks: list[bytes]) -> None:
     with place.conn.cursor() as cursor, cursor.copy(COPY_IN) as copy:
         for chunk in chunks:
             copy.write(chunk)
@@ -146,7 +146,7 @@ with connect(sys.argv[1]) as conn, connect(sys.argv[1]) as reader:
 )
 
 
-def _memory(place: Sea) -> dict[str, Any]:  # Any: JSON
+def _memory(place: BenchDatabase) -> dict[str, Any]:  # Any: JSON
     """Peak memory of a process that stores a million generated rows, above that of an idle interpreter."""
     reset(place)
     command = [sys.executable, "-c", PROBE, place.dsn, str(place.version.version_id), str(MEMORY_ROWS)]

@@ -19,7 +19,7 @@ from airflow_detection.engine.sql_model import SqlDetectionModel
 from airflow_detection.store.database import Database
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.reader import Reader
-from benchmarks._workload import SCHEMA, Row, Sea, line, sea, take_turns
+from benchmarks._workload import SCHEMA, BenchDatabase, Row, line, sea, take_turns
 from benchmarks.persist import Ready, execute_values, reset
 
 ROWS, REPEATS = 100_000, 5
@@ -57,7 +57,7 @@ def run() -> Iterator[dict[str, Any]]:  # Any: JSON
         yield line("pushdown", f"{ROWS} rows", ROWS, taken)
 
 
-def _engine(place: Sea, model: BaseDetectionModel) -> None:
+def _engine(place: BenchDatabase, model: BaseDetectionModel) -> None:
     cycle = place.cycle(0)
     params: JsonMapping = {"window_start": cycle.window.start, "window_end": cycle.window.end}
     report = run_version(

@@ -19,7 +19,7 @@ from tests.postgres import postgres
 from airflow_detection.engine.canary import SharedOutputs
 from airflow_detection.store.database import Database
 from airflow_detection.store.reader import StoredOutputs
-from benchmarks._workload import SCHEMA, Sea, line, rows, sea, take_turns
+from benchmarks._workload import SCHEMA, BenchDatabase, line, rows, sea, take_turns
 from benchmarks.persist import Ready, engine, reset
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run() -> Iterator[dict[str, Any]]:  # Any: JSON
             yield line("readback", f"{count} as columns", count, as_columns, limit=15)
 
 
-def _shared(place: Sea) -> SharedOutputs:
+def _shared(place: BenchDatabase) -> SharedOutputs:
     """`ctx.shared[model_id]` of a model behind."""
     return SharedOutputs(StoredOutputs(Database(place.reader, SCHEMA), place.cycle(0), place.version))
 

@@ -82,7 +82,7 @@ def migrate(dsn: str) -> str:
 def apply_models(dsn: str) -> str:
     """Apply the maritime registry file; return what was done in a few words."""
     with _connected(dsn) as conn:
-        changes = apply_file(conn, MODELS, SCHEMA)
+        changes = apply_file(Database(conn, SCHEMA), MODELS)
     return f"{MODELS.relative_to(CHECKOUT)}, {f'{len(changes)} changes' if changes else 'nothing new'}"
 
 

@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from demo.errors import DemoError
-from demo.programs import Keeper, Program
+from demo.programs import Program, Supervisor
 
 REGISTRY_DATABASE = "detection"
 METADATA_DATABASE = "airflow"
@@ -65,7 +65,7 @@ class ServerUser:
     gid: int | None = None
 
 
-def embedded(keeper: Keeper, state: Path, *, port: int, password: str) -> Databases:
+def embedded(keeper: Supervisor, state: Path, *, port: int, password: str) -> Databases:
     """Start the embedded server on 127.0.0.1:`port` and make its two databases.
 
     Raises:
@@ -192,7 +192,7 @@ def _plain_env() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
 
 
-def _wait_until_ready(keeper: Keeper, server: str) -> None:
+def _wait_until_ready(keeper: Supervisor, server: str) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
         keeper.check()

@@ -41,7 +41,7 @@ class Program:
 
 
 @dataclass(slots=True)
-class Keeper:
+class Supervisor:
     """A running keeper process (a context manager; leaving it ends everything it started).
 
     The keeper sits in a session of its own, so Ctrl-C in the terminal reaches the runner alone, which then
@@ -117,15 +117,15 @@ class Keeper:
             self._check_keeper()
             time.sleep(POLL_S)
         if code := self.exits.pop(program.name):
-            raise DemoError(self._obituary(program.name, code))
+            raise DemoError(self._exit_message(program.name, code))
 
     def check(self) -> None:
         """Raise DemoError when a program that was started, and not waited for, has ended."""
         self._check_keeper()
         for name, code in list(self.exits.items()):
-            raise DemoError(self._obituary(name, code))
+            raise DemoError(self._exit_message(name, code))
 
-    def _obituary(self, name: str, code: int) -> str:
+    def _exit_message(self, name: str, code: int) -> str:
         log = self.log_dir / f"{name}.log"
         text = log.read_text(errors="replace") if log.exists() else ""
         return f"the {name} ended with code {code}: {last_line(text)} (see {log})"

@@ -24,7 +24,7 @@ from demo.api import Airflow, wait_until
 from demo.clean import end_leftovers
 from demo.console import Screen
 from demo.errors import DemoError
-from demo.programs import Keeper
+from demo.programs import Supervisor
 from demo.settings import Settings, keep_or_pick_port
 from demo.state import Remembered, only_one, open_state, remember, write_env
 
@@ -41,7 +41,7 @@ class Stage:
 
     settings: Settings
     screen: Screen
-    keeper: Keeper
+    keeper: Supervisor
     databases: postgres.Databases
     env: Mapping[str, str]
 
@@ -60,14 +60,14 @@ def play(settings: Settings, screen: Screen) -> bool:
     remembered = open_state(settings.state)
     with only_one(settings.state):
         end_leftovers(settings.state)
-        with Keeper(settings.logs, settings.state / "pids") as keeper:
+        with Supervisor(settings.logs, settings.state / "pids") as keeper:
             try:
                 return _perform(settings, screen, keeper, remembered)
             finally:
                 screen.say("[dim]ending Airflow and the database[/]")
 
 
-def _perform(settings: Settings, screen: Screen, keeper: Keeper, remembered: Remembered) -> bool:
+def _perform(settings: Settings, screen: Screen, keeper: Supervisor, remembered: Remembered) -> bool:
     began = datetime.now(UTC)
     clock = time.monotonic()
     databases, remembered = _start_databases(settings, screen, keeper, remembered)
@@ -87,7 +87,7 @@ def _perform(settings: Settings, screen: Screen, keeper: Keeper, remembered: Rem
 
 
 def _start_databases(
-    settings: Settings, screen: Screen, keeper: Keeper, remembered: Remembered
+    settings: Settings, screen: Screen, keeper: Supervisor, remembered: Remembered
 ) -> tuple[postgres.Databases, Remembered]:
     with screen.step("PostgreSQL") as step:
         if settings.dsn:

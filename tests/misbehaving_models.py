@@ -28,7 +28,7 @@ from detection.detection_model_runs where role = 'PRIMARY'
 """
 
 
-class Wicked(BaseDetectionModel):
+class MisbehavingModel(BaseDetectionModel):
     """Runs its act; otherwise it is a model that counts what it sees, input by input."""
 
     def run(self, ctx: ModelContext) -> ModelResult:
@@ -202,7 +202,7 @@ def logs_nonsense(ctx: ModelContext) -> ModelResult:
             with contextlib.suppress(Exception):
                 handler.handle(record)
     for n in range(20_000):
-        logging.getLogger(f"wicked.{n}").error("%d", n)
+        logging.getLogger(f"misbehaving.{n}").error("%d", n)
     return ModelResult(outputs_per_input=[({}, {"id": "shadow", "score": 0.5})])
 
 

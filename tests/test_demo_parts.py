@@ -14,7 +14,7 @@ from demo.console import MAX_WIDTH, Screen
 from demo.detection import Result, last_cycles, statements
 from demo.errors import DemoError
 from demo.maintenance import hours_of
-from demo.programs import Keeper, Program, last_line
+from demo.programs import Program, Supervisor, last_line
 from demo.settings import free_port, read_settings
 from demo.state import Remembered, only_one, open_state, remember, write_env
 from rich.console import Console
@@ -166,7 +166,7 @@ def program(folder: Path, name: str, script: str) -> Program:
 
 
 def test_a_program_that_ends_badly_is_named_with_its_last_words(tmp_path: Path) -> None:
-    with Keeper(tmp_path, tmp_path / "pids") as keeper:
+    with Supervisor(tmp_path, tmp_path / "pids") as keeper:
         good, bad = program(tmp_path, "good", "true"), program(tmp_path, "bad", "echo why; echo; exit 3")
         keeper.start(good)
         keeper.finish(good)
@@ -177,7 +177,7 @@ def test_a_program_that_ends_badly_is_named_with_its_last_words(tmp_path: Path) 
 
 
 def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
-    with Keeper(tmp_path, tmp_path / "pids") as keeper:
+    with Supervisor(tmp_path, tmp_path / "pids") as keeper:
         missing = Program(name="missing", argv=["/no/where"], env={}, cwd="/", log=str(tmp_path / "log"))
         with pytest.raises(DemoError, match=r"missing could not be started: .*No such file"):
             keeper.start(missing)
@@ -185,7 +185,7 @@ def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
 
 def test_leaving_the_keeper_ends_grandchildren_that_ignore_the_signal(tmp_path: Path) -> None:
     script = "trap '' TERM INT; (trap '' TERM INT; sleep 600) & echo $! > grandchild; wait"
-    with Keeper(tmp_path, tmp_path / "pids") as keeper:
+    with Supervisor(tmp_path, tmp_path / "pids") as keeper:
         child = keeper.start(program(tmp_path, "stubborn", script))
         while not (written := tmp_path / "grandchild").exists() or not written.read_text().strip():
             keeper.check()

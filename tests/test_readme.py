@@ -43,8 +43,8 @@ def test_the_model_of_the_readme_scores_ships() -> None:
 def test_the_registry_file_of_the_readme_applies(database: psycopg.Connection[Any], tmp_path: Path) -> None:
     file = tmp_path / "registry.yaml"
     file.write_text(block("yaml", "fast_ships"))
-    assert apply_file(database, file, "detection")
-    assert apply_file(database, file, "detection") == []
+    assert apply_file(Database(database, "detection"), file)
+    assert apply_file(Database(database, "detection"), file) == []
 
 
 def test_the_hand_written_dag_of_the_readme_builds() -> None:
@@ -70,7 +70,7 @@ def test_the_backfill_of_the_readme_has_a_plan_that_the_install_allows_to_run(
 ) -> None:
     file = tmp_path / "registry.yaml"
     file.write_text(block("yaml", "fast_ships"))
-    apply_file(database, file, "detection")
+    apply_file(Database(database, "detection"), file)
     first = re.search(r"--from-date (\S+)", README)
     assert first
     (model,) = models_at(Database(database, "detection"), "maritime", datetime.fromisoformat(first[1]))

@@ -20,7 +20,9 @@ from psycopg.conninfo import make_conninfo
 from tests import sample_registry
 from tests.sample_registry import AT
 
-from airflow_detection.cycle import child_store, inline, planning, task, versions
+from airflow_detection.cycle import child_store, inline, planning
+from airflow_detection.cycle.task import run_task
+from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, ModelSpec, Outcome, Role
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
@@ -33,7 +35,7 @@ from airflow_detection.store.spool import Spool, encode_outputs
 SETTINGS = Settings(
     allowed_prefixes=("tests.cycle.test_inline", "tests.misbehaving_models"), inline_timeout_s=20
 )
-WICKED = "tests.misbehaving_models:Wicked"
+MISBEHAVING = "tests.misbehaving_models:MisbehavingModel"
 
 
 class Slow(BaseDetectionModel):
@@ -80,7 +82,7 @@ class Asks(BaseDetectionModel):
 def register(conn: Any, entrypoint: str, shadows: int = 0, **options: Any) -> None:
     """`tracks` feeds `m`, which has the entry point, as have its shadows."""
     sample_registry.put_cycle(conn, input_query="select 1 as n, '{}'::jsonb as deep")
-    sample_registry.put_model(conn, "tracks", entrypoint=WICKED)
+    sample_registry.put_model(conn, "tracks", entrypoint=MISBEHAVING)
     sample_registry.put_version(conn, "tracks@1", Role.PRIMARY, act="mutates")
     sample_registry.put_model(conn, "m", ("tracks",), entrypoint=entrypoint, task_options=options)
     sample_registry.put_version(conn, "m@1", Role.PRIMARY)
@@ -89,8 +91,10 @@ def register(conn: Any, entrypoint: str, shadows: int = 0, **options: Any) -> No
 
 
 def run(conn: Any, settings: Settings = SETTINGS, **options: Any) -> Any:
-    planning.open_cycle(conn, settings, "fleet", AT, mode=Mode.AS_OF)
-    report = inline.run_inline(conn, settings, "fleet", AT, mode=Mode.AS_OF, **options)
+    planning.open_cycle(Database(conn, settings.schema), "fleet", AT, mode=Mode.AS_OF)
+    report = inline.run_inline(
+        Database(conn, settings.schema), settings, "fleet", AT, mode=Mode.AS_OF, **options
+    )
     return {r.version.label: r for r in report.reports}
 
 
@@ -148,12 +152,17 @@ def test_the_server_ends_what_a_killed_version_has_left_running(database: Any) -
 def test_a_statement_is_ended_by_the_server_in_a_task_too(dsn: str, settings: Settings) -> None:
     own = {} if settings.statement_timeout_s else {"execution_timeout": 0.4}
     with connect(dsn) as conn, connect(dsn) as second:
-        register(conn, WICKED, **own)
+        register(conn, MISBEHAVING, **own)
         sample_registry.put_version(conn, "m@2", Role.SHADOW, act="hangs_in_sql")
-        planning.open_cycle(conn, settings, "fleet", AT, mode=Mode.AS_OF)
+        planning.open_cycle(Database(conn, settings.schema), "fleet", AT, mode=Mode.AS_OF)
         began = time.monotonic()
         reports = [
-            versions.run_one(conn, second, settings, "fleet", AT, model_id=m, version=v, mode=Mode.AS_OF)
+            run_task(
+                Database(conn, settings.schema),
+                lambda: second,
+                settings,
+                VersionRequest(cycle_id="fleet", started_at=AT, model_id=m, version=v, mode=Mode.AS_OF),
+            )
             for m, v in (("tracks", None), ("m", None), ("m", "2"))
         ]
     assert [r.outcome for r in reports[:2]] == [Outcome.SUCCEEDED] * 2
@@ -184,7 +193,7 @@ def test_models_read_as_the_role_that_is_set(database: Any) -> None:
 
 
 def test_a_role_that_may_not_be_taken_fails_the_versions_with_the_reason(database: Any) -> None:
-    register(database, WICKED)
+    register(database, MISBEHAVING)
     reports = run(database, replace(SETTINGS, reader_role="nobody_here"))
     assert reports["tracks@1"].outcome is Outcome.FAILED
     assert "nobody_here" in str(reports["tracks@1"].error)
@@ -241,10 +250,13 @@ def test_models_read_through_the_connection_that_is_set(database: Any, dsn: str)
         assert {r.error for r in reports.values()} == {None}
         with connect(dsn) as conn:
             opened = partial(connect, reading)
-            shadow = task.run_task(
-                conn, opened, SETTINGS, "fleet", AT,
-                model_id="m", version="s0", mode=Mode.AS_OF, reading=lambda: reading,
-            )  # fmt: skip
+            shadow = run_task(
+                Database(conn, SETTINGS.schema),
+                opened,
+                SETTINGS,
+                VersionRequest(cycle_id="fleet", started_at=AT, model_id="m", version="s0", mode=Mode.AS_OF),
+                reader_conninfo=lambda: reading,
+            )
         assert shadow.error is None
         rows = database.execute(
             "select outputs from detection.detection_model_run_outputs where model_id = 'm'"

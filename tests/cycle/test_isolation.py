@@ -23,6 +23,7 @@ from tests.sample_registry import AT
 
 from airflow_detection.cycle import closing, inline, planning
 from airflow_detection.cycle.task import run_task
+from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Role
 from airflow_detection.store.connection import connect
@@ -97,7 +98,7 @@ def register(conn: Any, plan: Planned, *, with_shadows: bool) -> None:
     sample_registry.put_cycle(conn, input_query=INPUTS)
     for n, reads in enumerate(plan.reads):
         options = {"execution_timeout": LIMIT_S} if SLOW & set(plan.shadows[n]) else {}
-        facts = {"entrypoint": "tests.misbehaving_models:Wicked", "task_options": options}
+        facts = {"entrypoint": "tests.misbehaving_models:MisbehavingModel", "task_options": options}
         sample_registry.put_model(conn, f"m{n}", tuple(f"m{r}" for r in reads), **facts)
         sample_registry.put_version(conn, f"m{n}@1", Role.PRIMARY, weights=[{"w": n + 1}, {"w": 0.1}])
     for n, acts in enumerate(plan.shadows if with_shadows else ()):
@@ -116,7 +117,7 @@ def primary_facts(dsn: str) -> dict[str, list[Any]]:
 def run_tasks(dsn: str) -> None:
     """Each version as Airflow does it: a process of its own, ended at its time."""
     with connect(dsn) as conn:
-        opened = planning.open_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
+        opened = planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
     for step in opened.steps:
         limit_s = opened.plan.models[step.model_id].task_options.get("execution_timeout", 30)
         pid = os.fork()
@@ -130,7 +131,7 @@ def run_tasks(dsn: str) -> None:
                 break
             time.sleep(0.005)
     with connect(dsn) as conn:
-        closing.close_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF, task_states={})
+        closing.close_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF, task_states={})
 
 
 def task(dsn: str, step: Any) -> None:
@@ -142,9 +143,13 @@ def task(dsn: str, step: Any) -> None:
             limit_session(Database(second, SETTINGS.schema))
             version = None if step.role is Role.PRIMARY else step.version
             run_task(
-                conn, lambda: second, SETTINGS, "fleet", AT,
-                model_id=step.model_id, version=version, mode=Mode.AS_OF,
-            )  # fmt: skip
+                Database(conn, SETTINGS.schema),
+                lambda: second,
+                SETTINGS,
+                VersionRequest(
+                    cycle_id="fleet", started_at=AT, model_id=step.model_id, version=version, mode=Mode.AS_OF
+                ),
+            )
         status = 0
     finally:
         os._exit(status)
@@ -152,10 +157,17 @@ def task(dsn: str, step: Any) -> None:
 
 def run_inline(dsn: str, *, concurrent: bool = False) -> None:
     with connect(dsn) as conn:
-        planning.open_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
-        inline.run_inline(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF, concurrent_shadows=concurrent)
+        planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
+        inline.run_inline(
+            Database(conn, SETTINGS.schema),
+            SETTINGS,
+            "fleet",
+            AT,
+            mode=Mode.AS_OF,
+            concurrent_shadows=concurrent,
+        )
     with connect(dsn) as conn:
-        closing.close_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF, task_states={})
+        closing.close_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF, task_states={})
 
 
 def run_concurrent(dsn: str) -> None:

@@ -14,6 +14,8 @@ from tests.sample_registry import AT, SCHEMA, SETTINGS, SINCE
 
 from airflow_detection.cycle import closing, inline, planning, versions
 from airflow_detection.cycle.planning import OpenedCycle
+from airflow_detection.cycle.task import run_task
+from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.specs import Execution, Mode, Role
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.store import cycle_runs as store
@@ -26,9 +28,9 @@ __all__ = ["cycles", "home"]  # fixtures
 
 
 def run(conn: Any, dsn: str, known_at: datetime | None = None, mode: Mode = Mode.AS_OF) -> OpenedCycle:
-    opened = planning.open_cycle(conn, SETTINGS, "fleet", AT, mode=mode, known_at=known_at)
+    opened = planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=mode, known_at=known_at)
     run_steps(conn, dsn, opened)
-    closing.close_cycle(conn, SETTINGS, "fleet", AT, mode=opened.mode, task_states={})
+    closing.close_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=opened.mode, task_states={})
     return opened
 
 
@@ -100,8 +102,13 @@ def test_what_a_hand_written_dag_ran_is_live_though_no_plan_was_recorded(databas
     sample_registry.register(database)
     for model_id in ("tracks", "spoofing"):
         with connect(dsn) as reader:
-            versions.run_one(
-                database, reader, SETTINGS, None, AT, model_id=model_id, version=None, mode=Mode.AS_OF
+            run_task(
+                Database(database, SETTINGS.schema),
+                lambda: reader,
+                SETTINGS,
+                VersionRequest(
+                    cycle_id=None, started_at=AT, model_id=model_id, version=None, mode=Mode.AS_OF
+                ),
             )
     assert run(database, dsn, correct(database)).mode is Mode.OVERRIDE
     assert champions(database) == LIVE
@@ -124,14 +131,20 @@ def test_of_two_that_open_a_cycle_at_once_with_different_plans_one_is_live(
 ) -> None:
     sample_registry.register(database)
     known_at = correct(database)
-    planning.open_cycle(database, SETTINGS, "fleet", SINCE, mode=Mode.AS_OF)  # makes the months
+    planning.open_cycle(
+        Database(database, SETTINGS.schema), "fleet", SINCE, mode=Mode.AS_OF
+    )  # makes the months
     opened: list[OpenedCycle] = []
     start = threading.Barrier(2)
 
     def open_it(known: datetime | None) -> None:
         with connect(dsn) as conn:
             start.wait()
-            opened.append(planning.open_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF, known_at=known))
+            opened.append(
+                planning.open_cycle(
+                    Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF, known_at=known
+                )
+            )
 
     threads = [threading.Thread(target=open_it, args=(known,)) for known in (None, known_at)]
     for thread in threads:
@@ -156,10 +169,12 @@ def test_a_recorded_plan_of_an_older_format_of_the_digest_is_recorded_anew(datab
 
 def test_an_inline_cycle_is_compared_too(database: Any, dsn: str) -> None:
     sample_registry.register(database)
-    planning.open_cycle(database, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
-    inline.run_inline(database, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
-    opened = planning.open_cycle(database, SETTINGS, "fleet", AT, mode=Mode.AS_OF, known_at=correct(database))
-    report = inline.run_inline(database, SETTINGS, "fleet", AT, mode=opened.mode)
+    planning.open_cycle(Database(database, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
+    inline.run_inline(Database(database, SETTINGS.schema), SETTINGS, "fleet", AT, mode=Mode.AS_OF)
+    opened = planning.open_cycle(
+        Database(database, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF, known_at=correct(database)
+    )
+    report = inline.run_inline(Database(database, SETTINGS.schema), SETTINGS, "fleet", AT, mode=opened.mode)
     assert [(r.version.label, r.outcome) for r in report.reports] == [("tracks@2", "SUCCEEDED")]
     assert champions(database) == LIVE
 

@@ -9,7 +9,9 @@ import pytest
 from tests import sample_registry
 from tests.sample_registry import AT, SCHEMA, SETTINGS
 
-from airflow_detection.cycle import closing, inline, planning, versions
+from airflow_detection.cycle import closing, inline, planning
+from airflow_detection.cycle.task import run_task
+from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.specs import Execution, Mode, Outcome, Role
 from airflow_detection.engine import entrypoints
 from airflow_detection.errors import EntryPointError, PlanError, RegistrationError
@@ -25,15 +27,20 @@ def second(dsn: str) -> Any:
 
 
 def opened(conn: Any, at: datetime = AT, mode: Mode = Mode.AS_OF, **facts: Any) -> planning.OpenedCycle:
-    return planning.open_cycle(conn, SETTINGS, "fleet", at, mode=mode, **facts)
+    return planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", at, mode=mode, **facts)
 
 
 def ran(conn: Any, second: Any, model: str, version: str | None = None, mode: Mode = Mode.AS_OF) -> Any:
-    return versions.run_one(conn, second, SETTINGS, "fleet", AT, model_id=model, version=version, mode=mode)
+    return run_task(
+        Database(conn, SETTINGS.schema),
+        lambda: second,
+        SETTINGS,
+        VersionRequest(cycle_id="fleet", started_at=AT, model_id=model, version=version, mode=mode),
+    )
 
 
 def closed(conn: Any, mode: Mode = Mode.AS_OF, **states: str) -> Any:
-    return closing.close_cycle(conn, SETTINGS, "fleet", AT, mode=mode, task_states=states)
+    return closing.close_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=mode, task_states=states)
 
 
 def test_a_whole_cycle_runs_champions_shadows_and_dependents(database: Any, second: Any) -> None:
@@ -82,8 +89,11 @@ def test_a_failed_shadow_stops_nothing(database: Any, second: Any) -> None:
 
 def test_a_model_of_a_hand_written_dag_needs_no_opened_cycle(database: Any, second: Any) -> None:
     sample_registry.register(database)
-    report = versions.run_one(
-        database, second, SETTINGS, None, AT, model_id="tracks", version=None, mode=Mode.AS_OF
+    report = run_task(
+        Database(database, SETTINGS.schema),
+        lambda: second,
+        SETTINGS,
+        VersionRequest(cycle_id=None, started_at=AT, model_id="tracks", version=None, mode=Mode.AS_OF),
     )
     assert report.outcome is Outcome.SUCCEEDED
     assert ran(database, second, "tracks", "1").outcome is Outcome.SUCCEEDED, "the champion by its version"
@@ -142,7 +152,7 @@ def test_a_replay_runs_beside_what_was_live_and_changes_none_of_it(database: Any
     sample_registry.put_version(database, "spoofing@next", ids=["y", "z"])
     replay = opened(database, mode=Mode.OVERRIDE, replay=["spoofing@next"])
     assert [s.label for s in replay.steps] == ["spoofing@next"]
-    report = inline.run_inline(database, SETTINGS, "fleet", AT, mode=Mode.OVERRIDE)
+    report = inline.run_inline(Database(database, SETTINGS.schema), SETTINGS, "fleet", AT, mode=Mode.OVERRIDE)
     assert [r.output_count for r in report.reports] == [2]
     assert sample_registry.outcomes(database) == live | {"spoofing@next!": "SUCCEEDED"}
     assert closed(database, mode=Mode.OVERRIDE).shadow_ran == 1
@@ -194,8 +204,13 @@ def test_an_entry_point_that_is_not_allowed_is_a_failure_with_a_manifest(databas
     at = datetime.now(UTC)
     opened(database, at=at)
     for version in (None, "evil"):
-        report = versions.run_one(
-            database, second, SETTINGS, "fleet", at, model_id="tracks", version=version, mode=Mode.AS_OF
+        report = run_task(
+            Database(database, SETTINGS.schema),
+            lambda: second,
+            SETTINGS,
+            VersionRequest(
+                cycle_id="fleet", started_at=at, model_id="tracks", version=version, mode=Mode.AS_OF
+            ),
         )
     assert report.outcome is Outcome.FAILED
     assert "EntryPointError" in str(report.error)
@@ -226,7 +241,9 @@ def test_an_inline_cycle_stores_the_same_as_one_task_each(database: Any, second:
     sample_registry.register(database)
     sample_registry.put_cycle(database, execution=Execution.INLINE)
     opened(database)
-    report = inline.run_inline(database, SETTINGS, "fleet", AT, mode=Mode.AS_OF, concurrent_shadows=True)
+    report = inline.run_inline(
+        Database(database, SETTINGS.schema), SETTINGS, "fleet", AT, mode=Mode.AS_OF, concurrent_shadows=True
+    )
     assert [r.outcome for r in report.reports] == [Outcome.SUCCEEDED] * 3
     assert closed(database) == report.summary
 

@@ -14,7 +14,7 @@ from airflow_detection.dags.maintenance import maintenance_dag
 from airflow_detection.operators import maintenance as operators
 from airflow_detection.operators.snapshot import SnapshotReportOperator
 from airflow_detection.store.connection import connect
-from airflow_detection.store.database import Conn
+from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.catalog import month_of, read_table
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
@@ -98,7 +98,7 @@ def test_a_run_beside_another_is_skipped_and_no_success(dsn: str, database: Conn
         other.execute("select pg_advisory_lock(hashtext('detection ensure'), hashtext('detection'))")
         with pytest.raises(AirflowSkipException, match="another run holds the lock"):
             _run(operators.EnsurePartitionsOperator(task_id="t"))
-    assert not read_table(Conn(database, "detection"), "detection_model_metrics").partitions
+    assert not read_table(Database(database, "detection"), "detection_model_metrics").partitions
 
 
 def test_too_little_headroom_fails_the_task_that_only_retires(database: Conn) -> None:
@@ -136,5 +136,5 @@ def test_retention_takes_the_past_only(database: Conn) -> None:
     )
     _run(operators.EnsurePartitionsOperator(task_id="t"))
     assert _run(operators.ApplyRetentionOperator(task_id="t")) == {"done": 1}
-    left = read_table(Conn(database, "detection"), "detection_model_metrics").partitions
+    left = read_table(Database(database, "detection"), "detection_model_metrics").partitions
     assert left[0].lower == month_of(datetime.now(UTC))[0]

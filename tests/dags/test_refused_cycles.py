@@ -88,9 +88,9 @@ def test_a_cycle_that_cannot_be_read_is_refused_with_the_reason_and_the_others_s
     with parsing("detection_fleet", "registration_error"):
         (again,) = cycle_dags(settings=settings).values()
     assert again.task_dict["registration_error"].reason == reason
-    planning.open_cycle(two, settings, "bay", AT, mode=Mode.AS_OF)
+    planning.open_cycle(Database(two, settings.schema), "bay", AT, mode=Mode.AS_OF)
     with pytest.raises(RegistrationError, match=r"cannot be read|lookback is not between"):
-        planning.open_cycle(two, settings, "fleet", AT, mode=Mode.AS_OF)
+        planning.open_cycle(Database(two, settings.schema), "fleet", AT, mode=Mode.AS_OF)
 
 
 def test_a_refused_cycle_comes_back_as_it_was_and_a_loss_behind_it_is_held_back(
@@ -186,7 +186,7 @@ def test_apply_refuses_a_cycle_or_a_model_whose_name_in_airflow_is_taken(two: An
         '  "m|n": {cycle: fleet, entrypoint: m}\n'
     )
     with pytest.raises(RegistrationError) as caught:
-        apply_file(two, file, SCHEMA)
+        apply_file(Database(two, SCHEMA), file)
     give = "give it another id"
     assert str(caught.value).splitlines() == [
         f"{file}:2: cycles.a b: would have the Dag detection_a_b of cycle 'a_b': {give}",
@@ -194,4 +194,4 @@ def test_apply_refuses_a_cycle_or_a_model_whose_name_in_airflow_is_taken(two: An
         f"{file}:7: models.m_n: would have the task m_n of model 'm n': {give}",
     ]
     file.write_text(f'cycles:\n  "old one": {{execution: inline{REST}')
-    assert len(apply_file(two, file, SCHEMA)) == 1, "what stands already may change"
+    assert len(apply_file(Database(two, SCHEMA), file)) == 1, "what stands already may change"

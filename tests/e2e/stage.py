@@ -25,7 +25,7 @@ from demo.airflow_env import (
 )
 from demo.api import Airflow
 from demo.postgres import Databases
-from demo.programs import Keeper, Program
+from demo.programs import Program, Supervisor
 from demo.settings import CHECKOUT, Settings, free_port
 from demo.state import open_state
 from psycopg import sql
@@ -42,7 +42,7 @@ Conn = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(slots=True, kw_only=True)
-class Stage:
+class AirflowStage:
     """A running Airflow. `registry` and `metadata` are connections of the tests' own; Airflow reaches the
     registry through `door`."""
 
@@ -50,7 +50,7 @@ class Stage:
     registry: Conn
     metadata: Conn
     door: Proxy
-    keeper: Keeper
+    keeper: Supervisor
     env: Mapping[str, str]
     api: Airflow
     settings: Settings
@@ -185,7 +185,7 @@ def _database(server: str, name: str) -> Iterator[str]:
 
 
 @contextmanager
-def stage(folder: Path, server: str, **options: str) -> Iterator[Stage]:
+def stage(folder: Path, server: str, **options: str) -> Iterator[AirflowStage]:
     """An Airflow that is ready to start, and a migrated registry; `options` are those of `[detection]`."""
     (folder / "dags").mkdir()
     settings = Settings(state=folder, cycles=1, port=free_port(), once=True, ais=None, dsn=None)
@@ -211,8 +211,8 @@ def stage(folder: Path, server: str, **options: str) -> Iterator[Stage]:
         }
         path = [*filter(None, [os.environ.get("PYTHONPATH")]), str(CHECKOUT)]
         env = process_environment(shared) | {"PYTHONPATH": os.pathsep.join(path)}
-        keeper = stack.enter_context(Keeper(settings.logs, folder / "keeper.pid"))
-        yield Stage(
+        keeper = stack.enter_context(Supervisor(settings.logs, folder / "keeper.pid"))
+        yield AirflowStage(
             folder=folder,
             registry=registry,
             metadata=stack.enter_context(connect(metadata)),

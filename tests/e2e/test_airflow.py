@@ -13,7 +13,7 @@ import pytest
 from demo.settings import CHECKOUT
 from psycopg import sql
 from tests import sample_registry
-from tests.e2e.stage import Stage, stage
+from tests.e2e.stage import AirflowStage, stage
 
 from airflow_detection.domain.names import asset_uri_of
 from airflow_detection.domain.specs import Role
@@ -76,7 +76,7 @@ def register(conn: Any) -> Around:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[tuple[Stage, Around]]:
+def world(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[tuple[AirflowStage, Around]]:
     options = {"allowed_modules": "tests.sample_registry, tests.e2e", "plan_ttl": "1"}
     with stage(tmp_path_factory.mktemp("airflow"), server, **options) as held:
         around = register(held.registry)
@@ -89,16 +89,16 @@ def world(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[tup
 
 
 @pytest.fixture
-def airflow(world: tuple[Stage, Around]) -> Stage:
+def airflow(world: tuple[AirflowStage, Around]) -> AirflowStage:
     return world[0]
 
 
 @pytest.fixture
-def around(world: tuple[Stage, Around]) -> Around:
+def around(world: tuple[AirflowStage, Around]) -> Around:
     return world[1]
 
 
-def roles(airflow: Stage, at: datetime) -> dict[str, str]:
+def roles(airflow: AirflowStage, at: datetime) -> dict[str, str]:
     """Role by `model@version` (a `!` behind a replay) of what succeeded in one cycle."""
     query = (
         "select r.model_id || '@' || v.version || case when is_replay then '!' else '' end, role::text"
@@ -108,7 +108,7 @@ def roles(airflow: Stage, at: datetime) -> dict[str, str]:
     return dict(airflow.registry.execute(query, (at,)).fetchall())
 
 
-def scores(airflow: Stage, label: str, at: datetime) -> list[float]:
+def scores(airflow: AirflowStage, label: str, at: datetime) -> list[float]:
     """What a version stored for a cycle: `Echo` scores with the number of outputs that it saw upstream."""
     query = (
         "select score from detection.detection_model_run_outputs o"
@@ -118,7 +118,7 @@ def scores(airflow: Stage, label: str, at: datetime) -> list[float]:
     return [row[0] for row in airflow.registry.execute(query, (label, at)).fetchall()]
 
 
-def live_rows(airflow: Stage) -> dict[str, Any]:
+def live_rows(airflow: AirflowStage) -> dict[str, Any]:
     """A digest and the number of the fleet's rows that are no replays, of each table of results."""
     query = sql.SQL(
         "select md5(string_agg(t::text, chr(10) order by t::text)), count(*) from detection.{} t"
@@ -129,7 +129,9 @@ def live_rows(airflow: Stage) -> dict[str, Any]:
     }
 
 
-def test_a_backfill_across_a_promotion_runs_what_was_champion_then(airflow: Stage, around: Around) -> None:
+def test_a_backfill_across_a_promotion_runs_what_was_champion_then(
+    airflow: AirflowStage, around: Around
+) -> None:
     time.sleep(max(0.0, (around.after - datetime.now(UTC)).total_seconds() + 0.5))
     airflow.backfill("detection_fleet", around.before, around.after)
     airflow.api.unpause("detection_fleet")
@@ -147,7 +149,7 @@ def test_a_backfill_across_a_promotion_runs_what_was_champion_then(airflow: Stag
     ]
 
 
-def test_a_champion_is_an_asset_that_another_dag_follows(airflow: Stage, around: Around) -> None:
+def test_a_champion_is_an_asset_that_another_dag_follows(airflow: AirflowStage, around: Around) -> None:
     query = (
         "select source_task_id, r.logical_date from asset_event e join asset a on a.id = e.asset_id"
         " join dag_run r on r.dag_id = e.source_dag_id and r.run_id = e.source_run_id where a.uri = %s"
@@ -158,14 +160,14 @@ def test_a_champion_is_an_asset_that_another_dag_follows(airflow: Stage, around:
     airflow.wait(lambda: "success" in airflow.run_states("consumer"), "the run of the Dag that follows")
 
 
-def parsed_at(airflow: Stage) -> datetime:
+def parsed_at(airflow: AirflowStage) -> datetime:
     """When every cycle's Dag was parsed last."""
     query = "select min(last_parsed_time) from dag where dag_id like %s"
     found: datetime = airflow.rows(query, "detection%")[0][0]
     return found
 
 
-def check_dags_stand(airflow: Stage, parses: int = 2) -> None:
+def check_dags_stand(airflow: AirflowStage, parses: int = 2) -> None:
     """Every Dag stands after each of the next parses, none of which comes near the import timeout."""
     for _ in range(parses):
         last = parsed_at(airflow)
@@ -176,16 +178,16 @@ def check_dags_stand(airflow: Stage, parses: int = 2) -> None:
         assert slowest < IMPORT_TIMEOUT_S / 2
 
 
-def is_marked(airflow: Stage) -> bool:
+def is_marked(airflow: AirflowStage) -> bool:
     query = "select count(*) from dag_tag where name = 'last known plan'"
     return airflow.rows(query) == [(len(DAGS) - 1,)]
 
 
-def versions_of_live(airflow: Stage) -> int:
+def versions_of_live(airflow: AirflowStage) -> int:
     return int(airflow.rows("select count(*) from dag_version where dag_id = 'detection_live'")[0][0])
 
 
-def test_a_plan_file_that_is_damaged_is_made_anew(airflow: Stage) -> None:
+def test_a_plan_file_that_is_damaged_is_made_anew(airflow: AirflowStage) -> None:
     (path,) = (airflow.folder / "airflow" / "detection").glob("cycles-*.jsonl")
     whole = path.read_bytes()
     damaged = whole.replace(b"lively", b"deadly")
@@ -196,7 +198,7 @@ def test_a_plan_file_that_is_damaged_is_made_anew(airflow: Stage) -> None:
     assert b"deadly" not in path.read_bytes()
 
 
-def test_dags_stand_while_the_registry_is_gone_and_while_it_is_silent(airflow: Stage) -> None:
+def test_dags_stand_while_the_registry_is_gone_and_while_it_is_silent(airflow: AirflowStage) -> None:
     versions = versions_of_live(airflow)
     try:
         airflow.door.refuse()
@@ -217,7 +219,9 @@ def test_dags_stand_while_the_registry_is_gone_and_while_it_is_silent(airflow: S
         airflow.door.open()
 
 
-def test_a_replay_runs_only_what_is_named_and_overwrites_nothing_live(airflow: Stage, around: Around) -> None:
+def test_a_replay_runs_only_what_is_named_and_overwrites_nothing_live(
+    airflow: AirflowStage, around: Around
+) -> None:
     before = live_rows(airflow)
     conf = {"mode": "override", "replay": ["tracks@2", "spoofing@2"]}
     words = ("--reprocess-behavior", "completed", "--dag-run-conf", json.dumps(conf))
@@ -238,7 +242,7 @@ def test_a_replay_runs_only_what_is_named_and_overwrites_nothing_live(airflow: S
         }
 
 
-def test_as_run_repeats_the_plan_that_was_recorded(airflow: Stage) -> None:
+def test_as_run_repeats_the_plan_that_was_recorded(airflow: AirflowStage) -> None:
     reason = "the wrong one was in force"
     correct_roles(
         Database(airflow.registry, sample_registry.SCHEMA),
@@ -260,21 +264,21 @@ def test_as_run_repeats_the_plan_that_was_recorded(airflow: Stage) -> None:
     assert len(plans(airflow)) == 1
 
 
-def attempts(airflow: Stage) -> list[tuple[Any, ...]]:
+def attempts(airflow: AirflowStage) -> list[tuple[Any, ...]]:
     query = (
         "select version_id, attempt from detection.detection_model_runs where cycle_id = 'again' order by 1"
     )
     return airflow.registry.execute(query).fetchall()
 
 
-def plans(airflow: Stage) -> set[str]:
+def plans(airflow: AirflowStage) -> set[str]:
     query = "select plan_digest, mode from detection.detection_cycle_runs where cycle_id = 'again'"
     found = airflow.registry.execute(query).fetchall()
     assert {mode for _, mode in found} == {"as_of", "as_run"}
     return {digest for digest, _ in found}
 
 
-def test_live_and_backfill_runs_of_one_cycle_at_once_leave_one_result_each(airflow: Stage) -> None:
+def test_live_and_backfill_runs_of_one_cycle_at_once_leave_one_result_each(airflow: AirflowStage) -> None:
     dag_id = "detection_busy"
     airflow.backfill_of(dag_id, sample_registry.AT)
     for _ in range(3):
@@ -300,7 +304,7 @@ def test_live_and_backfill_runs_of_one_cycle_at_once_leave_one_result_each(airfl
     ]
 
 
-def test_cycles_begun_without_the_registry_and_after_it_came_back_succeed(airflow: Stage) -> None:
+def test_cycles_begun_without_the_registry_and_after_it_came_back_succeed(airflow: AirflowStage) -> None:
     tried_again = (
         "select 1 from task_instance where dag_id = %s and task_id = 'open_cycle' and try_number > 1"
         " and state = 'success'"

@@ -20,7 +20,7 @@ import yaml
 from demo import postgres
 from demo.clean import clean
 from demo.detection import MODELS
-from demo.programs import Keeper
+from demo.programs import Supervisor
 from demo.settings import free_port
 from demo.state import open_state
 from demo.supervisor import is_alive
@@ -156,7 +156,7 @@ def test_every_cycle_has_a_manifest_of_every_version(finished: Demo) -> None:
         " from detection.detection_model_runs"
         " where cycle_started_at < '2026-01-01Z' and outcome = 'SUCCEEDED'"
     )
-    with Keeper(finished.state / "logs", finished.state / "pids") as keeper:
+    with Supervisor(finished.state / "logs", finished.state / "pids") as keeper:
         databases = postgres.embedded(
             keeper, finished.state, port=free_port(), password=remembered.postgres_password
         )

@@ -13,11 +13,14 @@ from tests import sample_registry
 from tests.operators.test_operators import airflow_uri, environment
 from tests.sample_registry import AT, SETTINGS
 
-from airflow_detection.cycle import planning, versions
+from airflow_detection.cycle import planning
+from airflow_detection.cycle.task import run_task
+from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.specs import Mode, Outcome
 from airflow_detection.hooks.connection import IGNORED_EXTRAS
 from airflow_detection.store import connection
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 
 EXTRAS = {
     "sslmode": "disable",
@@ -115,17 +118,22 @@ def test_a_connection_whose_extras_need_the_hook_is_opened_by_it(tmp_path: Path,
 
 def test_a_reading_connection_is_opened_only_where_a_model_reads(database: Any, dsn: str) -> None:
     sample_registry.register(database)
-    planning.open_cycle(database, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
+    planning.open_cycle(Database(database, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
     opened: list[str] = []
     with connect(dsn) as second:
         for model_id in ("tracks", "spoofing"):
 
-            def reading(name: str = model_id) -> connection.Conn:
+            def reading(name: str = model_id) -> connection.Connection:
                 opened.append(name)
                 return second
 
-            report = versions.run_one(
-                database, reading, SETTINGS, "fleet", AT, model_id=model_id, version=None, mode=Mode.AS_OF
+            report = run_task(
+                Database(database, SETTINGS.schema),
+                reading,
+                SETTINGS,
+                VersionRequest(
+                    cycle_id="fleet", started_at=AT, model_id=model_id, version=None, mode=Mode.AS_OF
+                ),
             )
             assert report.outcome is Outcome.SUCCEEDED
         row = second.execute("show default_transaction_read_only").fetchone()

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_detection.cycle import planning, versions
+from airflow_detection.cycle import planning
+from airflow_detection.cycle.task import run_task
+from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Outcome
 from airflow_detection.maritime.ais.load import load_file
 from airflow_detection.maritime.simulation.day import SimulatedTruth, write_day
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.store.connection import connect
+from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     import psycopg
@@ -52,16 +55,21 @@ def second(dsn: str) -> Iterator[Connection]:
 def truth(database: Connection, tmp_path: Path) -> SimulatedTruth:
     found = write_day(tmp_path / "day.csv", start=START, hours=4, vessels=20)
     load_file(database, tmp_path / "day.csv")
-    apply_file(database, REGISTRY, "detection")
+    apply_file(Database(database, "detection"), REGISTRY)
     return found
 
 
 def run(database: Connection, second: Connection, order: Sequence[datetime]) -> None:
     for at in order:
-        planning.open_cycle(database, SETTINGS, "maritime", at, mode=Mode.AS_OF)
+        planning.open_cycle(Database(database, SETTINGS.schema), "maritime", at, mode=Mode.AS_OF)
         for model_id in MODELS:
-            report = versions.run_one(
-                database, second, SETTINGS, "maritime", at, model_id=model_id, version=None, mode=Mode.AS_OF
+            report = run_task(
+                Database(database, SETTINGS.schema),
+                lambda: second,
+                SETTINGS,
+                VersionRequest(
+                    cycle_id="maritime", started_at=at, model_id=model_id, version=None, mode=Mode.AS_OF
+                ),
             )
             assert report.outcome is Outcome.SUCCEEDED, report.error
             for canary in report.canaries:

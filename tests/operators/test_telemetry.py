@@ -16,7 +16,7 @@ from tests.operators.test_operators import Cycles, cycles, home
 
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Execution, Outcome, Role, VersionSpec
-from airflow_detection.operators.telemetry import emit, telling
+from airflow_detection.operators.telemetry import emit, log_context
 
 __all__ = ["cycles", "home"]  # fixtures
 MODULES = {"AIRFLOW__DETECTION__ALLOWED_MODULES": "tests.sample_registry,tests.misbehaving_models"}
@@ -79,7 +79,7 @@ def test_each_run_tells_its_outcome_duration_and_counts(kept: Kept) -> None:
 
 def test_every_line_of_the_task_log_carries_the_facts_of_the_run() -> None:
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
-        with telling({"model": "tracks", "role": "SHADOW"}):
+        with log_context({"model": "tracks", "role": "SHADOW"}):
             structlog.get_logger("anyone").info("inside")
         structlog.get_logger("anyone").info("outside")
     assert (lines[0]["model"], lines[0]["role"]) == ("tracks", "SHADOW")
@@ -108,7 +108,7 @@ def test_a_shadow_that_hangs_is_ended_at_its_execution_timeout(
     sample_registry.register(database)
     """Whatever it catches; and it is not tried again, for the cycle would wait once more."""
     sample_registry.put_model(database, "tracks", task_options={"execution_timeout": 5, "retries": 2})
-    entrypoint = "tests.misbehaving_models:Wicked"
+    entrypoint = "tests.misbehaving_models:MisbehavingModel"
     sample_registry.put_version(
         database, "tracks@3", Role.CHALLENGER, entrypoint=entrypoint, act="hangs_deaf"
     )

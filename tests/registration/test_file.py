@@ -72,15 +72,15 @@ def told(text: str, **known: Any) -> list[str]:
 
 
 def test_applying_twice_changes_nothing(database: Connection, file: Path) -> None:
-    first = apply_file(database, file, SCHEMA)
+    first = apply_file(Database(database, SCHEMA), file)
     assert len(first) == 9
     held = everything(database)
-    assert apply_file(database, file, SCHEMA) == []
+    assert apply_file(Database(database, SCHEMA), file) == []
     assert everything(database) == held
 
 
 def test_what_the_file_says_is_what_the_plan_is_made_of(database: Connection, file: Path) -> None:
-    apply_file(database, file, SCHEMA)
+    apply_file(Database(database, SCHEMA), file)
     (cycle,) = registry.cycle_specs(Database(database, SCHEMA))
     assert (cycle.lookback, cycle.start_date, cycle.execution) == (
         timedelta(hours=1),
@@ -103,23 +103,25 @@ def test_what_the_file_says_is_what_the_plan_is_made_of(database: Connection, fi
 
 def test_a_dry_run_tells_the_same_lines_and_keeps_nothing(database: Connection, file: Path) -> None:
     before = everything(database)
-    lines = apply_file(database, file, SCHEMA, dry_run=True)
+    lines = apply_file(Database(database, SCHEMA), file, dry_run=True)
     assert everything(database) == before
-    assert lines == apply_file(database, file, SCHEMA)
+    assert lines == apply_file(Database(database, SCHEMA), file)
     file.write_text(GOOD.replace("lookback: 60m", "lookback: 2h"))
-    assert apply_file(database, file, SCHEMA, dry_run=True) == ["~ cycle sea: lookback 1:00:00 -> 2:00:00"]
+    assert apply_file(Database(database, SCHEMA), file, dry_run=True) == [
+        "~ cycle sea: lookback 1:00:00 -> 2:00:00"
+    ]
 
 
 def test_a_promotion_in_the_file_leaves_no_instant_without_a_champion(
     database: Connection, file: Path
 ) -> None:
-    apply_file(database, file, SCHEMA)
+    apply_file(Database(database, SCHEMA), file)
     file.write_text(
         GOOD.replace("PRIMARY, since: 2020-01-01T00:00:00Z, params", "SHADOW, params").replace(
             "{role: SHADOW, since: 2020-01-01T00:00:00Z, params", "{role: PRIMARY, params"
         )
     )
-    assert apply_file(database, file, SCHEMA) == [
+    assert apply_file(Database(database, SCHEMA), file) == [
         "~ role jumps@1.1: SHADOW -> PRIMARY from now",
         "~ role jumps@1.0: PRIMARY -> SHADOW from now",
     ]
@@ -134,18 +136,18 @@ def test_a_promotion_in_the_file_leaves_no_instant_without_a_champion(
 def test_a_version_without_a_role_loses_it_and_one_that_is_left_out_keeps_it(
     database: Connection, file: Path
 ) -> None:
-    apply_file(database, file, SCHEMA)
+    apply_file(Database(database, SCHEMA), file)
     shadow = GOOD.splitlines(keepends=True)[-1]
     file.write_text(GOOD.replace(shadow, ""))
-    assert apply_file(database, file, SCHEMA) == []
+    assert apply_file(Database(database, SCHEMA), file) == []
     file.write_text(GOOD.replace("role: SHADOW, since: 2020-01-01T00:00:00Z, ", ""))
-    assert apply_file(database, file, SCHEMA) == ["~ role jumps@1.1: SHADOW -> none from now"]
+    assert apply_file(Database(database, SCHEMA), file) == ["~ role jumps@1.1: SHADOW -> none from now"]
 
 
 def test_what_the_registry_refuses_names_its_line_and_nothing_is_kept(
     database: Connection, file: Path
 ) -> None:
-    apply_file(database, file, SCHEMA)
+    apply_file(Database(database, SCHEMA), file)
     before = everything(database)
     file.write_text(
         GOOD.replace("v_max_kn: 50", "v_max_kn: 60")
@@ -153,7 +155,7 @@ def test_what_the_registry_refuses_names_its_line_and_nothing_is_kept(
         .replace("{role: SHADOW", "{role: CHALLENGER")
     )
     with pytest.raises(RegistrationError) as caught:
-        apply_file(database, file, SCHEMA)
+        apply_file(Database(database, SCHEMA), file)
     lines = str(caught.value).splitlines()
     assert len(lines) == 2
     assert lines[0].startswith(
@@ -244,14 +246,14 @@ def test_a_loop_is_told_once_with_its_path_and_an_unknown_upstream_with_the_near
 
 
 def test_a_loop_through_a_registered_model_is_found(database: Connection, file: Path) -> None:
-    apply_file(database, file, SCHEMA)
+    apply_file(Database(database, SCHEMA), file)
     file.write_text(
         "models:\n  tracks: {cycle: sea, entrypoint: 'acme.tracks:Tracks', depends_on: [jumps]}\n"
     )
     with pytest.raises(
         RegistrationError, match=r":2: models\.tracks\.depends_on: .*tracks -> jumps -> tracks"
     ):
-        apply_file(database, file, SCHEMA)
+        apply_file(Database(database, SCHEMA), file)
 
 
 @pytest.mark.parametrize(
@@ -272,10 +274,10 @@ def test_a_malformed_file_names_the_line(text: str, line: str) -> None:
 
 def test_a_file_that_cannot_be_read_is_one_clear_line(database: Connection, tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match=r"none\.yaml: No such file or directory"):
-        apply_file(database, tmp_path / "none.yaml", SCHEMA)
+        apply_file(Database(database, SCHEMA), tmp_path / "none.yaml")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputFileError, match="is not UTF-8 text"):
-        apply_file(database, tmp_path / "bytes.yaml", SCHEMA)
+        apply_file(Database(database, SCHEMA), tmp_path / "bytes.yaml")
 
 
 @pytest.mark.parametrize(
@@ -288,5 +290,5 @@ def test_lookbacks_read_as_lengths_of_time(text: str, length: int) -> None:
 
 
 def test_the_maritime_registry_applies(database: Connection) -> None:
-    assert apply_file(database, MARITIME, SCHEMA)
-    assert apply_file(database, MARITIME, SCHEMA) == []
+    assert apply_file(Database(database, SCHEMA), MARITIME)
+    assert apply_file(Database(database, SCHEMA), MARITIME) == []

@@ -32,7 +32,9 @@ class Sea:
         self.store = PostgresStore(conn, conn, SCHEMA)
 
     def open(self, number: int, mode: Mode = Mode.AS_OF, **how: Any) -> planning.OpenedCycle:
-        return planning.open_cycle(self.conn, SETTINGS, "fleet", FIRST + number * STEP, mode=mode, **how)
+        return planning.open_cycle(
+            Database(self.conn, SETTINGS.schema), "fleet", FIRST + number * STEP, mode=mode, **how
+        )
 
     def close(self, opened: planning.OpenedCycle) -> None:
         cycle_runs.record_summary(Database(self.conn, SCHEMA), opened.cycle, opened.mode, {})

@@ -26,7 +26,7 @@ from airflow_detection.maritime.models.spoofing import Spoofing
 from airflow_detection.maritime.models.track_quality import TrackQuality
 from airflow_detection.snapshot.verdicts.judge import judge_all
 from airflow_detection.snapshot.verdicts.kinds import Verdict
-from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.input_facts import with_facts
 from airflow_detection.store.spool import Encoder
 
@@ -138,7 +138,7 @@ class Memory:
         raise NotImplementedError
 
 
-def run_cycle(number: int, rows: Rows, fleet: Models) -> list[Run]:
+def run_cycle(number: int, rows: Rows, fleet: Models) -> list[ManifestRun]:
     """Run the models on a window's rows; their manifests."""
     inputs, cycle, runs, shared = inputs_of(rows), cycle_at(number), [], {}
     for name, spec in SPECS.items():
@@ -149,7 +149,7 @@ def run_cycle(number: int, rows: Rows, fleet: Models) -> list[Run]:
         )
         shared[name] = Kept(store.pairs)
         runs.append(
-            Run(
+            ManifestRun(
                 cycle_id=cycle.cycle_id, cycle_started_at=cycle.started_at, model_id=name,
                 version_id=report.version.version_id, version="1.0", role=Role.PRIMARY, step=STEP,
                 lookback=LOOKBACK, outcome=report.outcome, error=report.error,
@@ -166,10 +166,10 @@ class Day:
 
     def __init__(self) -> None:
         self.rows = read_day()
-        self._runs: list[list[Run]] = [[]]
+        self._runs: list[list[ManifestRun]] = [[]]
         self._fleet = models()
 
-    def clean(self, until: int) -> list[list[Run]]:
+    def clean(self, until: int) -> list[list[ManifestRun]]:
         """The runs of the cycles 1 to `until` - 1, by cycle."""
         while len(self._runs) < until:
             number = len(self._runs)
@@ -194,7 +194,7 @@ class Day:
         return judged([*before, *after])[-cycles * len(SPECS) :]
 
 
-def judged(cycles: list[list[Run]]) -> list[Verdict]:
+def judged(cycles: list[list[ManifestRun]]) -> list[Verdict]:
     """The verdicts of every run, by cycle."""
     found = [judge_all([of_one[index] for of_one in cycles]) for index in range(len(SPECS))]
     return [verdict for of_cycle in zip(*found, strict=True) for verdict in of_cycle]

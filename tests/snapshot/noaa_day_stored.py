@@ -9,12 +9,15 @@ import pytest
 import yaml
 from tests.snapshot.noaa_day import DAY, NOAA_DAY, STEP
 
-from airflow_detection.cycle import closing, inline, planning, versions
+from airflow_detection.cycle import closing, inline, planning
+from airflow_detection.cycle.task import run_task
+from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Outcome
 from airflow_detection.maritime.ais.load import load_file
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 
 SETTINGS = Settings(
     schema="detection", allowed_prefixes=("tests.snapshot.planted_faults", "airflow_detection")
@@ -26,7 +29,7 @@ def load(conn: Connection, registry: Path = MARITIME) -> None:
     """Register, and load the day's positions."""
     if not NOAA_DAY.exists():
         pytest.skip("the NOAA day is not here: ../shared/data/noaa_ais_2020-01-01 is absent")
-    apply_file(conn, registry, SETTINGS.schema)
+    apply_file(Database(conn, SETTINGS.schema), registry)
     load_file(conn, NOAA_DAY, schema=SETTINGS.schema)
     conn.execute("analyze")
 
@@ -47,15 +50,23 @@ def run(conn: Connection, numbers: Iterable[int], *, is_inline: bool = True) -> 
     """Run these cycles of the day, counted from midnight."""
     for number in numbers:
         at = DAY + number * STEP
-        opened = planning.open_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF)
+        opened = planning.open_cycle(Database(conn, SETTINGS.schema), "maritime", at, mode=Mode.AS_OF)
         if is_inline:
-            inline.run_inline(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF)
+            inline.run_inline(Database(conn, SETTINGS.schema), SETTINGS, "maritime", at, mode=Mode.AS_OF)
         else:
             for step in opened.steps:
                 with connect(conn.info.dsn) as reading:
-                    report = versions.run_one(
-                        conn, reading, SETTINGS, "maritime", at,
-                        model_id=step.model_id, version=step.version, mode=Mode.AS_OF,
-                    )  # fmt: skip
+                    report = run_task(
+                        Database(conn, SETTINGS.schema),
+                        lambda: reading,
+                        SETTINGS,
+                        VersionRequest(
+                            cycle_id="maritime",
+                            started_at=at,
+                            model_id=step.model_id,
+                            version=step.version,
+                            mode=Mode.AS_OF,
+                        ),
+                    )
                 assert report.outcome is Outcome.SUCCEEDED, report.error
-        closing.close_cycle(conn, SETTINGS, "maritime", at, mode=Mode.AS_OF, task_states={})
+        closing.close_cycle(Database(conn, SETTINGS.schema), "maritime", at, mode=Mode.AS_OF, task_states={})

@@ -17,7 +17,7 @@ from airflow_detection.cli import snapshot
 from airflow_detection.config import settings, thresholds
 from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.errors import ConfigurationError
-from airflow_detection.operators.report_setup import surroundings_of
+from airflow_detection.operators.report_setup import process_facts_of
 from airflow_detection.operators.snapshot import SnapshotReportOperator
 from airflow_detection.store.connection import Connection
 
@@ -119,7 +119,7 @@ def test_thresholds_are_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__DETECTION__VERDICT_P_VALUE", "0.01")
     monkeypatch.setenv("AIRFLOW__DETECTION__VERDICT_HISTORY_CYCLES", "20")
     expected = Thresholds(p_value=0.01, history_cycles=20)
-    assert surroundings_of(settings()).thresholds == expected
+    assert process_facts_of(settings()).thresholds == expected
     for wrong in ("2.5", "many", "0", "nan"):
         monkeypatch.setenv("AIRFLOW__DETECTION__VERDICT_HISTORY_CYCLES", wrong)
         with pytest.raises(ConfigurationError, match="verdict_history_cycles"):

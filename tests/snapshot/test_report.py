@@ -103,7 +103,7 @@ class _Failing(BaseSection):
 def test_a_section_that_fails_says_why_and_costs_the_others_nothing(
     database: Connection, statement: str, why: str
 ) -> None:
-    limits = collector.Limits(section_s=0.5, report_s=5)
+    limits = collector.TimeBudget(section_s=0.5, report_s=5)
     report = collector.take(
         Database(database, "detection"),
         (_Failing(statement), *sections()),
@@ -131,8 +131,9 @@ def test_a_section_that_hangs_is_given_up_and_outer_timers_go_on(
     began = monotonic()
     try:
         report = collector.take(
-            Database(database, "detection"), (_Hanging(statement), *sections()), start=AT - collector.HOUR, end=AT,
-            limits=collector.Limits(section_s=5, report_s=60),
+            Database(database, "detection"), (_Hanging(statement), *sections()),
+            start=AT - collector.HOUR, end=AT,
+            limits=collector.TimeBudget(section_s=5, report_s=60),
         )  # fmt: skip
         left_s, took_s = signal.getitimer(signal.ITIMER_REAL)[0], monotonic() - began
         assert signal.getsignal(signal.SIGALRM) is signal.SIG_IGN

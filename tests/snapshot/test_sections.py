@@ -15,7 +15,7 @@ from tests import sample_registry
 from airflow_detection.domain.specs import Role
 from airflow_detection.snapshot import collector
 from airflow_detection.snapshot.report import Section, Status
-from airflow_detection.snapshot.section import BaseSection, Findings, Scope, Surroundings
+from airflow_detection.snapshot.section import BaseSection, Findings, ProcessFacts, Scope
 from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
@@ -353,10 +353,10 @@ def test_configuration_tells_what_is_in_force_and_what_ran_otherwise(registered:
     fits = hashlib.sha256(to_json({"ids": ["a", "b"]})).hexdigest()
     _run(registered, "tracks@1", START, params_digest=fits, code_version="1.0")
     _run(registered, "spoofing@1", START, params_digest="f" * 64, code_version="1.1")
-    around = Surroundings(
+    around = ProcessFacts(
         code_version="1.1", flags={"USE_MODEL_REGISTRY": "1"}, plan_read_at=END, plan_ttl_s=300.0
     )
-    found = _take(registered, "configuration", surroundings=around)
+    found = _take(registered, "configuration", process_facts=around)
     rows = {r["Version"]: r for r in _rows(found)}
     assert {label: r["Role"] for label, r in rows.items()} == {
         "tracks@1": "PRIMARY", "tracks@2": "SHADOW", "spoofing@1": "PRIMARY",

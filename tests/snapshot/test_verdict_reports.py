@@ -42,7 +42,7 @@ select 'fleet', %(at)s, version_id, model_id, %(role)s, %(outcome)s, %(error)s, 
 
 
 def _cycle(conn: Connection, at: datetime, number: int) -> None:
-    planning.open_cycle(conn, sample_registry.SETTINGS, "fleet", at, mode=Mode.AS_OF)
+    planning.open_cycle(Database(conn, sample_registry.SETTINGS.schema), "fleet", at, mode=Mode.AS_OF)
     conn.execute("update detection.detection_cycle_runs set closed_at = opened_at")
     for label in LABELS:
         failed = label == "spoofing@1" and at == FAILED

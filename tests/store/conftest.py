@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.store.partition_schema import Place
+from tests.store.partition_schema import PartitionSchema
 
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
@@ -28,8 +28,8 @@ def home(server: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def place(home: str) -> Iterator[Place]:
-    made = Place(home, f"s{next(NUMBERS)}")
+def place(home: str) -> Iterator[PartitionSchema]:
+    made = PartitionSchema(home, f"s{next(NUMBERS)}")
     migrate(Database(made.conn, made.schema))
     made.only_metrics()
     yield made

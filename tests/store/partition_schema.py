@@ -16,11 +16,11 @@ from psycopg import sql
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.catalog import TablePartition, read_table
-from airflow_detection.store.partitions.plan import Limits, Phase
-from airflow_detection.store.partitions.upkeep import Report, apply
+from airflow_detection.store.partitions.plan import Phase, UpkeepLimits
+from airflow_detection.store.partitions.upkeep import UpkeepReport, apply
 
 METRICS = "detection_model_metrics"
-QUICK = Limits(max_drops=100, pause=timedelta(milliseconds=50), detach_wait=timedelta(milliseconds=300))
+QUICK = UpkeepLimits(max_drops=100, pause=timedelta(milliseconds=50), detach_wait=timedelta(milliseconds=300))
 US = timedelta(microseconds=1)
 WAITING = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
 
@@ -36,7 +36,7 @@ def month(ahead: int, at: datetime | None = None) -> datetime:
     return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
 
 
-class Place:
+class PartitionSchema:
     """A schema of its own, with a connection to it."""
 
     def __init__(self, dsn: str, schema: str) -> None:
@@ -77,7 +77,7 @@ class Place:
     def names(self, table: str = METRICS) -> list[str]:
         return [p.name for p in self.parts(table)]
 
-    def keep(self, phase: Phase, limits: Limits = QUICK, at: datetime | None = None) -> Report:
+    def keep(self, phase: Phase, limits: UpkeepLimits = QUICK, at: datetime | None = None) -> UpkeepReport:
         return apply(Database(self.conn, self.schema), phase, now=at or now(), limits=limits)
 
     def log(self, *columns: str) -> list[Any]:
@@ -90,7 +90,7 @@ class Place:
 class Writer:
     """Writes rows for as long as it is open, and keeps the longest that one took."""
 
-    def __init__(self, place: Place, at: datetime, pause_s: float = 0.01) -> None:
+    def __init__(self, place: PartitionSchema, at: datetime, pause_s: float = 0.01) -> None:
         self.place, self.at, self.pause_s = place, at, pause_s
         self.worst_s, self.count, self.errors = 0.0, 0, list[str]()
         self._stop = threading.Event()
@@ -129,6 +129,6 @@ def assert_months(partitions: tuple[TablePartition, ...], first: datetime, count
     assert [p.upper for p in partitions] == [month(n + 1, first) for n in range(count)]
 
 
-def swallow(conn: Connection, schema: str, phase: Phase, limits: Limits) -> None:
+def swallow(conn: Connection, schema: str, phase: Phase, limits: UpkeepLimits) -> None:
     with contextlib.suppress(Exception):  # the connection was ended on purpose
         apply(Database(conn, schema), phase, now=now(), limits=limits)

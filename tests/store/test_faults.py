@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from airflow_detection.domain.inputs import HeldOutputs
+from airflow_detection.domain.inputs import MaterializedOutputs
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import DetectionError, RegistryUnavailable, StaleAttempt, StorageError
@@ -62,7 +62,7 @@ def save(
         for n in range(rows)
     ]
     report = RunReport(version=version, outcome=Outcome.SUCCEEDED, started_at=AT, output_count=rows)
-    outputs = HeldOutputs(pairs, 1.0) if is_held else iter(pairs)
+    outputs = MaterializedOutputs(pairs, 1.0) if is_held else iter(pairs)
     store.save(MODEL, version, CYCLE, outputs, lambda _: (report, {"result": float(result)}))
 
 

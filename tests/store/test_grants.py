@@ -25,7 +25,7 @@ from airflow_detection.store.database import Database
 from airflow_detection.store.grants import ROLES, grant
 from airflow_detection.store.migrations import migrate
 from airflow_detection.store.partitions.create import ensure_cycle_months
-from airflow_detection.store.partitions.plan import Kind, Limits, Phase
+from airflow_detection.store.partitions.plan import ActionKind, Phase, UpkeepLimits
 from airflow_detection.store.partitions.upkeep import apply
 from airflow_detection.store.queries import sql_root
 
@@ -88,12 +88,12 @@ def test_a_reader_reads_and_writes_no_results(granted: Connection, dsn: str) -> 
 def test_a_writer_runs_a_whole_cycle_twice(granted: Connection, dsn: str) -> None:
     for _ in range(2):
         with acting(dsn, "detection_writer") as conn, acting(dsn, "detection_writer") as reader:
-            spec_opened = planning.open_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
+            spec_opened = planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
             spec = registry.cycle_spec(Database(conn, SCHEMA), "fleet")
             for step in spec_opened.steps:
                 report = versions.run_step(conn, reader, SETTINGS, spec, spec_opened, step)
                 assert report.outcome is Outcome.SUCCEEDED, report.error
-            closing.close_cycle(conn, SETTINGS, "fleet", AT, mode=Mode.AS_OF, task_states={})
+            closing.close_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF, task_states={})
     assert set(sample_registry.outcomes(granted).values()) == {"SUCCEEDED"}
 
 
@@ -140,7 +140,9 @@ def test_a_login_that_is_an_admin_alone_migrates_makes_months_and_retires_one(
     with logged_in(dsn, one) as conn:
         assert migrate(Database(conn, SCHEMA), folder=tmp_path / "m") == ["9998_more"]
         ensure_cycle_months(Database(conn, SCHEMA), old)
-        assert apply(Database(conn, SCHEMA), Phase.ENSURE, now=datetime.now(UTC), limits=Limits()).results
+        assert apply(
+            Database(conn, SCHEMA), Phase.ENSURE, now=datetime.now(UTC), limits=UpkeepLimits()
+        ).results
     (tmp_path / "m" / "9999_last.sql").write_text(
         "alter table {schema}.detection_more add column m {schema}.detection_kind;\n"
     )
@@ -149,10 +151,10 @@ def test_a_login_that_is_an_admin_alone_migrates_makes_months_and_retires_one(
         conn.execute("update detection.detection_partition_policies set retention = '1 year', grace = '0'")
         kinds = set()
         for _ in range(2):
-            report = apply(Database(conn, SCHEMA), Phase.RETAIN, now=datetime.now(UTC), limits=Limits())
+            report = apply(Database(conn, SCHEMA), Phase.RETAIN, now=datetime.now(UTC), limits=UpkeepLimits())
             assert not report.failed
             kinds |= {(r.action.kind, r.outcome) for r in report.results if r.action.partition == "january"}
-        assert kinds == {(Kind.DETACH, "done"), (Kind.DROP, "done")}
+        assert kinds == {(ActionKind.DETACH, "done"), (ActionKind.DROP, "done")}
     owners = granted.execute(
         "select distinct pg_get_userbyid(relowner) from pg_class"
         " where relnamespace = 'detection'::regnamespace"

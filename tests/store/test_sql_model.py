@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 from tests import sample_registry
 
-from airflow_detection.cycle import versions
 from airflow_detection.cycle.inline import run_inline
 from airflow_detection.cycle.planning import open_cycle
+from airflow_detection.cycle.task import run_task
+from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.engine.sql_model import SqlDetectionModel
 from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.database import Database
 
 STORED = """
 select entity_id, score, input_ref, outputs, role::text
@@ -63,19 +65,23 @@ both = pytest.mark.parametrize("is_inline", [False, True], ids=["task", "inline"
 
 
 def run(conn: Connection, dsn: str, settings: Settings = SETTINGS, *, is_inline: bool = False) -> RunReport:
-    open_cycle(conn, settings, "fleet", sample_registry.AT, mode=Mode.AS_OF)
+    open_cycle(Database(conn, settings.schema), "fleet", sample_registry.AT, mode=Mode.AS_OF)
     if is_inline:
-        return run_inline(conn, settings, "fleet", sample_registry.AT, mode=Mode.AS_OF).reports[0]
+        return run_inline(
+            Database(conn, settings.schema), settings, "fleet", sample_registry.AT, mode=Mode.AS_OF
+        ).reports[0]
     with connect(dsn) as reader:
-        return versions.run_one(
-            conn,
-            reader,
+        return run_task(
+            Database(conn, settings.schema),
+            lambda: reader,
             settings,
-            "fleet",
-            sample_registry.AT,
-            model_id="loud",
-            version=None,
-            mode=Mode.AS_OF,
+            VersionRequest(
+                cycle_id="fleet",
+                started_at=sample_registry.AT,
+                model_id="loud",
+                version=None,
+                mode=Mode.AS_OF,
+            ),
         )
 
 
@@ -189,8 +195,10 @@ def test_a_shadow_that_spoils_its_session_changes_nothing_for_the_others(
     any_ = "tests.store.test_sql_model:Any_"
     sample_registry.put_version(database, "loud@2", Role.SHADOW, entrypoint=any_, sql=sql)
     sample_registry.put_version(database, "loud@3", Role.SHADOW, above=5)
-    open_cycle(database, SETTINGS, "fleet", sample_registry.AT, mode=Mode.AS_OF)
-    reports = run_inline(database, SETTINGS, "fleet", sample_registry.AT, mode=Mode.AS_OF).reports
+    open_cycle(Database(database, SETTINGS.schema), "fleet", sample_registry.AT, mode=Mode.AS_OF)
+    reports = run_inline(
+        Database(database, SETTINGS.schema), SETTINGS, "fleet", sample_registry.AT, mode=Mode.AS_OF
+    ).reports
     found = {r.version.version: (r.outcome, r.output_count) for r in reports}
     assert (found["1"], found["3"]) == ((Outcome.SUCCEEDED, 6), (Outcome.SUCCEEDED, 4))
     left = database.execute("show TimeZone").fetchone(), database.execute("show statement_timeout").fetchone()

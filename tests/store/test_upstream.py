@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tests import sample_registry
 
-from airflow_detection.cycle import versions
 from airflow_detection.cycle.planning import open_cycle
+from airflow_detection.cycle.task import run_task
+from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.engine.canary import SharedOutputs
@@ -105,14 +106,24 @@ def test_columns_are_those_of_the_rows_in_their_order(
 
 def test_the_champion_of_the_plan_is_read_whoever_is_champion_now(database: Connection, dsn: str) -> None:
     sample_registry.register(database)
-    open_cycle(database, sample_registry.SETTINGS, "fleet", sample_registry.AT, mode=Mode.AS_OF)
+    open_cycle(
+        Database(database, sample_registry.SETTINGS.schema), "fleet", sample_registry.AT, mode=Mode.AS_OF
+    )
     with connect(dsn) as reader:
 
         def run(model_id: str, version: str | None) -> None:
-            report = versions.run_one(
-                database, reader, sample_registry.SETTINGS, "fleet", sample_registry.AT,
-                model_id=model_id, version=version, mode=Mode.AS_OF,
-            )  # fmt: skip
+            report = run_task(
+                Database(database, sample_registry.SETTINGS.schema),
+                lambda: reader,
+                sample_registry.SETTINGS,
+                VersionRequest(
+                    cycle_id="fleet",
+                    started_at=sample_registry.AT,
+                    model_id=model_id,
+                    version=version,
+                    mode=Mode.AS_OF,
+                ),
+            )
             assert report.outcome is Outcome.SUCCEEDED, report.error
 
         run("tracks", None)  # two outputs

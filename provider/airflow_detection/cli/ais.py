@@ -24,8 +24,8 @@ def ais_load(args: Arguments) -> None:
     """Load a file of ship positions."""
     from airflow_detection.maritime.ais import load
 
-    with connected() as (conn, held):
-        say(f"{args.file}: {load.load_file(conn, Path(args.file), schema=held.schema)}")
+    with connected() as (db, settings):
+        say(f"{args.file}: {load.load_file(db.conn, Path(args.file), schema=settings.schema)}")
 
 
 @command

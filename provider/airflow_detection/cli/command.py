@@ -16,9 +16,8 @@ from airflow.cli.cli_config import Arg
 from airflow_detection.errors import DetectionError, RegistryUnavailable
 
 if TYPE_CHECKING:
-    import psycopg
-
     from airflow_detection.domain.settings import Settings
+    from airflow_detection.store.database import Database
 
 Arguments = argparse.Namespace
 Command = Callable[[Arguments], None]
@@ -27,10 +26,10 @@ Command = Callable[[Arguments], None]
 def instant(text: str) -> datetime:
     """An argument that is an instant; without a time zone it is UTC."""
     try:
-        held = datetime.fromisoformat(text)
+        settings = datetime.fromisoformat(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no instant such as 2026-01-31T00:00:00Z") from error
-    return held.astimezone(UTC) if held.tzinfo else held.replace(tzinfo=UTC)
+    return settings.astimezone(UTC) if settings.tzinfo else settings.replace(tzinfo=UTC)
 
 
 def instant_or_now(text: str) -> datetime | str:
@@ -83,19 +82,20 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def connected() -> Iterator[tuple[psycopg.Connection[tuple[Any, ...]], Settings]]:
-    """The registry's connection, from the metadata database too, and the settings."""
+def connected() -> Iterator[tuple[Database, Settings]]:
+    """The registry's database, its connection perhaps from the metadata database, and the settings."""
     # Without this a provider's command sees no connection that is stored in the metadata database.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     import psycopg
 
-    from airflow_detection.config import settings
+    from airflow_detection import config
     from airflow_detection.hooks.detection import DetectionHook
+    from airflow_detection.store.database import Database
 
-    held = settings()
-    with DetectionHook.configured(held).connect() as conn:
+    settings = config.settings()
+    with DetectionHook.configured(settings).connect() as conn:
         try:
-            yield conn, held
+            yield Database(conn, settings.schema), settings
         except psycopg.OperationalError as error:
             raise RegistryUnavailable(
                 f"the registry's database did not answer: {str(error).strip()}"

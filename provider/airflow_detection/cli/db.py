@@ -5,7 +5,6 @@ from __future__ import annotations
 from airflow.cli.cli_config import ActionCommand, GroupCommand
 
 from airflow_detection.cli.command import DRY_RUN, Arguments, arg, command, connected, say
-from airflow_detection.store.database import Database
 
 
 @command
@@ -13,12 +12,12 @@ def db_migrate(args: Arguments) -> None:
     """Bring the registry's schema up to date, or say whether it is."""
     from airflow_detection.store import migrations
 
-    with connected() as (conn, held):
+    with connected() as (db, _):
         if args.check:
-            migrations.check(Database(conn, held.schema))
+            migrations.check(db)
             say("up to date")
             return
-        names = migrations.migrate(Database(conn, held.schema), dry_run=args.dry_run)
+        names = migrations.migrate(db, dry_run=args.dry_run)
     for name in names:
         say(f"{'pending' if args.dry_run else 'applied'} {name}")
     if not names:
@@ -31,9 +30,9 @@ def grants(args: Arguments) -> None:
     from airflow_detection.store.grants import ROLES, grant
 
     del args
-    with connected() as (conn, held):
-        grant(Database(conn, held.schema))
-    say(f"granted in schema {held.schema}: {', '.join(ROLES)}")
+    with connected() as (db, settings):
+        grant(db)
+    say(f"granted in schema {settings.schema}: {', '.join(ROLES)}")
 
 
 def commands() -> list[ActionCommand | GroupCommand]:

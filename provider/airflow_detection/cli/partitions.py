@@ -11,10 +11,10 @@ from airflow.cli.cli_config import ActionCommand, GroupCommand
 
 from airflow_detection.cli.command import Arguments, arg, command, connected, fail, positive, say
 from airflow_detection.errors import ConfigurationError
-from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
-    from airflow_detection.store.partitions.plan import Limits, Phase
+    from airflow_detection.store.database import Database
+    from airflow_detection.store.partitions.plan import Phase, UpkeepLimits
 
 NOTHING = "nothing to do"
 
@@ -22,20 +22,20 @@ NOTHING = "nothing to do"
 @command
 def partitions_plan(args: Arguments) -> None:
     """Show what the upkeep of table partitions would do now."""
-    with connected() as (conn, held):
-        for line in plan_lines(Database(conn, held.schema), now=datetime.now(UTC), max_drops=args.max_drops):
+    with connected() as (db, _):
+        for line in plan_lines(db, now=datetime.now(UTC), max_drops=args.max_drops):
             say(line)
 
 
 @command
 def partitions_apply(args: Arguments) -> None:
     """Do it, or bring back a month that retention removed; exit 1 unless all of it succeeded."""
-    with connected() as (conn, held):
+    with connected() as (db, _):
         if args.recreate_expired:
-            lines, is_success = recreate_lines(Database(conn, held.schema), args.recreate_expired), True
+            lines, is_success = recreate_lines(db, args.recreate_expired), True
         else:
             now = datetime.now(UTC)
-            lines, is_success = apply_lines(Database(conn, held.schema), now=now, max_drops=args.max_drops)
+            lines, is_success = apply_lines(db, now=now, max_drops=args.max_drops)
     for line in lines:
         say(line)
     if not is_success:
@@ -84,10 +84,10 @@ def recreate_lines(db: Database, month: str) -> list[str]:
     return [f"{table} {month}: {'is back' if done else 'was there'}" for table, done in made.items()]
 
 
-def _limits(max_drops: int | None) -> Limits:
-    from airflow_detection.store.partitions.plan import Limits
+def _limits(max_drops: int | None) -> UpkeepLimits:
+    from airflow_detection.store.partitions.plan import UpkeepLimits
 
-    return Limits() if max_drops is None else replace(Limits(), max_drops=max_drops)
+    return UpkeepLimits() if max_drops is None else replace(UpkeepLimits(), max_drops=max_drops)
 
 
 def group() -> GroupCommand:

@@ -21,7 +21,6 @@ from airflow_detection.cli.command import (
     say,
 )
 from airflow_detection.errors import ConfigurationError
-from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     from airflow_detection.engine.plan import ExecutionPlan
@@ -41,10 +40,10 @@ def plan(args: Arguments) -> None:
     from airflow_detection.engine.plan import build_plan
     from airflow_detection.store import registry
 
-    with connected() as (conn, held):
-        spec = registry.cycle_spec(Database(conn, held.schema), args.cycle)
-        known_at = registry.clock(Database(conn, held.schema)) if args.known_at == NOW else args.known_at
-        models = registry.models_at(Database(conn, held.schema), spec.cycle_id, args.at, known_at)
+    with connected() as (db, _):
+        spec = registry.cycle_spec(db, args.cycle)
+        known_at = registry.clock(db) if args.known_at == NOW else args.known_at
+        models = registry.models_at(db, spec.cycle_id, args.at, known_at)
     drawn = build_plan(models, strict=False)
     if args.output == "json":
         say(json.dumps({"digest": drawn.digest, **drawn.to_json()}, indent=2, sort_keys=True))
@@ -55,7 +54,7 @@ def plan(args: Arguments) -> None:
 
 def _plan_lines(drawn: ExecutionPlan) -> Iterator[str]:
     if not drawn.topo_order:
-        yield "no version held a role then: nothing runs"
+        yield "no version settings a role then: nothing runs"
     for model_id in drawn.topo_order:
         behind = ", ".join(drawn.upstreams(model_id))
         yield f"{model_id}{f'  after {behind}' if behind else ''}"
@@ -76,8 +75,8 @@ def _diff(args: Arguments) -> None:
     from airflow_detection.domain.names import dag_id_of
 
     wanted = dag_id_of(args.cycle) if args.cycle else None
-    with connected() as (conn, held):
-        found = differences(conn, held, file=Path(args.file) if args.file else None, dag_id=wanted)
+    with connected() as (db, settings):
+        found = differences(db, settings, file=Path(args.file) if args.file else None, dag_id=wanted)
     if wanted and not found:
         raise ConfigurationError(f"cycle {args.cycle!r} is neither registered nor known on this machine")
     if args.output == "json":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.cli.cli_config import ActionCommand
 
@@ -20,12 +20,10 @@ from airflow_detection.cli.command import (
     say,
 )
 from airflow_detection.errors import DetectionError, RegistrationError
-from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
-    import psycopg
-
     from airflow_detection.domain.settings import Settings
+    from airflow_detection.store.database import Database
 
 
 @command
@@ -33,8 +31,8 @@ def apply(args: Arguments) -> None:
     """Bring the registry to what a YAML file says."""
     from airflow_detection.registration.apply import apply_file
 
-    with connected() as (conn, held):
-        changes = apply_file(conn, Path(args.file), held.schema, dry_run=args.dry_run)
+    with connected() as (db, _):
+        changes = apply_file(db, Path(args.file), dry_run=args.dry_run)
     for line in changes:
         say(line)
     if not changes:
@@ -45,65 +43,59 @@ def apply(args: Arguments) -> None:
 def check(args: Arguments) -> None:
     """Look at connection, migrations, schedules, task options, entry points and plans; tell every problem."""
     del args
-    with connected() as (conn, held):
-        problems = list(_problems(conn, held))
+    with connected() as (db, settings):
+        problems = list(_problems(db, settings))
     if problems:
         fail("\n".join(problems))
     say("all is well: connection, migrations, schedules, entry points, plans")
 
 
-def _problems(conn: psycopg.Connection[tuple[Any, ...]], held: Settings) -> Iterator[str]:
+def _problems(db: Database, settings: Settings) -> Iterator[str]:
     from airflow_detection.store import migrations, registry
 
     try:
-        migrations.check(Database(conn, held.schema))
-        cycles = registry.cycle_ids(Database(conn, held.schema))
+        migrations.check(db)
+        cycles = registry.cycle_ids(db)
     except DetectionError as error:
         yield str(error)
         return
     for cycle_id in cycles:
-        yield from _cycle_problems(conn, held, cycle_id)
+        yield from _cycle_problems(db, settings, cycle_id)
     try:
-        yield from _model_problems(conn, held)
+        yield from _model_problems(db, settings)
     except RegistrationError as error:
         yield str(error)
 
 
-def _model_problems(conn: psycopg.Connection[tuple[Any, ...]], held: Settings) -> Iterator[str]:
+def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
     from airflow_detection.engine.entrypoints import load_class
     from airflow_detection.registration.task_options import option_problems
     from airflow_detection.store import registry
 
-    models = registry.model_specs(Database(conn, held.schema))
+    models = registry.model_specs(db)
     for spec in models:
         for key, fact in option_problems(spec.task_options):
             yield f"model {spec.model_id}: task_options.{key}: {fact}"
     own = {spec.model_id: spec.entrypoint for spec in models}
     used = {(f"model {model_id}", entrypoint) for model_id, entrypoint in own.items()}
-    used |= {
-        (f"version {v.label}", v.entrypoint)
-        for v in registry.versions(Database(conn, held.schema))
-        if v.entrypoint
-    }
+    used |= {(f"version {v.label}", v.entrypoint) for v in registry.versions(db) if v.entrypoint}
     for place, entrypoint in sorted(used):
         try:
-            load_class(entrypoint, held.allowed_prefixes)
+            load_class(entrypoint, settings.allowed_prefixes)
         except DetectionError as error:
             yield f"{place}: {error}"
         except Exception as error:
             yield f"{place}: entry point {entrypoint!r} cannot be imported: {type(error).__name__}: {error}"
 
 
-def _cycle_problems(
-    conn: psycopg.Connection[tuple[Any, ...]], held: Settings, cycle_id: str
-) -> Iterator[str]:
+def _cycle_problems(db: Database, settings: Settings, cycle_id: str) -> Iterator[str]:
     from airflow_detection.domain.cron import cron_problem
     from airflow_detection.engine.plan import build_plan
     from airflow_detection.store import registry
 
     try:
-        fact = cron_problem(registry.cycle_spec(Database(conn, held.schema), cycle_id).schedule)
-        drawn = build_plan(registry.models_at(Database(conn, held.schema), cycle_id, None), strict=False)
+        fact = cron_problem(registry.cycle_spec(db, cycle_id).schedule)
+        drawn = build_plan(registry.models_at(db, cycle_id, None), strict=False)
     except DetectionError as error:
         yield f"cycle {cycle_id}: {error}"
         return
@@ -119,10 +111,10 @@ def promote(args: Arguments) -> None:
     from airflow_detection.domain.specs import Role
     from airflow_detection.store import registry, roles
 
-    with connected() as (conn, held):
-        named = registry.named_versions(Database(conn, held.schema), [args.label])[0]
+    with connected() as (db, _):
+        named = registry.named_versions(db, [args.label])[0]
         is_new = roles.assign_role(
-            Database(conn, held.schema),
+            db,
             model_id=named.model_id,
             version=named.version,
             role=Role.PRIMARY,
@@ -138,9 +130,9 @@ def correct(args: Arguments) -> None:
     from airflow_detection.store.roles import correct_roles
 
     role = None if args.role == "none" else Role(args.role)
-    with connected() as (conn, held):
+    with connected() as (db, _):
         is_news = correct_roles(
-            Database(conn, held.schema),
+            db,
             label=args.label,
             role=role,
             since=args.since,
@@ -157,8 +149,8 @@ def confirm(args: Arguments) -> None:
     """Let a change through that takes most of a cycle's models away."""
     from airflow_detection.store import confirmations
 
-    with connected() as (conn, held):
-        models = confirmations.confirm(Database(conn, held.schema), args.cycle, reason=args.reason)
+    with connected() as (db, _):
+        models = confirmations.confirm(db, args.cycle, reason=args.reason)
     say(f"cycle {args.cycle} is meant to have {len(models)} models: {', '.join(sorted(models)) or 'none'}")
 
 
@@ -167,7 +159,9 @@ def commands() -> list[ActionCommand]:
     label = arg("label", help="the version", metavar="MODEL@VERSION")
     reason = arg("--reason", help="why, for the history", default="")
     why = arg("--reason", help="why, for the history", required=True)
-    role = arg("role", help="the role it held, or none", choices=("PRIMARY", "SHADOW", "CHALLENGER", "none"))
+    role = arg(
+        "role", help="the role it settings, or none", choices=("PRIMARY", "SHADOW", "CHALLENGER", "none")
+    )
     since = arg(
         "--from", help="since this instant (UTC)", type=instant, metavar="T", dest="since", required=True
     )
@@ -186,6 +180,6 @@ def commands() -> list[ActionCommand]:
         ActionCommand("promote", "Make a version PRIMARY from now on", promote, (label, reason)),
         ActionCommand("confirm", "Confirm the models that a cycle is left with", confirm, (cycle, reason)),
         ActionCommand(
-            "correct", "Correct who held which role", correct, (label, role, since, until, why, actor)
+            "correct", "Correct who settings which role", correct, (label, role, since, until, why, actor)
         ),
     ]

@@ -13,18 +13,17 @@ from airflow.cli.cli_config import ActionCommand
 
 from airflow_detection.cli.command import arg, command, connected, instant, positive, say
 from airflow_detection.errors import ConfigurationError, StorageError
-from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     from airflow_detection.domain.settings import Settings
-    from airflow_detection.store.connection import Connection
+    from airflow_detection.store.database import Database
 
 
 @command
 def snapshot(args: argparse.Namespace) -> None:
     """Show the report of the last full hour, taking it if nobody has; or take a diagnostic one."""
-    with connected() as (conn, held):
-        report = _report(conn, held, args)
+    with connected() as (db, settings):
+        report = _report(db, settings, args)
     if args.html:
         from airflow_detection.snapshot.rendering.html import render_html
 
@@ -38,33 +37,31 @@ def snapshot(args: argparse.Namespace) -> None:
         _print(report)
 
 
-def _report(conn: Connection, held: Settings, args: argparse.Namespace) -> dict[str, Any]:  # Any: JSON
-    from airflow_detection.operators.report_setup import sections_of, surroundings_of
+def _report(db: Database, settings: Settings, args: argparse.Namespace) -> dict[str, Any]:  # Any: JSON
+    from airflow_detection.operators.report_setup import process_facts_of, sections_of
     from airflow_detection.snapshot import collector
     from airflow_detection.snapshot.report import Report
     from airflow_detection.store.snapshots import hourly, save
 
     at = args.at or datetime.now(UTC)
-    sections, around = sections_of(held), surroundings_of(held)
+    sections, around = sections_of(settings), process_facts_of(settings)
     start = collector.hour_before(at)
-    stored = None if args.diagnostic else hourly(Database(conn, held.schema), start)
+    stored = None if args.diagnostic else hourly(db, start)
     if stored is not None:
         return dict(stored.report)
     report: Report = (
-        collector.diagnostic(
-            Database(conn, held.schema), sections, at=at, hours=args.hours, surroundings=around
-        )
+        collector.diagnostic(db, sections, at=at, hours=args.hours, process_facts=around)
         if args.diagnostic
         else collector.take(
-            Database(conn, held.schema),
+            db,
             sections,
             start=start,
             end=start + collector.HOUR,
-            surroundings=around,
+            process_facts=around,
         )
     )
     try:
-        return dict(save(Database(conn, held.schema), report.to_json())[0].report)
+        return dict(save(db, report.to_json())[0].report)
     except StorageError as error:  # a role that may only read
         sys.stderr.write(f"the report is not stored: {error}\n")
         return report.to_json()

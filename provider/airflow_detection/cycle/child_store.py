@@ -21,9 +21,9 @@ from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Cycle, ModelSpec, VersionSpec
 from airflow_detection.engine.canary import Pair
-from airflow_detection.engine.isolation.runner import Access, Facts, Limits
+from airflow_detection.engine.isolation.runner import Access, Facts, ProcessLimits
 from airflow_detection.errors import RegistryUnavailable, StorageError
-from airflow_detection.store.connection import Connection, connect, conninfo_of
+from airflow_detection.store.connection import connect, conninfo_of
 from airflow_detection.store.database import Database
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.pushdown import SelectLimits, selection_json, selection_of
@@ -35,61 +35,59 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class PostgresBase:
+class PostgresChildStore:
     """Postgres for versions that run in processes of their own.
 
     A version may end any session of its login. What this process does is therefore done once more, on a new
     connection, where the one that it had is lost.
 
     Args:
-        conn: of this process, in autocommit mode; the children connect to the same database themselves.
-        reading: the connection string that children connect with; that of `conn` when None.
+        db: of this process, in autocommit mode; the children connect to the same database themselves.
+        reader_conninfo: the connection string that children connect with; that of `db` when None.
     """
 
     def __init__(
-        self, conn: Connection, settings: Settings, opened: OpenedCycle, reading: str | None = None
+        self, db: Database, settings: Settings, opened: OpenedCycle, reader_conninfo: str | None = None
     ) -> None:
-        self._given, self._conn, self._settings, self._opened = conn, conn, settings, opened
-        self._conninfo = conninfo_of(conn)
-        self._reading = reading or self._conninfo
-        self.store = PostgresStore(conn, conn, settings.schema, code_version=__version__)
+        self._given, self._db, self._settings, self._opened = db.conn, db, settings, opened
+        self._conninfo = conninfo_of(db.conn)
+        self._reader_conninfo = reader_conninfo or self._conninfo
+        self.store = PostgresStore(db.conn, db.conn, db.schema, code_version=__version__)
 
-    def again(self, call: Callable[[Connection], T]) -> T:
-        """Call with the connection; once more with a new one where it is lost."""
+    def with_reconnect(self, call: Callable[[Database], T]) -> T:
+        """Call with the database; once more, on a new connection, where the connection is lost."""
         try:
-            return call(self._conn)
+            return call(self._db)
         except (RegistryUnavailable, psycopg.OperationalError):
-            if not self._conn.closed:
+            if not self._db.conn.closed:
                 raise
         log.warning("the connection to the registry was lost: opening another one")
-        self._conn = connect(self._conninfo)
-        self.store.use(self._conn)
-        return call(self._conn)
+        self._db = replace(self._db, conn=connect(self._conninfo))
+        self.store.use(self._db.conn)
+        return call(self._db)
 
     def close(self) -> None:
         """Close a connection that was opened in place of the one given."""
-        if self._conn is not self._given:
-            self._conn.close()
+        if self._db.conn is not self._given:
+            self._db.conn.close()
 
-    def _timeout_s(self, limits: Limits) -> float:
+    def _timeout_s(self, limits: ProcessLimits) -> float:
         """The longest that one statement of a version may take."""
         return min(limits.timeout_s, self._settings.statement_timeout_s or limits.timeout_s)
 
     @contextmanager
-    def access(self, limits: Limits) -> Iterator[Access]:
+    def access(self, limits: ProcessLimits) -> Iterator[Access]:
         """In the child: a connection that only reads."""
-        settings, schema = self._settings, self._settings.schema
-        timeout_s = self._timeout_s(limits)
-        conn = connect(self._reading)
-        backend = backend_of(Database(conn, schema))
-        limit_session(Database(conn, schema), timeout_s=timeout_s, role=settings.reader_role)
+        db = Database(connect(self._reader_conninfo), self._db.schema)
+        backend = backend_of(db)
+        limit_session(db, timeout_s=self._timeout_s(limits), role=self._settings.reader_role)
         yield Access(
-            upstream=lambda version, cycle: StoredOutputs(Database(conn, schema), cycle, version),
-            database=reader(conn, settings, self._opened),
+            upstream=lambda version, cycle: StoredOutputs(db, cycle, version),
+            database=reader(db, self._opened),
             backend=backend,
         )
         with suppress(psycopg.Error):
-            conn.close()
+            db.conn.close()
 
     def spool(self, file: IO[bytes], model: ModelSpec, outputs: Iterable[Pair]) -> Facts:
         """In the child: encode the outputs into the file; of a SQL model, tell the statement."""
@@ -117,7 +115,9 @@ class PostgresBase:
         spool = _spool_of(file, facts)
         if spool.count != report.output_count:
             raise StorageError(f"{spool.count} encoded outputs were found, not {report.output_count}")
-        self.again(lambda _: self.store.save_spool(model, report.version, cycle, spool, report, metrics))
+        self.with_reconnect(
+            lambda _: self.store.save_spool(model, report.version, cycle, spool, report, metrics)
+        )
         return report
 
     def _select(
@@ -143,7 +143,7 @@ class PostgresBase:
             store = PostgresStore(
                 conn,
                 conn,
-                self._settings.schema,
+                self._db.schema,
                 code_version=__version__,
                 select_limits=limits,
                 attempt=self.store.attempt,
@@ -152,12 +152,12 @@ class PostgresBase:
 
     def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
         """Store the manifest of a failure."""
-        self.again(lambda _: self.store.save_failure(model, version, cycle, report))
+        self.with_reconnect(lambda _: self.store.save_failure(model, version, cycle, report))
 
     def end(self, backend: Facts) -> None:
         """End the session of a child that was killed: its server process may still be at work."""
         pid, began = int(backend["pid"]), str(backend["backend_start"])
-        self.again(lambda conn: end_backend(Database(conn, self._settings.schema), pid, began))
+        self.with_reconnect(lambda db: end_backend(db, pid, began))
 
 
 def _spool_of(file: IO[bytes], facts: Facts) -> Spool:
@@ -172,10 +172,10 @@ def _spool_of(file: IO[bytes], facts: Facts) -> Spool:
     return Spool(file=file, count=count, digest=digest, score_counts=scores, is_foreign=True)
 
 
-def limits_of(settings: Settings, model: ModelSpec) -> Limits:
+def limits_of(settings: Settings, model: ModelSpec) -> ProcessLimits:
     """What a model's versions may take: its task options, else the settings."""
     mib = positive_option(model, "memory_limit") or settings.inline_memory_mib
-    return Limits(
+    return ProcessLimits(
         timeout_s=positive_option(model, "execution_timeout") or settings.inline_timeout_s,
         memory_bytes=None if mib is None else round(mib * 2**20),
     )

@@ -9,16 +9,14 @@ from typing import Any
 
 from airflow_detection.cycle.planning import (
     steps_of,
-    with_switches_of_today,
+    with_current_enabled,
 )
 from airflow_detection.domain.names import INLINE, OTHER, task_id
 from airflow_detection.domain.reports import CycleSummary, RunReport
-from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Outcome
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.errors import PlanError
 from airflow_detection.store import cycle_runs, registry
-from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 from airflow_detection.store.manifests import Manifest, manifests, note_missing
 
@@ -36,8 +34,7 @@ def summary_json(summary: CycleSummary) -> dict[str, Any]:  # Any: a JSON object
 
 
 def close_cycle(
-    conn: Connection,
-    settings: Settings,
+    db: Database,
     cycle_id: str,
     started_at: datetime,
     *,
@@ -55,12 +52,12 @@ def close_cycle(
     """
     from airflow_detection.engine.executor import summarize  # here: a model's task has no use for it
 
-    cycle = registry.cycle_spec(Database(conn, settings.schema), cycle_id).at(started_at)
-    recorded = cycle_runs.recorded_plan(Database(conn, settings.schema), cycle_id, cycle.started_at, mode)
+    cycle = registry.cycle_spec(db, cycle_id).at(started_at)
+    recorded = cycle_runs.recorded_plan(db, cycle_id, cycle.started_at, mode)
     if recorded is None:
         raise PlanError(f"cycle {cycle_id!r} at {cycle.started_at.isoformat()} was not opened")
-    plan = with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
-    known = manifests(Database(conn, settings.schema), cycle_id, cycle.started_at)
+    plan = with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
+    known = manifests(db, cycle_id, cycle.started_at)
     collective_failed = "failed" in (task_states.get(OTHER), task_states.get(INLINE))
     ended = []
     for step in steps_of(plan, mode):
@@ -70,12 +67,12 @@ def close_cycle(
         outcome = _outcome(manifest, state)
         if manifest is None:
             reason = f"the task ended as {state!r} without a result" if state else "no task ran it"
-            note_missing(Database(conn, settings.schema), cycle, step, outcome, reason)
+            note_missing(db, cycle, step, outcome, reason)
         ended.append(RunReport(version=step, outcome=outcome, started_at=recorded.opened_at))
     summary = summarize(plan, ended)
     if mode is Mode.OVERRIDE:  # champions did not run: what is broken among them did not fail here
         summary = replace(summary, failed=0)
-    cycle_runs.record_summary(Database(conn, settings.schema), cycle, mode, summary_json(summary))
+    cycle_runs.record_summary(db, cycle, mode, summary_json(summary))
     return summary
 
 

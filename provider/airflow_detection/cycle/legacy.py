@@ -10,12 +10,11 @@ from airflow_detection.domain.settings import Settings
 from airflow_detection.engine.entrypoints import load_function
 from airflow_detection.errors import PlanError
 from airflow_detection.store import registry
-from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 
 
 def legacy_call(
-    conn: Connection, settings: Settings, cycle_id: str, started_at: datetime
+    db: Database, settings: Settings, cycle_id: str, started_at: datetime
 ) -> Callable[[], object]:
     """The cycle's legacy entry point (`module:function`, an allowed module), bound to the `Cycle`.
 
@@ -23,7 +22,7 @@ def legacy_call(
         PlanError: the cycle has none.
         EntryPointError: it is not allowed or cannot be imported.
     """
-    spec = registry.cycle_spec(Database(conn, settings.schema), cycle_id)
+    spec = registry.cycle_spec(db, cycle_id)
     if not spec.legacy_entrypoint:
         raise PlanError(f"cycle {cycle_id!r} has no legacy entry point")
     return partial(load_function(spec.legacy_entrypoint, settings.allowed_prefixes), spec.at(started_at))

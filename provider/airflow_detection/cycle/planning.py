@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from time import sleep
 
-from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Role, VersionSpec, require_utc
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import PlanError, StorageError
 from airflow_detection.store import cycle_runs, registry
-from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 from airflow_detection.store.manifests import manifests
 
@@ -25,6 +23,7 @@ log = logging.getLogger(__name__)
 class OpenedCycle:
     """A cycle with the plan that was recorded for it, and the mode it was recorded in."""
 
+    spec: CycleSpec
     cycle: Cycle
     plan: ExecutionPlan
     digest: str
@@ -46,15 +45,8 @@ def steps_of(plan: ExecutionPlan, mode: Mode) -> Iterator[VersionSpec]:
         yield from (v for v in plan.shadows.get(model_id, ()) if v.is_replay)
 
 
-def is_enabled(plan: ExecutionPlan, model_id: str) -> bool:
-    """Whether the model is switched on."""
-    model = plan.models.get(model_id)
-    return model is None or model.is_enabled
-
-
 def resolve_plan(
-    conn: Connection,
-    settings: Settings,
+    db: Database,
     cycle: Cycle,
     *,
     mode: Mode = Mode.AS_OF,
@@ -74,26 +66,22 @@ def resolve_plan(
     if mode is not Mode.OVERRIDE and replay:
         raise PlanError(f"versions to replay are named, which needs mode {Mode.OVERRIDE.value!r}")
     if mode is Mode.AS_RUN:
-        recorded = cycle_runs.recorded_plan(
-            Database(conn, settings.schema), cycle.cycle_id, cycle.started_at, Mode.AS_OF
-        )
+        recorded = cycle_runs.recorded_plan(db, cycle.cycle_id, cycle.started_at, Mode.AS_OF)
         if recorded is None:
             raise PlanError(f"no plan was recorded for {cycle.cycle_id!r} at {cycle.started_at.isoformat()}")
-        return with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
+        return with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
     known = None if known_at is None else require_utc("known_at", known_at)
-    specs = registry.models_at(Database(conn, settings.schema), cycle.cycle_id, cycle.started_at, known)
+    specs = registry.models_at(db, cycle.cycle_id, cycle.started_at, known)
     if mode is Mode.OVERRIDE:
         if not replay:
             raise PlanError(f"mode {mode.value!r} needs versions to replay, as 'model@version'")
-        specs = _with_replays(conn, settings, cycle, specs, replay)
+        specs = _with_replays(db, cycle, specs, replay)
     return build_plan(specs, strict=False)
 
 
-def with_switches_of_today(
-    conn: Connection, settings: Settings, cycle: Cycle, plan: ExecutionPlan
-) -> ExecutionPlan:
+def with_current_enabled(db: Database, cycle: Cycle, plan: ExecutionPlan) -> ExecutionPlan:
     """A recorded plan with today's `is_enabled`, which is a switch and no part of the plan."""
-    today = registry.switches(Database(conn, settings.schema), cycle.cycle_id)
+    today = registry.switches(db, cycle.cycle_id)
     models = {
         key: replace(model, is_enabled=today.get(key, model.is_enabled)) for key, model in plan.models.items()
     }
@@ -101,13 +89,11 @@ def with_switches_of_today(
 
 
 def _with_replays(
-    conn: Connection, settings: Settings, cycle: Cycle, specs: Sequence[ModelSpec], replay: Sequence[str]
+    db: Database, cycle: Cycle, specs: Sequence[ModelSpec], replay: Sequence[str]
 ) -> list[ModelSpec]:
-    named_versions = registry.named_versions(Database(conn, settings.schema), list(dict.fromkeys(replay)))
+    named_versions = registry.named_versions(db, list(dict.fromkeys(replay)))
     held = {spec.model_id: spec for spec in specs}
-    for model in registry.model_specs(
-        Database(conn, settings.schema)
-    ):  # a model that had no role yet may be replayed
+    for model in registry.model_specs(db):  # a model that had no role yet may be replayed
         if model.cycle_id == cycle.cycle_id:
             held.setdefault(model.model_id, model)
     wanted = {v.model_id for v in named_versions}
@@ -128,8 +114,7 @@ def _with_replays(
 
 
 def open_cycle(
-    conn: Connection,
-    settings: Settings,
+    db: Database,
     cycle_id: str,
     started_at: datetime,
     *,
@@ -147,23 +132,21 @@ def open_cycle(
         PlanError: no plan can be given (see `resolve_plan`), or the cycle lies in the registry's future.
         ExpiredPartition: retention has removed the cycle's month.
     """
-    cycle = registry.cycle_spec(Database(conn, settings.schema), cycle_id).at(started_at)
-    _ensure_months(conn, settings, cycle)
-    _wait_for(conn, settings, cycle)
-    with registry.with_shared_lock(
-        Database(conn, settings.schema)
-    ):  # no change between the answer and its record
-        plan = resolve_plan(conn, settings, cycle, mode=mode, replay=replay, known_at=known_at)
-        mode, plan, opened_at = _record(conn, settings, cycle, mode, plan, known_at, dag_run_id)
+    spec = registry.cycle_spec(db, cycle_id)
+    cycle = spec.at(started_at)
+    _ensure_months(db, cycle)
+    _wait_for(db, cycle)
+    with registry.with_shared_lock(db):  # no change between the answer and its record
+        plan = resolve_plan(db, cycle, mode=mode, replay=replay, known_at=known_at)
+        mode, plan, opened_at = _record(db, cycle, mode, plan, known_at, dag_run_id)
     log.info("plan %s of %s at %s: %s", plan.digest[:12], cycle_id, cycle.started_at.isoformat(), mode.value)
     for model_id, reason in plan.broken.items():
         log.error("model %s cannot run: %s", model_id, reason)
-    return OpenedCycle(cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
+    return OpenedCycle(spec=spec, cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
 
 
 def _record(
-    conn: Connection,
-    settings: Settings,
+    db: Database,
     cycle: Cycle,
     mode: Mode,
     plan: ExecutionPlan,
@@ -171,52 +154,45 @@ def _record(
     dag_run_id: str | None,
 ) -> tuple[Mode, ExecutionPlan, datetime]:
     """Record the plan; where another one is live, record the comparison with it instead."""
-    schema = settings.schema
 
     def record(mode: Mode, plan: ExecutionPlan, *, is_first_to_stay: bool = False) -> datetime | None:
         facts = plan.to_json(), plan.digest, dag_run_id
-        return cycle_runs.record_plan(
-            Database(conn, schema), cycle, mode, *facts, is_first_to_stay=is_first_to_stay
-        )
+        return cycle_runs.record_plan(db, cycle, mode, *facts, is_first_to_stay=is_first_to_stay)
 
     live = None
     if mode is Mode.AS_OF:
-        live = _unrecorded(conn, settings, cycle) if known_at is not None else None
+        live = _unrecorded(db, cycle) if known_at is not None else None
         if live is None:
             if (opened_at := record(mode, plan, is_first_to_stay=True)) is not None:
                 return mode, plan, opened_at
-            live = _recorded(conn, settings, cycle)
-    if live is not None and _who(live) != _who(plan):
-        mode, plan = Mode.OVERRIDE, _compared(conn, settings, cycle, live, plan)
+            live = _recorded(db, cycle)
+    if live is not None and _composition(live) != _composition(plan):
+        mode, plan = Mode.OVERRIDE, _as_comparison(db, cycle, live, plan)
     if (opened_at := record(mode, plan)) is None:
         raise StorageError(f"the plan of {cycle.cycle_id!r} was not recorded")
     return mode, plan, opened_at
 
 
-def _recorded(conn: Connection, settings: Settings, cycle: Cycle) -> ExecutionPlan | None:
-    held = cycle_runs.recorded_plan(
-        Database(conn, settings.schema), cycle.cycle_id, cycle.started_at, Mode.AS_OF
-    )
+def _recorded(db: Database, cycle: Cycle) -> ExecutionPlan | None:
+    held = cycle_runs.recorded_plan(db, cycle.cycle_id, cycle.started_at, Mode.AS_OF)
     return ExecutionPlan.from_json(held.plan) if held else None
 
 
-def _unrecorded(conn: Connection, settings: Settings, cycle: Cycle) -> ExecutionPlan | None:
+def _unrecorded(db: Database, cycle: Cycle) -> ExecutionPlan | None:
     """The plan of a hand-written Dag that ran the cycle: it leaves manifests and records no plan."""
-    ran = manifests(Database(conn, settings.schema), cycle.cycle_id, cycle.started_at)
-    if all(is_replay for _, is_replay in ran) or _recorded(conn, settings, cycle) is not None:
+    ran = manifests(db, cycle.cycle_id, cycle.started_at)
+    if all(is_replay for _, is_replay in ran) or _recorded(db, cycle) is not None:
         return None
-    return resolve_plan(conn, settings, cycle)
+    return resolve_plan(db, cycle)
 
 
-def _who(plan: ExecutionPlan) -> tuple[object, ...]:
+def _composition(plan: ExecutionPlan) -> tuple[object, ...]:
     """Which versions run in which role, and who reads whom: what must be the same in a run that is live."""
     held = (v for model in plan.models.values() for v in model.versions)
     return frozenset((v.version_id, v.role) for v in held), frozenset(plan.edges)
 
 
-def _compared(
-    conn: Connection, settings: Settings, cycle: Cycle, live: ExecutionPlan, plan: ExecutionPlan
-) -> ExecutionPlan:
+def _as_comparison(db: Database, cycle: Cycle, live: ExecutionPlan, plan: ExecutionPlan) -> ExecutionPlan:
     """The live plan's champions, with the versions that `plan` has anew, or as champions, as replays."""
     ran = {v.version_id for v in live.steps()}
     champions = {v.version_id for v in live.primaries.values()}
@@ -231,40 +207,38 @@ def _compared(
         cycle.started_at.isoformat(),
         ", ".join(anew) or "none",
     )
-    return build_plan(_with_replays(conn, settings, cycle, tuple(live.models.values()), anew), strict=False)
+    return build_plan(_with_replays(db, cycle, tuple(live.models.values()), anew), strict=False)
 
 
-def _ensure_months(conn: Connection, settings: Settings, cycle: Cycle) -> None:
+def _ensure_months(db: Database, cycle: Cycle) -> None:
     """Make sure of the cycle's table partitions; imported here, for most tasks find a recorded plan."""
     from airflow_detection.store.partitions.create import ensure_cycle_months
 
-    ensure_cycle_months(Database(conn, settings.schema), cycle.started_at)
+    ensure_cycle_months(db, cycle.started_at)
 
 
-def _wait_for(conn: Connection, settings: Settings, cycle: Cycle) -> None:
+def _wait_for(db: Database, cycle: Cycle) -> None:
     """Wait out a registry clock that is a little behind: a plan for its future could still change."""
-    ahead_s = (cycle.started_at - registry.clock(Database(conn, settings.schema))).total_seconds()
+    ahead_s = (cycle.started_at - registry.clock(db)).total_seconds()
     if ahead_s > MAX_CLOCK_SKEW_S:
         raise PlanError(f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} lies in the future")
     sleep(max(ahead_s, 0.0))
 
 
-def planned(
-    conn: Connection, settings: Settings, cycle_id: str, started_at: datetime, *, mode: Mode
-) -> tuple[CycleSpec, OpenedCycle]:
+def planned(db: Database, cycle_id: str, started_at: datetime, *, mode: Mode) -> OpenedCycle:
     """The cycle with its recorded plan; without one (a hand-written Dag) the plan as of the cycle.
 
     Raises:
         PlanError: unknown cycle, or `override` without a recorded plan.
     """
-    spec = registry.cycle_spec(Database(conn, settings.schema), cycle_id)
+    spec = registry.cycle_spec(db, cycle_id)
     cycle = spec.at(started_at)
-    recorded = cycle_runs.recorded_plan(Database(conn, settings.schema), cycle_id, cycle.started_at, mode)
+    recorded = cycle_runs.recorded_plan(db, cycle_id, cycle.started_at, mode)
     if recorded is None:
-        _ensure_months(conn, settings, cycle)
-        plan = resolve_plan(conn, settings, cycle, mode=mode)
-        opened_at = registry.clock(Database(conn, settings.schema))
+        _ensure_months(db, cycle)
+        plan = resolve_plan(db, cycle, mode=mode)
+        opened_at = registry.clock(db)
     else:
-        plan = with_switches_of_today(conn, settings, cycle, ExecutionPlan.from_json(recorded.plan))
+        plan = with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
         opened_at = recorded.opened_at
-    return spec, OpenedCycle(cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
+    return OpenedCycle(spec=spec, cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)

@@ -1,47 +1,44 @@
-"""One version of one cycle, as an Airflow task runs it."""
+"""One version of one cycle, as an Airflow task runs it: the one way to run a version."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 
 from airflow_detection.cycle.inline import run_steps
-from airflow_detection.cycle.versions import (
-    chosen,
-    run_step,
-)
+from airflow_detection.cycle.versions import VersionRequest, find, run_step
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
-from airflow_detection.domain.specs import Mode, Role
-from airflow_detection.engine.run_log import Telling
+from airflow_detection.domain.specs import Role
+from airflow_detection.engine.run_log import LogContext
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 
 
 def run_task(
-    conn: Connection,
-    reader_conn: Callable[[], Connection],
+    db: Database,
+    open_reader: Callable[[], Connection],
     settings: Settings,
-    cycle_id: str | None,
-    started_at: datetime,
+    request: VersionRequest,
     *,
-    model_id: str,
-    version: str | None,
-    mode: Mode,
-    telling: Telling | None = None,
-    reading: Callable[[], str | None] = lambda: None,
+    log_context: LogContext | None = None,
+    reader_conninfo: Callable[[], str | None] = lambda: None,
 ) -> RunReport:
-    """Run one version, as a task does: a champion in this process, any other in one of its own.
+    """Run one version and store its result: a champion in this process, any other in one of its own.
 
     A shadow can then hang, exit, take memory or leave processes behind as it likes: what it may is bounded,
-    and the task goes on. See `pipeline.run_one` for the arguments and what is raised.
+    and the task goes on.
 
     Args:
-        reading: gives the connection string for what a shadow reads.
+        open_reader: opens the connection that a champion reads with, when it first reads.
+        log_context: makes another logging system's lines carry the facts of the run.
+        reader_conninfo: gives the connection string that a shadow reads with; that of `db` if it gives None.
+
+    Raises:
+        PlanError: the plan has no such version.
+        RegistrationError: the model's registration is broken; the message is the reason.
     """
-    spec, opened, step = chosen(
-        conn, settings, cycle_id, started_at, model_id=model_id, version=version, mode=mode
-    )
+    opened, step = find(db, request)
     if step.role is Role.PRIMARY and not step.is_replay:
-        return run_step(conn, reader_conn, settings, spec, opened, step, telling)
-    (report,) = run_steps(conn, settings, spec, opened, [step], telling, reading())
+        return run_step(db, open_reader, settings, opened, step, log_context)
+    (report,) = run_steps(db, settings, opened, [step], log_context, reader_conninfo())
     return report

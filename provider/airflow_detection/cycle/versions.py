@@ -1,24 +1,21 @@
-"""What happens in a cycle once it is open: its versions run, and it closes. Knows no Airflow."""
+"""The versions of an open cycle: which one is asked for, whether it can run, and its run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from airflow_detection import __version__
-from airflow_detection.cycle.planning import (
-    OpenedCycle,
-    is_enabled,
-    planned,
-)
+from airflow_detection.cycle.planning import OpenedCycle, planned
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
-from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Outcome, Role, VersionSpec
+from airflow_detection.domain.specs import CycleSpec, Mode, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.engine.entrypoints import Registry
 from airflow_detection.engine.job import Job, not_run, run_job
 from airflow_detection.engine.plan import ExecutionPlan
-from airflow_detection.engine.run_log import Telling
+from airflow_detection.engine.run_log import LogContext
 from airflow_detection.errors import PlanError, RegistrationError
 from airflow_detection.store import registry
 from airflow_detection.store.connection import Connection, LazyConnection
@@ -33,98 +30,83 @@ from airflow_detection.store.session import limit_session
 Manifests = Mapping[tuple[int, bool], Manifest]
 
 
-def run_one(
-    conn: Connection,
-    reader_conn: Connection | Callable[[], Connection],
-    settings: Settings,
-    cycle_id: str | None,
-    started_at: datetime,
-    *,
-    model_id: str,
-    version: str | None,
-    mode: Mode,
-    telling: Telling | None = None,
-) -> RunReport:
-    """Run one version for one cycle and store what came of it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionRequest:
+    """Which version to run, for which cycle, and where the plan of that cycle comes from.
 
     Args:
-        cycle_id: the model's own cycle when None.
+        started_at: the cycle's instant, UTC.
         version: the champion of the cycle when None.
-        reader_conn: for what the model reads; or what opens it, called when it first reads.
-        telling: makes another logging system's lines carry the facts of the run.
+        cycle_id: the model's own cycle when None.
+    """
+
+    model_id: str
+    started_at: datetime
+    version: str | None = None
+    cycle_id: str | None = None
+    mode: Mode = Mode.AS_OF
+
+
+def find(db: Database, request: VersionRequest) -> tuple[OpenedCycle, VersionSpec]:
+    """Return the version that is asked for, with its cycle.
 
     Raises:
         PlanError: the plan has no such version.
         RegistrationError: the model's registration is broken; the message is the reason.
     """
-    spec, opened, step = chosen(
-        conn, settings, cycle_id, started_at, model_id=model_id, version=version, mode=mode
-    )
-    return run_step(conn, reader_conn, settings, spec, opened, step, telling)
-
-
-def chosen(
-    conn: Connection,
-    settings: Settings,
-    cycle_id: str | None,
-    started_at: datetime,
-    *,
-    model_id: str,
-    version: str | None,
-    mode: Mode,
-) -> tuple[CycleSpec, OpenedCycle, VersionSpec]:
-    """The version that `run_one` runs, in its cycle; see there for the arguments and what is raised."""
-    cycle_id = cycle_id or registry.cycle_of(Database(conn, settings.schema), model_id)
-    spec, opened = planned(conn, settings, cycle_id, started_at, mode=mode)
-    cycle, plan = opened.cycle, opened.plan
-    if model_id in plan.broken:
-        raise RegistrationError(f"model {model_id!r} cannot run: {plan.broken[model_id]}")
-    return spec, opened, _step(plan, cycle, model_id, version)
+    model_id = request.model_id
+    cycle_id = request.cycle_id or registry.cycle_of(db, model_id)
+    opened = planned(db, cycle_id, request.started_at, mode=request.mode)
+    if model_id in opened.plan.broken:
+        raise RegistrationError(f"model {model_id!r} cannot run: {opened.plan.broken[model_id]}")
+    return opened, _step(opened, request)
 
 
 def run_step(
-    conn: Connection,
-    reader_conn: Connection | Callable[[], Connection],
+    db: Database,
+    open_reader: Callable[[], Connection],
     settings: Settings,
-    spec: CycleSpec,
     opened: OpenedCycle,
     step: VersionSpec,
-    telling: Telling | None = None,
+    log_context: LogContext | None = None,
 ) -> RunReport:
-    """Run one step of a plan if the champions that it needs have a result; else note that it was skipped."""
-    if (skipped := skipped_step(conn, settings, opened, step)) is not None:
+    """Run one step of a plan in this process if the champions that it needs have a result; else skip it.
+
+    Args:
+        open_reader: opens the connection that the model reads with, when it first reads.
+        log_context: makes another logging system's lines carry the facts of the run.
+    """
+    if (skipped := skipped_step(db, opened, step)) is not None:
         return skipped
     execution_s = positive_option(opened.plan.models[step.model_id], "execution_timeout")
     limits = [s for s in (execution_s, settings.statement_timeout_s) if s is not None]
     timeout_s = min(limits, default=None)
 
-    def reading() -> Connection:
-        held = reader_conn() if callable(reader_conn) else reader_conn
-        limit_session(Database(held, settings.schema), timeout_s=timeout_s, role=settings.reader_role)
-        return held
+    def open_limited() -> Connection:
+        conn = open_reader()
+        limit_session(Database(conn, db.schema), timeout_s=timeout_s, role=settings.reader_role)
+        return conn
 
-    lazy = LazyConnection(reading).as_connection
-    database = reader(lazy, settings, opened)
+    reader_db = Database(LazyConnection(open_limited).as_connection, db.schema)
     store = PostgresStore(
-        conn,
-        lazy,
-        settings.schema,
+        db.conn,
+        reader_db.conn,
+        db.schema,
         code_version=__version__,
         select_limits=SelectLimits(timeout_s=timeout_s, role=settings.reader_role),
     )
-    job = job_of(settings, opened, step, lambda: read_inputs(database, spec))
-    return run_job(job, store, database, telling)
+    database = reader(reader_db, opened)
+    job = job_of(settings, opened, step, lambda: read_inputs(database, opened.spec))
+    return run_job(job, store, database, log_context)
 
 
-def skipped_step(
-    conn: Connection, settings: Settings, opened: OpenedCycle, step: VersionSpec
-) -> RunReport | None:
+def skipped_step(db: Database, opened: OpenedCycle, step: VersionSpec) -> RunReport | None:
     """Note a step that cannot run, with the reason; None if it can."""
     cycle = opened.cycle
-    known = manifests(Database(conn, settings.schema), cycle.cycle_id, cycle.started_at)
+    known = manifests(db, cycle.cycle_id, cycle.started_at)
     if (reason := _missing(opened.plan, step, known)) is None:
         return None
-    note_missing(Database(conn, settings.schema), cycle, step, Outcome.SKIPPED, reason)
+    note_missing(db, cycle, step, Outcome.SKIPPED, reason)
     return not_run(step, Outcome.SKIPPED, reason)
 
 
@@ -149,22 +131,23 @@ def positive_option(model: ModelSpec, name: str) -> float | None:
     return float(value)
 
 
-def _step(plan: ExecutionPlan, cycle: Cycle, model_id: str, version: str | None) -> VersionSpec:
+def _step(opened: OpenedCycle, request: VersionRequest) -> VersionSpec:
+    plan, model_id, version = opened.plan, request.model_id, request.version
     primary = plan.primaries.get(model_id)
     shadows = plan.shadows.get(model_id, ())
-    found = primary if version is None else next((v for v in shadows if v.version == version), None)
-    if found is None and primary is not None and primary.version == version:
-        found = primary
-    if found is None:
-        wanted = f"version {version!r} in a role" if version else "a champion"
-        when = f"{cycle.cycle_id!r} at {cycle.started_at.isoformat()}"
-        raise PlanError(f"the plan of {when} has no model {model_id!r} with {wanted}")
-    return found
+    step = primary if version is None else next((v for v in shadows if v.version == version), None)
+    if step is None and primary is not None and primary.version == version:
+        step = primary
+    if step is None:
+        missing = f"version {version!r} in a role" if version else "a champion"
+        cycle = f"{opened.cycle.cycle_id!r} at {opened.cycle.started_at.isoformat()}"
+        raise PlanError(f"the plan of {cycle} has no model {model_id!r} with {missing}")
+    return step
 
 
 def _missing(plan: ExecutionPlan, step: VersionSpec, known: Manifests) -> str | None:
     """Why the step cannot run: a champion that it needs has no result in this cycle."""
-    if not is_enabled(plan, step.model_id):
+    if not plan.is_enabled(step.model_id):
         return f"model {step.model_id!r} is switched off"
     needs = list(plan.upstreams(step.model_id))
     if step.role is not Role.PRIMARY and not step.is_replay:
@@ -178,7 +161,7 @@ def _missing(plan: ExecutionPlan, step: VersionSpec, known: Manifests) -> str | 
     return None
 
 
-def reader(conn: Connection, settings: Settings, opened: OpenedCycle) -> Reader:
+def reader(db: Database, opened: OpenedCycle) -> Reader:
     """Read-only access to the registry's database for the versions of one cycle.
 
     Queries have `:window_start`, `:window_end`, `:cycle_started_at` and `:opened_at`; an input query that
@@ -191,7 +174,7 @@ def reader(conn: Connection, settings: Settings, opened: OpenedCycle) -> Reader:
         "cycle_started_at": opened.cycle.started_at,
         "opened_at": opened.opened_at,
     }
-    return Reader(Database(conn, settings.schema), params)
+    return Reader(db, params)
 
 
 def read_inputs(database: Reader, spec: CycleSpec) -> Inputs:

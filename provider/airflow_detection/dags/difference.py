@@ -15,13 +15,12 @@ from airflow_detection.domain.settings import Settings
 from airflow_detection.plan_cache.cache import standing
 from airflow_detection.plan_cache.held_back import held_back
 from airflow_detection.plan_cache.source import registered_now
-from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from airflow_detection.plan_cache.known import KnownRegistry
-    from airflow_detection.store.connection import Connection
+    from airflow_detection.store.database import Database
 
 Json = dict[str, Any]  # Any: a JSON object
 TOLD_APART = ("doc_md", "tasks")
@@ -44,7 +43,7 @@ class DagDifference:
 
 
 def differences(
-    conn: Connection, settings: Settings, *, file: Path | None = None, dag_id: str | None = None
+    db: Database, settings: Settings, *, file: Path | None = None, dag_id: str | None = None
 ) -> list[DagDifference]:
     """What the next parse changes on this machine, by Dag id; of one Dag if `dag_id` names it.
 
@@ -56,29 +55,26 @@ def differences(
         RegistryUnavailable: the database did not answer.
     """
     old = standing(settings.conn_id, settings)
-    new = _coming(conn, settings, old, file)
+    new = _coming(db, settings, old, file)
     before, after = _serialised(old, settings), _serialised(new, settings)
     ids = sorted(before.keys() | after.keys())
     return [_difference(i, before.get(i), after.get(i)) for i in ids if dag_id in (None, i)]
 
 
-def _coming(
-    conn: Connection, settings: Settings, old: KnownRegistry | None, file: Path | None
-) -> KnownRegistry:
+def _coming(db: Database, settings: Settings, old: KnownRegistry | None, file: Path | None) -> KnownRegistry:
     """What the next parse will stand on: a change that it will hold back is held back here too."""
     import psycopg
 
     from airflow_detection.registration.apply import apply_file
     from airflow_detection.store import registry
 
-    schema = settings.schema
     if file is None:
-        with registry.with_shared_lock(Database(conn, schema)):
-            fresh, confirmed = registered_now(Database(conn, schema))
+        with registry.with_shared_lock(db):
+            fresh, confirmed = registered_now(db)
     else:
-        with registry.with_exclusive_lock(Database(conn, schema)):
-            apply_file(conn, file, schema)
-            fresh, confirmed = registered_now(Database(conn, schema))
+        with registry.with_exclusive_lock(db):
+            apply_file(db, file)
+            fresh, confirmed = registered_now(db)
             raise psycopg.Rollback
     return held_back(old, fresh, confirmed)
 

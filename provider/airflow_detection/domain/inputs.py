@@ -13,7 +13,7 @@ from airflow_detection.domain.reports import FeatureProfile
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOutputs:
+class MaterializedOutputs:
     """Outputs that a model has computed already, in `duration_ms`: only storing them is left to do."""
 
     pairs: Iterable[tuple[JsonMapping, JsonMapping]]
@@ -75,7 +75,7 @@ class Inputs:
         for values in zip(*self.columns.values(), strict=True):
             yield MappingProxyType(dict(zip(names, values, strict=True)))
 
-    def plus(self, rows: Iterable[JsonMapping]) -> Inputs:
+    def with_rows(self, rows: Iterable[JsonMapping]) -> Inputs:
         """These inputs with `rows` behind them; columns that a row lacks are null there."""
         extra = Inputs.of_rows(rows, tuple(self.columns))
         if not self.columns or not len(extra):

@@ -20,7 +20,7 @@ def frozen(value: Any) -> Any:  # Any: any JSON value
     return value
 
 
-def sealed(value: Any) -> Any:  # Any: any JSON value
+def freeze_in_place(value: Any) -> Any:  # Any: any JSON value
     """Make a JSON value deeply read-only in place, and return what stands for it.
 
     For values that were parsed just now and that nobody else holds: several times cheaper than `frozen`.
@@ -29,10 +29,10 @@ def sealed(value: Any) -> Any:  # Any: any JSON value
     if kind is dict:
         for key, item in value.items():
             if type(item) in _CONTAINERS:
-                value[key] = sealed(item)
+                value[key] = freeze_in_place(item)
         return MappingProxyType(value)
     if kind is list:
-        return tuple([sealed(item) if type(item) in _CONTAINERS else item for item in value])
+        return tuple([freeze_in_place(item) if type(item) in _CONTAINERS else item for item in value])
     return value
 
 

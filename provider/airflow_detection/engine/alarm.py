@@ -1,4 +1,4 @@
-"""A bound on what runs in this process; `forked` has a better one for what may run in another."""
+"""A bound on what runs in this process; `isolation` bounds what runs in another."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-AGAIN_S = 0.5
+REPEAT_S = 0.5
 
 
 @contextmanager
-def alarm(after_s: float, ring: Callable[[], None]) -> Iterator[None]:
-    """Call `ring` after so many seconds, and again until what is inside ends; it raises what ends it.
+def alarm(after_s: float, on_timeout: Callable[[], None]) -> Iterator[None]:
+    """Call `on_timeout` after so many seconds, and again until what is inside ends; it raises what ends it.
 
     In the main thread only, which signals reach. A timer that was set before, such as that of a task's
     execution timeout, goes on; if it ends sooner, it is left alone.
@@ -22,8 +22,8 @@ def alarm(after_s: float, ring: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or 0 < outer_s <= after_s:
         yield
         return
-    before = signal.signal(signal.SIGALRM, lambda *_: ring())
-    signal.setitimer(signal.ITIMER_REAL, after_s, AGAIN_S)
+    before = signal.signal(signal.SIGALRM, lambda *_: on_timeout())
+    signal.setitimer(signal.ITIMER_REAL, after_s, REPEAT_S)
     try:
         yield
     finally:

@@ -32,7 +32,7 @@ class Runner(Protocol):
 class InProcess:
     """Runs versions in this process, one after the other: for notebooks, debuggers and tests.
 
-    A model that hangs, leaves the process or exhausts memory takes the cycle with it; `forked.Forked`
+    A model that hangs, leaves the process or exhausts memory takes the cycle with it; `SubprocessRunner`
     guards against that.
     """
 

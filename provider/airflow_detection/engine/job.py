@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
-from airflow_detection.domain.inputs import HeldOutputs, Inputs, SelectedOutputs
+from airflow_detection.domain.inputs import Inputs, MaterializedOutputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping, frozen
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, VersionSpec, require_utc
@@ -25,7 +25,7 @@ from airflow_detection.engine.model import (
     ReadOnlyDatabase,
     Upstream,
 )
-from airflow_detection.engine.run_log import Telling, run_facts, run_logger
+from airflow_detection.engine.run_log import LogContext, run_facts, run_logger
 from airflow_detection.errors import (
     RegistryUnavailable,
     StaleAttempt,
@@ -114,18 +114,18 @@ class Job:
 
 
 def run_job(
-    job: Job, store: Store, database: ReadOnlyDatabase | None = None, telling: Telling | None = None
+    job: Job, store: Store, database: ReadOnlyDatabase | None = None, log_context: LogContext | None = None
 ) -> RunReport:
     """Make the model, get what it reads, and run it; a start that fails is a report too.
 
-    `telling` makes another logging system's lines carry the facts of the run.
+    `log_context` makes another logging system's lines carry the facts of the run.
     """
-    with run_facts(job.version, job.cycle, telling):
+    with run_facts(job.version, job.cycle, log_context):
         return _run_job(job, store, database)
 
 
 def _run_job(job: Job, store: Store, database: ReadOnlyDatabase | None) -> RunReport:
-    run = _Run(job.model, job.version, job.cycle, Inputs())
+    run = _VersionRun(job.model, job.version, job.cycle, Inputs())
     try:
         detector = job.instantiate(job.version)
         run.inputs = job.inputs()
@@ -155,7 +155,7 @@ def run_version(
 
     What the model is given is read-only. A `SystemExit` of the model is a failure of the model.
     """
-    run = _Run(model, version, cycle, inputs)
+    run = _VersionRun(model, version, cycle, inputs)
     try:
         return run.execute(detector, _frozen_inputs(inputs), shared, store, database)
     except (Exception, SystemExit) as error:
@@ -175,7 +175,7 @@ class _QueryOnly:
         self.query = query
 
 
-class _Run:
+class _VersionRun:
     """One version's run under way: its clocks, and the report at any moment of it."""
 
     def __init__(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, inputs: Inputs) -> None:
@@ -200,7 +200,7 @@ class _Run:
         context = ModelContext(
             cycle=self.cycle,
             params=frozen(self.version.params),
-            inputs=inputs.plus(watch.rows()),
+            inputs=inputs.with_rows(watch.rows()),
             shared=MappingProxyType({m: SharedOutputs(u, watch.upstream(m)) for m, u in shared.items()}),
             database=None if database is None else _QueryOnly(database),
             role=self.version.role,
@@ -245,7 +245,7 @@ class _Run:
             list,
             tuple,
         ):  # nothing is computed any more: it can be stored as it is encoded
-            rows = HeldOutputs(rows, self.report(Outcome.SUCCEEDED, result.duration_ms).duration_ms)
+            rows = MaterializedOutputs(rows, self.report(Outcome.SUCCEEDED, result.duration_ms).duration_ms)
         return store.save(self.model, self.version, self.cycle, rows, finish)
 
     def pairs(self, outputs: Iterable[Pair]) -> Iterator[Pair]:

@@ -49,6 +49,11 @@ class ExecutionPlan:
         """Models that have shadows and no champion: they do not run."""
         return tuple(m for m in self.topo_order if self.shadows.get(m) and m not in self.primaries)
 
+    def is_enabled(self, model_id: str) -> bool:
+        """Whether a model is switched on; one that is not in the plan is."""
+        model = self.models.get(model_id)
+        return model is None or model.is_enabled
+
     def upstreams(self, model_id: str) -> tuple[str, ...]:
         """Models whose champions this one reads, by name."""
         return tuple(sorted(up for up, down in self.edges if down == model_id))

@@ -16,7 +16,7 @@ else:
     _Adapter = logging.LoggerAdapter
 
 Facts = Mapping[str, str]
-Telling = Callable[[Facts], AbstractContextManager[object]]
+LogContext = Callable[[Facts], AbstractContextManager[object]]
 """Makes another system's log lines carry the facts while it is entered."""
 
 _facts: ContextVar[Facts | None] = ContextVar("detection_run", default=None)
@@ -47,15 +47,15 @@ def facts_of(version: VersionSpec, cycle: Cycle) -> dict[str, str]:
 
 
 @contextmanager
-def run_facts(version: VersionSpec, cycle: Cycle, telling: Telling | None = None) -> Iterator[None]:
+def run_facts(version: VersionSpec, cycle: Cycle, log_context: LogContext | None = None) -> Iterator[None]:
     """Lines that are logged inside are about this run."""
     facts = facts_of(version, cycle)
     token = _facts.set(facts)
     try:
-        if telling is None:
+        if log_context is None:
             yield
         else:
-            with telling(facts):
+            with log_context(facts):
                 yield
     finally:
         _facts.reset(token)

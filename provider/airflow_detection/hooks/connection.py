@@ -22,7 +22,7 @@ HOOK_EXTRAS = ("iam", "cursor")
 
 def connect(conn_id: str, *, read_only: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
     """Open a connection of its own like that of `DetectionHook.connect`; raises what `session_of` raises."""
-    return session_of(conn_id, lambda: _dialled(conn_id), read_only=read_only)
+    return session_of(conn_id, lambda: _open(conn_id), read_only=read_only)
 
 
 def connect_arguments(held: Any) -> dict[str, Any]:  # Any: Airflow's Connection; libpq's own
@@ -38,7 +38,7 @@ def connect_arguments(held: Any) -> dict[str, Any]:  # Any: Airflow's Connection
     }
 
 
-def _dialled(conn_id: str) -> Any:  # Any: whichever driver the hook found
+def _open(conn_id: str) -> Any:  # Any: whichever driver the hook found
     from airflow.sdk import Connection
 
     held: Any = Connection.get(conn_id)  # Any: untyped there; it masks the secrets

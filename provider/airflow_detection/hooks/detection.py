@@ -43,8 +43,8 @@ class DetectionHook(PostgresHook):
     @classmethod
     def configured(cls, configuration: Settings | None = None) -> DetectionHook:
         """The hook that the `[detection]` section describes."""
-        held = configuration or settings()
-        return cls(held.conn_id, schema=held.schema)
+        section = configuration or settings()
+        return cls(section.conn_id, schema=section.schema)
 
     @property
     def registry_schema(self) -> str:
@@ -68,14 +68,14 @@ class DetectionHook(PostgresHook):
         return str(getattr(self, self.conn_name_attr))
 
     @contextmanager
-    def _connected(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    def _database(self) -> Iterator[Database]:
         with self.connect() as conn:
-            yield conn
+            yield Database(conn, self.registry_schema)
 
     def cycles(self) -> list[CycleSpec]:
         """Return every registered cycle."""
-        with self._connected() as conn:
-            return registry.cycle_specs(Database(conn, self.registry_schema))
+        with self._database() as db:
+            return registry.cycle_specs(db)
 
     def plan(
         self, cycle_id: str, at: datetime | None = None, known_at: datetime | None = None
@@ -85,15 +85,15 @@ class DetectionHook(PostgresHook):
         Raises:
             PlanError: the cycle is not registered, or `known_at` is in the future.
         """
-        with self._connected() as conn:
-            spec = registry.cycle_spec(Database(conn, self.registry_schema), cycle_id)
-            models = registry.models_at(Database(conn, self.registry_schema), spec.cycle_id, at, known_at)
+        with self._database() as db:
+            spec = registry.cycle_spec(db, cycle_id)
+            models = registry.models_at(db, spec.cycle_id, at, known_at)
         return build_plan(models, strict=False)
 
     def versions(self, model_id: str | None = None) -> list[registry.RegisteredVersion]:
         """Return the registered versions and the roles they hold now."""
-        with self._connected() as conn:
-            return registry.versions(Database(conn, self.registry_schema), model_id)
+        with self._database() as db:
+            return registry.versions(db, model_id)
 
     def promote(self, label: str, *, actor: str | None = None, reason: str = "") -> bool:
         """Make `model@version` PRIMARY from now on; return whether anything changed."""
@@ -104,10 +104,10 @@ class DetectionHook(PostgresHook):
         return self._assign(label, None, actor, reason)
 
     def _assign(self, label: str, role: Role | None, actor: str | None, reason: str) -> bool:
-        with self._connected() as conn:
-            named = registry.named_versions(Database(conn, self.registry_schema), [label])[0]
+        with self._database() as db:
+            named = registry.named_versions(db, [label])[0]
             return roles.assign_role(
-                Database(conn, self.registry_schema),
+                db,
                 model_id=named.model_id,
                 version=named.version,
                 role=role,

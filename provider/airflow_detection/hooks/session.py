@@ -14,7 +14,7 @@ CONNECT_TIMEOUT_S = 5
 
 
 def session_of(
-    conn_id: str, dial: Callable[[], Any], *, read_only: bool = False
+    conn_id: str, open_connection: Callable[[], Any], *, read_only: bool = False
 ) -> psycopg.Connection[tuple[Any, ...]]:  # Any: whichever driver Airflow found
     """Open a connection and make its session what the package expects: autocommit, UTC, perhaps read-only.
 
@@ -23,7 +23,7 @@ def session_of(
         RegistryUnavailable: the server did not answer or refused the connection.
     """
     try:
-        conn = dial()
+        conn = open_connection()
     except psycopg.OperationalError as error:
         raise RegistryUnavailable(f"no connection to the registry: {str(error).strip()}") from error
     except psycopg.ProgrammingError as error:

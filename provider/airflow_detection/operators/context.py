@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_detection.store.connection import Connection
+    from airflow_detection.store.database import Database
 
 
 TERMINAL = (ConfigurationError, ExpiredPartition, MigrationError, PlanError, RegistrationError, ValueError)
@@ -59,6 +60,15 @@ def terminal_errors() -> Iterator[None]:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
+@contextmanager
+def open_database(conn_id: str, settings: Settings) -> Iterator[Database]:
+    """The registry's database, on a connection of its own."""
+    from airflow_detection.store.database import Database
+
+    with connect(conn_id) as conn:
+        yield Database(conn, settings.schema)
+
+
 def connect(conn_id: str, *, read_only: bool = False) -> Connection:
     """Open a connection; the driver is imported where a task runs alone: parsing must stay cheap."""
     from airflow_detection.hooks import connection
@@ -66,7 +76,7 @@ def connect(conn_id: str, *, read_only: bool = False) -> Connection:
     return connection.connect(conn_id, read_only=read_only)
 
 
-def reading_of(settings: Settings) -> str | None:
+def reader_conninfo_of(settings: Settings) -> str | None:
     """The connection string that models in processes of their own read with; None for the registry's own."""
     if settings.reader_conn_id is None:
         return None

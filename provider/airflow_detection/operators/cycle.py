@@ -18,16 +18,16 @@ from airflow_detection.domain.names import CLOSE, INLINE, LEGACY, OPEN, OTHER, a
 from airflow_detection.domain.specs import Mode, Outcome, Role, VersionSpec
 from airflow_detection.engine import flags
 from airflow_detection.operators.context import (
-    connect,
     cycle_started_at,
     mode_of,
+    open_database,
     param,
-    reading_of,
+    reader_conninfo_of,
     settings_of,
     terminal_errors,
 )
 from airflow_detection.operators.model import DetectionModelOperator
-from airflow_detection.operators.telemetry import emit, telling
+from airflow_detection.operators.telemetry import emit, log_context
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context
@@ -42,10 +42,6 @@ def _model_tasks(dag: DAG) -> dict[tuple[str, str | None], DetectionModelOperato
     return {(t.model_id, t.version): t for t in dag.tasks if isinstance(t, DetectionModelOperator)}
 
 
-def _is_enabled(plan: ExecutionPlan, model_id: str) -> bool:
-    return model_id not in plan.models or plan.models[model_id].is_enabled
-
-
 def divide(
     dag: DAG, plan: ExecutionPlan, steps: Sequence[VersionSpec], mode: Mode
 ) -> tuple[set[str], list[VersionSpec]]:
@@ -56,7 +52,7 @@ def divide(
     on such a step.
     """
     tasks = _model_tasks(dag)
-    enabled = [s for s in steps if _is_enabled(plan, s.model_id)]
+    enabled = [s for s in steps if plan.is_enabled(s.model_id)]
     keys = [(s.model_id, None if s.role is Role.PRIMARY else s.version) for s in enabled]
     if mode is Mode.OVERRIDE:  # replays read stored champions: order does not matter
         out_of_order: set[str] = set()
@@ -65,7 +61,7 @@ def divide(
     mine = {tasks[k].task_id for k in keys if k in tasks and k[0] not in out_of_order}
     left = [s for s, k in zip(enabled, keys, strict=True) if k not in tasks or k[0] in out_of_order]
     if mode is not Mode.OVERRIDE:
-        mine |= {tasks[m, None].task_id for m in plan.broken if (m, None) in tasks and _is_enabled(plan, m)}
+        mine |= {tasks[m, None].task_id for m in plan.broken if (m, None) in tasks and plan.is_enabled(m)}
     return mine, left
 
 
@@ -157,10 +153,9 @@ class OpenCycleOperator(CycleOperator):
         from airflow_detection.cycle import planning
 
         known_at = param(context, "known_at")
-        with connect(self.detection_conn_id) as conn:
+        with open_database(self.detection_conn_id, settings_of()) as db:
             opened = planning.open_cycle(
-                conn,
-                settings_of(),
+                db,
                 self.cycle_id,
                 cycle_started_at(context, self.log),
                 mode=mode_of(context),
@@ -197,13 +192,13 @@ class OtherVersionsOperator(CycleOperator):
             raise AirflowSkipException("the cycle was not opened")
         settings, mode = settings_of(), _mode(context, counts)
         at = cycle_started_at(context, self.log)
-        with terminal_errors(), connect(self.detection_conn_id) as conn:
-            spec, opened = planning.planned(conn, settings, self.cycle_id, at, mode=mode)
+        with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
+            opened = planning.planned(db, self.cycle_id, at, mode=mode)
             left: Sequence[VersionSpec] = opened.steps
             if MODE not in counts:
                 _, left = divide(self._around(), opened.plan, opened.steps, mode)
-            reading = reading_of(settings)
-            reports = inline.run_steps(conn, settings, spec, opened, left, telling, reading)
+            conninfo = reader_conninfo_of(settings)
+            reports = inline.run_steps(db, settings, opened, left, log_context, conninfo)
         emit(self.cycle_id, reports)
         _raise_failed([r for r in reports if r.outcome is Outcome.FAILED])
         return {o.value.lower(): sum(1 for r in reports if r.outcome is o) for o in Outcome}
@@ -231,16 +226,16 @@ class InlineCycleOperator(CycleOperator):
         from airflow_detection.cycle import inline
 
         settings = settings_of()
-        with terminal_errors(), connect(self.detection_conn_id) as conn:
+        with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
             report = inline.run_inline(
-                conn,
+                db,
                 settings,
                 self.cycle_id,
                 cycle_started_at(context, self.log),
                 mode=_mode(context, self._opened(context)),
                 concurrent_shadows=flags.concurrent_shadows(),
-                telling=telling,
-                reading=reading_of(settings),
+                log_context=log_context,
+                reader_conninfo=reader_conninfo_of(settings),
             )
         emit(self.cycle_id, report.reports)
         failed = [r for r in report.reports if r.outcome is Outcome.FAILED]
@@ -268,8 +263,9 @@ class LegacyPathOperator(CycleOperator):
         from airflow_detection.cycle import legacy
 
         at = cycle_started_at(context, self.log)
-        with connect(self.detection_conn_id) as conn, terminal_errors():
-            call = legacy.legacy_call(conn, settings_of(), self.cycle_id, at)
+        settings = settings_of()
+        with open_database(self.detection_conn_id, settings) as db, terminal_errors():
+            call = legacy.legacy_call(db, settings, self.cycle_id, at)
         call()
 
 
@@ -305,10 +301,9 @@ class CloseCycleOperator(CycleOperator):
             if t.task_id in states
         }
         collective = {key: states[key] for key in (OTHER, INLINE) if key in states}
-        with terminal_errors(), connect(self.detection_conn_id) as conn:
+        with terminal_errors(), open_database(self.detection_conn_id, settings_of()) as db:
             summary = closing.close_cycle(
-                conn,
-                settings_of(),
+                db,
                 self.cycle_id,
                 cycle_started_at(context, self.log),
                 mode=mode,

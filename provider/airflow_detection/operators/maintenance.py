@@ -11,13 +11,12 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from airflow_detection.domain.settings import SECTION
-from airflow_detection.operators.context import connect, settings_of, terminal_errors
-from airflow_detection.store.database import Database
+from airflow_detection.operators.context import open_database, settings_of, terminal_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_detection.store.partitions.upkeep import Report
+    from airflow_detection.store.partitions.upkeep import UpkeepReport
 
 
 class MaintenanceOperator(BaseOperator):
@@ -52,11 +51,11 @@ class _PartitionsOperator(MaintenanceOperator):
         from airflow_detection.store.partitions.plan import Phase
         from airflow_detection.store.partitions.upkeep import apply
 
-        with terminal_errors(), connect(self.detection_conn_id) as conn:
-            report = apply(Database(conn, settings_of().schema), Phase(phase_name), now=datetime.now(UTC))
+        with terminal_errors(), open_database(self.detection_conn_id, settings_of()) as db:
+            report = apply(db, Phase(phase_name), now=datetime.now(UTC))
         return self._told(report)
 
-    def _told(self, report: Report) -> dict[str, int]:
+    def _told(self, report: UpkeepReport) -> dict[str, int]:
         for line in report.lines():
             self.log.info("%s", line)
         if report.is_skipped:
@@ -104,7 +103,5 @@ class AggregateStatsOperator(MaintenanceOperator):
         """Count them; returns how many rows of counts there are in these hours."""
         from airflow_detection.store.hourly_stats import aggregate_hourly
 
-        with terminal_errors(), connect(self.detection_conn_id) as conn:
-            return aggregate_hourly(
-                Database(conn, settings_of().schema), now=datetime.now(UTC), hours=self.hours
-            )
+        with terminal_errors(), open_database(self.detection_conn_id, settings_of()) as db:
+            return aggregate_hourly(db, now=datetime.now(UTC), hours=self.hours)

@@ -14,11 +14,12 @@ from airflow_detection.operators.context import (
     connect,
     cycle_started_at,
     mode_of,
-    reading_of,
+    open_database,
+    reader_conninfo_of,
     settings_of,
     terminal_errors,
 )
-from airflow_detection.operators.telemetry import emit, telling
+from airflow_detection.operators.telemetry import emit, log_context
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -83,24 +84,32 @@ class DetectionModelOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Run the version; see the class for what is raised and returned."""
-        from airflow_detection.cycle import task
+        from airflow_detection.cycle.task import run_task
+        from airflow_detection.cycle.versions import VersionRequest
 
         if self.problem:
             raise AirflowFailException(self.problem)
-        conn_id, settings = self.detection_conn_id, settings_of()
-        read_id = settings.reader_conn_id or conn_id
-        with terminal_errors(), ExitStack() as opened, connect(conn_id) as conn:
-            report = task.run_task(
-                conn,
-                lambda: opened.enter_context(connect(read_id, read_only=True)),
+        settings = settings_of()
+        reader_id = settings.reader_conn_id or self.detection_conn_id
+        request = VersionRequest(
+            model_id=self.model_id,
+            version=self.version,
+            cycle_id=self.cycle_id,
+            started_at=cycle_started_at(context, self.log),
+            mode=mode_of(context),
+        )
+        with (
+            terminal_errors(),
+            ExitStack() as connections,
+            open_database(self.detection_conn_id, settings) as db,
+        ):
+            report = run_task(
+                db,
+                lambda: connections.enter_context(connect(reader_id, read_only=True)),
                 settings,
-                self.cycle_id,
-                cycle_started_at(context, self.log),
-                model_id=self.model_id,
-                version=self.version,
-                mode=mode_of(context),
-                telling=telling,
-                reading=lambda: reading_of(settings),
+                request,
+                log_context=log_context,
+                reader_conninfo=lambda: reader_conninfo_of(settings),
             )
         emit(self.cycle_id, [report])
         self.log.info(

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from airflow_detection.domain.settings import Settings
 
 if TYPE_CHECKING:
-    from airflow_detection.snapshot.section import BaseSection, Surroundings
+    from airflow_detection.snapshot.section import BaseSection, ProcessFacts
 
 
-def surroundings_of(held: Settings) -> Surroundings:
+def process_facts_of(held: Settings) -> ProcessFacts:
     """What this process knows: the package, the flags, the age of the last known good plan."""
     from airflow_detection import __version__
     from airflow_detection.config import thresholds
     from airflow_detection.engine import flags
-    from airflow_detection.snapshot.section import Surroundings
+    from airflow_detection.snapshot.section import ProcessFacts
 
     written = [path.stat().st_mtime for path in held.state_dir.glob("*.json")]
     names = (flags.USE_MODEL_REGISTRY, flags.CONCURRENT_SHADOWS)
-    return Surroundings(
+    return ProcessFacts(
         code_version=__version__,
         flags={name: os.environ.get(name, "") or "not set" for name in names},
         plan_read_at=datetime.fromtimestamp(max(written), UTC) if written else None,

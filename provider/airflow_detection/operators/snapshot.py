@@ -10,15 +10,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.observability import stats
 
 from airflow_detection.domain.settings import SECTION
-from airflow_detection.operators.context import connect, cycle_started_at, settings_of, terminal_errors
+from airflow_detection.operators.context import cycle_started_at, open_database, settings_of, terminal_errors
 from airflow_detection.operators.maintenance import MaintenanceOperator
-from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_detection.snapshot.report import Report
-    from airflow_detection.store.connection import Connection
+    from airflow_detection.store.database import Database
     from airflow_detection.store.snapshots import StoredReport
 
 Notifier = Callable[[Any], None]  # Any: Airflow's context; its own notifiers are called with it
@@ -43,23 +42,25 @@ class SnapshotReportOperator(MaintenanceOperator):
         """Report; returns the id, the status and the changes of the report that is stored."""
         if not conf.getboolean(SECTION, self.switch, fallback=True):
             raise AirflowSkipException(f"[{SECTION}] {self.switch} is off")
-        from airflow_detection.operators.report_setup import sections_of, surroundings_of
+        from airflow_detection.operators.report_setup import process_facts_of, sections_of
         from airflow_detection.snapshot.collector import hourly
 
-        held = settings_of()
+        settings = settings_of()
         try:
-            with terminal_errors(), connect(self.detection_conn_id) as conn:
-                at = cycle_started_at(context, self.log)
+            with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
                 stored, is_new = hourly(
-                    Database(conn, held.schema), sections_of(held), at=at, surroundings=surroundings_of(held)
+                    db,
+                    sections_of(settings),
+                    at=cycle_started_at(context, self.log),
+                    process_facts=process_facts_of(settings),
                 )
-                return self._told(context, conn, held.schema, stored, is_new=is_new)
+                return self._notify(db, context, stored, is_new=is_new)
         except Exception:
             stats.incr("detection.snapshot.failed")
             raise
 
-    def _told(
-        self, context: Context, conn: Connection, schema: str, stored: StoredReport, *, is_new: bool
+    def _notify(
+        self, db: Database, context: Context, stored: StoredReport, *, is_new: bool
     ) -> dict[str, Any]:  # Any: as above
         from airflow_detection.snapshot.changes import turns_for_the_worse
         from airflow_detection.snapshot.report import from_json
@@ -70,19 +71,19 @@ class SnapshotReportOperator(MaintenanceOperator):
         self.log.info("report %s: %s", "taken" if is_new else "was there", report.headline)
         for span in report.missed:
             self.log.warning("no report was taken from %s to %s", span.start, span.end)
-        changes = turns_for_the_worse(report, None, reports_before(Database(conn, schema), stored.start))
-        with conn.transaction():
-            if to_be_told(Database(conn, schema), stored.snapshot_id):
+        changes = turns_for_the_worse(report, None, reports_before(db, stored.start))
+        with db.conn.transaction():
+            if to_be_told(db, stored.snapshot_id):
                 for line in changes:
                     self.log.warning("%s", line)
                 if changes:
-                    told: Any = {  # Any: Airflow's context with our own entries
+                    notification: Any = {  # Any: Airflow's context with our own entries
                         **context, "detection_changes": changes, "detection_headline": report.headline,
                         "detection_report": dict(stored.report),
                     }  # fmt: skip
                     for notify in self.notifiers:
-                        notify(told)
-                note_notified(Database(conn, schema), stored.snapshot_id)
+                        notify(notification)
+                note_notified(db, stored.snapshot_id)
         return {"snapshot_id": stored.snapshot_id, "status": report.status.value, "changes": changes}
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_detection.domain.reports import RunReport
 
 
-def telling(facts: Facts) -> AbstractContextManager[object]:
+def log_context(facts: Facts) -> AbstractContextManager[object]:
     """Every line of the task log, whoever writes it, carries the facts while this is entered."""
     import structlog  # here: parsing a Dag file must stay cheap
 

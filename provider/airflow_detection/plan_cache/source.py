@@ -13,10 +13,10 @@ from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import CycleSpec
 from airflow_detection.errors import RegistrationError, RegistryUnavailable
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
-from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
     from airflow_detection.store.confirmations import Confirmation
+    from airflow_detection.store.database import Database
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,13 +44,12 @@ def read_registry(conn_id: str, settings: Settings) -> tuple[KnownRegistry, Mapp
 def _read(info: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
     from airflow_detection.store import registry
     from airflow_detection.store.connection import connect
+    from airflow_detection.store.database import Database
 
-    schema = settings.schema
-    with (
-        connect(info, connect_timeout_s=CONNECT_TIMEOUT_S, statement_timeout_s=CONNECT_TIMEOUT_S) as conn,
-        registry.with_shared_lock(Database(conn, schema)),
-    ):
-        return registered_now(Database(conn, schema))
+    with connect(info, connect_timeout_s=CONNECT_TIMEOUT_S, statement_timeout_s=CONNECT_TIMEOUT_S) as conn:
+        db = Database(conn, settings.schema)
+        with registry.with_shared_lock(db):
+            return registered_now(db)
 
 
 def registered_now(db: Database) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:

@@ -13,13 +13,10 @@ from airflow_detection.errors import InputFileError
 from airflow_detection.registration.file import Registration, VersionEntry, parse
 from airflow_detection.registration.values import Problems
 from airflow_detection.store import registry, roles
-from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 
 
-def apply_file(
-    conn: Connection, path: Path | str, schema: str = "detection", *, dry_run: bool = False
-) -> list[str]:
+def apply_file(db: Database, path: Path | str, *, dry_run: bool = False) -> list[str]:
     """Bring the registry to what a file says, in one transaction; return one line per change.
 
     What the file leaves out stays as it is; a version that stands in it without a role loses the one it
@@ -37,13 +34,13 @@ def apply_file(
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise InputFileError(f"{path}: {reason}") from error
     changes: list[str] = []
-    with registry.with_exclusive_lock(Database(conn, schema)), conn.transaction():
-        known = {spec.cycle_id for spec in registry.cycle_specs(Database(conn, schema))}
-        wanted = parse(text, str(path), cycles=known, models=registry.model_specs(Database(conn, schema)))
+    with registry.with_exclusive_lock(db), db.conn.transaction():
+        known = {spec.cycle_id for spec in registry.cycle_specs(db)}
+        wanted = parse(text, str(path), cycles=known, models=registry.model_specs(db))
         problems = Problems(str(path))
-        changes += _apply_cycles(Database(conn, schema), wanted, problems)
-        changes += _apply_models(Database(conn, schema), wanted, problems)
-        changes += _apply_versions(Database(conn, schema), wanted, problems)
+        changes += _apply_cycles(db, wanted, problems)
+        changes += _apply_models(db, wanted, problems)
+        changes += _apply_versions(db, wanted, problems)
         problems.raise_all()
         if dry_run:
             raise psycopg.Rollback

@@ -20,9 +20,9 @@ from airflow_detection.snapshot.section import (
     HOURLY,
     BaseSection,
     Findings,
+    ProcessFacts,
     Scope,
     SectionTimeout,
-    Surroundings,
 )
 from airflow_detection.store import snapshots
 from airflow_detection.store.database import Database
@@ -34,14 +34,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class TimeBudget:
     """How long a section, and a whole report, may take, in seconds."""
 
     section_s: float = 10.0
     report_s: float = 20.0
 
 
-LIMITS = {HOURLY: Limits(), DIAGNOSTIC: Limits(section_s=60.0, report_s=120.0)}
+LIMITS = {HOURLY: TimeBudget(), DIAGNOSTIC: TimeBudget(section_s=60.0, report_s=120.0)}
 
 
 def hour_before(instant: datetime) -> datetime:
@@ -55,8 +55,8 @@ def hourly(
     sections: Sequence[BaseSection],
     *,
     at: datetime,
-    surroundings: Surroundings | None = None,
-    limits: Limits | None = None,
+    process_facts: ProcessFacts | None = None,
+    limits: TimeBudget | None = None,
 ) -> tuple[snapshots.StoredReport, bool]:
     """The report of the last full hour before `at`, and whether it was taken just now.
 
@@ -69,7 +69,7 @@ def hourly(
     stored = snapshots.hourly(db, start)
     if stored is not None:
         return stored, False
-    report = take(db, sections, start=start, end=start + HOUR, surroundings=surroundings, limits=limits)
+    report = take(db, sections, start=start, end=start + HOUR, process_facts=process_facts, limits=limits)
     return snapshots.save(db, report.to_json())
 
 
@@ -79,8 +79,8 @@ def diagnostic(
     *,
     at: datetime,
     hours: int = 24,
-    surroundings: Surroundings | None = None,
-    limits: Limits | None = None,
+    process_facts: ProcessFacts | None = None,
+    limits: TimeBudget | None = None,
 ) -> Report:
     """A longer look at the `hours` before `at`, taken now and not stored.
 
@@ -94,7 +94,7 @@ def diagnostic(
         start=end - timedelta(hours=hours),
         end=end,
         kind=DIAGNOSTIC,
-        surroundings=surroundings,
+        process_facts=process_facts,
         limits=limits,
     )
 
@@ -106,10 +106,10 @@ def take(
     start: datetime,
     end: datetime,
     kind: str = HOURLY,
-    surroundings: Surroundings | None = None,
-    limits: Limits | None = None,
+    process_facts: ProcessFacts | None = None,
+    limits: TimeBudget | None = None,
 ) -> Report:
-    """Take a report of the cycles in [start, end), UTC; `conn` is in autocommit mode.
+    """Take a report of the cycles in [start, end), UTC; its connection is in autocommit mode.
 
     A section that fails or takes too long says why, and the others are as if it were not there.
 
@@ -117,7 +117,7 @@ def take(
         RegistryUnavailable: the connection was lost.
     """
     queries = db.queries("detection_snapshots")
-    held = surroundings or Surroundings()
+    held = process_facts or ProcessFacts()
     allowed = limits or LIMITS[kind]
     began = perf_counter()
     try:
@@ -127,14 +127,14 @@ def take(
             row = db.conn.execute(queries["clock"]).fetchone()
             taken_at = require_utc("clock", row[0]) if row else datetime.now(UTC)
             scope = Scope(
-                conn=db.conn, schema=db.schema, start=start, end=end, taken_at=taken_at, kind=kind,
-                surroundings=held,
+                db=db, start=start, end=end, taken_at=taken_at, kind=kind,
+                process_facts=held,
             )  # fmt: skip
             done: list[Section] = []
             standings: tuple[Standing, ...] = ()
             for section in sections:
                 left_s = allowed.report_s - (perf_counter() - began)
-                most_s = allowed.report_s if section.may_take_all else allowed.section_s
+                most_s = allowed.report_s if section.may_use_full_budget else allowed.section_s
                 scope.limit_s, scope.began = min(most_s, left_s), perf_counter()
                 told, findings = _computed(section, scope)
                 done.append(told)

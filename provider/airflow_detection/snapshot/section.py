@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from airflow_detection.snapshot.report import Fact, Series, Standing, Status, Table
 from airflow_detection.snapshot.verdicts.expected import PATIENCE
 from airflow_detection.store.connection import Connection, in_ms
-from airflow_detection.store.queries import load_queries
+from airflow_detection.store.database import Database
 
 Row = dict[str, Any]  # Any: a row holds what its statement selects
 HOURLY, DIAGNOSTIC = "hourly", "diagnostic"
@@ -32,7 +32,7 @@ class SectionTimeout(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class ProcessFacts:
     """What the database does not know: facts of the process that takes the report.
 
     `plan_read_at` is when the last known good plan was written, None where there is no such file.
@@ -53,16 +53,20 @@ class Scope:
     a day before `start`. `memory` is shared by the sections of one report.
     """
 
-    conn: Connection
-    schema: str
+    db: Database
     start: datetime
     end: datetime
     taken_at: datetime
     kind: str = HOURLY
-    surroundings: Surroundings = field(default_factory=Surroundings)
+    process_facts: ProcessFacts = field(default_factory=ProcessFacts)
     limit_s: float = 10.0
     memory: dict[str, Any] = field(default_factory=dict)  # Any: what a section leaves for another
     began: float = field(default_factory=perf_counter)
+
+    @property
+    def conn(self) -> Connection:
+        """The connection, for statements of a section's own."""
+        return self.db.conn
 
     @property
     def day(self) -> datetime:
@@ -86,8 +90,8 @@ class Scope:
             raise SectionTimeout(self.limit_s)
         self.limit_statements(left_s)
         held = {"start": self.start, "end": self.end, "day": self.day, "taken_at": self.taken_at}
-        query = load_queries(file, self.schema)[name]
-        with self.conn.cursor(row_factory=dict_row) as cursor:
+        query = self.db.queries(file)[name]
+        with self.db.conn.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, held | params).fetchall()
 
     def ended_since(self) -> list[Row]:
@@ -99,8 +103,8 @@ class Scope:
 
     def limit_statements(self, limit_s: float) -> None:
         """Let no statement of this transaction take longer."""
-        limit = load_queries("detection_snapshots", self.schema)["limit_statements"]
-        self.conn.execute(limit, {"limit_ms": in_ms(limit_s)})
+        limit = self.db.queries("detection_snapshots")["limit_statements"]
+        self.db.conn.execute(limit, {"limit_ms": in_ms(limit_s)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +128,7 @@ class BaseSection(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    may_take_all: ClassVar[bool] = False
+    may_use_full_budget: ClassVar[bool] = False
     """Whether it may use up the time of the whole report, where it matters more than the others do."""
 
     @abstractmethod

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from psycopg import sql
+from typing import TYPE_CHECKING
 
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.queries import load_queries
+
+if TYPE_CHECKING:
+    from psycopg import sql
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_detection.domain.inputs import HeldOutputs, SelectedOutputs
+from airflow_detection.domain.inputs import MaterializedOutputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
@@ -115,7 +115,7 @@ class PostgresStore:
         """Replace what is stored of this run by `outputs`, and the metrics and manifest `finish` gives.
 
         `outputs` is consumed once: before the transaction begins, or within it where they are computed
-        already (`HeldOutputs`). `finish` is given their number.
+        already (`MaterializedOutputs`). `finish` is given their number.
 
         Raises:
             UnstorableValue: an output or a metric cannot be stored; nothing was changed.
@@ -123,7 +123,7 @@ class PostgresStore:
             MissingPartition: no table partition holds the cycle's month; nothing was changed.
             StorageError, RegistryUnavailable: the database refused or did not answer; nothing was changed.
         """
-        if isinstance(outputs, HeldOutputs):
+        if isinstance(outputs, MaterializedOutputs):
             return self._replace(
                 version, cycle, lambda _: self._streamed(model, version, cycle, outputs, finish)
             )
@@ -158,7 +158,12 @@ class PostgresStore:
         self._replace(version, cycle, fill)
 
     def _streamed(
-        self, model: ModelSpec, version: VersionSpec, cycle: Cycle, outputs: HeldOutputs, finish: Finish
+        self,
+        model: ModelSpec,
+        version: VersionSpec,
+        cycle: Cycle,
+        outputs: MaterializedOutputs,
+        finish: Finish,
     ) -> _Filled:
         """Encode while the server takes in what is encoded."""
         encoder = Encoder(model)

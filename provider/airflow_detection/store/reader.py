@@ -15,7 +15,7 @@ from psycopg.types.json import set_json_loads
 from psycopg.types.string import TextLoader
 
 from airflow_detection.domain.inputs import Inputs
-from airflow_detection.domain.json_values import JsonMapping, frozen, sealed
+from airflow_detection.domain.json_values import JsonMapping, freeze_in_place, frozen
 from airflow_detection.domain.specs import Cycle, VersionSpec
 from airflow_detection.errors import RegistryUnavailable, TerminalModelError
 from airflow_detection.store.database import Database
@@ -133,7 +133,7 @@ class StoredOutputs:
             cursor.execute(self._queries["read"], self._run)
             while rows := cursor.fetchmany(BATCH_ROWS):
                 for input_ref, output in rows:
-                    yield sealed(orjson.loads(input_ref)), sealed(orjson.loads(output))
+                    yield freeze_in_place(orjson.loads(input_ref)), freeze_in_place(orjson.loads(output))
 
     def columns(self) -> tuple[Sequence[str | None], Sequence[float | None]]:
         """Entity ids and scores alone, in the order of iteration."""

@@ -24,7 +24,7 @@ from airflow_detection.domain.reports import CycleSummary, RunReport
 from airflow_detection.domain.specs import Outcome
 from airflow_detection.engine.executor import CycleReport
 from airflow_detection.engine.isolation.report_json import MalformedReport, report_json, report_of
-from airflow_detection.engine.isolation.runner import Access, Forked, Limits
+from airflow_detection.engine.isolation.runner import Access, ProcessLimits, SubprocessRunner
 from airflow_detection.engine.model import ModelContext, ModelResult
 
 RAN, FAILED = Outcome.SUCCEEDED, Outcome.FAILED
@@ -39,7 +39,7 @@ class ListBase:
     ended: list[Any] = field(default_factory=list)
 
     @contextmanager
-    def access(self, limits: Limits) -> Iterator[Access]:
+    def access(self, limits: ProcessLimits) -> Iterator[Access]:
         yield Access(upstream=self.store.upstream, backend={"pid": os.getpid()})
 
     def spool(self, file: IO[bytes], model: Any, outputs: Iterable[Any]) -> Mapping[str, Any]:
@@ -68,13 +68,13 @@ class ListBase:
 class Apart(Bench):
     """Runs each version in a process of its own."""
 
-    limits: Limits = field(default_factory=lambda: Limits(timeout_s=20))
+    limits: ProcessLimits = field(default_factory=lambda: ProcessLimits(timeout_s=20))
     base: ListBase = field(default_factory=ListBase)
-    telling: Any = None
+    log_context: Any = None
 
     def run(self, *models: Any, **options: Any) -> CycleReport:
         self.store = self.base.store
-        runner = Forked(self.base, lambda _: self.limits, self.telling)
+        runner = SubprocessRunner(self.base, lambda _: self.limits, self.log_context)
         return super().run(*models, **{"runner": runner, **options})
 
 
@@ -142,7 +142,7 @@ def test_what_is_stored_is_the_same_as_in_one_process(apart: Apart, bench: Bench
 def test_a_version_that_hangs_is_ended_at_its_time_and_the_cycle_goes_on(
     apart: Apart, script: Script
 ) -> None:
-    apart.limits = Limits(timeout_s=0.4)
+    apart.limits = ProcessLimits(timeout_s=0.4)
     began = time.monotonic()
     manifest = report_of_failure(apart, script)
     assert manifest.error == "TransientModelError: it had not ended after 0.4 s and was ended"
@@ -173,7 +173,7 @@ def test_garbage_in_the_pipe_is_a_failure(apart: Apart) -> None:
 
 
 def test_a_version_that_takes_too_much_memory_fails_with_the_bound(apart: Apart) -> None:
-    apart.limits = Limits(timeout_s=20, memory_bytes=48 * 2**20)
+    apart.limits = ProcessLimits(timeout_s=20, memory_bytes=48 * 2**20)
 
     def hoards(ctx: ModelContext) -> ModelResult:
         held = []
@@ -222,7 +222,7 @@ def test_each_line_says_whose_it_is(apart: Apart, caplog: pytest.LogCaptureFixtu
     told: list[Mapping[str, str]] = []
 
     @contextmanager
-    def telling(facts: Mapping[str, str]) -> Iterator[None]:
+    def log_context(facts: Mapping[str, str]) -> Iterator[None]:
         told.append(facts)
         yield
 
@@ -232,7 +232,7 @@ def test_each_line_says_whose_it_is(apart: Apart, caplog: pytest.LogCaptureFixtu
         logging.getLogger("acme").warning("half of a character: \ud800")
         raise ValueError("and an error")
 
-    apart.telling = telling
+    apart.log_context = log_context
     with caplog.at_level(logging.INFO):
         apart.run(model("a", shadows=["2"]), scripts={"a@2": logs})
     facts = {
@@ -347,7 +347,7 @@ def test_a_task_that_is_interrupted_leaves_no_process(apart: Apart, tmp_path: Pa
         pass
 
     @contextmanager
-    def telling(facts: Mapping[str, str]) -> Iterator[None]:
+    def log_context(facts: Mapping[str, str]) -> Iterator[None]:
         if (tmp_path / "pid").exists():
             raise Interrupted
         yield
@@ -357,7 +357,7 @@ def test_a_task_that_is_interrupted_leaves_no_process(apart: Apart, tmp_path: Pa
         ctx.log.warning("here")
         return hangs(ctx)
 
-    apart.telling = telling
+    apart.log_context = log_context
     with pytest.raises(Interrupted):
         apart.run(model("a"), scripts={"a@1": tells})
     assert gone(int((tmp_path / "pid").read_text()))
@@ -393,7 +393,7 @@ def test_threads_of_the_task_are_no_obstacle(apart: Apart) -> None:
 
 def test_a_child_without_access_fails_alone(apart: Apart) -> None:
     class Away(ListBase):
-        def access(self, limits: Limits) -> Any:
+        def access(self, limits: ProcessLimits) -> Any:
             raise OSError("the database is away")
 
     apart.base = Away()

@@ -14,7 +14,7 @@ from airflow_detection.domain.inputs import Inputs
 from airflow_detection.engine.model import ModelContext
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.models.gear_identity_collision import GearIdentityCollision
-from airflow_detection.store.database import ReadOnlyDatabase
+from airflow_detection.store.database import Database
 from airflow_detection.store.queries import load_queries
 from airflow_detection.store.reader import Reader
 
@@ -213,7 +213,7 @@ def test_the_hours_before_come_from_the_stored_positions(
 
     def judged(opened_at: datetime) -> Row:
         at = {"window_start": END - timedelta(hours=1), "window_end": END, "opened_at": opened_at}
-        return outputs_of(two_buoys(), database=Reader(ReadOnlyDatabase(database, "detection"), at))[GEAR]
+        return outputs_of(two_buoys(), database=Reader(Database(database, "detection"), at))[GEAR]
 
     now = datetime.now(UTC)
     output = judged(now + timedelta(minutes=1))

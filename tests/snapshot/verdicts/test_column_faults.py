@@ -14,7 +14,7 @@ from airflow_detection.domain.specs import Outcome, Role
 from airflow_detection.engine.canary import ENTITIES
 from airflow_detection.snapshot.verdicts.judge import judge_all
 from airflow_detection.snapshot.verdicts.kinds import VerdictKind
-from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.input_facts import NEWEST, ROWS, with_facts
 
 FIRST = datetime(2026, 3, 1, 6, tzinfo=UTC)
@@ -33,9 +33,9 @@ USUAL = {
 
 def run(
     number: int, features: Mapping[str, FeatureProfile] = USUAL, outputs: int = 100, null: int = 9
-) -> Run:
+) -> ManifestRun:
     counts = {"scored": outputs - null, "null": null, "gt0": 5, "gt03": 4, "gt05": 3, "gt07": 2}
-    return Run(
+    return ManifestRun(
         cycle_id="c", cycle_started_at=FIRST + number * STEP, model_id="m", version_id=1, version="1",
         role=Role.PRIMARY, step=STEP, lookback=12 * STEP, outcome=Outcome.SUCCEEDED, input_count=1000,
         input_digest=str(number), newest_input_at=FIRST + number * STEP, output_count=outputs,
@@ -43,7 +43,7 @@ def run(
     )  # fmt: skip
 
 
-def reasons(after: Run, before: int = 40) -> tuple[str, ...]:
+def reasons(after: ManifestRun, before: int = 40) -> tuple[str, ...]:
     *_, last = judge_all([*(run(number) for number in range(before)), replace(after)])
     assert last.kind.is_bad == bool(last.reasons and last.kind is not VerdictKind.WARMING_UP)
     return last.reasons if last.kind.is_bad else ()

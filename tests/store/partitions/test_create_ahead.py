@@ -9,25 +9,25 @@ from datetime import datetime, timedelta
 
 import psycopg
 import pytest
-from tests.store.partition_schema import METRICS, US, Place, Writer, assert_months, month, now
+from tests.store.partition_schema import METRICS, US, PartitionSchema, Writer, assert_months, month, now
 
 from airflow_detection.errors import MissingPartition
 from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.create import create, ensure_month
 from airflow_detection.store.partitions.plan import Phase, plan
-from airflow_detection.store.partitions.upkeep import Report
+from airflow_detection.store.partitions.upkeep import UpkeepReport
 
 
-def test_a_fresh_table_gets_its_months_and_a_second_run_does_nothing(place: Place) -> None:
+def test_a_fresh_table_gets_its_months_and_a_second_run_does_nothing(place: PartitionSchema) -> None:
     first = place.keep(Phase.ENSURE)
     assert first.is_success
     assert [r.outcome for r in first.results] == ["done"] * 4
     assert_months(place.parts(), month(0), 4)
-    assert place.keep(Phase.ENSURE) == Report()
+    assert place.keep(Phase.ENSURE) == UpkeepReport()
     assert place.log("action", "outcome") == [("create", "done")] * 4
 
 
-def test_months_are_made_by_the_clock_after_half_a_year_without_data(place: Place) -> None:
+def test_months_are_made_by_the_clock_after_half_a_year_without_data(place: PartitionSchema) -> None:
     place.old(6)
     assert place.keep(Phase.ENSURE).is_success
     assert [p.lower for p in place.parts()] == [month(-6), *(month(n) for n in range(4))]
@@ -35,7 +35,7 @@ def test_months_are_made_by_the_clock_after_half_a_year_without_data(place: Plac
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"])
 @pytest.mark.parametrize("start", ["2026-03-08T06:59:59Z", "2026-11-01T05:59:59Z", "2026-10-03T15:29:59Z"])
-def test_no_session_time_zone_moves_a_bound(place: Place, zone: str, start: str) -> None:
+def test_no_session_time_zone_moves_a_bound(place: PartitionSchema, zone: str, start: str) -> None:
     at = datetime.fromisoformat(start)
     place.policy(ahead="35 months")
     place.run("select set_config('TimeZone', %s, false)", zone)
@@ -47,7 +47,9 @@ def test_no_session_time_zone_moves_a_bound(place: Place, zone: str, start: str)
     assert plan(Database(place.conn, place.schema), now=at, phases=(Phase.ENSURE,)) == ()
 
 
-def test_a_row_at_midnight_utc_and_one_a_microsecond_before_fall_on_either_side(place: Place) -> None:
+def test_a_row_at_midnight_utc_and_one_a_microsecond_before_fall_on_either_side(
+    place: PartitionSchema,
+) -> None:
     place.keep(Phase.ENSURE)
     place.run("set timezone = 'America/New_York'")
     for at in (month(1), month(1) - US):
@@ -63,7 +65,7 @@ def test_a_row_at_midnight_utc_and_one_a_microsecond_before_fall_on_either_side(
      ("2027-02-28T12:00:00Z", ("2027-02-01", "2027-03-01"))],
 )  # fmt: skip
 def test_a_leap_february_and_the_end_of_a_year_end_where_they_should(
-    place: Place, at: str, bounds: tuple[str, str]
+    place: PartitionSchema, at: str, bounds: tuple[str, str]
 ) -> None:
     instant = datetime.fromisoformat(at)
     actions = plan(Database(place.conn, place.schema), now=instant, phases=(Phase.ENSURE,))
@@ -71,14 +73,14 @@ def test_a_leap_february_and_the_end_of_a_year_end_where_they_should(
     assert [(str(p.lower)[:10], str(p.upper)[:10]) for p in place.parts()] == [bounds]
 
 
-def test_a_gap_in_the_middle_is_filled(place: Place) -> None:
+def test_a_gap_in_the_middle_is_filled(place: PartitionSchema) -> None:
     place.part(month(0), month(1), "now")
     place.part(month(2), month(3), "later")
     assert place.keep(Phase.ENSURE).is_success
     assert_months(place.parts(), month(0), 4)
 
 
-def test_what_weekly_partitions_leave_of_a_month_is_filled(place: Place) -> None:
+def test_what_weekly_partitions_leave_of_a_month_is_filled(place: PartitionSchema) -> None:
     place.part(month(1) + timedelta(days=7), month(1) + timedelta(days=14), "week")
     assert place.keep(Phase.ENSURE).is_success
     spans = [p.span for p in place.parts()]
@@ -86,7 +88,7 @@ def test_what_weekly_partitions_leave_of_a_month_is_filled(place: Place) -> None
     assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
 
 
-def test_rows_in_the_way_in_a_default_partition_are_moved_and_counted(place: Place) -> None:
+def test_rows_in_the_way_in_a_default_partition_are_moved_and_counted(place: PartitionSchema) -> None:
     place.run(f"create table @spare partition of @{METRICS} default")
     for n in range(5):
         place.row(month(1) + timedelta(hours=n))
@@ -104,7 +106,9 @@ def test_rows_in_the_way_in_a_default_partition_are_moved_and_counted(place: Pla
 
 
 @pytest.mark.parametrize("count", [100_000, pytest.param(2_000_000, marks=pytest.mark.long)])
-def test_many_rows_elsewhere_in_a_default_partition_stay_and_stall_nobody(place: Place, count: int) -> None:
+def test_many_rows_elsewhere_in_a_default_partition_stay_and_stall_nobody(
+    place: PartitionSchema, count: int
+) -> None:
     place.run(f"create table @spare partition of @{METRICS} default")
     place.run(
         "insert into @spare select 'm', 1, 'PRIMARY', false, 'k', 1, '2001-01-01Z' "
@@ -118,7 +122,7 @@ def test_many_rows_elsewhere_in_a_default_partition_stay_and_stall_nobody(place:
 
 
 @pytest.mark.parametrize("kind", ["detached", "unrelated"])
-def test_a_table_that_has_the_wanted_name_is_left_alone(place: Place, kind: str) -> None:
+def test_a_table_that_has_the_wanted_name_is_left_alone(place: PartitionSchema, kind: str) -> None:
     wanted = f"{METRICS}_p{month(0):%Y_%m}"
     if kind == "detached":
         place.part(month(0), month(1), wanted)
@@ -131,7 +135,7 @@ def test_a_table_that_has_the_wanted_name_is_left_alone(place: Place, kind: str)
     assert place.names()[0] == f"{wanted}_2"
 
 
-def test_a_name_of_63_bytes_gets_partitions_with_names_of_their_own(place: Place) -> None:
+def test_a_name_of_63_bytes_gets_partitions_with_names_of_their_own(place: PartitionSchema) -> None:
     name = "é" * 31 + "t"
     place.run(f'create table @"{name}" (at timestamptz not null) partition by range (at)')
     place.run("insert into @detection_partition_policies (table_name) values (%s)", name)
@@ -141,7 +145,7 @@ def test_a_name_of_63_bytes_gets_partitions_with_names_of_their_own(place: Place
     assert all(len(n.encode()) <= 63 and f"_p{month(i):%Y_%m}" in n for i, n in enumerate(names))
 
 
-def test_rows_of_the_far_future_are_rejected(place: Place) -> None:
+def test_rows_of_the_far_future_are_rejected(place: PartitionSchema) -> None:
     place.keep(Phase.ENSURE)
     far = month(40)
     with pytest.raises(MissingPartition, match=f"{far:%Y-%m}"):
@@ -151,7 +155,7 @@ def test_rows_of_the_far_future_are_rejected(place: Place) -> None:
     assert len(place.parts()) == 4
 
 
-def test_a_child_is_like_its_parent_in_all_that_matters(place: Place) -> None:
+def test_a_child_is_like_its_parent_in_all_that_matters(place: PartitionSchema) -> None:
     place.run("create role keeper_of_" + place.schema)
     place.run("create role reader_of_" + place.schema)
     place.run(

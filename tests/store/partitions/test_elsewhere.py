@@ -8,14 +8,23 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from tests.store.partition_schema import METRICS, QUICK, WAITING, Place, assert_months, month, now, wait_for
+from tests.store.partition_schema import (
+    METRICS,
+    QUICK,
+    WAITING,
+    PartitionSchema,
+    assert_months,
+    month,
+    now,
+    wait_for,
+)
 from tests.store.servers import pooler, standby
 
 from airflow_detection.errors import StorageError
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
-from airflow_detection.store.partitions.plan import Kind, Phase, plan
-from airflow_detection.store.partitions.upkeep import Report, apply
+from airflow_detection.store.partitions.plan import ActionKind, Phase, plan
+from airflow_detection.store.partitions.upkeep import UpkeepReport, apply
 
 WHY = "a pooler stands before the database"
 
@@ -27,12 +36,14 @@ def pooled(home: str) -> Iterator[str]:
         yield dsn
 
 
-def _through(pooled: str, place: Place, phase: Phase) -> Report:
+def _through(pooled: str, place: PartitionSchema, phase: Phase) -> UpkeepReport:
     with connect(pooled) as conn:
         return apply(Database(conn, place.schema), phase, now=now(), limits=QUICK)
 
 
-def test_behind_a_pooler_all_of_it_works_and_the_plain_path_is_said(pooled: str, place: Place) -> None:
+def test_behind_a_pooler_all_of_it_works_and_the_plain_path_is_said(
+    pooled: str, place: PartitionSchema
+) -> None:
     for _ in range(3):
         assert _through(pooled, place, Phase.ENSURE).is_success
     assert_months(place.parts(), month(0), 4)
@@ -44,13 +55,13 @@ def test_behind_a_pooler_all_of_it_works_and_the_plain_path_is_said(pooled: str,
         "where action = 'detach'"
     ) == [("plain", WHY)]
     place.policy(grace="0")
-    assert [r.action.kind for r in _through(pooled, place, Phase.RETAIN).results] == [Kind.DROP] * 8
+    assert [r.action.kind for r in _through(pooled, place, Phase.RETAIN).results] == [ActionKind.DROP] * 8
     assert not place.stands("old_40")
     assert place.run("select count(*) from pg_locks where locktype = 'advisory'") == [(0,)]
 
 
-def test_behind_a_pooler_two_runs_at_once_do_the_work_once(pooled: str, place: Place) -> None:
-    reports: list[Report] = []
+def test_behind_a_pooler_two_runs_at_once_do_the_work_once(pooled: str, place: PartitionSchema) -> None:
+    reports: list[UpkeepReport] = []
     gate = threading.Barrier(4)
 
     def one() -> None:
@@ -69,7 +80,7 @@ def test_behind_a_pooler_two_runs_at_once_do_the_work_once(pooled: str, place: P
 
 
 def test_behind_a_pooler_a_run_beside_another_is_skipped_until_its_lease_ends(
-    pooled: str, place: Place
+    pooled: str, place: PartitionSchema
 ) -> None:
     place.run("insert into @detection_maintenance_log (action, outcome) values ('ensure_begun', 'done')")
     assert _through(pooled, place, Phase.ENSURE).is_skipped
@@ -82,7 +93,9 @@ def test_behind_a_pooler_a_run_beside_another_is_skipped_until_its_lease_ends(
     assert _through(pooled, place, Phase.ENSURE).is_success
 
 
-def test_behind_a_pooler_a_run_with_a_session_of_its_own_is_respected(pooled: str, place: Place) -> None:
+def test_behind_a_pooler_a_run_with_a_session_of_its_own_is_respected(
+    pooled: str, place: PartitionSchema
+) -> None:
     with connect(place.dsn) as other:
         place.run(
             "select pg_advisory_lock(hashtext('detection ensure'), hashtext(%s))", place.schema, conn=other
@@ -91,7 +104,7 @@ def test_behind_a_pooler_a_run_with_a_session_of_its_own_is_respected(pooled: st
     assert not place.parts()
 
 
-def test_a_standby_is_refused_and_can_still_plan(place: Place) -> None:
+def test_a_standby_is_refused_and_can_still_plan(place: PartitionSchema) -> None:
     place.old(40)
     with standby(place.dsn) as dsn, connect(dsn) as conn:
         assert conn.execute("select pg_is_in_recovery()").fetchone() == (True,)
@@ -103,7 +116,7 @@ def test_a_standby_is_refused_and_can_still_plan(place: Place) -> None:
 
 
 @pytest.fixture
-def tablespace(place: Place) -> Iterator[str]:
+def tablespace(place: PartitionSchema) -> Iterator[str]:
     name = f"other_of_{place.schema}"
     place.run("set allow_in_place_tablespaces = on")
     place.run(f"create tablespace {name} location ''")
@@ -112,7 +125,7 @@ def tablespace(place: Place) -> Iterator[str]:
     place.run(f"drop tablespace {name}")
 
 
-def _tablespaces(place: Place) -> dict[str, str | None]:
+def _tablespaces(place: PartitionSchema) -> dict[str, str | None]:
     return dict(place.run(
         "select c.relname, t.spcname from pg_inherits i join pg_class c on c.oid = i.inhrelid "
         "left join pg_tablespace t on t.oid = c.reltablespace where i.inhparent = %s::regclass",
@@ -120,17 +133,17 @@ def _tablespaces(place: Place) -> dict[str, str | None]:
     ))  # fmt: skip
 
 
-def test_a_child_in_another_tablespace_goes_like_the_others(place: Place, tablespace: str) -> None:
+def test_a_child_in_another_tablespace_goes_like_the_others(place: PartitionSchema, tablespace: str) -> None:
     place.keep(Phase.ENSURE)
     place.old(41, 40)
     place.run(f"alter table @old_40 set tablespace {tablespace}")
     place.policy(grace="0")
-    for kind in (Kind.DETACH, Kind.DROP):
+    for kind in (ActionKind.DETACH, ActionKind.DROP):
         assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [(kind, "done")] * 2
     assert not place.stands("old_40")
 
 
-def test_new_months_go_to_the_tablespace_of_their_table(place: Place, tablespace: str) -> None:
+def test_new_months_go_to_the_tablespace_of_their_table(place: PartitionSchema, tablespace: str) -> None:
     place.part(month(0), month(1), "here")
     place.run(f"alter table @{METRICS} set tablespace {tablespace}")
     assert place.keep(Phase.ENSURE).is_success
@@ -140,7 +153,7 @@ def test_new_months_go_to_the_tablespace_of_their_table(place: Place, tablespace
     assert place.run("show default_tablespace") == [("",)]
 
 
-def test_a_table_without_a_row_is_kept_like_any_other(place: Place) -> None:
+def test_a_table_without_a_row_is_kept_like_any_other(place: PartitionSchema) -> None:
     place.keep(Phase.ENSURE)
     place.old(40)
     assert place.run(f"select count(*) from @{METRICS}") == [(0,)]
@@ -151,7 +164,7 @@ def test_a_table_without_a_row_is_kept_like_any_other(place: Place) -> None:
     assert_months(place.parts(), month(0), 4)
 
 
-def test_a_month_that_cannot_be_made_leaves_the_others(place: Place) -> None:
+def test_a_month_that_cannot_be_made_leaves_the_others(place: PartitionSchema) -> None:
     refused = f"{place.schema}.{METRICS}_p{month(2):%Y_%m}"
     place.run(
         "create function @refuse() returns event_trigger language plpgsql as $$ begin "
@@ -171,7 +184,9 @@ def test_a_month_that_cannot_be_made_leaves_the_others(place: Place) -> None:
     assert_months(place.parts(), month(0), 4)
 
 
-def test_a_maintainer_killed_before_several_months_are_noted_leaves_none_of_them(place: Place) -> None:
+def test_a_maintainer_killed_before_several_months_are_noted_leaves_none_of_them(
+    place: PartitionSchema,
+) -> None:
     count = "select count(*) from pg_class where relnamespace = %s::regnamespace"
     before = place.run(count, place.schema)
     failures: list[BaseException] = []
@@ -199,10 +214,10 @@ def test_a_maintainer_killed_before_several_months_are_noted_leaves_none_of_them
 
 
 def test_behind_a_pooler_no_statement_is_prepared_in_a_session_that_is_gone(
-    pooled: str, place: Place
+    pooled: str, place: PartitionSchema
 ) -> None:
     place.keep(Phase.ENSURE)
     place.old(*range(40, 50))
     place.run(f"alter table @{METRICS} add primary key (model_id, cycle_started_at)")
     place.run(f"create table @note (m varchar(64), t timestamptz, foreign key (m, t) references @{METRICS})")
-    assert [r.action.kind for r in _through(pooled, place, Phase.RETAIN).results] == [Kind.REFUSE] * 10
+    assert [r.action.kind for r in _through(pooled, place, Phase.RETAIN).results] == [ActionKind.REFUSE] * 10

@@ -9,34 +9,43 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from tests.store.partition_schema import METRICS, WAITING, Place, Writer, month, now, swallow, wait_for
+from tests.store.partition_schema import (
+    METRICS,
+    WAITING,
+    PartitionSchema,
+    Writer,
+    month,
+    now,
+    swallow,
+    wait_for,
+)
 
 from airflow_detection.errors import StorageError
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.create import create
-from airflow_detection.store.partitions.plan import Kind, Limits, Phase, plan
-from airflow_detection.store.partitions.upkeep import Report, apply
+from airflow_detection.store.partitions.plan import ActionKind, Phase, UpkeepLimits, plan
+from airflow_detection.store.partitions.upkeep import UpkeepReport, apply
 
 
-def test_retention_detaches_first_and_drops_after_the_grace_period(place: Place) -> None:
+def test_retention_detaches_first_and_drops_after_the_grace_period(place: PartitionSchema) -> None:
     place.keep(Phase.ENSURE)
     place.old(30, 29, 3)
     first = place.keep(Phase.RETAIN)
     assert [(r.action.kind, r.action.partition, r.outcome) for r in first.results] == [
-        (Kind.DETACH, "old_30", "done"), (Kind.DETACH, "old_29", "done"),
+        (ActionKind.DETACH, "old_30", "done"), (ActionKind.DETACH, "old_29", "done"),
     ]  # fmt: skip
     assert place.names()[0] == "old_3"
     assert place.stands("old_30")
-    assert place.keep(Phase.RETAIN) == Report()
+    assert place.keep(Phase.RETAIN) == UpkeepReport()
     place.policy(grace="0")
-    assert [r.action.kind for r in place.keep(Phase.RETAIN).results] == [Kind.DROP, Kind.DROP]
+    assert [r.action.kind for r in place.keep(Phase.RETAIN).results] == [ActionKind.DROP, ActionKind.DROP]
     assert not place.stands("old_30")
     assert place.names()[0] == "old_3"
 
 
 @pytest.mark.parametrize(("offset_s", "goes"), [(-1, False), (0, True), (1, True)])
-def test_retention_ends_at_its_second(place: Place, offset_s: int, goes: bool) -> None:  # noqa: FBT001
+def test_retention_ends_at_its_second(place: PartitionSchema, offset_s: int, goes: bool) -> None:  # noqa: FBT001
     place.policy(retention="13 months")
     place.part(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC), "january")
     place.part(datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC), "later")
@@ -45,16 +54,16 @@ def test_retention_ends_at_its_second(place: Place, offset_s: int, goes: bool) -
     assert [a.partition for a in actions] == (["january"] if goes else [])
 
 
-def test_a_wide_partition_stays_until_its_upper_bound_is_old(place: Place) -> None:
+def test_a_wide_partition_stays_until_its_upper_bound_is_old(place: PartitionSchema) -> None:
     place.keep(Phase.ENSURE)
     place.part(month(-40), month(-24), "detection_model_metrics_p20200101")
-    assert place.keep(Phase.RETAIN) == Report()
+    assert place.keep(Phase.RETAIN) == UpkeepReport()
     place.policy(retention="23 months")
-    assert [r.action.kind for r in place.keep(Phase.RETAIN).results] == [Kind.DETACH]
+    assert [r.action.kind for r in place.keep(Phase.RETAIN).results] == [ActionKind.DETACH]
 
 
 @pytest.mark.parametrize("days", [365, -365])
-def test_a_clock_that_is_a_year_off_is_refused(place: Place, days: int) -> None:
+def test_a_clock_that_is_a_year_off_is_refused(place: PartitionSchema, days: int) -> None:
     place.keep(Phase.ENSURE)
     place.old(30)
     with pytest.raises(StorageError, match="nothing was done"):
@@ -62,20 +71,20 @@ def test_a_clock_that_is_a_year_off_is_refused(place: Place, days: int) -> None:
     assert "old_30" in place.names()
 
 
-def test_a_run_takes_no_more_than_its_limit(place: Place) -> None:
+def test_a_run_takes_no_more_than_its_limit(place: PartitionSchema) -> None:
     place.keep(Phase.ENSURE)
     place.policy(grace="0")
     place.old(40, 39, 38, 37, 36)
     outcomes = [
-        [r.action.kind for r in place.keep(Phase.RETAIN, Limits(max_drops=2)).results] for _ in range(3)
+        [r.action.kind for r in place.keep(Phase.RETAIN, UpkeepLimits(max_drops=2)).results] for _ in range(3)
     ]
-    assert outcomes[0] == [Kind.DETACH] * 2 + [Kind.KEEP] * 3
-    assert outcomes[1] == [Kind.DETACH] * 2 + [Kind.KEEP] + [Kind.DROP] * 2
-    assert outcomes[2] == [Kind.DETACH] + [Kind.DROP] * 2
+    assert outcomes[0] == [ActionKind.DETACH] * 2 + [ActionKind.KEEP] * 3
+    assert outcomes[1] == [ActionKind.DETACH] * 2 + [ActionKind.KEEP] + [ActionKind.DROP] * 2
+    assert outcomes[2] == [ActionKind.DETACH] + [ActionKind.DROP] * 2
 
 
 @pytest.mark.parametrize("why", ["hold", "challenger", "backfill", "made lately"])
-def test_a_protected_month_is_kept_and_the_plan_says_why(place: Place, why: str) -> None:
+def test_a_protected_month_is_kept_and_the_plan_says_why(place: PartitionSchema, why: str) -> None:
     place.keep(Phase.ENSURE)
     place.old(31, 30)
     inside = month(-30) + timedelta(days=9)
@@ -108,36 +117,36 @@ def test_a_protected_month_is_kept_and_the_plan_says_why(place: Place, why: str)
         )
     results = place.keep(Phase.RETAIN).results
     assert [(r.action.kind, r.action.partition) for r in results] == [
-        (Kind.DETACH, "old_31"), (Kind.KEEP, "old_30"),
+        (ActionKind.DETACH, "old_31"), (ActionKind.KEEP, "old_30"),
     ]  # fmt: skip
     assert why in results[1].action.note
     assert place.names()[0] == "old_30"
 
 
-def test_the_last_table_partition_is_never_taken(place: Place) -> None:
+def test_the_last_table_partition_is_never_taken(place: PartitionSchema) -> None:
     place.old(40, 39)
     report = place.keep(Phase.RETAIN)
     assert [(r.action.kind, r.action.note) for r in report.results] == [
-        (Kind.DETACH, ""),
-        (Kind.KEEP, "it is the last"),
+        (ActionKind.DETACH, ""),
+        (ActionKind.KEEP, "it is the last"),
     ]
     assert report.alarms
     assert not report.is_success
 
 
-def test_a_table_that_others_refer_to_is_refused(place: Place) -> None:
+def test_a_table_that_others_refer_to_is_refused(place: PartitionSchema) -> None:
     place.keep(Phase.ENSURE)
     place.old(40)
     place.run(f"alter table @{METRICS} add primary key (model_id, cycle_started_at)")
     place.run(f"create table @note (m varchar(64), t timestamptz, foreign key (m, t) references @{METRICS})")
     results = place.keep(Phase.RETAIN).results
-    assert [r.action.kind for r in results] == [Kind.REFUSE]
+    assert [r.action.kind for r in results] == [ActionKind.REFUSE]
     assert "foreign key of" in results[0].fact
     assert "old_40" in place.names()
     assert place.log("action", "outcome")[-1] == ("refuse", "skipped")
 
 
-def test_a_view_on_a_retired_table_keeps_it(place: Place) -> None:
+def test_a_view_on_a_retired_table_keeps_it(place: PartitionSchema) -> None:
     place.keep(Phase.ENSURE)
     place.policy(grace="0")
     place.old(40)
@@ -147,11 +156,11 @@ def test_a_view_on_a_retired_table_keeps_it(place: Place) -> None:
     assert place.stands("old_40")
 
 
-def test_a_long_reader_stalls_no_writer_and_the_retry_succeeds(place: Place) -> None:
+def test_a_long_reader_stalls_no_writer_and_the_retry_succeeds(place: PartitionSchema) -> None:
     place.keep(Phase.ENSURE)
     place.run(f"create table @spare partition of @{METRICS} default")  # the plain path: the exclusive lock
     place.old(40)
-    limits = Limits(attempts=2, pause=timedelta(milliseconds=50))
+    limits = UpkeepLimits(attempts=2, pause=timedelta(milliseconds=50))
     with connect(place.dsn) as reader, Writer(place, now()) as writer:
         with reader.transaction():
             place.run(f"select count(*) from @{METRICS}", conn=reader)
@@ -167,11 +176,11 @@ def test_a_long_reader_stalls_no_writer_and_the_retry_succeeds(place: Place) -> 
     assert not writer.errors
 
 
-def test_a_concurrent_detachment_that_was_killed_is_finalised_next_time(place: Place) -> None:
+def test_a_concurrent_detachment_that_was_killed_is_finalised_next_time(place: PartitionSchema) -> None:
     place.keep(Phase.ENSURE)
     place.policy(grace="0")
     place.old(40, 39)
-    limits = Limits(detach_wait=timedelta(seconds=30))
+    limits = UpkeepLimits(detach_wait=timedelta(seconds=30))
     with connect(place.dsn) as reader, connect(place.dsn) as victim:
         with reader.transaction():
             place.run(f"select count(*) from @{METRICS}", conn=reader)
@@ -193,12 +202,16 @@ def test_a_concurrent_detachment_that_was_killed_is_finalised_next_time(place: P
     assert [p.name for p in place.parts() if p.is_detaching] == ["old_40"]
     report = place.keep(Phase.RETAIN)
     assert [(r.action.kind, r.action.partition, r.outcome) for r in report.results] == [
-        (Kind.FINALIZE, "old_40", "done"), (Kind.DETACH, "old_39", "done"),
+        (ActionKind.FINALIZE, "old_40", "done"), (ActionKind.DETACH, "old_39", "done"),
     ]  # fmt: skip
-    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [(Kind.DROP, "done")] * 2
+    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [
+        (ActionKind.DROP, "done")
+    ] * 2
 
 
-def test_an_interrupted_detachment_that_was_not_ours_is_finalised_and_never_dropped(place: Place) -> None:
+def test_an_interrupted_detachment_that_was_not_ours_is_finalised_and_never_dropped(
+    place: PartitionSchema,
+) -> None:
     place.keep(Phase.ENSURE)
     place.policy(grace="0")
     place.old(3)
@@ -208,12 +221,14 @@ def test_an_interrupted_detachment_that_was_not_ours_is_finalised_and_never_drop
         with pytest.raises(psycopg.errors.LockNotAvailable):
             place.run(f"alter table @{METRICS} detach partition @old_3 concurrently")
         place.run("reset lock_timeout")
-    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [(Kind.FINALIZE, "done")]
-    assert place.keep(Phase.RETAIN) == Report()
+    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [
+        (ActionKind.FINALIZE, "done")
+    ]
+    assert place.keep(Phase.RETAIN) == UpkeepReport()
     assert place.stands("old_3")
 
 
-def test_a_maintainer_killed_between_detaching_and_noting_it_is_understood(place: Place) -> None:
+def test_a_maintainer_killed_between_detaching_and_noting_it_is_understood(place: PartitionSchema) -> None:
     place.keep(Phase.ENSURE)
     place.old(40)
     oid = next(p.oid for p in place.parts() if p.name == "old_40")
@@ -224,34 +239,42 @@ def test_a_maintainer_killed_between_detaching_and_noting_it_is_understood(place
         METRICS, month(-40), month(-39), oid,
     )  # fmt: skip
     place.run(f"alter table @{METRICS} detach partition @old_40 concurrently")
-    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [(Kind.FINALIZE, "done")]
+    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [
+        (ActionKind.FINALIZE, "done")
+    ]
     place.policy(grace="0")
-    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [(Kind.DROP, "done")]
+    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [
+        (ActionKind.DROP, "done")
+    ]
 
 
-def test_a_maintainer_killed_between_detach_and_drop_leaves_a_table_for_the_next(place: Place) -> None:
+def test_a_maintainer_killed_between_detach_and_drop_leaves_a_table_for_the_next(
+    place: PartitionSchema,
+) -> None:
     place.keep(Phase.ENSURE)
     place.policy(grace="0")
     place.old(40)
     place.keep(Phase.RETAIN)
     with connect(place.dsn) as blocker, connect(place.dsn) as victim, blocker.transaction():
         place.run("select count(*) from @old_40", conn=blocker)
-        limits = Limits(lock_timeout=timedelta(seconds=30))
+        limits = UpkeepLimits(lock_timeout=timedelta(seconds=30))
         thread = threading.Thread(target=swallow, args=(victim, place.schema, Phase.RETAIN, limits))
         thread.start()
         wait_for(lambda: place.run(WAITING, victim.info.backend_pid) == [(True,)])
         place.run("select pg_terminate_backend(%s)", victim.info.backend_pid)
         thread.join()
     assert place.stands("old_40")
-    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [(Kind.DROP, "done")]
+    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [
+        (ActionKind.DROP, "done")
+    ]
 
 
-def test_a_maintainer_killed_between_create_and_attach_leaves_nothing_behind(place: Place) -> None:
+def test_a_maintainer_killed_between_create_and_attach_leaves_nothing_behind(place: PartitionSchema) -> None:
     place.run(f"create table @spare partition of @{METRICS} default")
     before = place.run("select count(*) from pg_class where relnamespace = %s::regnamespace", place.schema)
     with connect(place.dsn) as blocker, connect(place.dsn) as victim, blocker.transaction():
         place.run("select count(*) from @spare", conn=blocker)
-        limits = Limits(lock_timeout=timedelta(seconds=30))
+        limits = UpkeepLimits(lock_timeout=timedelta(seconds=30))
         thread = threading.Thread(target=swallow, args=(victim, place.schema, Phase.ENSURE, limits))
         thread.start()
         wait_for(lambda: place.run(WAITING, victim.info.backend_pid) == [(True,)])

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from tests.store.partition_schema import METRICS, QUICK, Place, assert_months, month, now
+from tests.store.partition_schema import METRICS, QUICK, PartitionSchema, assert_months, month, now
 
 from airflow_detection.cli.partitions import apply_lines, plan_lines, recreate_lines
 from airflow_detection.errors import ExpiredPartition, StorageError
@@ -18,12 +18,12 @@ from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.catalog import month_of
 from airflow_detection.store.partitions.create import create, ensure_cycle_months, ensure_month
-from airflow_detection.store.partitions.plan import Action, Kind, Phase
-from airflow_detection.store.partitions.upkeep import Report, apply
+from airflow_detection.store.partitions.plan import Action, ActionKind, Phase
+from airflow_detection.store.partitions.upkeep import UpkeepReport, apply
 
 
-def test_two_maintainers_at_once_do_the_work_once(place: Place) -> None:
-    reports: list[Report] = []
+def test_two_maintainers_at_once_do_the_work_once(place: PartitionSchema) -> None:
+    reports: list[UpkeepReport] = []
     gate = threading.Barrier(2)
 
     def one() -> None:
@@ -40,7 +40,7 @@ def test_two_maintainers_at_once_do_the_work_once(place: Place) -> None:
     assert_months(place.parts(), month(0), 4)
 
 
-def test_a_run_beside_another_says_skipped_and_is_no_success(place: Place) -> None:
+def test_a_run_beside_another_says_skipped_and_is_no_success(place: PartitionSchema) -> None:
     with connect(place.dsn) as other:
         place.run(
             "select pg_advisory_lock(hashtext('detection retain'), hashtext(%s))", place.schema, conn=other
@@ -53,7 +53,7 @@ def test_a_run_beside_another_says_skipped_and_is_no_success(place: Place) -> No
 
 
 @pytest.mark.parametrize("rounds", [12, pytest.param(200, marks=pytest.mark.long)])
-def test_upkeep_beside_copy_never_deadlocks_and_loses_no_row(place: Place, rounds: int) -> None:
+def test_upkeep_beside_copy_never_deadlocks_and_loses_no_row(place: PartitionSchema, rounds: int) -> None:
     place.keep(Phase.ENSURE)
     place.policy(grace="0")
     place.policy(retention="1 month")
@@ -95,7 +95,7 @@ def test_upkeep_beside_copy_never_deadlocks_and_loses_no_row(place: Place, round
     assert place.run(f"select count(*) from @{METRICS}") == [(copied[0],)]
 
 
-def test_a_backfill_into_a_month_that_never_existed_gets_it(place: Place) -> None:
+def test_a_backfill_into_a_month_that_never_existed_gets_it(place: PartitionSchema) -> None:
     at = month(-50) + timedelta(days=3)
     ensure_cycle_months(Database(place.conn, place.schema), at)
     place.row(at)
@@ -104,7 +104,7 @@ def test_a_backfill_into_a_month_that_never_existed_gets_it(place: Place) -> Non
 
 @pytest.mark.parametrize("dropped", [False, True])
 def test_a_backfill_into_an_expired_month_is_told_so_and_can_have_it_back(
-    place: Place, dropped: bool  # noqa: FBT001
+    place: PartitionSchema, dropped: bool  # noqa: FBT001
 ) -> None:  # fmt: skip
     place.keep(Phase.ENSURE)
     place.old(40)
@@ -121,10 +121,10 @@ def test_a_backfill_into_an_expired_month_is_told_so_and_can_have_it_back(
     assert lines[1] == f"{METRICS} {at:%Y-%m}: is back"
     assert place.run(f"select count(*) from @{METRICS}") == [(0 if dropped else 1,)]
     assert ensure_month(Database(place.conn, place.schema), METRICS, at) is False
-    assert [r.action.kind for r in place.keep(Phase.RETAIN).results] == [Kind.KEEP]
+    assert [r.action.kind for r in place.keep(Phase.RETAIN).results] == [ActionKind.KEEP]
 
 
-def member(place: Place, *, owns: bool) -> str:
+def member(place: PartitionSchema, *, owns: bool) -> str:
     """A connection string of a role that is no superuser."""
     role = f"{'owner' if owns else 'guest'}_of_{place.schema}"
     place.run(
@@ -141,7 +141,7 @@ def member(place: Place, *, owns: bool) -> str:
     return psycopg.conninfo.make_conninfo(place.dsn, user=role, password="x")  # noqa: S106
 
 
-def test_an_owner_who_is_no_superuser_can_do_all_of_it(place: Place) -> None:
+def test_an_owner_who_is_no_superuser_can_do_all_of_it(place: PartitionSchema) -> None:
     place.old(40)
     with connect(member(place, owns=True)) as conn:
         assert conn.execute("show is_superuser").fetchone() == ("off",)
@@ -149,10 +149,10 @@ def test_an_owner_who_is_no_superuser_can_do_all_of_it(place: Place) -> None:
         assert apply(Database(conn, place.schema), Phase.RETAIN, now=now(), limits=QUICK).is_success
         place.policy(grace="0")
         dropped = apply(Database(conn, place.schema), Phase.RETAIN, now=now(), limits=QUICK)
-    assert [(r.action.kind, r.outcome) for r in dropped.results] == [(Kind.DROP, "done")]
+    assert [(r.action.kind, r.outcome) for r in dropped.results] == [(ActionKind.DROP, "done")]
 
 
-def test_a_missing_privilege_fails_loudly_and_is_noted(place: Place) -> None:
+def test_a_missing_privilege_fails_loudly_and_is_noted(place: PartitionSchema) -> None:
     with connect(member(place, owns=False)) as conn:
         report = apply(Database(conn, place.schema), Phase.ENSURE, now=now(), limits=QUICK)
     assert [r.outcome for r in report.results] == ["failed"] * 4
@@ -162,14 +162,14 @@ def test_a_missing_privilege_fails_loudly_and_is_noted(place: Place) -> None:
     assert ("create", "failed") in place.log("action", "outcome")
 
 
-def test_a_read_only_database_is_refused(place: Place) -> None:
+def test_a_read_only_database_is_refused(place: PartitionSchema) -> None:
     with connect(place.dsn) as conn:
         conn.execute("set default_transaction_read_only = on")
         with pytest.raises(StorageError, match="read-only"):
             apply(Database(conn, place.schema), Phase.ENSURE, now=now())
 
 
-def test_inside_a_transaction_the_plain_path_is_taken_and_said(place: Place) -> None:
+def test_inside_a_transaction_the_plain_path_is_taken_and_said(place: PartitionSchema) -> None:
     place.keep(Phase.ENSURE)
     place.old(40)
     with place.conn.transaction():
@@ -178,7 +178,7 @@ def test_inside_a_transaction_the_plain_path_is_taken_and_said(place: Place) -> 
     assert "old_40" not in place.names()
 
 
-def test_the_plan_is_what_the_run_does(place: Place) -> None:
+def test_the_plan_is_what_the_run_does(place: PartitionSchema) -> None:
     place.policy(grace="0")
     place.old(42)
     place.part(month(1), month(2), "next")
@@ -200,16 +200,18 @@ def test_the_plan_is_what_the_run_does(place: Place) -> None:
     assert noted == ["create"] * 3 + ["detach_started", "detach"] * 2 + ["drop"]
 
 
-def test_headroom_below_half_raises_an_alarm(place: Place) -> None:
+def test_headroom_below_half_raises_an_alarm(place: PartitionSchema) -> None:
     place.part(month(0), month(1), "now")
     report = place.keep(Phase.RETAIN)
-    assert [a.kind for a in report.alarms] == [Kind.ALARM]
+    assert [a.kind for a in report.alarms] == [ActionKind.ALARM]
     assert ("alarm", "failed") in place.log("action", "outcome")
     place.keep(Phase.ENSURE)
     assert not place.keep(Phase.RETAIN).alarms
 
 
-def test_a_policy_for_a_table_that_is_not_partitioned_is_refused_and_harms_no_other(place: Place) -> None:
+def test_a_policy_for_a_table_that_is_not_partitioned_is_refused_and_harms_no_other(
+    place: PartitionSchema,
+) -> None:
     place.run("insert into @detection_partition_policies (table_name) values ('detection_events')")
     report = place.keep(Phase.ENSURE)
     assert [str(r.action.kind) for r in report.results].count("create") == 4
@@ -217,5 +219,5 @@ def test_a_policy_for_a_table_that_is_not_partitioned_is_refused_and_harms_no_ot
 
 
 def test_an_action_reads_well() -> None:
-    action = Action(kind=Kind.DROP, table="t", partition="t_p2026_01", lower=month(0), upper=None)
+    action = Action(kind=ActionKind.DROP, table="t", partition="t_p2026_01", lower=month(0), upper=None)
     assert str(action) == f"drop     t_p2026_01 [{month(0):%Y-%m-%d}, -)"

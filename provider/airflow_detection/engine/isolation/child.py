@@ -36,11 +36,11 @@ _REPORTING_BYTES = 32 * 2**20
 _PR_SET_PDEATHSIG = 1
 
 
-class Garbled(ValueError):
+class CorruptFrame(ValueError):
     """What came through the pipe is no frame."""
 
 
-class Outbox:
+class FrameWriter:
     """The child's end: frames to the parent."""
 
     def __init__(self, fd: int, pid: int) -> None:
@@ -60,9 +60,9 @@ class Outbox:
 class _PipeHandler(logging.Handler):
     """Sends log records to the parent as text."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, frame_writer: FrameWriter) -> None:
         super().__init__()
-        self._outbox = outbox
+        self._writer = frame_writer
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -74,7 +74,7 @@ class _PipeHandler(logging.Handler):
             text = str(record.msg)
         except Exception:
             text = f"a log line that cannot be written: {record.msg!r:.200}"
-        self._outbox.send(LOG, {"name": record.name, "level": record.levelno, "text": text[:_MAX_LINE]})
+        self._writer.send(LOG, {"name": record.name, "level": record.levelno, "text": text[:_MAX_LINE]})
 
 
 class Child:
@@ -91,13 +91,15 @@ class Child:
         """The frames that are whole by now, without waiting.
 
         Raises:
-            Garbled: something else came.
+            CorruptFrame: something else came.
         """
         self._frames += self._available(self.frames_fd, at_end=at_end)
         while len(self._frames) >= HEAD.size:
             kind, length = HEAD.unpack_from(self._frames)
             if kind not in (LOG, RESULT, BACKEND) or length > MAX_FRAME_BYTES:
-                raise Garbled(f"the version's process wrote {bytes(self._frames[:16])!r} where a report goes")
+                raise CorruptFrame(
+                    f"the version's process wrote {bytes(self._frames[:16])!r} where a report goes"
+                )
             if len(self._frames) < HEAD.size + length:
                 return
             body = bytes(self._frames[HEAD.size : HEAD.size + length])
@@ -170,7 +172,7 @@ class Child:
 
 
 def fork(
-    work: Callable[[Outbox], None], *, keep: Collection[int] = (), memory_bytes: int | None = None
+    work: Callable[[FrameWriter], None], *, keep: Collection[int] = (), memory_bytes: int | None = None
 ) -> Child:
     """Run `work` in a child process.
 
@@ -201,7 +203,7 @@ def fork(
 
 
 def _child(
-    work: Callable[[Outbox], None],
+    work: Callable[[FrameWriter], None],
     parent: int,
     frames_fd: int,
     text_fd: int,
@@ -212,12 +214,12 @@ def _child(
     try:
         gc.freeze()  # nothing that the parent made is collected, and thereby closed, here
         _own_process(parent)
-        _cut_off({frames_fd, *keep}, text_fd)
-        outbox = Outbox(frames_fd, os.getpid())
-        _log_to(outbox)
+        _replace_descriptors({frames_fd, *keep}, text_fd)
+        frame_writer = FrameWriter(frames_fd, os.getpid())
+        _log_to(frame_writer)
         if memory_bytes is not None:
             limit_memory(memory_bytes)
-        work(outbox)
+        work(frame_writer)
         status = 0
     except BaseException:
         with contextlib.suppress(BaseException):
@@ -244,7 +246,7 @@ def _own_process(parent: int) -> None:
         os._exit(1)
 
 
-def _cut_off(kept: Collection[int], text_fd: int) -> None:
+def _replace_descriptors(kept: Collection[int], text_fd: int) -> None:
     """Put the null device in place of each descriptor of the parent, and the text pipe behind print.
 
     They are replaced, not closed: whoever still holds one (a driver, a logger) writes into nothing, and no
@@ -265,13 +267,13 @@ def _cut_off(kept: Collection[int], text_fd: int) -> None:
         setattr(sys, name, stream)
 
 
-def _log_to(outbox: Outbox) -> None:
+def _log_to(frame_writer: FrameWriter) -> None:
     """Every logger sends to the parent; handlers of the parent are let go."""
     for logger in logging.Logger.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.handlers.clear()
             logger.propagate = True
-    logging.root.handlers[:] = [_PipeHandler(outbox)]
+    logging.root.handlers[:] = [_PipeHandler(frame_writer)]
 
 
 def limit_memory(more_bytes: int) -> None:

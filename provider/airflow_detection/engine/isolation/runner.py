@@ -17,7 +17,7 @@ from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, VersionSpec
 from airflow_detection.engine.canary import Pair
 from airflow_detection.engine.isolation import child as process
-from airflow_detection.engine.isolation.child import Outbox
+from airflow_detection.engine.isolation.child import FrameWriter
 from airflow_detection.engine.isolation.orphans import adopting, end_orphans
 from airflow_detection.engine.isolation.report_json import (
     MalformedReport,
@@ -28,14 +28,14 @@ from airflow_detection.engine.isolation.report_json import (
 )
 from airflow_detection.engine.job import Finish, Job, failed, not_run, run_job, save_failure
 from airflow_detection.engine.model import ReadOnlyDatabase, Upstream
-from airflow_detection.engine.run_log import Telling, run_facts, run_logger
+from airflow_detection.engine.run_log import LogContext, run_facts, run_logger
 from airflow_detection.errors import RegistryUnavailable, TerminalModelError, TransientModelError
 
 GRACE_S = 2.0
-"""How long a process that was told to end, or that has reported, may take before it is killed."""
+"""Seconds that a process that got SIGTERM, or that has reported, has to end before it is killed."""
 
 MAX_LINES = 10_000
-"""Log lines of one version that are passed on; the number of the others is told at its end."""
+"""Log lines of one version that are passed on; at its end the number of the others is logged."""
 
 _POLL_S = 0.05
 _log = run_logger("airflow_detection.engine")
@@ -44,7 +44,7 @@ Facts = Mapping[str, Any]  # Any: JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ProcessLimits:
     """What one version may take: seconds from start to end, and bytes beyond what its parent holds."""
 
     timeout_s: float
@@ -63,10 +63,10 @@ class Access:
     backend: Facts = field(default_factory=dict)
 
 
-class Base(Protocol):
+class ChildStore(Protocol):
     """Where the results of children go; the engine knows no database."""
 
-    def access(self, limits: Limits) -> AbstractContextManager[Access]:
+    def access(self, limits: ProcessLimits) -> AbstractContextManager[Access]:
         """In the child: open what it reads from."""
 
     def spool(self, file: IO[bytes], model: ModelSpec, outputs: Iterable[Pair]) -> Facts:
@@ -90,25 +90,27 @@ class Base(Protocol):
         """In the parent: end what a killed child has left running."""
 
 
-class _ChildStore:
+class _SpoolingStore:
     """The child's store: outputs go into the file, the report to the parent."""
 
-    def __init__(self, base: Base, access: Access | None, file: IO[bytes], outbox: Outbox) -> None:
-        self._base, self._access, self._file, self._outbox = base, access, file, outbox
+    def __init__(
+        self, child_store: ChildStore, access: Access | None, file: IO[bytes], writer: FrameWriter
+    ) -> None:
+        self._store, self._access, self._file, self._writer = child_store, access, file, writer
 
     def save(
         self, model: ModelSpec, version: VersionSpec, cycle: Cycle, outputs: Iterable[Pair], finish: Finish
     ) -> RunReport:
-        facts = dict(self._base.spool(self._file, model, outputs))
+        facts = dict(self._store.spool(self._file, model, outputs))
         report, metrics = finish(facts["count"])
         process.allow_reporting()
-        told = {"report": report_json(report), "metrics": dict(metrics), "spool": facts}
-        self._outbox.send(process.RESULT, told)
+        result = {"report": report_json(report), "metrics": dict(metrics), "spool": facts}
+        self._writer.send(process.RESULT, result)
         return report
 
     def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
         process.allow_reporting()
-        self._outbox.send(process.RESULT, {"report": report_json(report), "metrics": {}, "spool": {}})
+        self._writer.send(process.RESULT, {"report": report_json(report), "metrics": {}, "spool": {}})
 
     def upstream(self, version: VersionSpec, cycle: Cycle) -> Upstream:
         if self._access is None:
@@ -116,10 +118,10 @@ class _ChildStore:
         return self._access.upstream(version, cycle)
 
 
-class _Run:
-    """One version's process, and what has been heard of it."""
+class _ChildRun:
+    """One version's process, and what it has reported."""
 
-    def __init__(self, job: Job, base: Base, limits: Limits) -> None:
+    def __init__(self, job: Job, child_store: ChildStore, limits: ProcessLimits) -> None:
         self.job, self.limits = job, limits
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `close`
         self.began = time.monotonic()
@@ -128,15 +130,15 @@ class _Run:
         self.backend: Facts | None = None
         self.fault: Exception | None = None
         self.line_count, self.last_line = 0, ""
-        self.is_told = self.is_overdue = self.has_left = False
+        self.was_terminated = self.is_overdue = self.left_orphans = False
         self.child = process.fork(
-            lambda outbox: _work(job, base, limits, self.file, outbox),
+            lambda writer: _work(job, child_store, limits, self.file, writer),
             keep=[self.file.fileno()],
             memory_bytes=limits.memory_bytes,
         )
 
-    def hear(self, *, at_end: bool = False) -> None:
-        """Take in what the process has said by now."""
+    def read_pipes(self, *, at_end: bool = False) -> None:
+        """Read what the process has written by now: frames, and lines of text."""
         try:
             for kind, body in self.child.frames(at_end=at_end):
                 self._take(kind, strict_loads(body))
@@ -161,27 +163,29 @@ class _Run:
         if self.line_count <= MAX_LINES and (logger := run_logger(name)).isEnabledFor(level):
             logger.log(level, "%s", text.encode(errors="backslashreplace").decode())  # no half characters
 
-    def press(self, now: float) -> None:
-        """Tell a process that is past its time to end; kill it when it has been told."""
+    def enforce_deadline(self, now: float) -> None:
+        """Terminate a process that is past its deadline, and kill it when that did not end it."""
         if now < self.deadline:
             return
         self.is_overdue = self.is_overdue or self.result is None
-        self.child.kill(signal.SIGKILL if self.is_told else signal.SIGTERM)
-        self.is_told, self.deadline = True, now + GRACE_S
+        self.child.kill(signal.SIGKILL if self.was_terminated else signal.SIGTERM)
+        self.was_terminated, self.deadline = True, now + GRACE_S
 
-    def why(self) -> Exception | None:
-        """Why there is no result; None if there is one."""
+    def failure(self) -> Exception | None:
+        """The reason why there is no result; None if there is one."""
         if self.fault is not None:
             return self.fault
         if self.is_overdue:
             return TransientModelError(f"it had not ended after {self.limits.timeout_s:g} s and was ended")
         if self.result is not None:
             return None
-        status, said = self.child.status or 0, f": {self.last_line}" if self.last_line else ""
+        status, last_line = self.child.status or 0, f": {self.last_line}" if self.last_line else ""
         if status < 0:
             name = signal.Signals(-status).name
-            return TransientModelError(f"its process was ended by {name} before it had a result{said}")
-        return TerminalModelError(f"its process exited with status {status} before it had a result{said}")
+            return TransientModelError(f"its process was ended by {name} before it had a result{last_line}")
+        return TerminalModelError(
+            f"its process exited with status {status} before it had a result{last_line}"
+        )
 
     def close(self) -> None:
         """End the process if it has not ended, and give everything back."""
@@ -190,25 +194,28 @@ class _Run:
         self.file.close()
 
 
-class Forked:
+class SubprocessRunner:
     """Runs each version in a process of its own; this one alone writes to the database.
 
     What a version leaves running is ended with it: while versions run, this process should start no other.
 
     Args:
-        base: what the children read from, and where this process stores what they found.
+        child_store: what the children read from, and where this process stores what they found.
         limits: what a model's versions may take.
-        telling: makes another logging system's lines carry the facts of a run.
+        log_context: makes another logging system's lines carry the facts of a run.
     """
 
     def __init__(
-        self, base: Base, limits: Callable[[ModelSpec], Limits], telling: Telling | None = None
+        self,
+        child_store: ChildStore,
+        limits: Callable[[ModelSpec], ProcessLimits],
+        log_context: LogContext | None = None,
     ) -> None:
-        self._base, self._limits, self._telling = base, limits, telling
+        self._store, self._limits, self._log_context = child_store, limits, log_context
 
     def run(self, jobs: Sequence[Job], at_once: int) -> list[RunReport]:
         """Run each job, at most `at_once` at a time; the reports are in the order of the jobs."""
-        waiting, running = deque(enumerate(jobs)), dict[int, _Run]()
+        waiting, running = deque(enumerate(jobs)), dict[int, _ChildRun]()
         reports: dict[int, RunReport] = {}
         with selectors.DefaultSelector() as selector, adopting() as others:
             try:
@@ -219,7 +226,7 @@ class Forked:
                     for number in self._ended(selector, running):
                         run = running.pop(number)
                         # Before its outputs are read: nothing of it may still write to them.
-                        run.has_left = end_orphans(others)
+                        run.left_orphans = end_orphans(others)
                         reports[number] = self._conclude(run, selector)
             finally:  # a task that is ended in the middle of it leaves nothing behind
                 for run in running.values():
@@ -228,32 +235,32 @@ class Forked:
                 end_orphans(others)
         return [reports[number] for number in range(len(jobs))]
 
-    def _start(self, job: Job, selector: selectors.BaseSelector) -> _Run:
-        run = _Run(job, self._base, self._limits(job.model))
+    def _start(self, job: Job, selector: selectors.BaseSelector) -> _ChildRun:
+        run = _ChildRun(job, self._store, self._limits(job.model))
         for fd in (run.child.frames_fd, run.child.text_fd, run.child.pidfd):
             if fd is not None:
                 selector.register(fd, selectors.EVENT_READ, run)
         return run
 
-    def _ended(self, selector: selectors.BaseSelector, running: Mapping[int, _Run]) -> list[int]:
+    def _ended(self, selector: selectors.BaseSelector, running: Mapping[int, _ChildRun]) -> list[int]:
         """Wait until something happens; returns the numbers of those that have ended."""
         wait_s = min(run.deadline for run in running.values()) - time.monotonic()
         if any(run.child.pidfd is None for run in running.values()):
             wait_s = min(wait_s, _POLL_S)
-        spoken = {id(key.data): key.data for key, _ in selector.select(max(wait_s, 0.0))}
-        for run in spoken.values():
-            with run_facts(run.job.version, run.job.cycle, self._telling):
-                run.hear()
+        ready_runs = {id(key.data): key.data for key, _ in selector.select(max(wait_s, 0.0))}
+        for run in ready_runs.values():
+            with run_facts(run.job.version, run.job.cycle, self._log_context):
+                run.read_pipes()
         now, ended = time.monotonic(), []
         for number, run in running.items():
             if run.child.has_ended():
                 ended.append(number)
             else:
-                run.press(now)
-        self._forget_closed(selector, spoken.values())
+                run.enforce_deadline(now)
+        self._forget_closed(selector, ready_runs.values())
         return ended
 
-    def _forget_closed(self, selector: selectors.BaseSelector, runs: Iterable[_Run]) -> None:
+    def _forget_closed(self, selector: selectors.BaseSelector, runs: Iterable[_ChildRun]) -> None:
         """A process that closed its pipe and goes on would be 'ready' for ever: only its end counts then."""
         for run in runs:
             for fd in (run.child.frames_fd, run.child.text_fd):
@@ -261,66 +268,68 @@ class Forked:
                     with suppress(KeyError):
                         selector.unregister(fd)
 
-    def _conclude(self, run: _Run, selector: selectors.BaseSelector) -> RunReport:
+    def _conclude(self, run: _ChildRun, selector: selectors.BaseSelector) -> RunReport:
         job = run.job
-        with run_facts(job.version, job.cycle, self._telling):
+        with run_facts(job.version, job.cycle, self._log_context):
             try:
-                run.hear(at_end=True)
+                run.read_pipes(at_end=True)
                 if run.line_count > MAX_LINES:
                     _log.warning("%d log lines were left out", run.line_count - MAX_LINES)
                 return self._stored(run)
             except Exception as error:
                 report = replace(not_run(job.version, Outcome.FAILED, ""), duration_ms=_ms_since(run.began))
-                return failed(self._base, job.model, report, job.cycle, error)
+                return failed(self._store, job.model, report, job.cycle, error)
             finally:
                 for fd in (run.child.frames_fd, run.child.text_fd, run.child.pidfd):
                     if fd is not None:
                         with suppress(KeyError):
                             selector.unregister(fd)
                 run.close()
-                if run.is_told or run.has_left or run.child.status:
+                if run.was_terminated or run.left_orphans or run.child.status:
                     self._end_backend(run)
 
-    def _stored(self, run: _Run) -> RunReport:
+    def _stored(self, run: _ChildRun) -> RunReport:
         """Store what the process found; raises what is wrong with it."""
         job = run.job
-        if (reason := run.why()) is not None:
+        if (reason := run.failure()) is not None:
             raise reason
-        told = run.result or {}
-        if told.keys() != {"report", "metrics", "spool"} or not isinstance(told["spool"], dict):
+        result = run.result or {}
+        if result.keys() != {"report", "metrics", "spool"} or not isinstance(result["spool"], dict):
             raise MalformedReport("the report has not the fields of one")
-        report = report_of(told["report"], job.version)
+        report = report_of(result["report"], job.version)
         if report.outcome is Outcome.SUCCEEDED:
-            return self._base.save(
-                run.file, told["spool"], job.model, job.cycle, report, metrics_of(told["metrics"])
+            return self._store.save(
+                run.file, result["spool"], job.model, job.cycle, report, metrics_of(result["metrics"])
             )
         if (report.error or "").startswith("MemoryError") and run.limits.memory_bytes is not None:
-            told_mib = f"MemoryError: it may allocate {run.limits.memory_bytes / 2**20:g} MiB"
-            report = replace(report, error=told_mib)
-        save_failure(self._base, job.model, report, job.cycle)
+            error = f"MemoryError: it may allocate {run.limits.memory_bytes / 2**20:g} MiB"
+            report = replace(report, error=error)
+        save_failure(self._store, job.model, report, job.cycle)
         return report
 
-    def _end_backend(self, run: _Run) -> None:
+    def _end_backend(self, run: _ChildRun) -> None:
         if run.backend is not None:
             with suppress(Exception):  # the session's own limits end it, if only later
-                self._base.end(run.backend)
+                self._store.end(run.backend)
 
 
-def _work(job: Job, base: Base, limits: Limits, file: IO[bytes], outbox: Outbox) -> None:
+def _work(
+    job: Job, child_store: ChildStore, limits: ProcessLimits, file: IO[bytes], writer: FrameWriter
+) -> None:
     """What the child does."""
     nothing_ran = not_run(job.version, Outcome.FAILED, "")
     with ExitStack() as stack:
         try:
-            access = stack.enter_context(base.access(limits))
+            access = stack.enter_context(child_store.access(limits))
         except Exception as error:
-            failed(_ChildStore(base, None, file, outbox), job.model, nothing_ran, job.cycle, error)
+            failed(_SpoolingStore(child_store, None, file, writer), job.model, nothing_ran, job.cycle, error)
             return
         if access.backend:
-            outbox.send(process.BACKEND, access.backend)
-        store = _ChildStore(base, access, file, outbox)
+            writer.send(process.BACKEND, access.backend)
+        store = _SpoolingStore(child_store, access, file, writer)
         try:
             run_job(job, store, access.database)
-        except MemoryError as error:  # so little was left that the failure could not be told
+        except MemoryError as error:  # so little was left that the failure could not be stored
             process.allow_reporting()
             failed(store, job.model, nothing_ran, job.cycle, error)
 

@@ -27,7 +27,7 @@ class Configuration(BaseSection):
     def render(self, found: tuple[list[Row], list[Row]], scope: Scope) -> Findings:
         """A row for each version, one for each cycle, and the facts of this process."""
         versions, plans = found
-        around = scope.surroundings
+        around = scope.process_facts
         other = [f"{r['model_id']}@{r['version']}" for r in versions if _is_other(r)]
         codes = sorted({r["code_version"] for r in versions if r["code_version"]})
         said = [f"ran with params other than those registered: {', '.join(other)}"] if other else []

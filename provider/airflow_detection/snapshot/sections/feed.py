@@ -167,7 +167,7 @@ def _feed(schedule: Row, rows: list[Row], kinds: Kinds, scope: Scope) -> _Feed:
         rows=rows,
         start=scope.start,
         kinds=kinds,
-        thresholds=scope.surroundings.thresholds or Thresholds(),
+        thresholds=scope.process_facts.thresholds or Thresholds(),
         is_due=can_read and since < scope.end and any(True for _ in ticks(cron, since, scope.end)),
     )
 

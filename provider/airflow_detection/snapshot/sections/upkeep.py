@@ -9,7 +9,6 @@ from airflow_detection.errors import StorageError
 from airflow_detection.snapshot.rendering.formats import instant
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
-from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.catalog import LAST, PartitionedTable, covered_until, read_table
 from airflow_detection.store.partitions.plan import Policy, headroom_alarm, policies
 
@@ -31,7 +30,7 @@ class Upkeep(BaseSection):
 
     def query(self, scope: Scope) -> tuple[list[Headroom], list[Row]]:
         """The headroom of each table that has a policy, and the log."""
-        found = [_headroom(scope, p) for p in policies(Database(scope.conn, scope.schema), scope.taken_at)]
+        found = [_headroom(scope, p) for p in policies(scope.db, scope.taken_at)]
         return found, scope.rows("upkeep")
 
     def render(self, found: tuple[list[Headroom], list[Row]], scope: Scope) -> Findings:
@@ -95,7 +94,7 @@ class Upkeep(BaseSection):
 
 def _headroom(scope: Scope, policy: Policy) -> Headroom:
     try:
-        table = read_table(Database(scope.conn, scope.schema), policy.table_name)
+        table = read_table(scope.db, policy.table_name)
     except StorageError as error:
         return Headroom(policy=policy, table=None, until=None, alarm=str(error))
     alarm = headroom_alarm(table, policy, scope.taken_at)

@@ -15,7 +15,6 @@ from airflow_detection.snapshot.report import Column, Fact, Kind, Standing, Stat
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.period import verdicts
-from airflow_detection.store.database import Database
 
 BEFORE = timedelta(hours=1)
 MOST_REASONS, MOST_MARKS = 3, 60
@@ -24,7 +23,7 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class VerdictTimeline:
     """One version's verdicts in order of time: those of the period, and the last one before it."""
 
     verdicts: tuple[Verdict, ...]
@@ -63,16 +62,16 @@ class Verdicts(BaseSection):
     """One line for each version, the gravest first."""
 
     name, title = "verdicts", "Verdicts"
-    may_take_all = True
+    may_use_full_budget = True
 
-    def query(self, scope: Scope) -> tuple[list[Course], int]:
+    def query(self, scope: Scope) -> tuple[list[VerdictTimeline], int]:
         """The verdicts of the period and of the hour before it, by version; and how many cycles ran."""
         over = {(r["cycle_id"], r["cycle_started_at"]) for r in scope.ended_since()}
         found = verdicts(
-            Database(scope.conn, scope.schema),
+            scope.db,
             start=min([scope.start, *(at for _, at in over)]) - BEFORE,
             end=scope.end,
-            thresholds=scope.surroundings.thresholds or Thresholds(),
+            thresholds=scope.process_facts.thresholds or Thresholds(),
         )
         scope.memory["verdicts"] = found
         by_version: dict[Key, list[Verdict]] = defaultdict(list)
@@ -87,10 +86,10 @@ class Verdicts(BaseSection):
             )
             earlier = [v for v in held if told and v.cycle_started_at < told[0].cycle_started_at]
             if told:
-                courses.append(Course(verdicts=told, before=earlier[-1] if earlier else None))
+                courses.append(VerdictTimeline(verdicts=told, before=earlier[-1] if earlier else None))
         return courses, scope.rows("cycles_that_ran")[0]["cycles"]
 
-    def render(self, found: tuple[list[Course], int], scope: Scope) -> Findings:
+    def render(self, found: tuple[list[VerdictTimeline], int], scope: Scope) -> Findings:
         """The table of versions, and that of changes; cycles without a single verdict need a look."""
         del scope
         held, cycles = found
@@ -125,7 +124,7 @@ class Verdicts(BaseSection):
         )
 
 
-def _standing(course: Course) -> Standing:
+def _standing(course: VerdictTimeline) -> Standing:
     return Standing(
         model_id=course.last.model_id,
         version=course.last.version,
@@ -136,7 +135,7 @@ def _standing(course: Course) -> Standing:
     )
 
 
-def _summary(courses: Sequence[Course]) -> str:
+def _summary(courses: Sequence[VerdictTimeline]) -> str:
     if not courses:
         return "no cycle was due, or none has a record"
     bad = [c for c in courses if c.last.kind.is_bad]
@@ -164,7 +163,7 @@ def _strip(verdicts: Sequence[Verdict]) -> list[VerdictKind]:
     ]
 
 
-def _versions(courses: Sequence[Course]) -> Table:
+def _versions(courses: Sequence[VerdictTimeline]) -> Table:
     return Table(
         columns=(
             Column(label="Version", kind=Kind.CODE),
@@ -195,7 +194,7 @@ def _versions(courses: Sequence[Course]) -> Table:
     )
 
 
-def _changes(courses: Sequence[Course]) -> Table:
+def _changes(courses: Sequence[VerdictTimeline]) -> Table:
     rows, marks = [], []
     for c in courses:
         turned = c.turned

@@ -21,7 +21,7 @@ from airflow_detection.snapshot.verdicts.history import (
     Measures,
     is_apart,
 )
-from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.input_facts import NEWEST, ROWS, STATES
 
 MIN_ROWS = 50
@@ -59,7 +59,7 @@ def _nulls(
     name: str,
     feature: FeatureMeasures,
     history: History,
-    run: Run,
+    run: ManifestRun,
     thresholds: Thresholds,
     numbers: Numbers,
 ) -> Iterator[str]:

@@ -16,14 +16,14 @@ from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.snapshot.verdicts.baseline import low_limit, median, spread
 from airflow_detection.snapshot.verdicts.column_faults import MIN_ROWS, Numbers
 from airflow_detection.snapshot.verdicts.history import FRESH_MARGIN, History, Measures
-from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.input_facts import NEWEST, ROWS
 
 JUST_BEFORE = 5
 """Healthy cycles back from which newest rows are compared."""
 
 
-def is_feed_silent(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> bool:
+def is_feed_silent(run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers) -> bool:
     """Whether the newest input is too old, or there is none and the feed was silent before.
 
     Silence counts once so many rows were to be expected in it that it is no chance (Poisson).

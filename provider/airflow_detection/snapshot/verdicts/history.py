@@ -16,7 +16,7 @@ from airflow_detection.domain.reports import FeatureProfile
 from airflow_detection.domain.specs import Outcome
 from airflow_detection.engine.canary import ENTITIES
 from airflow_detection.snapshot.verdicts.kinds import VerdictKind
-from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.input_facts import NEWEST
 
 MIN_REFERENCE_ROWS = 30
@@ -53,7 +53,7 @@ class Measures:
     a burst of a window ago is made up for.
     """
 
-    run: Run
+    run: ManifestRun
     arrivals: float | None = None
     plain_arrivals: float | None = None
     features: dict[str, FeatureMeasures] = field(default_factory=dict)
@@ -68,8 +68,8 @@ class History:
 
     def __init__(self, size: int) -> None:
         self.healthy: deque[Measures] = deque(maxlen=size)
-        self.comparable: deque[Run] = deque(maxlen=size)
-        self.last: Run | None = None
+        self.comparable: deque[ManifestRun] = deque(maxlen=size)
+        self.last: ManifestRun | None = None
         self.silent_since: datetime | None = None
         self._runs: dict[datetime, Measures] = {}
 
@@ -106,7 +106,7 @@ class History:
         least = (self.healthy.maxlen or 0) // 3
         return list(self.healthy)[-max(round(2 * self.healthy[-1].run.overlap), least) :]
 
-    def measure(self, run: Run, cycles: int) -> Measures:
+    def measure(self, run: ManifestRun, cycles: int) -> Measures:
         """Measure a run; newly arrived is what came in the last `cycles` cycles."""
         back = cycles * run.step
         reference = self._runs.get(run.cycle_started_at - back) if back < run.lookback else None
@@ -145,7 +145,7 @@ def is_apart(name: str) -> bool:
     return name.startswith(NEWEST) or name == ENTITIES
 
 
-def _plain(profile: FeatureProfile, run: Run) -> FeatureMeasures:
+def _plain(profile: FeatureProfile, run: ManifestRun) -> FeatureMeasures:
     known = profile.count - profile.null_count
     return FeatureMeasures(
         null_rate=profile.null_count / profile.count if profile.count else None,

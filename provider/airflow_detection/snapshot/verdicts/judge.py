@@ -19,20 +19,20 @@ from airflow_detection.snapshot.verdicts.feed_faults import feed_faults, is_feed
 from airflow_detection.snapshot.verdicts.history import History, Measures
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.run_faults import silent_faults
-from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.snapshot.verdicts.runs import ManifestRun
 
 _RATES = (("gt0", "scored"), ("gt07", "gt0"))
 _DEFAULT = Thresholds()
 
 
-def judge_all(runs: Iterable[Run], thresholds: Thresholds = _DEFAULT) -> Iterator[Verdict]:
+def judge_all(runs: Iterable[ManifestRun], thresholds: Thresholds = _DEFAULT) -> Iterator[Verdict]:
     """Judge the runs of one version, given in order of time; each is history to those after it."""
     history = History(thresholds.history_cycles)
     for run in runs:
         yield judge(run, history, thresholds)
 
 
-def judge(run: Run, history: History, thresholds: Thresholds = _DEFAULT) -> Verdict:
+def judge(run: ManifestRun, history: History, thresholds: Thresholds = _DEFAULT) -> Verdict:
     """Judge one run by the history of its version, which takes the run in afterwards."""
     measures = history.measure(run, thresholds.stale_cycles)
     numbers: Numbers = {"history": len(history.healthy), **_counts(run)}
@@ -45,7 +45,7 @@ def judge(run: Run, history: History, thresholds: Thresholds = _DEFAULT) -> Verd
     return _verdict(run, kind, reasons, numbers)
 
 
-def _without_result(run: Run) -> VerdictKind | None:
+def _without_result(run: ManifestRun) -> VerdictKind | None:
     if run.outcome is Outcome.FAILED:
         return VerdictKind.FAILED
     if run.outcome is Outcome.SKIPPED:
@@ -77,13 +77,13 @@ def _concluded(
     return _against_baseline(run, history.comparable, thresholds, numbers)
 
 
-def _silence(run: Run, history: History) -> str:
+def _silence(run: ManifestRun, history: History) -> str:
     since = run.newest_input_at or history.silent_since
     return f"no row since {since:%H:%M:%S}" if since else "the feed is silent"
 
 
 def _against_baseline(
-    run: Run, healthy: Iterable[Run], thresholds: Thresholds, numbers: Numbers
+    run: ManifestRun, healthy: Iterable[ManifestRun], thresholds: Thresholds, numbers: Numbers
 ) -> tuple[VerdictKind, list[str]]:
     low: list[str] = []
     high: list[str] = []
@@ -116,13 +116,13 @@ def _against_baseline(
     return VerdictKind.OK, []
 
 
-def _counts(run: Run) -> Numbers:
+def _counts(run: ManifestRun) -> Numbers:
     if run.outcome is not Outcome.SUCCEEDED:
         return {}
     return {"input_count": run.input_count, "output_count": run.output_count, **run.score_counts}
 
 
-def _verdict(run: Run, kind: VerdictKind, reasons: list[str], numbers: Numbers) -> Verdict:
+def _verdict(run: ManifestRun, kind: VerdictKind, reasons: list[str], numbers: Numbers) -> Verdict:
     return Verdict(
         cycle_id=run.cycle_id,
         cycle_started_at=run.cycle_started_at,

@@ -10,13 +10,13 @@ from datetime import datetime
 from itertools import pairwise
 
 from airflow_detection.domain.specs import Role
-from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.database import Database
 
 Key = tuple[str, datetime, int]
 
 
-def with_past(db: Database, runs: Mapping[Key, Run], end: datetime) -> dict[Key, Run]:
+def with_past(db: Database, runs: Mapping[Key, ManifestRun], end: datetime) -> dict[Key, ManifestRun]:
     """The same runs with `has_past`, and `reads_since` of a model and all that it depends on.
 
     `end` is the instant before which all runs are.
@@ -56,7 +56,9 @@ def _all_upstreams(model_id: str, upstreams: Mapping[str, set[str]]) -> set[str]
     return found
 
 
-def _reaching_back(runs: Mapping[Key, Run], upstreams: Mapping[str, set[str]]) -> dict[Key, Run]:
+def _reaching_back(
+    runs: Mapping[Key, ManifestRun], upstreams: Mapping[str, set[str]]
+) -> dict[Key, ManifestRun]:
     """A model reads what its upstreams read."""
     since = {
         (run.cycle_id, run.cycle_started_at, run.model_id): run.reads_since
@@ -64,7 +66,7 @@ def _reaching_back(runs: Mapping[Key, Run], upstreams: Mapping[str, set[str]]) -
         if run.role is Role.PRIMARY and run.reads_since is not None
     }
 
-    def reached(run: Run) -> datetime | None:
+    def reached(run: ManifestRun) -> datetime | None:
         read = [since.get((run.cycle_id, run.cycle_started_at, u)) for u in upstreams.get(run.model_id, ())]
         return min((at for at in (run.reads_since, *read) if at is not None), default=None)
 
@@ -74,11 +76,11 @@ def _reaching_back(runs: Mapping[Key, Run], upstreams: Mapping[str, set[str]]) -
     }
 
 
-def _any_of(runs: Mapping[Key, Run], cycle_id: str) -> Run:
+def _any_of(runs: Mapping[Key, ManifestRun], cycle_id: str) -> ManifestRun:
     return next(run for run in runs.values() if run.cycle_id == cycle_id)
 
 
-def _begins(instants: Sequence[datetime], run: Run) -> list[datetime]:
+def _begins(instants: Sequence[datetime], run: ManifestRun) -> list[datetime]:
     """For each cycle with inputs, since when they came without a gap longer than a window and a cycle."""
     begins = list(instants[:1])
     for before, at in pairwise(instants):
@@ -86,6 +88,6 @@ def _begins(instants: Sequence[datetime], run: Run) -> list[datetime]:
     return begins
 
 
-def _was_there(run: Run, instants: Sequence[datetime], begins: Sequence[datetime]) -> bool:
+def _was_there(run: ManifestRun, instants: Sequence[datetime], begins: Sequence[datetime]) -> bool:
     place = bisect_right(instants, run.cycle_started_at) - 1
     return place >= 0 and run.reads_since is not None and begins[place] <= run.reads_since

@@ -17,7 +17,7 @@ from airflow_detection.snapshot.verdicts.expected import Planned, planned, step_
 from airflow_detection.snapshot.verdicts.judge import judge_all
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.lookback import with_past
-from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.registry import cycle_specs
@@ -60,7 +60,7 @@ def verdicts(
         key for key, run in runs.items()
         if run.outcome is Outcome.SKIPPED and key not in wanted
     }  # fmt: skip
-    of_version: dict[int, list[Run]] = defaultdict(list)
+    of_version: dict[int, list[ManifestRun]] = defaultdict(list)
     for key in sorted(runs.keys() - switched_off, key=lambda k: (k[2], k[1], k[0])):
         of_version[key[2]].append(runs[key])
     found = [
@@ -78,7 +78,7 @@ def _runs(
     start: datetime,
     end: datetime,
     thresholds: Thresholds,
-) -> dict[Key, Run]:
+) -> dict[Key, ManifestRun]:
     steps = {cycle_id: step_of(spec, start) for cycle_id, spec in specs.items()}
     back = HISTORIES * thresholds.history_cycles
     params = {
@@ -93,8 +93,10 @@ def _runs(
     return {(run.cycle_id, run.cycle_started_at, run.version_id): run for run in rows}
 
 
-def _run(row: tuple[Any, ...], step: timedelta, lookback: timedelta) -> Run:  # Any: the columns of manifests
-    return Run(
+def _run(
+    row: tuple[Any, ...], step: timedelta, lookback: timedelta
+) -> ManifestRun:  # Any: the columns of manifests
+    return ManifestRun(
         cycle_id=row[0],
         cycle_started_at=row[1],
         model_id=row[2],
@@ -132,9 +134,9 @@ def _run(row: tuple[Any, ...], step: timedelta, lookback: timedelta) -> Run:  # 
     )
 
 
-def _without_manifest(version: Planned, specs: dict[str, CycleSpec]) -> Run:
+def _without_manifest(version: Planned, specs: dict[str, CycleSpec]) -> ManifestRun:
     spec = specs[version.cycle_id]
-    run = Run(
+    run = ManifestRun(
         cycle_id=version.cycle_id,
         cycle_started_at=version.cycle_started_at,
         model_id=version.model_id,

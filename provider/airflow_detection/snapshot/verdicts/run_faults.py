@@ -9,7 +9,7 @@ from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.snapshot.verdicts.baseline import fit, high_rate, low_limit, median, quantile
 from airflow_detection.snapshot.verdicts.column_faults import MIN_ROWS, Numbers, column_faults, is_improbable
 from airflow_detection.snapshot.verdicts.history import History, Measures
-from airflow_detection.snapshot.verdicts.runs import Run
+from airflow_detection.snapshot.verdicts.runs import ManifestRun
 
 STEADY_INPUT_SHARE = 0.85
 """From this share of the usual inputs on, fewer of them do not explain fewer outputs."""
@@ -32,7 +32,7 @@ def silent_faults(
         yield from column_faults(measures, history, thresholds, numbers)
 
 
-def _canaries(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
+def _canaries(run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
     wrong = [canary for canary in run.canaries if _is_wrong(canary, thresholds.canary_tolerance)]
     numbers["canaries"], numbers["canaries_wrong"] = len(run.canaries), len(wrong)
     for canary in wrong:
@@ -49,14 +49,14 @@ def _is_wrong(canary: CanaryResult, tolerance: float) -> bool:
     return canary.error is not None and canary.error > tolerance
 
 
-def _buckets(run: Run) -> Iterator[str]:
+def _buckets(run: ManifestRun) -> Iterator[str]:
     names = ("scored", "gt0", "gt03", "gt05", "gt07")
     counts = [run.score_counts[name] for name in names if name in run.score_counts]
     if counts != sorted(counts, reverse=True):
         yield f"score buckets do not nest: {', '.join(f'{n} {run.score_counts.get(n)}' for n in names)}"
 
 
-def _frozen(run: Run, last: Run | None) -> Iterator[str]:
+def _frozen(run: ManifestRun, last: ManifestRun | None) -> Iterator[str]:
     """The outputs of the cycle before, on other inputs.
 
     Where no more is known of the inputs than that they differ (as many rows, the same profile) the sea may
@@ -70,7 +70,7 @@ def _frozen(run: Run, last: Run | None) -> Iterator[str]:
         yield f"the same {run.output_count} outputs as at {last.cycle_started_at:%H:%M}, on other inputs"
 
 
-def _scores(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
+def _scores(run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
     rate = run.score_null_rate
     if rate is None:
         return
@@ -90,7 +90,9 @@ def _scores(run: Run, history: History, thresholds: Thresholds, numbers: Numbers
         yield f"{rate:.0%} of the scores are null; up to {usual:.1%} is usual"
 
 
-def _never_null(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
+def _never_null(
+    run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers
+) -> Iterator[str]:
     """No null score where some are usual: what cannot be known was taken for something known."""
     past = [m.run for m in history.healthy if m.run.score_null_rate is not None]
     nulls = [r.score_counts["null"] for r in past]
@@ -104,7 +106,7 @@ def _never_null(run: Run, history: History, thresholds: Thresholds, numbers: Num
         yield f"no score is null; {usual.mean:.1%} are usual"
 
 
-def _coverage(run: Run, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
+def _coverage(run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
     """Fewer outputs from as many rows: part of them was not looked at.
 
     Only outputs without a finding are a measure of that: they are one for each thing looked at, while

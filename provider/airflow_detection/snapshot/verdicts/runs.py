@@ -11,7 +11,7 @@ from airflow_detection.domain.specs import Outcome, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class ManifestRun:
     """One version in one cycle; `outcome` None where it left no manifest. Instants in UTC.
 
     `step` is the time from one cycle to the next, `lookback` the length of the window. `reads_since` is where

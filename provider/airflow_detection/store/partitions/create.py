@@ -30,7 +30,7 @@ from airflow_detection.store.partitions.catalog import (
     rows,
     statement,
 )
-from airflow_detection.store.partitions.plan import Action, Kind, Limits
+from airflow_detection.store.partitions.plan import Action, ActionKind, UpkeepLimits
 
 __all__ = [
     "PARTITIONED", "create", "create_together", "ensure_cycle_months", "ensure_month", "month_of", "recreate",
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class CreatedPartition:
     """A new table partition, and how many rows came to it out of a default partition."""
 
     name: str
@@ -106,12 +106,12 @@ def recreate(db: Database, table: str, instant: datetime) -> bool:
         params = {"schema": db.schema, "table": table}
         retired = rows(db, "retired", params, "detection_partition_policies")
         old = next((r for r in retired if r["lower"] <= at < r["upper"]), None)
-        limits = Limits()
+        limits = UpkeepLimits()
         with db.conn.transaction():
             _hold(db, table, span)
             if old is not None:
                 bounds = (old["lower"], old["upper"])
-                patiently(lambda: _reattach(db, table, old["name"], bounds, limits), limits)
+                retry_on_lock(lambda: _reattach(db, table, old["name"], bounds, limits), limits)
             else:
                 create(db, table, span, limits=limits)
     return True
@@ -123,8 +123,8 @@ def create(
     span: Span,
     *,
     name: str | None = None,
-    limits: Limits | None = None,
-) -> Made | None:
+    limits: UpkeepLimits | None = None,
+) -> CreatedPartition | None:
     """Make the table partition [lower, upper), or what is still missing of it; None if nothing is.
 
     Rows that a default partition holds for it are moved into it. All of it is one transaction, the note in
@@ -133,16 +133,18 @@ def create(
     Raises:
         psycopg.Error: the database refused, or a lock was not to be had in any attempt.
     """
-    limits = limits or Limits()
+    limits = limits or UpkeepLimits()
     if name is not None:
         try:
-            return patiently(lambda: _create(db, table, span, name, limits), limits)
+            return retry_on_lock(lambda: _create(db, table, span, name, limits), limits)
         except psycopg.errors.DuplicateTable:
             pass  # taken since it was planned
-    return patiently(lambda: _create(db, table, span, None, limits), limits)
+    return retry_on_lock(lambda: _create(db, table, span, None, limits), limits)
 
 
-def create_together(db: Database, actions: Sequence[Action], limits: Limits) -> list[Made] | None:
+def create_together(
+    db: Database, actions: Sequence[Action], limits: UpkeepLimits
+) -> list[CreatedPartition] | None:
     """Make several table partitions of one table in one transaction: all of them, or none and None.
 
     None, too, where they are better made one by one: a default partition has to be searched for each, which
@@ -153,10 +155,10 @@ def create_together(db: Database, actions: Sequence[Action], limits: Limits) -> 
     """
     name = actions[0].table
     with db.conn.transaction():
-        enter(db, name, limits)
+        lock_parent(db, name, limits)
         table = read_table(db, name)
         made = [
-            Made(name=a.partition, lower=a.lower, upper=a.upper)
+            CreatedPartition(name=a.partition, lower=a.lower, upper=a.upper)
             for a in actions
             if a.partition and a.lower and a.upper
             and next(iter(gaps(table.ranges, a.lower, a.upper)), None) == (a.lower, a.upper)
@@ -166,7 +168,7 @@ def create_together(db: Database, actions: Sequence[Action], limits: Limits) -> 
         _make_like(db, table, [m.name for m in made])
         _run(db.conn, [_attaching(db.schema, name, m.name, (m.lower, m.upper)) for m in made])
         lines = [
-            {"action": Kind.CREATE, "table": name, "partition": m.name, "lower": m.lower.isoformat(),
+            {"action": ActionKind.CREATE, "table": name, "partition": m.name, "lower": m.lower.isoformat(),
              "upper": m.upper.isoformat(), "outcome": "done", "details": {"moved": 0}}
             for m in made
         ]  # fmt: skip
@@ -174,7 +176,7 @@ def create_together(db: Database, actions: Sequence[Action], limits: Limits) -> 
     return made
 
 
-def patiently(action: Callable[[], T], limits: Limits) -> T:
+def retry_on_lock(action: Callable[[], T], limits: UpkeepLimits) -> T:
     """Call `action` until it gets its locks, with a pause of random length in between."""
     for left in range(limits.attempts - 1, -1, -1):
         try:
@@ -197,7 +199,7 @@ def note(
     outcome: str,
     *,
     called: str | None = None,
-    softly: bool = False,
+    async_commit: bool = False,
     unless_default: bool = False,
     **details: object,
 ) -> bool:
@@ -214,7 +216,7 @@ def note(
         "lower": action.lower,
         "upper": action.upper,
         "outcome": outcome,
-        "softly": softly,
+        "async_commit": async_commit,
         "schema": db.schema,
         "unless_default": unless_default,
         "details": Jsonb({k: v for k, v in facts.items() if v not in (None, "")}),
@@ -246,16 +248,18 @@ def _hold(db: Database, table: str, span: Span) -> None:
     db.conn.execute(db.queries("detection_partition_policies")["hold"], params)
 
 
-def enter(db: Database, table: str, limits: Limits) -> None:
+def lock_parent(db: Database, table: str, limits: UpkeepLimits) -> None:
     """Take what every change of a table's partitions takes first, in the same order."""
     params = {"schema": db.schema, "table": table, "limit": in_ms(limits.lock_timeout)}
     db.conn.execute(db.queries("table_partitions")["enter"], params)
     db.conn.execute(statement(db.schema, "lock_parent", parent=sql.Identifier(table)))
 
 
-def _create(db: Database, name: str, span: Span, wanted: str | None, limits: Limits) -> Made | None:
+def _create(
+    db: Database, name: str, span: Span, wanted: str | None, limits: UpkeepLimits
+) -> CreatedPartition | None:
     with db.conn.transaction():
-        enter(db, name, limits)
+        lock_parent(db, name, limits)
         table = read_table(db, name)
         left = next(iter(gaps(table.ranges, *span)), None)
         if left is None:
@@ -264,8 +268,8 @@ def _create(db: Database, name: str, span: Span, wanted: str | None, limits: Lim
         _make_like(db, table, [child])
         moved = _move(db, table, table.default, child, left) if table.default else 0
         db.conn.execute(_attaching(db.schema, name, child, left))
-        made = Made(name=child, lower=left[0], upper=left[1], moved=moved)
-        action = Action(kind=Kind.CREATE, table=name, partition=child, lower=left[0], upper=left[1])
+        made = CreatedPartition(name=child, lower=left[0], upper=left[1], moved=moved)
+        action = Action(kind=ActionKind.CREATE, table=name, partition=child, lower=left[0], upper=left[1])
         note(db, action, "done", moved=moved)
         return made
 
@@ -316,9 +320,9 @@ def _attaching(schema: str, table: str, child: str, span: Span) -> sql.Composed:
     return statement(schema, "attach", **parts, lower=literal(span[0]), upper=literal(span[1]))
 
 
-def _reattach(db: Database, table: str, child: str, span: Span, limits: Limits) -> None:
+def _reattach(db: Database, table: str, child: str, span: Span, limits: UpkeepLimits) -> None:
     with db.conn.transaction():
-        enter(db, table, limits)
+        lock_parent(db, table, limits)
         db.conn.execute(_attaching(db.schema, table, child, span))
-        action = Action(kind=Kind.CREATE, table=table, partition=child, lower=span[0], upper=span[1])
+        action = Action(kind=ActionKind.CREATE, table=table, partition=child, lower=span[0], upper=span[1])
         note(db, action, "done", called="attach")

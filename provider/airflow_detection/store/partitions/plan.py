@@ -24,7 +24,7 @@ from airflow_detection.store.partitions.catalog import (
 )
 
 
-class Kind(StrEnum):
+class ActionKind(StrEnum):
     """What is done; `keep`, `refuse` and `alarm` change nothing and are for people to see."""
 
     CREATE = "create"
@@ -44,7 +44,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class UpkeepLimits:
     """How far a run may go.
 
     Args:
@@ -87,7 +87,7 @@ class Policy:
 class Action:
     """One line of a plan."""
 
-    kind: Kind
+    kind: ActionKind
     table: str
     partition: str | None = None
     lower: datetime | None = None
@@ -99,7 +99,7 @@ class Action:
     @property
     def changes(self) -> bool:
         """Whether it does anything to the database."""
-        return self.kind not in (Kind.KEEP, Kind.REFUSE, Kind.ALARM)
+        return self.kind not in (ActionKind.KEEP, ActionKind.REFUSE, ActionKind.ALARM)
 
     def __str__(self) -> str:
         span = f" [{_bound(self.lower)}, {_bound(self.upper)})" if self.partition else ""
@@ -125,7 +125,7 @@ def plan(
     db: Database,
     *,
     now: datetime,
-    limits: Limits = Limits(),
+    limits: UpkeepLimits = UpkeepLimits(),
     phases: Sequence[Phase] = tuple(Phase),
 ) -> tuple[Action, ...]:
     """What a run at `now` would do, in order. Changes nothing.
@@ -138,7 +138,7 @@ def plan(
         try:
             table = read_table(db, policy.table_name)
         except StorageError as error:
-            actions.append(Action(kind=Kind.REFUSE, table=policy.table_name, note=str(error)))
+            actions.append(Action(kind=ActionKind.REFUSE, table=policy.table_name, note=str(error)))
             continue
         actions += _interrupted(table)
         if Phase.ENSURE in phases:
@@ -161,7 +161,7 @@ def headroom_alarm(table: PartitionedTable, policy: Policy, now: datetime) -> Ac
     if until >= policy.alarm_until:
         return None
     note = f"no table partition from {until.isoformat()} on, below half of what is wanted ahead"
-    return Action(kind=Kind.ALARM, table=table.name, note=note)
+    return Action(kind=ActionKind.ALARM, table=table.name, note=note)
 
 
 def alarms(db: Database, *, now: datetime) -> tuple[Action, ...]:
@@ -171,13 +171,13 @@ def alarms(db: Database, *, now: datetime) -> tuple[Action, ...]:
         try:
             table = read_table(db, policy.table_name)
         except StorageError as error:
-            raised.append(Action(kind=Kind.ALARM, table=policy.table_name, note=str(error)))
+            raised.append(Action(kind=ActionKind.ALARM, table=policy.table_name, note=str(error)))
         else:
             raised.append(headroom_alarm(table, policy, now))
     return tuple(a for a in raised if a)
 
 
-def _on(kind: Kind, table: PartitionedTable, child: TablePartition, note: str = "") -> Action:
+def _on(kind: ActionKind, table: PartitionedTable, child: TablePartition, note: str = "") -> Action:
     return Action(
         kind=kind,
         table=table.name,
@@ -192,14 +192,14 @@ def _on(kind: Kind, table: PartitionedTable, child: TablePartition, note: str = 
 
 def _interrupted(table: PartitionedTable) -> Iterator[Action]:
     if table.detaching:
-        yield _on(Kind.FINALIZE, table, table.detaching, "its detachment was interrupted")
+        yield _on(ActionKind.FINALIZE, table, table.detaching, "its detachment was interrupted")
 
 
 def _creations(db: Database, table: PartitionedTable, policy: Policy) -> list[Action]:
     spans = list(gaps(table.ranges, policy.month, policy.ahead_until))
     names = free_names(db, table.name, spans)
     return [
-        Action(kind=Kind.CREATE, table=table.name, partition=name, lower=low, upper=high)
+        Action(kind=ActionKind.CREATE, table=table.name, partition=name, lower=low, upper=high)
         for name, (low, high) in zip(names, spans, strict=True)
     ]
 
@@ -228,15 +228,15 @@ def _detachments(db: Database, table: PartitionedTable, policy: Policy, now: dat
     for child in old:
         if referring := sorted({r["name"] for r in found if r["oid"] in (table.oid, child.oid)}):
             facts = f"referred to by a foreign key of {', '.join(referring)}"
-            actions.append(_on(Kind.REFUSE, table, child, facts))
+            actions.append(_on(ActionKind.REFUSE, table, child, facts))
         elif child.kind != "r":
-            actions.append(_on(Kind.REFUSE, table, child, "not an ordinary table"))
+            actions.append(_on(ActionKind.REFUSE, table, child, "not an ordinary table"))
         elif reason := _why_kept(child.span, protected):
-            actions.append(_on(Kind.KEEP, table, child, reason))
+            actions.append(_on(ActionKind.KEEP, table, child, reason))
         elif len(old) == len(standing) and child is standing[-1]:
-            actions.append(_on(Kind.KEEP, table, child, "it is the last"))
+            actions.append(_on(ActionKind.KEEP, table, child, "it is the last"))
         else:
-            actions.append(_on(Kind.DETACH, table, child))
+            actions.append(_on(ActionKind.DETACH, table, child))
     return actions
 
 
@@ -249,28 +249,28 @@ def _drops(db: Database, table: PartitionedTable, policy: Policy, now: datetime)
             upper=row["upper"], is_default=False, is_detaching=False,
         )  # fmt: skip
         if row["action"] == "detach_started":
-            yield _on(Kind.FINALIZE, table, child, "it was detached, but nobody noted it")
+            yield _on(ActionKind.FINALIZE, table, child, "it was detached, but nobody noted it")
         elif row["logged_at"] > policy.grace_cutoff:
             continue
         elif reason := _why_kept(child.span, protected):
-            yield _on(Kind.KEEP, table, child, reason)
+            yield _on(ActionKind.KEEP, table, child, reason)
         elif policy.cutoff is None or child.span[1] > policy.cutoff:
-            yield _on(Kind.KEEP, table, child, "it is within retention again")
+            yield _on(ActionKind.KEEP, table, child, "it is within retention again")
         elif child.span[1] > month_of(now)[0]:
-            yield _on(Kind.REFUSE, table, child, "it reaches into this month")
+            yield _on(ActionKind.REFUSE, table, child, "it reaches into this month")
         else:
-            yield _on(Kind.DROP, table, child)
+            yield _on(ActionKind.DROP, table, child)
 
 
 def _limited(actions: Sequence[Action], most: int) -> Iterator[Action]:
     """Turn what goes beyond the limit of a run into something that is kept until the next."""
-    left = {Kind.DETACH: most, Kind.DROP: most}
+    left = {ActionKind.DETACH: most, ActionKind.DROP: most}
     for action in actions:
         if action.kind not in left or left[action.kind] > 0:
             yield action
         else:
             yield Action(
-                kind=Kind.KEEP, table=action.table, partition=action.partition, lower=action.lower,
+                kind=ActionKind.KEEP, table=action.table, partition=action.partition, lower=action.lower,
                 upper=action.upper, note=f"to {action.kind} in a later run: at most {most} a run",
                 oid=action.oid, namespace=action.namespace,
             )  # fmt: skip

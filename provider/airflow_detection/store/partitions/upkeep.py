@@ -22,19 +22,19 @@ from airflow_detection.store.partitions.create import (
     NO_LOCK,
     create,
     create_together,
-    enter,
     limit_locks,
+    lock_parent,
     note,
-    patiently,
+    retry_on_lock,
 )
-from airflow_detection.store.partitions.plan import Action, Kind, Limits, Phase, alarms, plan
+from airflow_detection.store.partitions.plan import Action, ActionKind, Phase, UpkeepLimits, alarms, plan
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What became of one action: `done`, `skipped` or `failed`, and the fact worth telling."""
+class ActionResult:
+    """What became of one action: `done`, `skipped` or `failed`, and the fact worth log_context."""
 
     action: Action
     outcome: str
@@ -45,15 +45,15 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class UpkeepReport:
     """A run of upkeep. `is_skipped`: another run held the lock and this one did nothing."""
 
-    results: tuple[Result, ...] = ()
+    results: tuple[ActionResult, ...] = ()
     alarms: tuple[Action, ...] = ()
     is_skipped: bool = False
 
     @property
-    def failed(self) -> tuple[Result, ...]:
+    def failed(self) -> tuple[ActionResult, ...]:
         """The actions that failed."""
         return tuple(r for r in self.results if r.outcome == "failed")
 
@@ -69,7 +69,7 @@ class Report:
         return [str(r) for r in self.results] + [str(a) for a in self.alarms]
 
 
-def apply(db: Database, phase: Phase, *, now: datetime, limits: Limits | None = None) -> Report:
+def apply(db: Database, phase: Phase, *, now: datetime, limits: UpkeepLimits | None = None) -> UpkeepReport:
     """Carry out the plan of one phase.
 
     An action that fails is noted and leaves the others standing.
@@ -82,7 +82,7 @@ def apply(db: Database, phase: Phase, *, now: datetime, limits: Limits | None = 
         StorageError: the database is read-only, or its clock and `now` are too far apart; nothing was done.
         RegistryUnavailable: the database did not answer.
     """
-    limits = limits or Limits()
+    limits = limits or UpkeepLimits()
     with storage_errors():
         is_pooled = _inspect(db, now, limits)
         with (
@@ -90,23 +90,23 @@ def apply(db: Database, phase: Phase, *, now: datetime, limits: Limits | None = 
             _patience(db, limits, is_pooled=is_pooled),
         ):
             if not is_mine:
-                note(db, Action(kind=Kind.KEEP, table=""), "skipped", called=phase.value,
+                note(db, Action(kind=ActionKind.KEEP, table=""), "skipped", called=phase.value,
                      fact="another run holds the lock")  # fmt: skip
-                return Report(is_skipped=True)
+                return UpkeepReport(is_skipped=True)
             planned = plan(db, now=now, limits=limits, phases=(phase,))
             results = tuple(
                 result
-                for (_, is_new), group in groupby(planned, lambda a: (a.table, a.kind is Kind.CREATE))
+                for (_, is_new), group in groupby(planned, lambda a: (a.table, a.kind is ActionKind.CREATE))
                 for result in _carry_out(db, phase, tuple(group), limits, is_pooled=is_pooled, is_new=is_new)
             )
             raised = alarms(db, now=now)
             for alarm in raised:
                 log.warning("partitions_headroom %s", alarm)
                 note(db, alarm, "failed")
-    return Report(results=results, alarms=raised)
+    return UpkeepReport(results=results, alarms=raised)
 
 
-def _inspect(db: Database, now: datetime, limits: Limits) -> bool:
+def _inspect(db: Database, now: datetime, limits: UpkeepLimits) -> bool:
     """Refuse a database that must not be touched; return whether a pooler stands before it."""
     row = db.conn.execute(db.queries("table_partitions")["server"]).fetchone()
     if row is None:
@@ -123,7 +123,7 @@ def _inspect(db: Database, now: datetime, limits: Limits) -> bool:
 
 
 @contextmanager
-def _alone(db: Database, phase: Phase, limits: Limits, *, is_pooled: bool) -> Iterator[bool]:
+def _alone(db: Database, phase: Phase, limits: UpkeepLimits, *, is_pooled: bool) -> Iterator[bool]:
     """One run of a phase at a time.
 
     The lock of a session means nothing behind a pooler that hands out another session for each transaction:
@@ -145,14 +145,14 @@ def _alone(db: Database, phase: Phase, limits: Limits, *, is_pooled: bool) -> It
 
 
 @contextmanager
-def _leased(db: Database, phase: Phase, limits: Limits) -> Iterator[bool]:
+def _leased(db: Database, phase: Phase, limits: UpkeepLimits) -> Iterator[bool]:
     """Tell others in the log that a run goes on, until it ends or its lease does."""
     before, db.conn.prepare_threshold = (
         db.conn.prepare_threshold,
         None,
     )  # a statement prepared there is lost here
     params = {"kind": phase.value, "schema": db.schema, "lease": limits.lease}
-    run = Action(kind=Kind.KEEP, table="", note="a pooler stands before the database")
+    run = Action(kind=ActionKind.KEEP, table="", note="a pooler stands before the database")
     with db.conn.transaction():
         locked = db.conn.execute(db.queries("table_partitions")["try_run_lock_briefly"], params)
         is_locked = (locked.fetchone() or (False,))[0]
@@ -173,7 +173,7 @@ def _is_usable(conn: Connection) -> bool:
 
 
 @contextmanager
-def _patience(db: Database, limits: Limits, *, is_pooled: bool) -> Iterator[None]:
+def _patience(db: Database, limits: UpkeepLimits, *, is_pooled: bool) -> Iterator[None]:
     """Limit the wait of statements that allow no transaction around them; behind a pooler there are none."""
     queries = db.queries("table_partitions")
     row = None if is_pooled else db.conn.execute(queries["lock_setting"]).fetchone()
@@ -192,22 +192,22 @@ def _carry_out(
     db: Database,
     phase: Phase,
     actions: Sequence[Action],
-    limits: Limits,
+    limits: UpkeepLimits,
     *,
     is_pooled: bool,
     is_new: bool,
-) -> Iterator[Result]:
+) -> Iterator[ActionResult]:
     """Do the actions of one table; several that create are tried in one transaction, then one by one."""
     if is_new and len(actions) > 1 and _are_made_together(db, phase, actions, limits):
         for action in actions:
             log.info("partition_action_done phase=%s %s", phase, action)
-            yield Result(action=action, outcome="done")
+            yield ActionResult(action=action, outcome="done")
         return
     for action in actions:
         yield _attempt(db, phase, action, limits, is_pooled=is_pooled)
 
 
-def _are_made_together(db: Database, phase: Phase, actions: Sequence[Action], limits: Limits) -> bool:
+def _are_made_together(db: Database, phase: Phase, actions: Sequence[Action], limits: UpkeepLimits) -> bool:
     try:
         return create_together(db, actions, limits) is not None
     except (psycopg.Error, StorageError) as error:
@@ -217,26 +217,28 @@ def _are_made_together(db: Database, phase: Phase, actions: Sequence[Action], li
         return False
 
 
-def _attempt(db: Database, phase: Phase, action: Action, limits: Limits, *, is_pooled: bool) -> Result:
+def _attempt(
+    db: Database, phase: Phase, action: Action, limits: UpkeepLimits, *, is_pooled: bool
+) -> ActionResult:
     """Do one action; what goes wrong is noted and ends this action only."""
     if not action.changes:
-        if action.kind is Kind.REFUSE:
+        if action.kind is ActionKind.REFUSE:
             note(db, action, "skipped")
-        return Result(action=action, outcome="skipped", fact=action.note)
+        return ActionResult(action=action, outcome="skipped", fact=action.note)
     try:
-        fact = _DOING[action.kind](db.conn, db.schema, action, limits, is_pooled)
+        fact = _DOING[action.kind](db, action, limits, is_pooled)
     except (psycopg.Error, StorageError) as error:
         if db.conn.closed:
             raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
         log.warning("partition_action_failed phase=%s %s: %s", phase, action, error)
         fact = str(error).strip()
         note(db, action, "failed", error=fact)
-        return Result(action=action, outcome="failed", fact=fact)
+        return ActionResult(action=action, outcome="failed", fact=fact)
     log.info("partition_action_done phase=%s %s %s", phase, action, fact)
-    return Result(action=action, outcome="done", fact=fact)
+    return ActionResult(action=action, outcome="done", fact=fact)
 
 
-def _do_create(db: Database, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+def _do_create(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
     if action.lower is None or action.upper is None:
         raise StorageError("a new table partition needs two bounds")
     made = create(db, action.table, (action.lower, action.upper), name=action.partition, limits=limits)
@@ -247,10 +249,10 @@ def _do_create(db: Database, action: Action, limits: Limits, is_pooled: bool) ->
     return "; ".join(facts)
 
 
-def _do_finalize(db: Database, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+def _do_finalize(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
     child = next((p for p in read_table(db, action.table).partitions if p.oid == action.oid), None)
     if child is not None and child.is_detaching:
-        patiently(lambda: _in_transaction(db, limits, _ddl(db.schema, "finalize", action)), limits)
+        retry_on_lock(lambda: _in_transaction(db, limits, _ddl(db.schema, "finalize", action)), limits)
     elif child is not None:
         return "it is attached"
     if _was_ours(db, action):
@@ -266,33 +268,33 @@ def _was_ours(db: Database, action: Action) -> bool:
     return any(r["oid"] == action.oid for r in retired)
 
 
-def _do_detach(db: Database, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+def _do_detach(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
     why_plain = _why_plain(db.conn, is_pooled=is_pooled)
     # The intention is noted first: killed after the detachment, it is known to be ours.
     if not why_plain and not note(
-        db, action, "done", called="detach_started", softly=True, unless_default=True
+        db, action, "done", called="detach_started", async_commit=True, unless_default=True
     ):
         why_plain = "the table has a default partition"
     if why_plain:
 
         def plainly() -> None:
             with db.conn.transaction():
-                enter(db, action.table, limits)
+                lock_parent(db, action.table, limits)
                 db.conn.execute(_ddl(db.schema, "detach", action))
                 note(db, action, "done", path="plain", reason=why_plain)
 
-        patiently(plainly, limits)
+        retry_on_lock(plainly, limits)
         return f"in one step: {why_plain}"
     try:
         try:
             db.conn.execute(_ddl(db.schema, "detach_concurrently", action))
         except NO_LOCK:
-            patiently(lambda: _finalize_what_began(db, action, limits), limits)
+            retry_on_lock(lambda: _finalize_what_began(db, action, limits), limits)
     except psycopg.Error:
         if not db.conn.closed and _is_untouched(db, action):
             note(db, action, "done", called="attach", reason="the detachment did not begin")
         raise
-    note(db, action, "done", softly=True, path="concurrent")
+    note(db, action, "done", async_commit=True, path="concurrent")
     return ""
 
 
@@ -309,7 +311,7 @@ def _why_plain(conn: Connection, *, is_pooled: bool) -> str:
     return ""
 
 
-def _finalize_what_began(db: Database, action: Action, limits: Limits) -> None:
+def _finalize_what_began(db: Database, action: Action, limits: UpkeepLimits) -> None:
     """An attempt that ran out of patience is finalised: older readers of the table have to end first."""
     if _is_untouched(db, action):
         db.conn.execute(_ddl(db.schema, "detach_concurrently", action))
@@ -327,13 +329,13 @@ def _ddl(schema: str, name: str, action: Action) -> sql.Composed:
     )
 
 
-def _in_transaction(db: Database, limits: Limits, ddl: sql.Composed) -> None:
+def _in_transaction(db: Database, limits: UpkeepLimits, ddl: sql.Composed) -> None:
     with db.conn.transaction():
         limit_locks(db, limits.lock_timeout)
         db.conn.execute(ddl)
 
 
-def _do_drop(db: Database, action: Action, limits: Limits, is_pooled: bool) -> str:  # noqa: FBT001
+def _do_drop(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
     def drop() -> None:
         with db.conn.transaction():
             child = sql.Identifier(action.partition or "")
@@ -345,13 +347,13 @@ def _do_drop(db: Database, action: Action, limits: Limits, is_pooled: bool) -> s
             db.conn.execute(statement(db.schema, "drop", child=child))
             note(db, action, "done")
 
-    patiently(drop, limits)
+    retry_on_lock(drop, limits)
     return ""
 
 
-_DOING: Mapping[Kind, Callable[[Connection, str, Action, Limits, bool], str]] = {
-    Kind.CREATE: _do_create,
-    Kind.FINALIZE: _do_finalize,
-    Kind.DETACH: _do_detach,
-    Kind.DROP: _do_drop,
+_DOING: Mapping[ActionKind, Callable[[Database, Action, UpkeepLimits, bool], str]] = {
+    ActionKind.CREATE: _do_create,
+    ActionKind.FINALIZE: _do_finalize,
+    ActionKind.DETACH: _do_detach,
+    ActionKind.DROP: _do_drop,
 }
