@@ -44,13 +44,13 @@ select %(table)s, tstzrange(%(lower)s, %(upper)s), %(reason)s,
            (select p.grace from {schema}.detection_partition_policies p where p.table_name = %(table)s));
 
 -- name: log
--- Note one action; `softly` leaves the flush to the commit that follows, and a crash loses it only with that.
+-- Note one action; `async_commit` leaves the flush to the commit that follows, and a crash loses it only with that.
 -- With `unless_default`, only if the table has no default partition.
 insert into {schema}.detection_maintenance_log (action, table_name, partition_name, bounds, outcome, details)
 select %(action)s, %(table)s::text, %(partition)s,
        case when %(bounded)s then tstzrange(%(lower)s, %(upper)s) end, %(outcome)s, %(details)s
   from set_config('synchronous_commit',
-                  case when %(softly)s then 'off' else current_setting('synchronous_commit') end, true)
+                  case when %(async_commit)s then 'off' else current_setting('synchronous_commit') end, true)
  where not (%(unless_default)s and exists (
            select from pg_partitioned_table t join pg_class c on c.oid = t.partrelid
             where c.relnamespace = to_regnamespace(%(schema)s) and c.relname = %(table)s::text and t.partdefid <> 0));

@@ -1,0 +1,96 @@
+"""Draw docs/layers.svg from the layers contract in pyproject.toml: `python docs/layers.py`.
+
+Each band is a layer, each box a room or a module of the root. Imports point down: from a band to those below it.
+"""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from html import escape
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PACKAGE = CHECKOUT / "provider" / "airflow_detection"
+PICTURE = CHECKOUT / "docs" / "layers.svg"
+WIDTH, BAND, GAP, BOX_HEIGHT = 960, 64, 8, 44
+STYLE = """
+  text { font: 15px system-ui, sans-serif; fill: #1f2933 }
+  .purpose { font-size: 11.5px; fill: #52606d }
+  .band { fill: #eef2f6 }
+  .box { fill: #ffffff; stroke: #9aa5b1 }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e4e7eb }
+    .purpose { fill: #9aa5b1 }
+    .band { fill: #1f2933 }
+    .box { fill: #323f4b; stroke: #7b8794 }
+  }
+"""
+PURPOSES = {
+    "cli": "commands of `airflow detection`",
+    "plugin": "imports ahead of the fork",
+    "provider_info": "for Airflow: what is here",
+    "dags": "generated Dags",
+    "operators": "tasks: context in, one call",
+    "plan_cache": "last known good plan on this machine",
+    "hooks": "Airflow connection to a session",
+    "config": "the [detection] section",
+    "cycle": "one cycle: plan, versions, close; no Airflow",
+    "registration": "YAML file to the registry",
+    "snapshot": "reports and verdicts",
+    "maritime": "reference models on AIS",
+    "engine": "models core; standard library",
+    "store": "SQL and psycopg",
+    "domain": "values; standard library",
+    "errors": "every error",
+}
+
+
+def layers() -> list[list[str]]:
+    """The layers of the contract, from the top down, each with its rooms from left to right."""
+    contracts = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contract = next(c for c in contracts if c["type"] == "layers" and c["containers"] == [PACKAGE.name])
+    return [[room.strip() for room in layer.split("|")] for layer in contract["layers"]]
+
+
+def imported_layers(room: str) -> set[str]:
+    """The other rooms that the modules of a room import."""
+    folder = PACKAGE / room
+    files = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+    prefix = f"{PACKAGE.name}."
+    rooms = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(prefix):
+                rooms.add(node.module.removeprefix(prefix).partition(".")[0])
+    return rooms - {room}
+
+
+def draw() -> str:
+    """The picture as SVG."""
+    bands = layers()
+    height = len(bands) * (BAND + GAP) + GAP
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
+        ' aria-label="Layers of airflow_detection; imports point down only">',
+        f"<style>{STYLE}</style>",
+    ]
+    for number, rooms in enumerate(bands):
+        top = GAP + number * (BAND + GAP)
+        parts.append(f'<rect class="band" x="0" y="{top}" width="{WIDTH}" height="{BAND}" rx="6"/>')
+        box_width = (WIDTH - GAP * (len(rooms) + 1)) / len(rooms)
+        for column, room in enumerate(rooms):
+            left = GAP + column * (box_width + GAP)
+            below = ", ".join(sorted(imported_layers(room))) or "nothing"
+            parts += [
+                f"<g><title>{escape(room)} imports {escape(below)}</title>",
+                f'<rect class="box" x="{left:.1f}" y="{top + 10}" width="{box_width:.1f}"'
+                f' height="{BOX_HEIGHT}" rx="4"/>',
+                f'<text x="{left + 12:.1f}" y="{top + 29}">{escape(room)}</text>',
+                f'<text class="purpose" x="{left + 12:.1f}" y="{top + 46}">{escape(PURPOSES[room])}</text></g>',
+            ]
+    return "\n".join([*parts, "</svg>", ""])
+
+
+if __name__ == "__main__":
+    PICTURE.write_text(draw())
