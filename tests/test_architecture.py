@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "provider" / "airflow_detection"
-DOCS = [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "reference" / "api.md"]
+DOCS = [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"]
 
 
 @pytest.fixture(scope="module")
