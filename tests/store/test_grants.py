@@ -117,7 +117,7 @@ def logins(granted: Connection) -> Iterator[list[str]]:
 
 @contextmanager
 def logged_in(dsn: str, login: str) -> Iterator[Connection]:
-    """What this login may do, and not what the tests' own may."""
+    """Connection with the rights of this login, not those of the tests' own."""
     with connect(dsn) as conn:
         conn.execute(SQL("set session authorization {}").format(Identifier(login)))
         yield conn
@@ -165,11 +165,11 @@ def test_a_login_that_is_an_admin_alone_migrates_makes_months_and_retires_one(
 
 
 def test_an_admin_rules_its_own_schema_alone(granted: Connection, dsn: str, logins: list[str]) -> None:
-    granted.execute("create schema elsewhere; create table elsewhere.held (n int)")
+    granted.execute("create schema elsewhere; create table elsewhere.private (n int)")
     for statement in (
         "create schema mine",
         "create table elsewhere.mine (n int)",
-        "select * from elsewhere.held",
+        "select * from elsewhere.private",
         "drop schema elsewhere cascade",
         "create role more_of_them",
         "alter role detection_reader superuser",
@@ -213,9 +213,9 @@ def test_a_schema_that_is_everybodys_is_not_taken_over(empty_dsn: str) -> None:
 
 
 def test_no_role_can_log_in_or_rule(granted: Connection) -> None:
-    found = granted.execute(
+    rights = granted.execute(
         "select bool_or(rolcanlogin or rolsuper or rolcreaterole or rolcreatedb or rolbypassrls)"
         " from pg_roles where rolname = any(%s)",
         [list(ROLES)],
     ).fetchone()
-    assert found == (False,)
+    assert rights == (False,)
