@@ -88,12 +88,12 @@ def test_a_reader_reads_and_writes_no_results(granted: Connection, dsn: str) -> 
 def test_a_writer_runs_a_whole_cycle_twice(granted: Connection, dsn: str) -> None:
     for _ in range(2):
         with acting(dsn, "detection_writer") as conn, acting(dsn, "detection_writer") as reader:
-            spec_opened = planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
-            spec = registry.cycle_spec(Database(conn, SCHEMA), "fleet")
-            for step in spec_opened.steps:
-                report = versions.run_step(conn, reader, SETTINGS, spec, spec_opened, step)
+            db = Database(conn, SETTINGS.schema)
+            opened = planning.open_cycle(db, "fleet", AT, mode=Mode.AS_OF)
+            for step in opened.steps:
+                report = versions.run_step(db, lambda conn=reader: conn, SETTINGS, opened, step)
                 assert report.outcome is Outcome.SUCCEEDED, report.error
-            closing.close_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF, task_states={})
+            closing.close_cycle(db, "fleet", AT, mode=Mode.AS_OF, task_states={})
     assert set(sample_registry.outcomes(granted).values()) == {"SUCCEEDED"}
 
 
