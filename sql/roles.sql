@@ -1,12 +1,12 @@
--- Three Postgres roles for the schema {schema}, each with what its work needs and no more. Run it again at
--- any time, as the owner of the schema's tables or a superuser; it needs the right to create roles once, and to
--- make itself a member of detection_admin.
+-- Three Postgres roles for the schema {schema}, each with the rights that its work needs and no more. Can be
+-- repeated at any time, as the owner of the schema's tables or a superuser. The first run needs the right to
+-- create roles and to become a member of detection_admin.
 --
 -- detection_reader: people and dashboards. Reads everything, changes nothing.
 -- detection_writer: the connection of the cycles' Dags. Writes results, manifests, recorded plans, events;
---                   neither registry nor roles, and no DDL: months are made ahead by the maintenance Dag.
+--                   neither registry nor roles, and no DDL: the maintenance Dag creates months ahead.
 -- detection_admin:  registry, roles, migrations, table partitions. It owns the schema and everything in it: only
---                   an owner may change a table, or make and retire its months.
+--                   an owner may change a table, or create and retire its months.
 do $$
 declare name text;
 begin
@@ -17,7 +17,7 @@ begin
     end loop;
 end $$;
 
--- Owned by detection_admin, whoever made it; what belongs to a column or a table goes with it.
+-- Make detection_admin the owner of everything; a sequence or index of a table changes owner with it.
 do $$
 declare statement text;
 begin
@@ -61,6 +61,6 @@ grant insert, delete on {schema}.detection_model_run_outputs, {schema}.detection
 grant insert, update, delete on {schema}.detection_events, {schema}.gear_identity_collisions
     to detection_writer;
 
--- What is made later: tables of coming migrations, and months; both are made as detection_admin.
+-- Rights on tables that are created later, by migrations and as months; detection_admin creates both.
 alter default privileges for role detection_admin in schema {schema}
     grant select on tables to detection_reader, detection_writer;

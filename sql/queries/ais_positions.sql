@@ -6,21 +6,21 @@ on conflict (sha256) do nothing
 returning sha256;
 
 -- name: recorded_file
--- What was recorded of a file that is loaded already.
+-- The recorded row counts of a file that is loaded already.
 select row_count, malformed_count from {schema}.ais_files where sha256 = %(sha256)s;
 
 -- name: drop_incoming
--- A second file in one transaction finds the table of the first.
+-- Drop the table of the previous file in the same transaction.
 drop table if exists pg_temp.ais_incoming;
 
 -- name: create_incoming
--- Where a file goes before it meets the positions that are there.
+-- The table for the rows of a file before they are merged into the positions.
 create temp table ais_incoming on commit drop as
 select mmsi, observed_at, lat, lon, sog_kn, cog_deg, heading_deg, vessel_name, imo, call_sign, vessel_type
   from {schema}.ais_positions with no data;
 
 -- name: copy_incoming
--- Take the rows of the file.
+-- Copy the rows of the file.
 copy pg_temp.ais_incoming
     (mmsi, observed_at, lat, lon, sog_kn, cog_deg, heading_deg, vessel_name, imo, call_sign, vessel_type)
 from stdin;
@@ -40,7 +40,7 @@ select mmsi, observed_at, lat, lon, sog_kn, cog_deg, heading_deg, vessel_name, i
 on conflict do nothing;
 
 -- name: complete_file
--- Record what the file held.
+-- Record the row counts of the file.
 update {schema}.ais_files
    set row_count = %(row_count)s, malformed_count = %(malformed_count)s,
        is_simulated = %(is_simulated)s, loaded_at = clock_timestamp()

@@ -32,8 +32,8 @@ select p.model_id, p.version_id as primary_id, p.version as primary_version, s.v
 -- A champion beside some shadows of its model on the entities of each cycle; one row a shadow and cycle, the p99 of
 -- all its cycles in each. The champion's outputs are read once for all of them. Of several outputs for an entity the
 -- highest score counts. The top of each is among scores above 0. A full join is never a nested loop, whatever the
--- planner thinks of the number of rows. Equal scores are most of them and come first in the order of differences:
--- only the others are kept for the p99.
+-- planner thinks of the number of rows. Most scores are equal; their
+-- differences of 0 come first in order, so that only the others are kept for the p99.
 with cell as materialized (
     select c.at, f.*
       from (select at, array_agg(number) as numbers, array_agg(shadow_id) as shadow_ids
@@ -65,9 +65,9 @@ with cell as materialized (
                          (array_agg(entity_id order by s desc, entity_id)
                              filter (where s > 0 and p is not null))[:%(top)s] as shadow_top,
                          (array_agg(jsonb_build_array(entity_id, p, s) order by s - p desc, entity_id)
-                             filter (where s > %(above)s and p <= %(above)s))[:%(most)s] as newly_examples,
+                             filter (where s > %(above)s and p <= %(above)s))[:%(max_examples)s] as newly_examples,
                          (array_agg(jsonb_build_array(entity_id, p, s) order by p - s desc, entity_id)
-                             filter (where p > %(above)s and s <= %(above)s))[:%(most)s] as lost_examples
+                             filter (where p > %(above)s and s <= %(above)s))[:%(max_examples)s] as lost_examples
                     from (select entity_id, champion.has as has_p, o.has as has_s, champion.score as p, o.score as s
                             from champion full join
                                  (select entity_id, max(score) as score, true as has
@@ -75,15 +75,15 @@ with cell as materialized (
                                    where cycle_started_at = c.at and model_id = %(model_id)s
                                      and version_id = shadow.version_id and not is_replay and entity_id is not null
                                    group by entity_id) o using (entity_id)) both_sides) e) f
-), place as (
-    select number, 0.99 * (sum(scored) - 1) as place, sum(scored)::bigint - floor(0.99 * (sum(scored) - 1))::bigint as most
+), quantile as (
+    select number, 0.99 * (sum(scored) - 1) as place, sum(scored)::bigint - floor(0.99 * (sum(scored) - 1))::bigint as rank
       from cell group by number having sum(scored) > 0
 ), largest as materialized (
-    select number, place - floor(place) as part, most,
-           array(select d from cell c, unnest(c.differences) d where c.number = place.number order by d desc limit most) as d
-      from place
+    select number, place - floor(place) as part, rank,
+           array(select d from cell c, unnest(c.differences) d where c.number = quantile.number order by d desc limit rank) as d
+      from quantile
 ), furthest as (
-    select number, coalesce(d[most], 0) + part::float8 * (coalesce(d[most - 1], 0) - coalesce(d[most], 0)) as p99
+    select number, coalesce(d[rank], 0) + part::float8 * (coalesce(d[rank - 1], 0) - coalesce(d[rank], 0)) as p99
       from largest
 )
 select cell.number, at, entities, in_both, only_primary, only_shadow, null_in_primary, null_in_shadow, scored,

@@ -1,6 +1,6 @@
 -- name: record_plan
--- The plan that a cycle is opened with; opening it again takes in what has arrived since. No row comes back
--- where another plan is recorded that is to stay.
+-- Record the plan that a cycle is opened with; reopening it counts the inputs that have arrived since. No row is
+-- returned if another plan is recorded and stays (`is_first_to_stay`).
 insert into {schema}.detection_cycle_runs
        (cycle_id, cycle_started_at, mode, plan, plan_digest, dag_run_id)
 values (%(cycle_id)s, %(cycle_started_at)s, %(mode)s::{schema}.detection_mode, %(plan)s::jsonb, %(digest)s,
@@ -19,7 +19,7 @@ where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
   and mode = %(mode)s::{schema}.detection_mode;
 
 -- name: record_summary
--- A cycle is over.
+-- Record the summary of a cycle and that it is closed.
 update {schema}.detection_cycle_runs
 set summary = %(summary)s::jsonb, closed_at = clock_timestamp()
 where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s

@@ -1,9 +1,9 @@
 -- name: ids
--- The names alone, which can always be read.
+-- Only the ids, which can always be read.
 select cycle_id from {schema}.detection_cycles order by cycle_id;
 
 -- name: all
--- Every cycle, or the one that is named.
+-- Every cycle, or the one with this id.
 select cycle_id, schedule, lookback, input_query, time_key, legacy_entrypoint, execution::text as execution,
        start_date, max_active_runs, is_enabled, description
   from {schema}.detection_cycles
@@ -11,7 +11,7 @@ select cycle_id, schedule, lookback, input_query, time_key, legacy_entrypoint, e
  order by cycle_id;
 
 -- name: put
--- Register a cycle, or set every fact of it anew.
+-- Register a cycle, or replace all its settings.
 insert into {schema}.detection_cycles
        (cycle_id, schedule, lookback, input_query, time_key, legacy_entrypoint, execution, start_date,
         max_active_runs, is_enabled, description)
@@ -26,7 +26,7 @@ values (%(cycle_id)s, %(schedule)s, %(lookback)s, %(input_query)s, %(time_key)s,
        is_enabled = excluded.is_enabled, description = excluded.description;
 
 -- name: has_run_since
--- Whether a cycle at or after an instant has a recorded plan, or a live result: a hand-written Dag records none.
+-- Whether a cycle at or after an instant has a recorded plan, or a live result: a hand-written Dag records no plan.
 select exists (select from {schema}.detection_cycle_runs
                 where cycle_id = %(cycle_id)s and cycle_started_at >= %(since)s)
     or exists (select from {schema}.detection_model_runs

@@ -2,8 +2,8 @@
 -- One transaction at a time changes the events of a model; taken after the lock of the run.
 select pg_advisory_xact_lock(hashtextextended(format('detection_events:%%s', %(model_id)s::text), 0));
 
--- name: sighted
--- The entities that a run has sighted: before it is replaced.
+-- name: flagged_entities
+-- The entities that a run flags; read before it is replaced.
 select coalesce(array_agg(distinct entity_id), '{{}}')
   from {schema}.detection_model_run_outputs
  where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
@@ -11,11 +11,11 @@ select coalesce(array_agg(distinct entity_id), '{{}}')
    and score > 0.5 and role = 'PRIMARY' and not is_replay and entity_id is not null;
 
 -- name: span
--- The time in which sightings may have to be cut into events anew, for all entities of the cycle together.
+-- The period in which flagged cycles may have to be grouped into events anew, for all entities of the cycle together.
 with model as (
     select event_gap as gap from {schema}.detection_models where model_id = %(model_id)s),
 touched as (
-    select unnest(%(gone)s::text[]) as entity_id
+    select unnest(%(previously_flagged)s::text[]) as entity_id
     union
     select entity_id from {schema}.detection_model_run_outputs
      where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
@@ -28,14 +28,14 @@ select least(min(e.first_seen_at), %(cycle_started_at)s), greatest(max(e.last_se
    and e.first_seen_at <= %(cycle_started_at)s + model.gap and e.last_seen_at + model.gap >= %(cycle_started_at)s;
 
 -- name: cut
--- Cut the sightings around a cycle into events. An entity whose event the cycle goes on with is not read again
--- from the start (`base`); all others are cut anew between the ends of the events that the cycle touches. What is
--- looked up for each entity is lateral behind `offset 0`: without statistics the planner takes all for one row.
+-- Group the flagged cycles of each entity around a cycle into events. An event that the cycle continues is not read
+-- from its start (`base`); all others are grouped anew between the ends of the events that the cycle touches. The
+-- lookups for each entity are lateral with `offset 0`: without statistics the planner expects a single row.
 with model as (
     select event_gap as gap from {schema}.detection_models where model_id = %(model_id)s),
 touched as (
-    select entity_id, bool_or(is_gone) as is_gone from (
-        select unnest(%(gone)s::text[]) as entity_id, true as is_gone
+    select entity_id, bool_or(was_flagged) as was_flagged from (
+        select unnest(%(previously_flagged)s::text[]) as entity_id, true as was_flagged
         union all
         select entity_id, false from {schema}.detection_model_run_outputs
          where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
@@ -46,7 +46,7 @@ region as (
            case when b.is_longer then %(cycle_started_at)s::timestamptz else b.low end as low,
            case when b.is_longer then %(cycle_started_at)s::timestamptz else b.high end as high
       from model cross join touched t cross join lateral (
-        select coalesce(not t.is_gone and max(e.last_seen_at) < %(cycle_started_at)s, false) as is_longer,
+        select coalesce(not t.was_flagged and max(e.last_seen_at) < %(cycle_started_at)s, false) as is_longer,
                least(min(e.first_seen_at), %(cycle_started_at)s) as low,
                greatest(max(e.last_seen_at), %(cycle_started_at)s) as high,
                min(e.first_seen_at) as first_seen_at, max(e.score) as score, max(e.severity) as severity
@@ -55,7 +55,7 @@ region as (
            and e.status <> 'RETRACTED'
            and e.first_seen_at <= %(cycle_started_at)s + model.gap
            and e.last_seen_at + model.gap >= %(cycle_started_at)s) as b),
-sighting as (
+flagged as (
     select r.entity_id, o.*,
            case when o.outputs->>'severity' in ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL')
                 then (o.outputs->>'severity')::{schema}.detection_severity
@@ -73,7 +73,7 @@ sighting as (
         offset 0) as o),
 edged as (
     select s.*, coalesce(s.cycle_started_at - lag(s.cycle_started_at) over w > model.gap, true) as is_edge
-      from model cross join sighting s window w as (partition by s.entity_id order by s.cycle_started_at)),
+      from model cross join flagged s window w as (partition by s.entity_id order by s.cycle_started_at)),
 numbered as (
     select *, count(*) filter (where is_edge) over (partition by entity_id order by cycle_started_at) as number
       from edged),
@@ -130,11 +130,10 @@ update {schema}.detection_events e
  where e.event_id = s.event_id;
 
 -- name: close
--- Open and close the events that this cycle's run, or its being taken back, has a say in: those that no cycle
--- before this one has closed.
+-- Open and close the events that this cycle's run, or its removal, affects: those that no earlier cycle has closed.
 with model as (
     select event_gap as gap from {schema}.detection_models where model_id = %(model_id)s),
-told as (
+affected as (
     select e.event_id, (
         select r.cycle_started_at from {schema}.detection_model_runs r
          where r.model_id = %(model_id)s and r.role = 'PRIMARY' and not r.is_replay and r.outcome = 'SUCCEEDED'
@@ -151,5 +150,5 @@ told as (
 update {schema}.detection_events e
    set closed_at = t.closed_at,
        status = case when t.closed_at is null then 'OPEN' else 'CLOSED' end::{schema}.detection_event_status
-  from told t
+  from affected t
  where e.event_id = t.event_id and e.closed_at is distinct from t.closed_at;

@@ -11,7 +11,7 @@ select pg_advisory_unlock(hashtextextended('detection_migrations:' || %(schema)s
 create schema if not exists {schema};
 
 -- name: create_table
--- What was applied, and the checksum of what it was.
+-- The applied migrations with their checksums.
 create table if not exists {schema}.detection_migrations (
     name text primary key,
     checksum text not null,
@@ -19,7 +19,7 @@ create table if not exists {schema}.detection_migrations (
 );
 
 -- name: table_exists
--- Whether anything was ever applied.
+-- Whether the table of applied migrations exists.
 select exists (
     select from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -27,12 +27,12 @@ select exists (
 );
 
 -- name: act_as_owner
--- What a migration makes belongs to the owner of the rest, whichever of its members migrates.
+-- Act as the owner of the schema's tables, so that all tables have one owner, whichever member migrates.
 select set_config('role', pg_get_userbyid(c.relowner), true) from pg_catalog.pg_class c
  where c.oid = '{schema}.detection_migrations'::regclass and pg_has_role(c.relowner, 'MEMBER');
 
 -- name: applied
--- Names and checksums of what was applied.
+-- Names and checksums of the applied migrations.
 select name, checksum from {schema}.detection_migrations;
 
 -- name: record

@@ -1,5 +1,5 @@
 -- name: delete
--- What an earlier attempt stored of this run.
+-- Delete the metrics that an earlier attempt stored of this run.
 delete from {schema}.detection_model_metrics
 where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
   and version_id = %(version_id)s and is_replay = %(is_replay)s;

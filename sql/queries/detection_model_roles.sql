@@ -7,7 +7,7 @@ select pg_advisory_xact_lock(hashtextextended('detection registry ' || %(schema)
 select pg_advisory_xact_lock_shared(hashtextextended('detection registry ' || %(schema)s::text, 0));
 
 -- name: now
--- The database's clock, read behind the lock.
+-- The database's clock, read under the lock.
 select clock_timestamp() as now;
 
 -- name: at
@@ -54,7 +54,7 @@ update {schema}.detection_model_versions
    and (params, entrypoint, notes) is distinct from (%(params)s::jsonb, %(entrypoint)s::text, %(notes)s::text);
 
 -- name: open_of_model
--- The roles of one model that are open now, and where its history starts and stands.
+-- The roles of one model that are open now.
 select r.version_id, v.version, r.role::text as role, lower(r.valid) as since
   from {schema}.detection_model_roles r
   join {schema}.detection_model_versions v on v.version_id = r.version_id
@@ -82,8 +82,8 @@ select %(version_id)s, m.model_id, m.model_no, %(role)s::{schema}.detection_role
        coalesce(%(actor)s::text, current_user), %(reason)s
   from {schema}.detection_models m where m.model_id = %(model_id)s;
 
--- name: in_the_way
--- What a correction replaces: the version's own roles in the interval, and another champion of the model.
+-- name: overlapping
+-- The rows that a correction replaces: the version's own roles in the interval, and those of another champion.
 select role_id, version_id, role::text as role, valid @> tstzrange(%(since)s, %(until)s) as covers
   from {schema}.detection_model_roles
  where model_id = %(model_id)s and superseded_at is null and valid && tstzrange(%(since)s, %(until)s)
@@ -91,21 +91,21 @@ select role_id, version_id, role::text as role, valid @> tstzrange(%(since)s, %(
  order by role_id;
 
 -- name: supersede
--- These rows are no longer believed; they stay.
+-- Mark rows as superseded; they stay.
 update {schema}.detection_model_roles set superseded_at = %(now)s where role_id = any (%(role_ids)s);
 
--- name: keep_the_rest
--- What the superseded rows say outside of the corrected interval still holds.
+-- name: keep_remainder
+-- The parts of the superseded rows outside of the corrected interval, which still hold.
 insert into {schema}.detection_model_roles
        (version_id, model_id, model_no, role, valid, recorded_at, is_correction, actor, reason)
-select r.version_id, r.model_id, r.model_no, r.role, rest, %(now)s, true,
+select r.version_id, r.model_id, r.model_no, r.role, remainder, %(now)s, true,
        coalesce(%(actor)s::text, current_user), %(reason)s
   from {schema}.detection_model_roles r,
-       unnest(tstzmultirange(r.valid) - tstzmultirange(tstzrange(%(since)s, %(until)s))) as rest
+       unnest(tstzmultirange(r.valid) - tstzmultirange(tstzrange(%(since)s, %(until)s))) as remainder
  where r.role_id = any (%(role_ids)s);
 
 -- name: correct
--- What should have been said of the interval.
+-- The role that the version held in the interval, as corrected.
 insert into {schema}.detection_model_roles
        (version_id, model_id, model_no, role, valid, recorded_at, is_correction, actor, reason)
 select %(version_id)s, m.model_id, m.model_no, %(role)s::{schema}.detection_role,

@@ -1,5 +1,5 @@
 -- name: delete
--- What an earlier attempt stored of this run.
+-- Delete the outputs that an earlier attempt stored of this run.
 delete from {schema}.detection_model_run_outputs
 where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
   and version_id = %(version_id)s and is_replay = %(is_replay)s;
@@ -25,7 +25,7 @@ where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
 order by ctid;
 
 -- name: read_columns
--- Entity ids and scores alone, in the same order.
+-- Only entity ids and scores, in the same order.
 select entity_id, score from {schema}.detection_model_run_outputs
 where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
   and version_id = %(version_id)s and is_replay = %(is_replay)s

@@ -10,7 +10,7 @@ select pg_advisory_xact_lock(hashtextextended(
     0));
 
 -- name: stored
--- The attempt that has written this run, how it ended, and whether its outputs are the champion's.
+-- The attempt that has written this run, its outcome, and whether its outputs are the champion's.
 select attempt, outcome::text, role = 'PRIMARY' and outcome = 'SUCCEEDED'
 from {schema}.detection_model_runs
 where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s

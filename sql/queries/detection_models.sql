@@ -1,5 +1,5 @@
 -- name: all
--- Every model with the names it depends on now, or the one that is named.
+-- Every model with its dependencies now, or the one with this id.
 select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_options, m.is_enabled,
        array(select d.depends_on::text from {schema}.detection_model_dependencies d
               where d.model_id = m.model_id and d.superseded_at is null
@@ -24,11 +24,11 @@ select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_o
  order by m.model_id;
 
 -- name: switches
--- Which models of a cycle are switched on today.
+-- Which models of a cycle are enabled now.
 select model_id, is_enabled from {schema}.detection_models where cycle_id = %(cycle_id)s;
 
 -- name: put
--- Register a model, or set every fact of it anew; a trigger guards what past plans rest on.
+-- Register a model, or replace all its settings; a trigger protects those that past plans rest on.
 insert into {schema}.detection_models
        (model_id, cycle_id, entrypoint, score_key, entity_key, task_options, is_enabled)
 values (%(model_id)s, %(cycle_id)s, %(entrypoint)s, %(score_key)s, %(entity_key)s, %(task_options)s,
@@ -47,15 +47,15 @@ select exists (select from {schema}.detection_model_roles where model_id = %(mod
 delete from {schema}.detection_model_dependencies where model_id = %(model_id)s;
 
 -- name: supersede_dependencies
--- End the dependencies that are no longer wanted.
+-- End the dependencies that the model no longer has.
 update {schema}.detection_model_dependencies set superseded_at = %(now)s
  where model_id = %(model_id)s and superseded_at is null and depends_on <> all (%(depends_on)s::text[]);
 
 -- name: add_dependencies
 -- Record the dependencies that are not in force yet.
 insert into {schema}.detection_model_dependencies (model_id, depends_on, recorded_at, is_founding)
-select %(model_id)s::text, wanted.name, %(now)s, %(is_founding)s
-  from unnest(%(depends_on)s::text[]) as wanted (name)
+select %(model_id)s::text, dependency.name, %(now)s, %(is_founding)s
+  from unnest(%(depends_on)s::text[]) as dependency (name)
  where not exists (select from {schema}.detection_model_dependencies d
-                    where d.model_id = %(model_id)s::text and d.depends_on = wanted.name
+                    where d.model_id = %(model_id)s::text and d.depends_on = dependency.name
                       and d.superseded_at is null);

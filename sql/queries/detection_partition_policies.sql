@@ -1,5 +1,5 @@
 -- name: policies
--- Every policy with its instants reckoned from now, in UTC whatever the session's time zone is.
+-- Every policy with its instants computed from now, in UTC whatever the session's time zone is.
 select p.table_name,
        date_trunc('month', %(now)s::timestamptz at time zone 'UTC') at time zone 'UTC' as month,
        (date_trunc('month', (%(now)s::timestamptz at time zone 'UTC') + p.ahead) + interval '1 month')
@@ -11,8 +11,8 @@ select p.table_name,
  order by p.table_name;
 
 -- name: protections
--- What must not be retired: holds, what a challenger is compared on, months a cycle was opened in lately, and
--- months that were made lately: a backfill makes its month a moment before it notes its first cycle.
+-- Spans that must not be retired: holds, the time in which a challenger runs, months in which a cycle was opened
+-- lately, and months that were created lately: a backfill creates its month just before it notes its first cycle.
 select h.reason, lower(h.covers) as lower, upper(h.covers) as upper
   from {schema}.detection_partition_holds h
  where (h.table_name is null or h.table_name = %(table)s)
@@ -44,7 +44,7 @@ select %(table)s, tstzrange(%(lower)s, %(upper)s), %(reason)s,
            (select p.grace from {schema}.detection_partition_policies p where p.table_name = %(table)s));
 
 -- name: log
--- Note one action; `async_commit` leaves the flush to the commit that follows, and a crash loses it only with that.
+-- Note one action; with `async_commit` the flush is left to the next commit: a crash loses the line only with that.
 -- With `unless_default`, only if the table has no default partition.
 insert into {schema}.detection_maintenance_log (action, table_name, partition_name, bounds, outcome, details)
 select %(action)s, %(table)s::text, %(partition)s,
@@ -65,14 +65,14 @@ select l.action, l."table", l.partition, tstzrange(l.lower, l.upper), l.outcome,
  order by e.at;
 
 -- name: last_run
--- Whether a run of this kind that came through a pooler goes on, or was killed less than a lease ago.
+-- Whether another run of this kind through a pooler has a lease that has not ended.
 select l.action = %(kind)s || '_begun' and l.logged_at > clock_timestamp() - %(lease)s::interval
   from {schema}.detection_maintenance_log l
  where l.table_name is null and l.action in (%(kind)s || '_begun', %(kind)s || '_ended')
  order by l.log_id desc limit 1;
 
 -- name: last_change
--- What upkeep last did to the table partition of an instant.
+-- The last action of upkeep on the table partition of an instant.
 select l.action
   from {schema}.detection_maintenance_log l
  where l.table_name = %(table)s and l.outcome = 'done' and l.bounds @> %(instant)s::timestamptz
@@ -80,7 +80,7 @@ select l.action
  order by l.log_id desc limit 1;
 
 -- name: retired
--- Tables that upkeep detached and that still stand, known by oid and name, with the last that was noted of each.
+-- Tables that upkeep detached and that still exist, by oid and name, with the last log line of each.
 select c.oid::bigint as oid, c.relname::text as name, l.action, l.logged_at, c.relkind::text as kind,
        nullif(lower(l.bounds), '-infinity') as lower, nullif(upper(l.bounds), 'infinity') as upper
   from (select distinct on (details ->> 'oid') *
@@ -93,7 +93,7 @@ select c.oid::bigint as oid, c.relname::text as name, l.action, l.logged_at, c.r
  order by lower(l.bounds), c.relname;
 
 -- name: horizon
--- The end of the months that a table may have now: what is beyond is a mistake of somebody's clock.
+-- The end of the months that a table may have now; a cycle beyond it comes from a wrong clock.
 select (date_trunc('month', (clock_timestamp() at time zone 'UTC')
            + coalesce((select p.ahead from {schema}.detection_partition_policies p
                         where p.table_name = %(table)s), interval '3 months')) + interval '2 months')

@@ -3,8 +3,8 @@
 set transaction isolation level repeatable read, read only;
 
 -- name: plan_plainly
--- Until the transaction ends: times are in UTC, an aggregate of few of its rows does not sort all of them first, and
--- no statement waits for a compiler. Servers before 16 know only the last.
+-- Until the transaction ends: times are in UTC, an aggregate with a filter does not sort all rows first, and no
+-- statement waits for the JIT compiler. Servers before 16 have only the setting `jit`.
 select set_config('TimeZone', 'UTC', true)
 union all
 select set_config(name, 'off', true) from pg_settings where name in ('enable_presorted_aggregate', 'jit');
@@ -24,7 +24,7 @@ select snapshot_id, kind, taken_at, lower(covers), upper(covers), format_version
  where kind = 'hourly' and covers = tstzrange(%(start)s, %(end)s);
 
 -- name: last_before
--- The latest hourly report that was over by an instant.
+-- The latest hourly report whose hour ended by an instant.
 select snapshot_id, kind, taken_at, lower(covers), upper(covers), format_version, report, notified_at
   from {schema}.detection_snapshots
  where kind = 'hourly' and covers < tstzrange(%(start)s, null) and upper(covers) <= %(start)s
@@ -50,10 +50,10 @@ select due.hour
  order by due.hour;
 
 -- name: to_be_told
--- Whether nobody has been told yet; whoever asks at the same time waits until the transaction ends.
+-- Whether the notifications are still to be sent; the row is locked until the transaction ends.
 select notified_at is null from {schema}.detection_snapshots where snapshot_id = %(snapshot_id)s for update;
 
 -- name: note_notified
--- Everybody has been told.
+-- The notifications have been sent.
 update {schema}.detection_snapshots set notified_at = clock_timestamp()
  where snapshot_id = %(snapshot_id)s and notified_at is null;

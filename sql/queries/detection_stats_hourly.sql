@@ -1,5 +1,5 @@
 -- name: lock
--- One at a time counts.
+-- Let one transaction at a time count.
 lock table {schema}.detection_stats_hourly in share row exclusive mode;
 
 -- name: clear

@@ -1,25 +1,25 @@
 -- name: manifests
--- What verdicts need of each run of some cycles, each from an instant of its own on; replays never.
+-- The manifests of some cycles, each from its own instant on, for verdicts; without replays.
 select r.cycle_id, r.cycle_started_at, r.model_id, r.version_id, v.version, r.role::text, r.outcome::text,
        r.error, r.input_count, r.input_digest, r.newest_input_at, r.output_count, r.output_digest,
        r.score_counts, r.canaries, r.features, r.reads_since
-  from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as wanted (cycle_id, since)
+  from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as per_cycle (cycle_id, since)
   join {schema}.detection_model_runs r
-    on r.cycle_id = wanted.cycle_id and r.cycle_started_at >= wanted.since and r.cycle_started_at < %(end)s
+    on r.cycle_id = per_cycle.cycle_id and r.cycle_started_at >= per_cycle.since and r.cycle_started_at < %(end)s
   join {schema}.detection_model_versions v on v.version_id = r.version_id
  where not r.is_replay
  order by r.version_id, r.cycle_started_at;
 
 -- name: upstreams
--- What each model depends on now.
+-- The dependencies of each model now.
 select d.model_id, d.depends_on from {schema}.detection_model_dependencies d where d.superseded_at is null;
 
 -- name: with_inputs
--- The cycles that had inputs, each from an instant of its own on.
+-- The runs of some cycles that had inputs, each from its own instant on.
 select distinct r.cycle_id, r.cycle_started_at
-  from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as wanted (cycle_id, since)
+  from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as per_cycle (cycle_id, since)
   join {schema}.detection_model_runs r
-    on r.cycle_id = wanted.cycle_id and r.cycle_started_at >= wanted.since and r.cycle_started_at < %(end)s
+    on r.cycle_id = per_cycle.cycle_id and r.cycle_started_at >= per_cycle.since and r.cycle_started_at < %(end)s
  where not r.is_replay and r.input_count > 0
  order by 1, 2;
 
@@ -37,11 +37,11 @@ select c.cycle_id, c.cycle_started_at, c.closed_at is null and c.opened_at + %(p
  where c.mode = 'as_of' and c.cycle_started_at >= %(start)s and c.cycle_started_at < %(end)s;
 
 -- name: opened
--- The cycles that were opened, each from an instant of its own on.
+-- The runs of some cycles that were opened, each from its own instant on.
 select r.cycle_id, r.cycle_started_at
-  from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as wanted (cycle_id, since)
+  from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as per_cycle (cycle_id, since)
   join {schema}.detection_cycle_runs r
-    on r.cycle_id = wanted.cycle_id and r.cycle_started_at >= wanted.since and r.cycle_started_at < %(end)s
+    on r.cycle_id = per_cycle.cycle_id and r.cycle_started_at >= per_cycle.since and r.cycle_started_at < %(end)s
    and r.mode = 'as_of';
 
 -- name: due

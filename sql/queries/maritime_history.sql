@@ -1,6 +1,6 @@
 -- name: last_fixes
--- The last usable fix of each vessel in [:since, :window_start). One step along the index for each vessel
--- there is, however many positions it has.
+-- The last usable fix of each vessel in [:since, :window_start). One index step for each vessel,
+-- however many positions it has.
 with recursive vessel as (
     (select min(mmsi) as mmsi from ais_positions)
     union all
@@ -30,7 +30,7 @@ select distinct on (p.mmsi, floor(date_part('epoch', p.observed_at) / :step_s), 
        p.observed_at, p.lat, p.lon;
 
 -- name: thinned_fixes_of_all
--- The same of every vessel, for a short time: found by time, not by vessel.
+-- The same of every vessel, for a short period: read by time, not by vessel.
 select distinct on (p.mmsi, floor(date_part('epoch', p.observed_at) / :step_s), floor(p.lat * 10), floor(p.lon * 10))
        p.mmsi, date_part('epoch', p.observed_at) as observed_s, p.lat, p.lon, p.sog_kn::float8 as sog_kn
   from ais_positions p

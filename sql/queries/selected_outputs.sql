@@ -1,5 +1,5 @@
--- name: make
--- Where the rows of a SQL model stay until they have been looked at: the model's SELECT may write nothing else.
+-- name: create_table
+-- The table that takes the rows of a SQL model until they are checked: the model's SELECT can write nothing else.
 create temp table if not exists detection_selected_outputs (
     entity_id text,
     score double precision constraint score_is_finite check (score > '-Infinity' and score < 'Infinity'),
@@ -10,26 +10,26 @@ create temp table if not exists detection_selected_outputs (
 -- The longest that the SELECT may take, until the transaction ends.
 select set_config('statement_timeout', %(limit)s, true);
 
--- name: own_limits
--- What a SELECT's limits are put in place of.
+-- name: current_limits
+-- The limits that apply before the SELECT's own.
 select current_setting('statement_timeout'), current_setting('role');
 
 -- name: act_as
--- The rights of this role, until the transaction ends or they are given back.
+-- The rights of this role, until the transaction ends or they are restored.
 select set_config('role', %(role)s, true);
 
--- name: as_before
--- What follows the SELECT is the engine's own.
+-- name: restore_limits
+-- The limits from before the SELECT, for the statements that follow.
 select set_config('statement_timeout', %s, true), set_config('role', %s, true);
 
--- name: facts
+-- name: counts
 -- The counts for the manifest.
 select count(*), count(score), count(*) filter (where score > 0), count(*) filter (where score > 0.3),
        count(*) filter (where score > 0.5), count(*) filter (where score > 0.7)
   from pg_temp.detection_selected_outputs;
 
 -- name: store
--- The rows become the run's outputs.
+-- Store the selected rows as the run's outputs.
 insert into {schema}.detection_model_run_outputs (
     cycle_duration_ms, cycle_started_at, model_id, version_id, role, is_replay, entity_id, score, input_ref,
     outputs)

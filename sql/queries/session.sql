@@ -1,5 +1,5 @@
 -- name: use_utc
--- The session's time zone, so that nothing depends on the server's.
+-- Set the session's time zone, so that nothing depends on the server's.
 select set_config('TimeZone', 'UTC', false);
 
 -- name: use_utc_read_only
@@ -19,11 +19,11 @@ set transaction read only;
 select set_config('search_path', quote_ident(%(schema)s::text) || ', public', true);
 
 -- name: unlock
--- What a query has locked for its session.
+-- Release the session-level advisory locks of a query.
 select pg_advisory_unlock_all();
 
 -- name: read_only_session
--- Nothing in this session may write, and the server ends it when nobody listens any more.
+-- Nothing in this session may write, and the server ends it when the client is gone or idle in a transaction.
 select set_config('default_transaction_read_only', 'on', false),
        set_config('client_connection_check_interval', '2s', false),
        set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false);
@@ -33,10 +33,10 @@ select set_config('default_transaction_read_only', 'on', false),
 select set_config('role', %(role)s, false);
 
 -- name: backend
--- What ends this session from another one.
+-- The process and start of this session, to end it from another one.
 select pid, backend_start from pg_stat_activity where pid = pg_backend_pid();
 
 -- name: end_backend
--- End a session, unless its number belongs to another one by now.
+-- End a session, unless its process id belongs to another one by now.
 select pg_terminate_backend(pid) from pg_stat_activity
 where pid = %(pid)s::integer and backend_start = %(backend_start)s::timestamptz;

@@ -1,37 +1,37 @@
 -- name: use_utc
--- Make bounds read and print the same in every session.
+-- Read and print bounds in UTC and ISO format until the transaction ends.
 select set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true);
 
 -- name: limit_locks
--- Wait for a lock no longer than this, in this transaction.
+-- Limit lock waits (ms) until the transaction ends.
 select set_config('lock_timeout', %(limit)s, true);
 
 -- name: limit_locks_of_session
--- The same for a statement that allows no transaction around it; returns nothing of use.
+-- Limit lock waits (ms) in the session, for statements that cannot run in a transaction.
 select set_config('lock_timeout', %(limit)s, false);
 
 -- name: lock_setting
--- The session's limit, to put it back.
+-- The session's limit of lock waits, to restore it.
 select current_setting('lock_timeout');
 
 -- name: server
--- Its clock, the process behind this connection, and whether it can be written to.
+-- The server's clock, the process behind this connection, and whether the server is read-only.
 select clock_timestamp(), pg_backend_pid(), current_setting('transaction_read_only') = 'on';
 
 -- name: try_run_lock
--- One run of a kind at a time.
+-- Take the advisory lock of a run of this kind, if it is free.
 select pg_try_advisory_lock(hashtext('detection ' || %(kind)s), hashtext(%(schema)s));
 
--- name: try_run_lock_briefly
--- The same until the transaction ends, for who comes through a pooler.
+-- name: try_run_lock_in_transaction
+-- The same until the transaction ends, for runs through a pooler.
 select pg_try_advisory_xact_lock(hashtext('detection ' || %(kind)s), hashtext(%(schema)s));
 
 -- name: run_unlock
--- Give it back.
+-- Release the advisory lock of a run.
 select pg_advisory_unlock(hashtext('detection ' || %(kind)s), hashtext(%(schema)s));
 
--- name: enter
--- One change of a table's partitions at a time, no long wait for a lock, and bounds that read the same everywhere.
+-- name: lock_table_changes
+-- Let one transaction at a time change a table's partitions; limit lock waits, and print bounds in UTC and ISO format.
 select set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true),
        set_config('lock_timeout', %(limit)s, true),
        pg_advisory_xact_lock(hashtext('detection partitions'), hashtext(%(schema)s || '.' || %(table)s));
@@ -50,7 +50,7 @@ select c.oid::bigint as oid, a.attname::text as key,
    and p.partstrat = 'r' and p.partnatts = 1 and a.atttypid = 'timestamptz'::regtype;
 
 -- name: partitions
--- The table partitions as the catalog bounds them, in order; names say nothing.
+-- The table partitions with their bounds from the catalog, in order.
 with child as materialized (
     select c.oid, c.relname, n.nspname, c.relkind, i.inhdetachpending,
            pg_get_expr(c.relpartbound, c.oid) as bound
@@ -83,15 +83,15 @@ select distinct k.confrelid::bigint as oid, k.conrelid::regclass::text as name
  order by 2;
 
 -- name: lock_parent
--- Take at once the lock that attaching takes; readers and writers go on.
+-- Take the lock of ATTACH PARTITION at the start; readers and writers are not blocked.
 lock table {schema}.{{parent}} in share update exclusive mode;
 
 -- name: use_tablespace
--- Make what follows where the parent's partitions go.
+-- Create tables in the parent's tablespace until the transaction ends.
 select set_config('default_tablespace', %(tablespace)s, true);
 
 -- name: create
--- A table in the parent's likeness. A partition may have no identity of its own: the parent's serves.
+-- A table like the parent, without its identity column property, which a partition may not have of its own.
 create table {schema}.{{child}} (like {schema}.{{parent}} including all excluding identity);
 
 -- name: likeness
@@ -128,40 +128,40 @@ select attname::text from pg_attribute
  order by attnum;
 
 -- name: scan_whole_tables
--- As attaching will, whatever indexes there are.
+-- Use sequential scans only, as ATTACH PARTITION does.
 select set_config('enable_indexscan', 'off', true), set_config('enable_indexonlyscan', 'off', true),
        set_config('enable_bitmapscan', 'off', true);
 
 -- name: scan_as_usual
--- Indexes are of use again.
+-- Allow index scans again.
 select set_config('enable_indexscan', 'on', true), set_config('enable_indexonlyscan', 'on', true),
        set_config('enable_bitmapscan', 'on', true);
 
 -- name: read_default
--- Every page of it.
+-- Read every page of the default partition.
 select count(*) from {{namespace}}.{{default}};
 
 -- name: lock_default
--- Nobody writes to the default partition while rows leave it.
+-- Block reads and writes of the default partition while rows are moved out of it.
 lock table {{namespace}}.{{default}} in access exclusive mode;
 
 -- name: move
--- Take the rows of a month out of the default partition.
+-- Move the rows of a month from the default partition to a table.
 with moved as (
     delete from {{namespace}}.{{default}} where {{key}} >= {{lower}} and {{key}} < {{upper}} returning {{columns}}
 )
 insert into {schema}.{{child}} ({{columns}}) select {{columns}} from moved;
 
 -- name: attach
--- Put a table in its place.
+-- Attach a table as a partition.
 alter table {schema}.{{parent}} attach partition {schema}.{{child}} for values from ({{lower}}) to ({{upper}});
 
 -- name: detach_concurrently
--- Take a table partition out without holding anybody up.
+-- Detach a table partition without blocking readers and writers.
 alter table {schema}.{{parent}} detach partition {{namespace}}.{{child}} concurrently;
 
 -- name: detach
--- The same in one step, under an exclusive lock.
+-- Detach a table partition in one step, under an exclusive lock.
 alter table {schema}.{{parent}} detach partition {{namespace}}.{{child}};
 
 -- name: finalize
@@ -169,15 +169,15 @@ alter table {schema}.{{parent}} detach partition {{namespace}}.{{child}};
 alter table {schema}.{{parent}} detach partition {{namespace}}.{{child}} finalize;
 
 -- name: lock_child
--- Nobody reads it when it goes; its lock is not waited for long.
+-- Lock a table against readers before it is dropped, with a limit (ms) on the wait.
 select set_config('lock_timeout', {{limit}}, true);
 lock table {schema}.{{child}} in access exclusive mode;
 
 -- name: relation
--- The table of this oid, if it stands alone.
+-- The table of this oid, if it is no partition.
 select relname::text, relnamespace::regnamespace::text from pg_class
  where oid = %(oid)s::bigint::oid and not relispartition and relkind = 'r';
 
 -- name: drop
--- Without cascade: what still depends on it keeps it.
+-- Drop a table, without cascade: objects that depend on it prevent it.
 drop table {schema}.{{child}};

@@ -1,4 +1,4 @@
-"""A schema of its own for each test of upkeep, and what goes on in it meanwhile."""
+"""Schema of its own for each test of upkeep, and a writer to run beside the upkeep."""
 
 # ruff: noqa: S608 - statements on the tables of a schema that the test itself has made
 
@@ -30,29 +30,29 @@ def now() -> datetime:
 
 
 def month(ahead: int, at: datetime | None = None) -> datetime:
-    """The start of the month that is `ahead` months from this one."""
-    here = at or now()
-    index = here.year * 12 + here.month - 1 + ahead
+    """Return the start of the month that is `ahead` months from this one."""
+    instant = at or now()
+    index = instant.year * 12 + instant.month - 1 + ahead
     return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
 
 
 class PartitionSchema:
-    """A schema of its own, with a connection to it."""
+    """Schema with a connection to it; `@` in a statement stands for its name and a dot."""
 
-    def __init__(self, dsn: str, schema: str) -> None:
-        self.dsn, self.schema = dsn, schema
+    def __init__(self, dsn: str, name: str) -> None:
+        self.dsn, self.name = dsn, name
         self.conn = connect(dsn)
 
     def run(self, text: str, *params: object, conn: Connection | None = None) -> list[Any]:
-        cursor = (conn or self.conn).execute(text.replace("@", self.schema + "."), params or None)
+        cursor = (conn or self.conn).execute(text.replace("@", self.name + "."), params or None)
         return cursor.fetchall() if cursor.description else []
 
     def policy(self, table: str = METRICS, **columns: object) -> None:
-        for name, value in columns.items():
-            place = sql.Identifier(self.schema, "detection_partition_policies")
+        for column, value in columns.items():
+            policies = sql.Identifier(self.name, "detection_partition_policies")
             self.conn.execute(
                 sql.SQL("update {} set {} = %s::interval where table_name = %s").format(
-                    place, sql.Identifier(name)
+                    policies, sql.Identifier(column)
                 ),
                 (value, table),
             )
@@ -60,48 +60,48 @@ class PartitionSchema:
     def only_metrics(self) -> None:
         self.run("delete from @detection_partition_policies where table_name <> %s", METRICS)
 
-    def part(self, low: datetime, high: datetime, name: str, table: str = METRICS) -> None:
+    def add_partition(self, low: datetime, high: datetime, name: str, table: str = METRICS) -> None:
         self.run(f"create table @{name} partition of @{table} for values from ('{low}') to ('{high}')")
 
-    def old(self, *ages: int) -> None:
-        """Months of the metrics that are `ages` months old."""
+    def add_old_months(self, *ages: int) -> None:
+        """Add partitions of the metrics for the months that are `ages` months old."""
         for age in ages:
-            self.part(month(-age), month(1 - age), f"old_{age}")
+            self.add_partition(month(-age), month(1 - age), f"old_{age}")
 
-    def row(self, at: datetime, conn: Connection | None = None) -> None:
+    def insert(self, at: datetime, conn: Connection | None = None) -> None:
         self.run(f"insert into @{METRICS} values ('m', 1, 'PRIMARY', false, 'k', 1, %s)", at, conn=conn)
 
-    def parts(self, table: str = METRICS) -> tuple[TablePartition, ...]:
-        return read_table(Database(self.conn, self.schema), table).partitions
+    def partitions(self, table: str = METRICS) -> tuple[TablePartition, ...]:
+        return read_table(Database(self.conn, self.name), table).partitions
 
     def names(self, table: str = METRICS) -> list[str]:
-        return [p.name for p in self.parts(table)]
+        return [p.name for p in self.partitions(table)]
 
-    def keep(self, phase: Phase, limits: UpkeepLimits = QUICK, at: datetime | None = None) -> UpkeepReport:
-        return apply(Database(self.conn, self.schema), phase, now=at or now(), limits=limits)
+    def upkeep(self, phase: Phase, limits: UpkeepLimits = QUICK, at: datetime | None = None) -> UpkeepReport:
+        return apply(Database(self.conn, self.name), phase, now=at or now(), limits=limits)
 
     def log(self, *columns: str) -> list[Any]:
         return self.run(f"select {', '.join(columns)} from @detection_maintenance_log order by log_id")
 
-    def stands(self, name: str) -> bool:
-        return bool(self.run("select to_regclass(%s) is not null", f"{self.schema}.{name}")[0][0])
+    def table_exists(self, name: str) -> bool:
+        return bool(self.run("select to_regclass(%s) is not null", f"{self.name}.{name}")[0][0])
 
 
 class Writer:
-    """Writes rows for as long as it is open, and keeps the longest that one took."""
+    """Writer that inserts rows while it is open, and keeps the longest duration of one, in seconds."""
 
-    def __init__(self, place: PartitionSchema, at: datetime, pause_s: float = 0.01) -> None:
-        self.place, self.at, self.pause_s = place, at, pause_s
+    def __init__(self, schema: PartitionSchema, at: datetime, pause_s: float = 0.01) -> None:
+        self.schema, self.at, self.pause_s = schema, at, pause_s
         self.worst_s, self.count, self.errors = 0.0, 0, list[str]()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write)
 
     def _write(self) -> None:
-        with connect(self.place.dsn) as conn:
+        with connect(self.schema.dsn) as conn:
             while not self._stop.is_set():
                 began = time.perf_counter()
                 try:
-                    self.place.row(self.at, conn=conn)
+                    self.schema.insert(self.at, conn=conn)
                 except psycopg.Error as error:
                     self.errors.append(str(error))
                 self.worst_s = max(self.worst_s, time.perf_counter() - began)
@@ -117,9 +117,9 @@ class Writer:
         self._thread.join()
 
 
-def wait_for(is_so: Any, limit_s: float = 10) -> None:
+def wait_for(condition: Any, limit_s: float = 10) -> None:
     end = time.monotonic() + limit_s
-    while not is_so():
+    while not condition():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.02)
 
@@ -129,6 +129,6 @@ def assert_months(partitions: tuple[TablePartition, ...], first: datetime, count
     assert [p.upper for p in partitions] == [month(n + 1, first) for n in range(count)]
 
 
-def swallow(conn: Connection, schema: str, phase: Phase, limits: UpkeepLimits) -> None:
+def apply_ignoring_errors(conn: Connection, schema: str, phase: Phase, limits: UpkeepLimits) -> None:
     with contextlib.suppress(Exception):  # the connection was ended on purpose
         apply(Database(conn, schema), phase, now=now(), limits=limits)

@@ -41,10 +41,10 @@ def _folder(uid: int) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(words: Sequence[str], uid: int, out: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], uid: int, out: IO[bytes]) -> subprocess.Popen[bytes]:
     if os.getuid():
-        return subprocess.Popen(words, stdout=out, stderr=out)
-    return subprocess.Popen(words, user=uid, group=uid, extra_groups=[], stdout=out, stderr=out, cwd="/")
+        return subprocess.Popen(command, stdout=out, stderr=out)
+    return subprocess.Popen(command, user=uid, group=uid, extra_groups=[], stdout=out, stderr=out, cwd="/")
 
 
 def _answers(dsn: str) -> bool:
@@ -69,7 +69,7 @@ def pooler(dsn: str) -> Iterator[str]:
         pytest.skip("pgbouncer is not installed here: nothing shows what a pooler in transaction mode does")
     uid, port = _owner(dsn), free_port()
     behind = {k: str(v).replace("'", "''") for k, v in conninfo_to_dict(dsn).items() if v is not None}
-    place = " ".join(
+    target = " ".join(
         f"{k}='{v}'" for k, v in behind.items() if k in {"host", "port", "dbname", "user", "password"}
     )
     settings = {
@@ -79,7 +79,7 @@ def pooler(dsn: str) -> Iterator[str]:
     with _folder(uid) as folder:
         ini, log = folder / "pgbouncer.ini", folder / "log"
         lines = [f"{k} = {v}" for k, v in settings.items()]
-        ini.write_text("\n".join(["[databases]", f"pooled = {place}", "[pgbouncer]", *lines, ""]))
+        ini.write_text("\n".join(["[databases]", f"pooled = {target}", "[pgbouncer]", *lines, ""]))
         with log.open("wb") as out:
             process = _start([PGBOUNCER, str(ini)], uid, out)
         try:
@@ -109,9 +109,9 @@ def standby(dsn: str) -> Iterator[str]:
     with _folder(uid) as folder:
         data, log = folder / "data", folder / "log"
 
-        def run(name: str, *words: str) -> None:
+        def run(name: str, *args: str) -> None:
             with (folder / "out").open("ab") as out:
-                process = _start([str(programs / name), *words], uid, out)
+                process = _start([str(programs / name), *args], uid, out)
                 assert process.wait(60) == 0, (folder / "out").read_text()
 
         run(

@@ -47,14 +47,20 @@ select array_agg(distinct details->>'result'), count(*)
 """
 
 
-def write(dsn: str, version_id: int, result: int, *, is_held: bool = True, rows: int = ROWS) -> None:
+def write(dsn: str, version_id: int, result: int, *, is_materialized: bool = True, rows: int = ROWS) -> None:
     """Store result number `result`, which shows in each of its rows, in its metric and in its events."""
     with connect(dsn) as conn:
-        save(PostgresStore(conn, conn, "detection"), version_id, result, is_held=is_held, rows=rows)
+        save(
+            PostgresStore(conn, conn, "detection"),
+            version_id,
+            result,
+            is_materialized=is_materialized,
+            rows=rows,
+        )
 
 
 def save(
-    store: PostgresStore, version_id: int, result: int, *, is_held: bool = True, rows: int = ROWS
+    store: PostgresStore, version_id: int, result: int, *, is_materialized: bool = True, rows: int = ROWS
 ) -> None:
     version = VersionSpec(model_id="spoofing", version="1", role=Role.PRIMARY, version_id=version_id)
     pairs = [
@@ -62,18 +68,20 @@ def save(
         for n in range(rows)
     ]
     report = RunReport(version=version, outcome=Outcome.SUCCEEDED, started_at=AT, output_count=rows)
-    outputs = MaterializedOutputs(pairs, 1.0) if is_held else iter(pairs)
+    outputs = MaterializedOutputs(pairs, 1.0) if is_materialized else iter(pairs)
     store.save(MODEL, version, CYCLE, outputs, lambda _: (report, {"result": float(result)}))
 
 
 @dataclass
-class Sea:
+class ResultStore:
+    """Store of numbered results of one run, with a connection to its database."""
+
     conn: Connection
     dsn: str
     version_id: int
 
     def result(self) -> int:
-        """The number of the result that is stored; fails unless all tables tell the same."""
+        """The number of the result that is stored; fails unless all tables hold the same."""
         with self.conn.transaction():
             self.conn.execute("set transaction isolation level repeatable read")
             results, count, entities = self.conn.execute(OUTPUTS).fetchone() or ()
@@ -91,104 +99,97 @@ class Sea:
     def digests(self) -> dict[int, Any]:
         return self.__dict__.setdefault("_digests", {})
 
-    def write(self, result: int, **facts: Any) -> None:
-        write(self.dsn, self.version_id, result, **facts)
+    def write(self, result: int, **options: Any) -> None:
+        write(self.dsn, self.version_id, result, **options)
 
 
 @pytest.fixture
-def sea(database: Connection, dsn: str) -> Sea:
-    database.execute(
-        "insert into detection.detection_cycles (cycle_id, schedule, lookback, start_date) "
-        "values ('sea', '0 * * * *', '1 hour', '2020-01-01Z')"
-    )
-    database.execute(
-        "insert into detection.detection_models (model_id, cycle_id, entrypoint) "
-        "values ('spoofing', 'sea', 'x')"
-    )
-    row = database.execute(
-        "insert into detection.detection_model_versions (model_id, version) values ('spoofing', '1') "
-        "returning version_id"
-    ).fetchone()
-    assert row
+def result_store(database: Connection, dsn: str, registered_version: VersionSpec) -> ResultStore:
     ensure_cycle_months(Database(database, "detection"), AT)
-    made = Sea(database, dsn, row[0])
-    made.write(1)
-    assert made.result() == 1
-    return made
+    store = ResultStore(database, dsn, registered_version.version_id)
+    store.write(1)
+    assert store.result() == 1
+    return store
 
 
-def wait_for_silence(sea: Sea) -> None:
+def wait_for_silence(result_store: ResultStore) -> None:
     """Wait until the server has ended what a dead client left behind."""
     others = (
         "select count(*) from pg_stat_activity where datname = current_database() "
         "and pid <> pg_backend_pid() and backend_type = 'client backend'"
     )
     end = time.monotonic() + 30
-    while sea.conn.execute(others).fetchone() != (0,):
+    while result_store.conn.execute(others).fetchone() != (0,):
         assert time.monotonic() < end, "a backend stayed"
         time.sleep(0.005)
 
 
-def kill_writers(sea: Sea, count: int, chance: random.Random) -> int:
+def kill_writers(result_store: ResultStore, count: int, chance: random.Random) -> int:
     """Start `count` writers and SIGKILL each at a random moment; return how many had stored their result."""
     began = time.monotonic()
-    sea.write(1)
+    result_store.write(1)
     usual_s = time.monotonic() - began
     fork = multiprocessing.get_context("fork")
     stored, done = 1, 0
     for number in range(2, count + 2):
-        writer = fork.Process(target=_write_alone, args=(sea.dsn, sea.version_id, number, number % 2 == 0))
+        writer = fork.Process(
+            target=_write_alone, args=(result_store.dsn, result_store.version_id, number, number % 2 == 0)
+        )
         writer.start()
         assert writer.pid is not None
         time.sleep(chance.uniform(0, 1.3 * usual_s))
         with contextlib.suppress(ProcessLookupError):
             os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        wait_for_silence(sea)
-        found = sea.result()
-        assert found in (stored, number)
-        done += found == number
-        stored = found
+        wait_for_silence(result_store)
+        result = result_store.result()
+        assert result in (stored, number)
+        done += result == number
+        stored = result
     return done
 
 
-def _write_alone(dsn: str, version_id: int, result: int, is_held: bool) -> None:  # noqa: FBT001 - args of a process
-    write(dsn, version_id, result, is_held=is_held)
+def _write_alone(dsn: str, version_id: int, result: int, is_materialized: bool) -> None:  # noqa: FBT001 - args of a process
+    write(dsn, version_id, result, is_materialized=is_materialized)
     os._exit(0)
 
 
-def test_a_writer_that_is_killed_leaves_the_old_result_or_the_new_one(sea: Sea) -> None:
-    kill_writers(sea, 12, random.Random(1))
+def test_a_writer_that_is_killed_leaves_the_old_result_or_the_new_one(result_store: ResultStore) -> None:
+    kill_writers(result_store, 12, random.Random(1))
 
 
 @pytest.mark.long
-def test_two_hundred_writers_that_are_killed_leave_the_old_result_or_the_new_one(sea: Sea) -> None:
-    done = kill_writers(sea, 200, random.Random(2))
+def test_two_hundred_writers_that_are_killed_leave_the_old_result_or_the_new_one(
+    result_store: ResultStore,
+) -> None:
+    done = kill_writers(result_store, 200, random.Random(2))
     assert 0 < done < 200  # moments before and after the commit were both met
 
 
-def test_a_writer_whose_backend_is_ended_leaves_the_old_result_or_the_new_one(sea: Sea) -> None:
+def test_a_writer_whose_backend_is_ended_leaves_the_old_result_or_the_new_one(
+    result_store: ResultStore,
+) -> None:
     chance, stored = random.Random(3), 1
     for number in range(2, 14):
-        with connect(sea.dsn) as conn:
+        with connect(result_store.dsn) as conn:
             store = PostgresStore(conn, conn, "detection")
             killer = threading.Timer(
                 chance.uniform(0, 0.15),
-                lambda pid: sea.conn.execute("select pg_terminate_backend(%s)", (pid,)),
+                lambda pid: result_store.conn.execute("select pg_terminate_backend(%s)", (pid,)),
                 (conn.info.backend_pid,),
             )
             killer.start()
             with contextlib.suppress(RegistryUnavailable):
-                save(store, sea.version_id, number)
+                save(store, result_store.version_id, number)
             killer.join()
-        wait_for_silence(sea)
-        found = sea.result()
-        assert found in (stored, number)
-        stored = found
+        wait_for_silence(result_store)
+        result = result_store.result()
+        assert result in (stored, number)
+        stored = result
 
 
 class Proxy:
-    """Passes bytes on between a client and Postgres until so many have gone by, then drops both."""
+    """Proxy that forwards `limit` bytes between a client and Postgres, then drops both connections."""
 
     def __init__(self, folder: str, port: str, limit: int) -> None:
         self._path, self._left = f"{folder}/.s.PGSQL.{port}", limit
@@ -223,66 +224,72 @@ class Proxy:
 
 
 def test_a_connection_that_drops_after_any_number_of_bytes_leaves_the_old_result_or_the_new_one(
-    sea: Sea,
+    result_store: ResultStore,
 ) -> None:
-    target = conninfo_to_dict(sea.dsn)
+    target = conninfo_to_dict(result_store.dsn)
     folder, port = str(target.get("host")), str(target.get("port", 5432))
     if not folder.startswith("/"):
         pytest.skip("the server is reached by TCP")
     chance, stored = random.Random(4), 1
     for number in range(2, 12):
         proxy = Proxy(folder, port, chance.randrange(2_000, 1_400_000))
-        dsn = make_conninfo(sea.dsn, host="127.0.0.1", port=proxy.port)
+        dsn = make_conninfo(result_store.dsn, host="127.0.0.1", port=proxy.port)
         with contextlib.suppress(RegistryUnavailable):
-            write(dsn, sea.version_id, number)
-        wait_for_silence(sea)
-        found = sea.result()
-        assert found in (stored, number)
-        stored = found
+            write(dsn, result_store.version_id, number)
+        wait_for_silence(result_store)
+        result = result_store.result()
+        assert result in (stored, number)
+        stored = result
 
 
-@pytest.mark.parametrize("is_held", [True, False])
+@pytest.mark.parametrize("is_materialized", [True, False])
 @pytest.mark.parametrize("row", [0, 1, 1500, ROWS - 1])
-def test_an_error_on_any_row_leaves_the_old_result(sea: Sea, row: int, is_held: bool) -> None:  # noqa: FBT001
-    sea.conn.execute(
+def test_an_error_on_any_row_leaves_the_old_result(
+    result_store: ResultStore,
+    row: int,
+    is_materialized: bool,  # noqa: FBT001
+) -> None:
+    result_store.conn.execute(
         "create function detection.full() returns trigger language plpgsql as $$ begin "
         f"if new.entity_id = '{row}' then raise 'no space left' using errcode = 'disk_full'; end if; "
         "return new; end $$"
     )
-    sea.conn.execute(
+    result_store.conn.execute(
         "create trigger full_disk before insert on detection.detection_model_run_outputs "
         "for each row execute function detection.full()"
     )
     with pytest.raises(DetectionError, match="no space left"):
-        sea.write(2, is_held=is_held)
-    assert sea.result() == 1
+        result_store.write(2, is_materialized=is_materialized)
+    assert result_store.result() == 1
 
 
 @pytest.mark.parametrize("table", ["model_metrics", "model_runs", "events"])
-def test_an_error_behind_the_outputs_leaves_the_old_result(sea: Sea, table: str) -> None:
-    sea.conn.execute(
+def test_an_error_behind_the_outputs_leaves_the_old_result(result_store: ResultStore, table: str) -> None:
+    result_store.conn.execute(
         "create function detection.refuse() returns trigger language plpgsql as $$ begin "
         "raise 'refused' using errcode = 'integrity_constraint_violation'; end $$"
     )
-    sea.conn.execute(
+    result_store.conn.execute(
         f"create trigger refuse before insert or update on detection.detection_{table} "
         "for each row execute function detection.refuse()"
     )
     with pytest.raises(StorageError, match="refused"):
-        sea.write(2)
-    assert sea.result() == 1
+        result_store.write(2)
+    assert result_store.result() == 1
 
 
-def test_attempts_at_once_leave_one_result_and_the_latest_start_wins(sea: Sea, dsn: str) -> None:
+def test_attempts_at_once_leave_one_result_and_the_latest_start_wins(
+    result_store: ResultStore, dsn: str
+) -> None:
     connections = [connect(dsn) for _ in range(4)]
     stores = [PostgresStore(conn, conn, "detection") for conn in connections]  # numbered in this order
-    refused: list[int] = []
+    stale: list[int] = []
 
     def one(number: int) -> None:
         try:
-            save(stores[number], sea.version_id, number + 2)
+            save(stores[number], result_store.version_id, number + 2)
         except StaleAttempt:
-            refused.append(number)
+            stale.append(number)
 
     threads = [threading.Thread(target=one, args=(number,)) for number in (3, 1, 0, 2)]
     for thread in threads:
@@ -291,55 +298,57 @@ def test_attempts_at_once_leave_one_result_and_the_latest_start_wins(sea: Sea, d
         thread.join()
     for conn in connections:
         conn.close()
-    assert sea.result() == 5
-    assert 3 not in refused
+    assert result_store.result() == 5
+    assert 3 not in stale
 
 
-def test_an_old_attempt_that_wakes_up_late_changes_nothing(sea: Sea, dsn: str) -> None:
+def test_an_old_attempt_that_wakes_up_late_changes_nothing(result_store: ResultStore, dsn: str) -> None:
     with connect(dsn) as conn:
         old = PostgresStore(conn, conn, "detection")
-        sea.write(2)
-        for is_held in (True, False):
+        result_store.write(2)
+        for is_materialized in (True, False):
             with pytest.raises(StaleAttempt):
-                save(old, sea.version_id, 3, is_held=is_held)
-            assert sea.result() == 2
+                save(old, result_store.version_id, 3, is_materialized=is_materialized)
+            assert result_store.result() == 2
 
 
 @pytest.fixture
-def small_disk(sea: Sea) -> Iterator[str]:
+def small_disk(result_store: ResultStore) -> Iterator[str]:
     """A tablespace on a file system of 8 MB, where this process may mount one."""
     import subprocess
     import tempfile
     from pathlib import Path
 
-    place = Path(tempfile.mkdtemp(prefix="detection-small-"))
-    owner = Path(str(sea.conn.execute("show data_directory").fetchone()[0]))  # type: ignore[index]
+    mount = Path(tempfile.mkdtemp(prefix="detection-small-"))
+    owner = Path(str(result_store.conn.execute("show data_directory").fetchone()[0]))  # type: ignore[index]
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(place)], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(mount)], check=False, capture_output=True
     )
     if mounted.returncode:
-        place.rmdir()
+        mount.rmdir()
         pytest.skip("no right to mount a file system")
     try:
-        folder = place / "space"
+        folder = mount / "space"
         folder.mkdir(mode=0o700)
         os.chown(folder, owner.stat().st_uid, owner.stat().st_gid)
-        sea.conn.execute(f"create tablespace detection_small location '{folder}'")
+        result_store.conn.execute(f"create tablespace detection_small location '{folder}'")
         yield "detection_small"
     finally:
-        subprocess.run(["umount", "-l", str(place)], check=False)
-        place.rmdir()
+        subprocess.run(["umount", "-l", str(mount)], check=False)
+        mount.rmdir()
 
 
-def test_a_tablespace_that_is_full_leaves_the_old_result(sea: Sea, small_disk: str) -> None:
-    sea.conn.execute(
+def test_a_tablespace_that_is_full_leaves_the_old_result(result_store: ResultStore, small_disk: str) -> None:
+    result_store.conn.execute(
         f"alter table detection.detection_model_run_outputs_p2026_03 set tablespace {small_disk}"
     )
-    assert sea.result() == 1
+    assert result_store.result() == 1
     with pytest.raises(DetectionError, match="space"):
-        sea.write(2, rows=40_000)
-    assert sea.result() == 1
-    sea.conn.execute("alter table detection.detection_model_run_outputs_p2026_03 set tablespace pg_default")
-    sea.conn.execute(f"drop tablespace {small_disk}")
-    assert sea.result() == 1
-    assert isinstance(sea.conn, psycopg.Connection)
+        result_store.write(2, rows=40_000)
+    assert result_store.result() == 1
+    result_store.conn.execute(
+        "alter table detection.detection_model_run_outputs_p2026_03 set tablespace pg_default"
+    )
+    result_store.conn.execute(f"drop tablespace {small_disk}")
+    assert result_store.result() == 1
+    assert isinstance(result_store.conn, psycopg.Connection)

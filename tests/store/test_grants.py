@@ -88,12 +88,12 @@ def test_a_reader_reads_and_writes_no_results(granted: Connection, dsn: str) -> 
 def test_a_writer_runs_a_whole_cycle_twice(granted: Connection, dsn: str) -> None:
     for _ in range(2):
         with acting(dsn, "detection_writer") as conn, acting(dsn, "detection_writer") as reader:
-            spec_opened = planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
-            spec = registry.cycle_spec(Database(conn, SCHEMA), "fleet")
-            for step in spec_opened.steps:
-                report = versions.run_step(conn, reader, SETTINGS, spec, spec_opened, step)
+            db = Database(conn, SETTINGS.schema)
+            opened = planning.open_cycle(db, "fleet", AT, mode=Mode.AS_OF)
+            for step in opened.steps:
+                report = versions.run_step(db, lambda conn=reader: conn, SETTINGS, opened, step)
                 assert report.outcome is Outcome.SUCCEEDED, report.error
-            closing.close_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF, task_states={})
+            closing.close_cycle(db, "fleet", AT, mode=Mode.AS_OF, task_states={})
     assert set(sample_registry.outcomes(granted).values()) == {"SUCCEEDED"}
 
 
@@ -117,7 +117,7 @@ def logins(granted: Connection) -> Iterator[list[str]]:
 
 @contextmanager
 def logged_in(dsn: str, login: str) -> Iterator[Connection]:
-    """What this login may do, and not what the tests' own may."""
+    """Connection with the rights of this login, not those of the tests' own."""
     with connect(dsn) as conn:
         conn.execute(SQL("set session authorization {}").format(Identifier(login)))
         yield conn
@@ -165,11 +165,11 @@ def test_a_login_that_is_an_admin_alone_migrates_makes_months_and_retires_one(
 
 
 def test_an_admin_rules_its_own_schema_alone(granted: Connection, dsn: str, logins: list[str]) -> None:
-    granted.execute("create schema elsewhere; create table elsewhere.held (n int)")
+    granted.execute("create schema elsewhere; create table elsewhere.private (n int)")
     for statement in (
         "create schema mine",
         "create table elsewhere.mine (n int)",
-        "select * from elsewhere.held",
+        "select * from elsewhere.private",
         "drop schema elsewhere cascade",
         "create role more_of_them",
         "alter role detection_reader superuser",
@@ -213,9 +213,9 @@ def test_a_schema_that_is_everybodys_is_not_taken_over(empty_dsn: str) -> None:
 
 
 def test_no_role_can_log_in_or_rule(granted: Connection) -> None:
-    found = granted.execute(
+    rights = granted.execute(
         "select bool_or(rolcanlogin or rolsuper or rolcreaterole or rolcreatedb or rolbypassrls)"
         " from pg_roles where rolname = any(%s)",
         [list(ROLES)],
     ).fetchone()
-    assert found == (False,)
+    assert rights == (False,)

@@ -1,4 +1,4 @@
-"""What a manifest records of a cycle's inputs."""
+"""Properties of a cycle's inputs that a manifest records."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 def test_the_same_rows_have_the_same_digest_and_others_another() -> None:
     rows = [{"id": 1, "at": NOON, "deep": {"a": 1}}, {"id": 2, "at": None, "deep": None}]
-    one, again = (with_facts(Inputs.of_rows(rows), None) for _ in range(2))
+    first, second = (with_facts(Inputs.of_rows(rows), None) for _ in range(2))
     other = with_facts(Inputs.of_rows([rows[0], rows[1] | {"id": 3}]), None)
     renamed = with_facts(Inputs.of_rows([{"number": 1}]), None), with_facts(Inputs.of_rows([{"id": 1}]), None)
-    assert one.digest == again.digest
-    assert one.digest != other.digest
+    assert first.digest == second.digest
+    assert first.digest != other.digest
     assert renamed[0].digest != renamed[1].digest
-    assert one.columns == Inputs.of_rows(rows).columns
+    assert first.columns == Inputs.of_rows(rows).columns
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,10 @@ def test_the_same_rows_have_the_same_digest_and_others_another() -> None:
     ],
 )
 def test_the_newest_time_is_found_in_instants_and_in_seconds(times: tuple[object, ...]) -> None:
-    found = with_facts(Inputs({"at": times}), "at").newest_at
-    assert found == NOON
-    assert found is not None
-    assert found.tzinfo is UTC
+    newest_at = with_facts(Inputs({"at": times}), "at").newest_at
+    assert newest_at == NOON
+    assert newest_at is not None
+    assert newest_at.tzinfo is UTC
 
 
 def test_without_a_time_nothing_is_newest() -> None:
@@ -47,14 +47,18 @@ def test_without_a_time_nothing_is_newest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("time_key", "column", "fact"),
+    ("time_key", "column", "reason"),
     [
-        ("on", (1.0,), "time_key 'on' is no column of the input query"),
-        ("at", ("soon",), "time_key 'at' holds no time: 'soon'"),
-        ("at", (datetime(2026, 3, 1, 12),), "time_key 'at' holds no time"),  # noqa: DTZ001 - on purpose
-        ("at", (1e30,), "time_key 'at' holds no time"),
+        ("on", (1.0,), "time_key 'on' is not a column of the input query"),
+        (
+            "at",
+            ("soon",),
+            "time_key 'at' holds 'soon': must be instants with a time zone or seconds since 1970",
+        ),
+        ("at", (datetime(2026, 3, 1, 12),), r"time_key 'at' holds datetime.*12, 0\): must be instants"),  # noqa: DTZ001 - on purpose
+        ("at", (1e30,), r"time_key 'at' holds 1e\+30: must be instants"),
     ],
 )
-def test_what_is_no_time_is_named(time_key: str, column: tuple[object, ...], fact: str) -> None:
-    with pytest.raises(TerminalModelError, match=fact):
+def test_what_is_no_time_is_named(time_key: str, column: tuple[object, ...], reason: str) -> None:
+    with pytest.raises(TerminalModelError, match=reason):
         with_facts(Inputs({"at": column}), time_key)

@@ -17,9 +17,9 @@ from airflow_detection.store.queries import sql_root
 NAMES = [m.name for m in migrations()]
 
 CATALOG = """
-select kind, name, fact from (
+select kind, name, definition from (
     select 'column' as kind, table_name || '.' || column_name as name,
-           concat_ws(' ', data_type, udt_name, is_nullable, column_default, ordinal_position) as fact
+           concat_ws(' ', data_type, udt_name, is_nullable, column_default, ordinal_position) as definition
     from information_schema.columns where table_schema = %(schema)s
     union all
     select 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
@@ -32,7 +32,7 @@ select kind, name, fact from (
     select 'trigger', tgrelid::regclass || '.' || tgname, pg_get_triggerdef(t.oid)
     from pg_trigger t join pg_class c on c.oid = tgrelid
     where c.relnamespace = %(schema)s::regnamespace and not tgisinternal
-) facts order by kind, name, fact
+) definitions order by kind, name, definition
 """
 
 
@@ -44,7 +44,7 @@ def folder_with(tmp_path: Path, names: list[str], label: str) -> Path:
     return folder
 
 
-def facts(conn: Connection) -> list[tuple[str, str, str]]:
+def definitions(conn: Connection) -> list[tuple[str, str, str]]:
     return conn.execute(CATALOG, {"schema": "detection"}).fetchall()
 
 
@@ -81,8 +81,8 @@ def test_from_every_earlier_number_the_schema_is_as_from_scratch(
     with connect(empty_dsn) as conn:
         assert migrate(Database(conn), folder=folder_with(tmp_path, NAMES[:number], "part")) == NAMES[:number]
         assert migrate(Database(conn)) == NAMES[number:]
-        assert facts(conn) == facts(database)
-        assert len(facts(conn)) > 100
+        assert definitions(conn) == definitions(database)
+        assert len(definitions(conn)) > 100
 
 
 def test_an_edited_migration_is_refused(database: Connection, tmp_path: Path) -> None:

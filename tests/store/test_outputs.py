@@ -43,23 +43,10 @@ OUTPUTS = (
 
 
 @pytest.fixture
-def version(database: Connection) -> VersionSpec:
+def version(database: Connection, registered_version: VersionSpec) -> VersionSpec:
     """A registered version, with table partitions for its cycle."""
-    database.execute(
-        "insert into detection.detection_cycles (cycle_id, schedule, lookback, start_date) "
-        "values ('sea', '0 * * * *', '1 hour', '2020-01-01Z')"
-    )
-    database.execute(
-        "insert into detection.detection_models (model_id, cycle_id, entrypoint) "
-        "values ('spoofing', 'sea', 'x')"
-    )
-    row = database.execute(
-        "insert into detection.detection_model_versions (model_id, version) values ('spoofing', '1') "
-        "returning version_id"
-    ).fetchone()
     ensure_cycle_months(Database(database, "detection"), AT)
-    assert row
-    return VersionSpec(model_id="spoofing", version="1", role=Role.PRIMARY, version_id=row[0])
+    return registered_version
 
 
 @pytest.fixture
@@ -68,8 +55,8 @@ def store(database: Connection) -> PostgresStore:
 
 
 def report(version: VersionSpec, count: int = 0, **changes: Any) -> RunReport:
-    facts = {"outcome": Outcome.SUCCEEDED, "started_at": AT, "duration_ms": 12.5, "output_count": count}
-    return RunReport(version=version, **(facts | changes))
+    defaults = {"outcome": Outcome.SUCCEEDED, "started_at": AT, "duration_ms": 12.5, "output_count": count}
+    return RunReport(version=version, **(defaults | changes))
 
 
 def save(store: PostgresStore, version: VersionSpec, rows: Any, **metrics: float) -> RunReport:
@@ -81,9 +68,9 @@ def row(mmsi: Any = 1, score: Any = 0.5, **more: Any) -> tuple[dict[str, Any], d
 
 
 def count(database: Connection, table: str) -> int:
-    found = database.execute(f"select count(*) from detection.{table}").fetchone()  # noqa: S608
-    assert found
-    return int(found[0])
+    row = database.execute(f"select count(*) from detection.{table}").fetchone()  # noqa: S608
+    assert row
+    return int(row[0])
 
 
 def test_what_is_saved_is_what_upstream_reads(store: PostgresStore, version: VersionSpec) -> None:
@@ -123,18 +110,18 @@ def test_every_plain_column_of_an_output_is_stored(
     database: Connection, store: PostgresStore, version: VersionSpec
 ) -> None:
     save(store, version, [row()])
-    found = database.execute(
+    rows = database.execute(
         "select cycle_started_at, model_id, version_id, role::text, is_replay, entity_id, score, "
         "cycle_duration_ms "
         "from detection.detection_model_run_outputs"
     ).fetchall()
-    assert found == [(AT, "spoofing", version.version_id, "PRIMARY", False, "1", 0.5, 12.5)]
+    assert rows == [(AT, "spoofing", version.version_id, "PRIMARY", False, "1", 0.5, 12.5)]
 
 
 def test_the_manifest_and_the_metrics_are_stored(
     database: Connection, store: PostgresStore, version: VersionSpec
 ) -> None:
-    told = report(
+    run_report = report(
         version,
         1,
         input_count=3,
@@ -145,14 +132,14 @@ def test_the_manifest_and_the_metrics_are_stored(
         ),
         features=(FeatureProfile(name="sog", count=3, null_count=1, distinct_count=2),),
     )
-    store.save(MODEL, version, CYCLE, [row()], lambda _: (told, {"a": 1.0, "b": -2.5}))
-    found = database.execute(
+    store.save(MODEL, version, CYCLE, [row()], lambda _: (run_report, {"a": 1.0, "b": -2.5}))
+    rows = database.execute(
         RUNS.format(
             "input_count, output_count, stage_ms, canaries, features, code_version, started_at, "
             "failed_attempt"
         )
     ).fetchall()
-    assert found == [
+    assert rows == [
         (
             3,
             1,
@@ -188,21 +175,21 @@ def test_the_manifest_counts_scores_and_knows_its_inputs(
     database: Connection, store: PostgresStore, version: VersionSpec
 ) -> None:
     scores = [None, 0.0, 0.1, 0.3, 0.4, 0.5, 0.7, 0.71, 1]
-    told = report(version, len(scores), input_digest="abc", newest_input_at=AT - timedelta(minutes=2))
-    store.save(MODEL, version, CYCLE, [row(n, s) for n, s in enumerate(scores)], lambda _: (told, {}))
-    facts = RUNS.format("score_counts, input_digest, newest_input_at")
+    run_report = report(version, len(scores), input_digest="abc", newest_input_at=AT - timedelta(minutes=2))
+    store.save(MODEL, version, CYCLE, [row(n, s) for n, s in enumerate(scores)], lambda _: (run_report, {}))
+    query = RUNS.format("score_counts, input_digest, newest_input_at")
     counts = {"scored": 8, "null": 1, "gt0": 7, "gt03": 5, "gt05": 3, "gt07": 2}
-    assert database.execute(facts).fetchall() == [(counts, "abc", AT - timedelta(minutes=2))]
-    store.save(replace(MODEL, score_key=None), version, CYCLE, [row()], lambda _: (told, {}))
-    assert database.execute(facts).fetchall()[0][0] == {}
+    assert database.execute(query).fetchall() == [(counts, "abc", AT - timedelta(minutes=2))]
+    store.save(replace(MODEL, score_key=None), version, CYCLE, [row()], lambda _: (run_report, {}))
+    assert database.execute(query).fetchall()[0][0] == {}
 
 
 def test_no_outputs_leave_a_manifest_with_zero(
     database: Connection, store: PostgresStore, version: VersionSpec
 ) -> None:
     save(store, version, [])
-    found = manifests(Database(database, "detection"), "sea", AT)[version.version_id, False]
-    assert (found.outcome, found.output_count, found.role, found.error) == (
+    manifest = manifests(Database(database, "detection"), "sea", AT)[version.version_id, False]
+    assert (manifest.outcome, manifest.output_count, manifest.role, manifest.error) == (
         Outcome.SUCCEEDED,
         0,
         Role.PRIMARY,
@@ -218,10 +205,10 @@ def test_a_rerun_replaces_outputs_and_metrics(
     save(store, version, [row(n) for n in range(5)], old=1.0, both=1.0)
     save(store, version, [row(99)], both=2.0)
     assert [r[0] for r in database.execute(OUTPUTS)] == ["99"]
-    found = database.execute(
+    rows = database.execute(
         "select metric_key, metric_value from detection.detection_model_metrics"
     ).fetchall()
-    assert found == [("both", 2.0)]
+    assert rows == [("both", 2.0)]
     assert count(database, "detection_model_runs") == 1
 
 
@@ -252,8 +239,8 @@ def test_outputs_are_streamed_from_a_generator_in_bounded_memory(
             asked.append(number)
             yield row(number, number / 20_000, text="y" * 50)
 
-    told = save(store, version, generate())
-    assert told.output_count == len(asked) == count(database, "detection_model_run_outputs") == 20_000
+    run_report = save(store, version, generate())
+    assert run_report.output_count == len(asked) == count(database, "detection_model_run_outputs") == 20_000
     assert store.upstream(version, CYCLE).columns()[0][:3] == ("0", "1", "2")
 
 
@@ -299,8 +286,8 @@ def test_a_failed_rerun_keeps_the_old_result_and_says_so(
     database: Connection, store: PostgresStore, version: VersionSpec
 ) -> None:
     save(store, version, [row(1)], m=1.0)
-    again = PostgresStore(database, database, "detection")
-    again.save_failure(
+    rerun = PostgresStore(database, database, "detection")
+    rerun.save_failure(
         MODEL, version, CYCLE, report(version, outcome=Outcome.FAILED, error="it\0broke\ud800")
     )
     assert [r[0] for r in database.execute(OUTPUTS)] == ["1"]
@@ -318,8 +305,8 @@ def test_a_first_failure_leaves_a_failed_manifest_that_a_retry_replaces(
     database: Connection, store: PostgresStore, version: VersionSpec
 ) -> None:
     store.save_failure(MODEL, version, CYCLE, report(version, outcome=Outcome.FAILED, error="no"))
-    found = manifests(Database(database, "detection"), "sea", AT)[version.version_id, False]
-    assert (found.outcome, found.error) == (Outcome.FAILED, "no")
+    manifest = manifests(Database(database, "detection"), "sea", AT)[version.version_id, False]
+    assert (manifest.outcome, manifest.error) == (Outcome.FAILED, "no")
     save(store, version, [row()])
     assert (
         manifests(Database(database, "detection"), "sea", AT)[version.version_id, False].outcome
@@ -355,7 +342,7 @@ def test_a_lost_connection_is_the_registry_being_unavailable(
 
 
 @pytest.mark.parametrize(
-    ("output", "path", "fact"),
+    ("output", "path", "reason"),
     [
         ({"speed": math.nan}, "outputs.speed", "not a finite number"),
         ({"a": [1, {"b": math.inf}]}, "outputs.a[1].b", "not a finite number"),
@@ -386,13 +373,13 @@ def test_what_cannot_be_stored_is_refused_with_its_entity_and_place(
     version: VersionSpec,
     output: dict[str, Any],
     path: str,
-    fact: str,
+    reason: str,
 ) -> None:
     save(store, version, [row(1)])
     with pytest.raises(UnstorableValue, match="'235000001'") as caught:
         save(store, version, [row(2), ({"mmsi": 235000001}, {"score": 0.5} | output)])
     assert (caught.value.entity, caught.value.path) == ("235000001", path)
-    assert fact in caught.value.fact
+    assert reason in caught.value.fact
     assert [r[0] for r in database.execute(OUTPUTS)] == ["1"]
 
 
@@ -481,11 +468,11 @@ def test_the_session_time_zone_changes_nothing(database: Connection, version: Ve
     ensure_cycle_months(Database(database, "detection"), edge.started_at)
     store = PostgresStore(database, database, "detection")
     store.save(MODEL, version, edge, [row()], lambda n: (report(version, n), {"m": 1.0}))
-    found = database.execute(
+    rows = database.execute(
         "select tableoid::regclass::text, extract(epoch from cycle_started_at) "
         "from detection.detection_model_run_outputs"
     ).fetchall()
-    assert found == [("detection.detection_model_run_outputs_p2026_02", edge.started_at.timestamp())]
+    assert rows == [("detection.detection_model_run_outputs_p2026_02", edge.started_at.timestamp())]
     assert len(store.upstream(version, edge)) == 1
 
 
@@ -494,8 +481,8 @@ def test_a_missing_run_is_noted_once_and_gives_way_to_a_real_one(
 ) -> None:
     for outcome, error in ((Outcome.SKIPPED, "upstream failed"), (Outcome.FAILED, "killed")):
         note_missing(Database(database, "detection"), CYCLE, version, outcome, error)
-    found = manifests(Database(database, "detection"), "sea", AT)[version.version_id, False]
-    assert (found.outcome, found.error, found.attempt) == (Outcome.SKIPPED, "upstream failed", 0)
+    manifest = manifests(Database(database, "detection"), "sea", AT)[version.version_id, False]
+    assert (manifest.outcome, manifest.error, manifest.attempt) == (Outcome.SKIPPED, "upstream failed", 0)
     save(store, version, [row()])
     assert manifests(Database(database, "detection"), "sea", AT)[version.version_id, False].error is None
 
@@ -505,12 +492,12 @@ def test_the_plan_of_a_cycle_is_recorded_and_found_again(database: Connection, v
     opened = record_plan(
         Database(database, "detection"), CYCLE, Mode.AS_OF, {"b": 1, "a": MappingProxyType({})}, "d1", "run"
     )
-    again = record_plan(Database(database, "detection"), CYCLE, Mode.AS_OF, {"b": 1, "a": {}}, "d1", "run")
-    assert again > opened
-    found = recorded_plan(Database(database, "detection"), "sea", AT, Mode.AS_OF)
-    assert found
-    assert (found.plan, found.digest, found.opened_at) == ({"a": {}, "b": 1}, "d1", again)
-    assert record_plan(Database(database, "detection"), CYCLE, Mode.AS_OF, {}, "d2", None) > again
+    reopened = record_plan(Database(database, "detection"), CYCLE, Mode.AS_OF, {"b": 1, "a": {}}, "d1", "run")
+    assert reopened > opened
+    recorded = recorded_plan(Database(database, "detection"), "sea", AT, Mode.AS_OF)
+    assert recorded
+    assert (recorded.plan, recorded.digest, recorded.opened_at) == ({"a": {}, "b": 1}, "d1", reopened)
+    assert record_plan(Database(database, "detection"), CYCLE, Mode.AS_OF, {}, "d2", None) > reopened
     assert recorded_plan(Database(database, "detection"), "sea", AT, Mode.OVERRIDE) is None
 
 
@@ -519,10 +506,10 @@ def test_a_summary_needs_a_cycle_that_was_opened(database: Connection, version: 
         record_summary(Database(database, "detection"), CYCLE, Mode.AS_OF, {"executed": 1})
     record_plan(Database(database, "detection"), CYCLE, Mode.AS_OF, {}, "d", None)
     record_summary(Database(database, "detection"), CYCLE, Mode.AS_OF, {"executed": 1})
-    found = database.execute(
+    rows = database.execute(
         "select summary, closed_at >= opened_at from detection.detection_cycle_runs"
     ).fetchall()
-    assert found == [({"executed": 1}, True)]
+    assert rows == [({"executed": 1}, True)]
 
 
 def test_a_killed_writer_leaves_the_old_result(dsn: str, database: Connection, version: VersionSpec) -> None:
@@ -561,8 +548,8 @@ def test_of_writers_at_once_the_latest_attempt_wins_whole(
     with ThreadPoolExecutor(8) as pool:
         winner = max(pool.map(one, range(8)))[1]
     assert [r[0] for r in database.execute(OUTPUTS)] == [str(winner)] * 500
-    found = database.execute("select metric_value from detection.detection_model_metrics").fetchall()
-    assert found == [(float(winner),)]
+    rows = database.execute("select metric_value from detection.detection_model_metrics").fetchall()
+    assert rows == [(float(winner),)]
 
 
 def test_an_entity_that_the_output_leaves_null_is_that_of_its_input(

@@ -17,7 +17,7 @@ START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
 
 @pytest.fixture
 def reader(database: Connection) -> Reader:
-    database.execute("create table detection.seen (id int, at timestamptz, facts jsonb)")
+    database.execute("create table detection.seen (id int, at timestamptz, details jsonb)")
     database.execute(
         "insert into detection.seen select n, timestamptz '2026-01-01Z' + n * interval '6 hours', "
         "jsonb_build_object('n', array[n]) from generate_series(0, 7) n"
@@ -26,16 +26,16 @@ def reader(database: Connection) -> Reader:
 
 
 def test_a_query_sees_the_window_and_its_own_params(reader: Reader) -> None:
-    found = reader.query(
-        "select id, at::text || ' 100% :no' as label, facts from seen "
+    inputs = reader.query(
+        "select id, at::text || ' 100% :no' as label, details from seen "
         "where at >= :window_start and at < :window_end and id % 2 = :rest order by id;",
         {"rest": 1},
     )
-    assert found["id"] == (1, 3)
-    assert found["label"][0].endswith("100% :no")
-    assert found["facts"][0]["n"] == (1,)
+    assert inputs["id"] == (1, 3)
+    assert inputs["label"][0].endswith("100% :no")
+    assert inputs["details"][0]["n"] == (1,)
     with pytest.raises(TypeError):
-        found["facts"][0]["n"] = 2
+        inputs["details"][0]["n"] = 2
 
 
 def test_the_window_cannot_be_overridden(reader: Reader) -> None:
@@ -43,16 +43,16 @@ def test_the_window_cannot_be_overridden(reader: Reader) -> None:
 
 
 def test_a_query_leaves_no_lock_behind(reader: Reader, database: Connection) -> None:
-    reader.query("select pg_advisory_lock(1)::text as held, pg_advisory_lock_shared(2)::text as shared")
+    reader.query("select pg_advisory_lock(1)::text as locked, pg_advisory_lock_shared(2)::text as shared")
     with pytest.raises(TerminalModelError):
-        reader.query("select pg_advisory_lock(3)::text as held, 1 / 0")
-    held = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
-    assert database.execute(held).fetchone() == (0,)
+        reader.query("select pg_advisory_lock(3)::text as locked, 1 / 0")
+    count_locks = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+    assert database.execute(count_locks).fetchone() == (0,)
 
 
 def test_a_query_without_rows_keeps_its_columns(reader: Reader) -> None:
-    found = reader.query("select id, at from seen where false")
-    assert (list(found.columns), len(found)) == (["id", "at"], 0)
+    inputs = reader.query("select id, at from seen where false")
+    assert (list(inputs.columns), len(inputs)) == (["id", "at"], 0)
 
 
 def test_more_rows_than_one_batch_are_all_read(reader: Reader) -> None:
@@ -70,7 +70,7 @@ def test_more_rows_than_one_batch_are_all_read(reader: Reader) -> None:
         "commit",
         "select 1; drop table seen",
         "select 1; commit; drop table seen",
-        "with gone as (delete from seen returning id) select * from gone",
+        "with deleted as (delete from seen returning id) select * from deleted",
         "select nextval('detection_attempts')",
         "select * from seen for update",
         "select set_config('transaction_read_only', 'off', true)",

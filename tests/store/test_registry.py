@@ -23,20 +23,22 @@ START = datetime(2020, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
-def cycle(cycle_id: str = "sea", **facts: Any) -> CycleSpec:
+def cycle(cycle_id: str = "sea", **settings: Any) -> CycleSpec:
     return CycleSpec(
         **{
             "cycle_id": cycle_id,
             "schedule": "*/5 * * * *",
             "lookback": timedelta(hours=1),
             "start_date": START,
-            **facts,
+            **settings,
         }
     )
 
 
-def model(model_id: str, *depends_on: str, cycle_id: str = "sea", **facts: Any) -> ModelSpec:
-    return ModelSpec(model_id=model_id, cycle_id=cycle_id, entrypoint="m:M", depends_on=depends_on, **facts)
+def model(model_id: str, *depends_on: str, cycle_id: str = "sea", **settings: Any) -> ModelSpec:
+    return ModelSpec(
+        model_id=model_id, cycle_id=cycle_id, entrypoint="m:M", depends_on=depends_on, **settings
+    )
 
 
 def give(conn: Connection, label: str, role: Role | None, since: datetime | None = None) -> bool:
@@ -67,7 +69,7 @@ def promoted_at(conn: Connection) -> datetime:
 
 
 @pytest.fixture
-def sea(database: Connection) -> Connection:
+def registered(database: Connection) -> Connection:
     """A cycle with model `a`: champion 1.0 and shadow 1.1 since 2020, 1.2 without a role."""
     registry.put_cycle(Database(database, SCHEMA), cycle())
     registry.put_model(Database(database, SCHEMA), model("a"))
@@ -92,70 +94,70 @@ def test_what_is_put_is_what_is_read(database: Connection) -> None:
     assert registry.cycle_of(Database(database, SCHEMA), "a") == "sea"
 
 
-def test_a_past_instant_sees_the_founding_roles_and_nothing_before_them(sea: Connection) -> None:
-    (spec,) = registry.models_at(Database(sea, SCHEMA), "sea", START)
+def test_a_past_instant_sees_the_founding_roles_and_nothing_before_them(registered: Connection) -> None:
+    (spec,) = registry.models_at(Database(registered, SCHEMA), "sea", START)
     assert [(v.version, v.role, v.entrypoint, v.params) for v in spec.versions] == [
         ("1.0", Role.PRIMARY, "m:M", {"v": "1.0"}),
         ("1.1", Role.SHADOW, "m:M", {"v": "1.1"}),
     ]
-    assert registry.models_at(Database(sea, SCHEMA), "sea", START - MICROSECOND) == []
+    assert registry.models_at(Database(registered, SCHEMA), "sea", START - MICROSECOND) == []
 
 
-def test_a_promotion_changes_the_champion_at_one_instant_without_a_gap(sea: Connection) -> None:
-    assert give(sea, "a@1.1", Role.PRIMARY)
-    at = promoted_at(sea)
-    assert champion(sea, at - MICROSECOND) == "1.0"
-    assert champion(sea, at) == "1.1"
-    assert champion(sea, None) == "1.1"
-    assert not give(sea, "a@1.1", Role.PRIMARY)
-    before = registry.models_at(Database(sea, SCHEMA), "sea", at - MICROSECOND)[0]
+def test_a_promotion_changes_the_champion_at_one_instant_without_a_gap(registered: Connection) -> None:
+    assert give(registered, "a@1.1", Role.PRIMARY)
+    at = promoted_at(registered)
+    assert champion(registered, at - MICROSECOND) == "1.0"
+    assert champion(registered, at) == "1.1"
+    assert champion(registered, None) == "1.1"
+    assert not give(registered, "a@1.1", Role.PRIMARY)
+    before = registry.models_at(Database(registered, SCHEMA), "sea", at - MICROSECOND)[0]
     assert [v.label for v in before.shadows] == ["a@1.1"]
-    assert registry.models_at(Database(sea, SCHEMA), "sea", at)[0].shadows == ()
+    assert registry.models_at(Database(registered, SCHEMA), "sea", at)[0].shadows == ()
 
 
-def test_a_plan_of_the_past_is_the_same_for_ever(sea: Connection) -> None:
-    registry.put_model(Database(sea, SCHEMA), model("b"))
-    registry.put_version(Database(sea, SCHEMA), model_id="b", version="1", params={})
-    give(sea, "b@1", Role.PRIMARY, START)
+def test_a_plan_of_the_past_is_the_same_for_ever(registered: Connection) -> None:
+    registry.put_model(Database(registered, SCHEMA), model("b"))
+    registry.put_version(Database(registered, SCHEMA), model_id="b", version="1", params={})
+    give(registered, "b@1", Role.PRIMARY, START)
     asked = [START, START + timedelta(days=900)]
     for change in (
-        lambda: give(sea, "a@1.1", Role.PRIMARY),
-        lambda: registry.put_model(Database(sea, SCHEMA), model("a", "b")),
-        lambda: give(sea, "a@1.2", Role.CHALLENGER),
-        lambda: give(sea, "a@1.0", Role.PRIMARY),
-        lambda: registry.put_model(Database(sea, SCHEMA), model("a")),
-        lambda: give(sea, "a@1.0", None),
+        lambda: give(registered, "a@1.1", Role.PRIMARY),
+        lambda: registry.put_model(Database(registered, SCHEMA), model("a", "b")),
+        lambda: give(registered, "a@1.2", Role.CHALLENGER),
+        lambda: give(registered, "a@1.0", Role.PRIMARY),
+        lambda: registry.put_model(Database(registered, SCHEMA), model("a")),
+        lambda: give(registered, "a@1.0", None),
     ):
-        asked.append(now(sea))
-        earlier = [registry.models_at(Database(sea, SCHEMA), "sea", at) for at in asked]
+        asked.append(now(registered))
+        earlier = [registry.models_at(Database(registered, SCHEMA), "sea", at) for at in asked]
         change()
-        assert [registry.models_at(Database(sea, SCHEMA), "sea", at) for at in asked] == earlier
-    assert champion(sea, None) is None
+        assert [registry.models_at(Database(registered, SCHEMA), "sea", at) for at in asked] == earlier
+    assert champion(registered, None) is None
 
 
-def test_known_at_leaves_out_what_was_recorded_later(sea: Connection) -> None:
-    known = now(sea)
-    give(sea, "a@1.2", Role.PRIMARY)
-    later = now(sea)
-    assert champion(sea, later) == "1.2"
-    assert champion(sea, later, known_at=known) == "1.0"
-    assert champion(sea, START, known_at=START) == "1.0"
+def test_known_at_leaves_out_what_was_recorded_later(registered: Connection) -> None:
+    first = now(registered)
+    give(registered, "a@1.2", Role.PRIMARY)
+    later = now(registered)
+    assert champion(registered, later) == "1.2"
+    assert champion(registered, later, known_at=first) == "1.0"
+    assert champion(registered, START, known_at=START) == "1.0"
 
 
-def test_a_rollback_is_a_new_row(sea: Connection) -> None:
-    give(sea, "a@1.1", Role.PRIMARY)
-    give(sea, "a@1.0", Role.PRIMARY)
-    rows = sea.execute(
+def test_a_rollback_is_a_new_row(registered: Connection) -> None:
+    give(registered, "a@1.1", Role.PRIMARY)
+    give(registered, "a@1.0", Role.PRIMARY)
+    rows = registered.execute(
         "select count(*) from detection.detection_model_roles where role = 'PRIMARY'"
     ).fetchone()
     assert rows == (3,)
-    assert champion(sea, None) == "1.0"
+    assert champion(registered, None) == "1.0"
 
 
-def test_a_retired_champion_leaves_a_model_without_versions(sea: Connection) -> None:
-    assert give(sea, "a@1.0", None)
-    assert not give(sea, "a@1.0", None)
-    (spec,) = registry.models_at(Database(sea, SCHEMA), "sea", None)
+def test_a_retired_champion_leaves_a_model_without_versions(registered: Connection) -> None:
+    assert give(registered, "a@1.0", None)
+    assert not give(registered, "a@1.0", None)
+    (spec,) = registry.models_at(Database(registered, SCHEMA), "sea", None)
     assert spec.primary is None
     assert [v.version for v in spec.shadows] == ["1.1"]
 
@@ -214,24 +216,24 @@ def promote_at_once(conn: Connection, dsn: str, rounds: int) -> None:
     assert history[1] == 0, "one champion's end is the next one's start, to the microsecond"
 
 
-def test_promotions_at_once_leave_one_champion_and_no_gap(sea: Connection, dsn: str) -> None:
-    promote_at_once(sea, dsn, rounds=30)
+def test_promotions_at_once_leave_one_champion_and_no_gap(registered: Connection, dsn: str) -> None:
+    promote_at_once(registered, dsn, rounds=30)
 
 
 @pytest.mark.long
-def test_a_thousand_rounds_of_promotions_at_once_leave_one_champion(sea: Connection, dsn: str) -> None:
-    promote_at_once(sea, dsn, rounds=1000)
+def test_a_thousand_rounds_of_promotions_at_once_leave_one_champion(registered: Connection, dsn: str) -> None:
+    promote_at_once(registered, dsn, rounds=1000)
 
 
-def test_a_plan_waits_for_a_change_that_has_begun(sea: Connection, dsn: str) -> None:
+def test_a_plan_waits_for_a_change_that_has_begun(registered: Connection, dsn: str) -> None:
     seen: list[str | None] = []
 
     def ask() -> None:
         with connect(dsn) as conn:
             seen.append(champion(conn, None))
 
-    with registry.with_exclusive_lock(Database(sea, SCHEMA)):
-        give(sea, "a@1.1", Role.PRIMARY)
+    with registry.with_exclusive_lock(Database(registered, SCHEMA)):
+        give(registered, "a@1.1", Role.PRIMARY)
         reader = threading.Thread(target=ask)
         reader.start()
         reader.join(0.3)
@@ -240,10 +242,10 @@ def test_a_plan_waits_for_a_change_that_has_begun(sea: Connection, dsn: str) -> 
     assert seen == ["1.1"]
 
 
-def test_a_version_changes_freely_until_it_has_held_a_role(sea: Connection) -> None:
-    def put(version: str, **facts: Any) -> int:
+def test_a_version_changes_freely_until_it_has_held_a_role(registered: Connection) -> None:
+    def put(version: str, **settings: Any) -> int:
         return registry.put_version(
-            Database(sea, SCHEMA), **{"model_id": "a", "version": version, "params": {}, **facts}
+            Database(registered, SCHEMA), **{"model_id": "a", "version": version, "params": {}, **settings}
         )
 
     assert put("1.2", params={"v": 2}) == put("1.2", params={"v": 3}, entrypoint="m:N")
@@ -252,21 +254,23 @@ def test_a_version_changes_freely_until_it_has_held_a_role(sea: Connection) -> N
         put("1.0", params={"v": "other"})
     with pytest.raises(RegistrationError, match="held a role"):
         put("1.0", params={"v": "1.0"}, entrypoint="m:N")
-    give(sea, "a@1.1", None)
+    give(registered, "a@1.1", None)
     with pytest.raises(RegistrationError, match="held a role"):
         put("1.1", params={})
     with pytest.raises(RegistrationError, match=r"a@3: params\.v is not a finite number: nan"):
         put("3", params={"v": float("nan")})
 
 
-def test_the_facts_that_past_plans_rest_on_cannot_change(sea: Connection) -> None:
+def test_the_facts_that_past_plans_rest_on_cannot_change(registered: Connection) -> None:
     with pytest.raises(RegistrationError, match="give a new version an entry point of its own"):
-        registry.put_model(Database(sea, SCHEMA), model("a", score_key="other"))
-    registry.put_model(Database(sea, SCHEMA), model("a", task_options={"queue": "big"}, is_enabled=False))
+        registry.put_model(Database(registered, SCHEMA), model("a", score_key="other"))
+    registry.put_model(
+        Database(registered, SCHEMA), model("a", task_options={"queue": "big"}, is_enabled=False)
+    )
 
 
 @pytest.mark.parametrize(
-    ("label", "role", "since", "fact"),
+    ("label", "role", "since", "reason"),
     [
         ("a@1.2", Role.PRIMARY, START, "'1.0' is PRIMARY"),
         ("a@1.1", Role.CHALLENGER, START, "history of 'a' cannot be rewritten"),
@@ -275,29 +279,31 @@ def test_the_facts_that_past_plans_rest_on_cannot_change(sea: Connection) -> Non
     ],
 )
 def test_a_role_that_cannot_be_is_refused(
-    sea: Connection, label: str, role: Role, since: datetime | None, fact: str
+    registered: Connection, label: str, role: Role, since: datetime | None, reason: str
 ) -> None:
-    before = registry.versions(Database(sea, SCHEMA))
-    with pytest.raises(RegistrationError, match=fact):
-        give(sea, label, role, since)
-    assert registry.versions(Database(sea, SCHEMA)) == before
+    before = registry.versions(Database(registered, SCHEMA))
+    with pytest.raises(RegistrationError, match=reason):
+        give(registered, label, role, since)
+    assert registry.versions(Database(registered, SCHEMA)) == before
 
 
-def test_a_founding_role_cannot_reach_behind_a_cycle_that_was_planned(sea: Connection) -> None:
-    sea.execute(
+def test_a_founding_role_cannot_reach_behind_a_cycle_that_was_planned(registered: Connection) -> None:
+    registered.execute(
         "insert into detection.detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest)"
         " values ('sea', '2021-01-01Z', 'as_of', '{}', 'd')"
     )
     with pytest.raises(RegistrationError, match="cycle 'sea' has been planned since"):
-        give(sea, "a@1.2", Role.SHADOW, datetime(2021, 1, 1, tzinfo=UTC))
-    assert give(sea, "a@1.2", Role.SHADOW, datetime(2021, 1, 1, 0, 0, 1, tzinfo=UTC))
+        give(registered, "a@1.2", Role.SHADOW, datetime(2021, 1, 1, tzinfo=UTC))
+    assert give(registered, "a@1.2", Role.SHADOW, datetime(2021, 1, 1, 0, 0, 1, tzinfo=UTC))
 
 
-def test_a_founding_role_cannot_reach_behind_a_cycle_that_a_hand_written_dag_ran(sea: Connection) -> None:
+def test_a_founding_role_cannot_reach_behind_a_cycle_that_a_hand_written_dag_ran(
+    registered: Connection,
+) -> None:
     """Such a Dag records no plan."""
     at = datetime(2021, 1, 1, tzinfo=UTC)
     for version, is_replay, later in (("1.0", False, 0), ("1.1", True, 5)):
-        sea.execute(
+        registered.execute(
             "insert into detection.detection_model_runs (cycle_id, cycle_started_at, version_id, is_replay,"
             " model_id, role, outcome, attempt, started_at) select 'sea', %s, version_id, %s, model_id,"
             " 'PRIMARY', 'SUCCEEDED', 1, now() from detection.detection_model_versions"
@@ -305,26 +311,28 @@ def test_a_founding_role_cannot_reach_behind_a_cycle_that_a_hand_written_dag_ran
             (at + timedelta(days=later), is_replay, version),
         )
     with pytest.raises(RegistrationError, match="cycle 'sea' has been planned since"):
-        give(sea, "a@1.2", Role.SHADOW, at)
-    assert give(sea, "a@1.2", Role.SHADOW, at + timedelta(seconds=1)), "a replay is nothing that was live"
+        give(registered, "a@1.2", Role.SHADOW, at)
+    assert give(registered, "a@1.2", Role.SHADOW, at + timedelta(seconds=1)), (
+        "a replay is nothing that was live"
+    )
 
 
-def test_history_once_made_takes_no_founding_rows(sea: Connection) -> None:
-    give(sea, "a@1.1", Role.PRIMARY)
+def test_history_once_made_takes_no_founding_rows(registered: Connection) -> None:
+    give(registered, "a@1.1", Role.PRIMARY)
     with pytest.raises(RegistrationError, match="cannot be rewritten"):
-        give(sea, "a@1.2", Role.SHADOW, START)
+        give(registered, "a@1.2", Role.SHADOW, START)
 
 
-def test_dependencies_of_a_model_without_history_leave_no_trace(sea: Connection) -> None:
+def test_dependencies_of_a_model_without_history_leave_no_trace(registered: Connection) -> None:
     for upstreams in (("x",), ("a", "x"), ("a",)):
-        registry.put_model(Database(sea, SCHEMA), model("b", *upstreams))
-    registry.put_version(Database(sea, SCHEMA), model_id="b", version="1", params={})
-    give(sea, "b@1", Role.PRIMARY, START)
-    assert registry.models_at(Database(sea, SCHEMA), "sea", START)[1].depends_on == ("a",)
+        registry.put_model(Database(registered, SCHEMA), model("b", *upstreams))
+    registry.put_version(Database(registered, SCHEMA), model_id="b", version="1", params={})
+    give(registered, "b@1", Role.PRIMARY, START)
+    assert registry.models_at(Database(registered, SCHEMA), "sea", START)[1].depends_on == ("a",)
 
 
-def test_named_versions_are_replays_and_unknown_names_are_named(sea: Connection) -> None:
-    (named,) = registry.named_versions(Database(sea, SCHEMA), ["a@1.2"])
+def test_named_versions_are_replays_and_unknown_names_are_named(registered: Connection) -> None:
+    (named,) = registry.named_versions(Database(registered, SCHEMA), ["a@1.2"])
     assert (named.label, named.role, named.is_replay, named.params) == (
         "a@1.2",
         Role.SHADOW,
@@ -332,13 +340,13 @@ def test_named_versions_are_replays_and_unknown_names_are_named(sea: Connection)
         {"v": "1.2"},
     )
     with pytest.raises(PlanError, match=r"'a@1\.3' is not registered; the nearest name is 'a@1\.\d'"):
-        registry.named_versions(Database(sea, SCHEMA), ["a@1.3"])
+        registry.named_versions(Database(registered, SCHEMA), ["a@1.3"])
     with pytest.raises(PlanError, match="write model@version"):
-        registry.named_versions(Database(sea, SCHEMA), ["a"])
+        registry.named_versions(Database(registered, SCHEMA), ["a"])
     with pytest.raises(PlanError, match="cycle 'see' is not registered; the nearest name is 'sea'"):
-        registry.cycle_spec(Database(sea, SCHEMA), "see")
+        registry.cycle_spec(Database(registered, SCHEMA), "see")
     with pytest.raises(PlanError, match="model 'z' is not registered"):
-        registry.cycle_of(Database(sea, SCHEMA), "z")
+        registry.cycle_of(Database(registered, SCHEMA), "z")
 
 
 def test_an_id_over_64_characters_is_a_value_error(database: Connection) -> None:
@@ -349,15 +357,15 @@ def test_an_id_over_64_characters_is_a_value_error(database: Connection) -> None
         registry.put_model(Database(database, SCHEMA), model("m" * 65, cycle_id="c" * 64))
 
 
-def test_the_session_time_zone_changes_no_answer(sea: Connection) -> None:
+def test_the_session_time_zone_changes_no_answer(registered: Connection) -> None:
     expected = (
-        registry.models_at(Database(sea, SCHEMA), "sea", START),
-        registry.cycle_specs(Database(sea, SCHEMA)),
+        registry.models_at(Database(registered, SCHEMA), "sea", START),
+        registry.cycle_specs(Database(registered, SCHEMA)),
     )
-    sea.execute("set time zone 'Asia/Tokyo'")
+    registered.execute("set time zone 'Asia/Tokyo'")
     assert (
-        registry.models_at(Database(sea, SCHEMA), "sea", START),
-        registry.cycle_specs(Database(sea, SCHEMA)),
+        registry.models_at(Database(registered, SCHEMA), "sea", START),
+        registry.cycle_specs(Database(registered, SCHEMA)),
     ) == expected
 
 

@@ -36,7 +36,7 @@ Holders = dict[str, Role]
 
 
 @pytest.fixture
-def sea(database: Connection) -> Connection:
+def registered(database: Connection) -> Connection:
     """A cycle with model `a`: champion 1 since 2024, 2 and 3 without a role."""
     put_cycle(database, "sea")
     put_model(database, "sea", "a")
@@ -87,55 +87,55 @@ def holders(
 DAY = timedelta(days=1)
 
 
-def test_a_correction_shows_only_to_those_who_ask_what_is_known_since(sea: Connection) -> None:
-    before = registry.clock(Database(sea, SCHEMA))
-    assert correct(sea, "a@2", Role.PRIMARY, SINCE + DAY, SINCE + 2 * DAY)
-    after = registry.clock(Database(sea, SCHEMA))
+def test_a_correction_shows_only_to_those_who_ask_what_is_known_since(registered: Connection) -> None:
+    before = registry.clock(Database(registered, SCHEMA))
+    assert correct(registered, "a@2", Role.PRIMARY, SINCE + DAY, SINCE + 2 * DAY)
+    after = registry.clock(Database(registered, SCHEMA))
     old, new = {"1": Role.PRIMARY}, {"2": Role.PRIMARY}
     for at, corrected in ((0, old), (1, new), (1.9, new), (2, old), (3, old)):
         instant = SINCE + at * DAY
-        assert holders(sea, instant) == old
-        assert holders(sea, instant, before) == old
-        assert holders(sea, instant, after) == corrected
-    assert holders(sea, after) == old, "what holds now was not corrected"
+        assert holders(registered, instant) == old
+        assert holders(registered, instant, before) == old
+        assert holders(registered, instant, after) == corrected
+    assert holders(registered, after) == old, "what holds now was not corrected"
 
 
-def test_both_the_wrong_row_and_the_correction_stay(sea: Connection) -> None:
-    correct(sea, "a@2", Role.PRIMARY, SINCE + DAY, SINCE + 2 * DAY)
-    rows = sea.execute(
+def test_both_the_wrong_row_and_the_correction_stay(registered: Connection) -> None:
+    correct(registered, "a@2", Role.PRIMARY, SINCE + DAY, SINCE + 2 * DAY)
+    rows = registered.execute(
         "select version_id, superseded_at is null, is_correction, actor, reason"
         " from detection.detection_model_roles order by role_id"
     ).fetchall()
-    first, second = (v.version_id for v in registry.versions(Database(sea, SCHEMA))[:2])
+    first, second = (v.version_id for v in registry.versions(Database(registered, SCHEMA))[:2])
     assert rows[0][:3] == (first, False, False)
-    made = [(first, True, True, "ana", "was wrong")] * 2 + [(second, True, True, "ana", "was wrong")]
-    assert rows[1:] == made
+    corrections = [(first, True, True, "ana", "was wrong")] * 2 + [(second, True, True, "ana", "was wrong")]
+    assert rows[1:] == corrections
 
 
-def test_a_correction_without_an_end_holds_from_now_on_too(sea: Connection) -> None:
-    assert correct(sea, "a@2", Role.PRIMARY, SINCE)
-    assert holders(sea, registry.clock(Database(sea, SCHEMA))) == {"2": Role.PRIMARY}
-    assert give(sea, "a@1", Role.PRIMARY), "and the next promotion ends it"
-    assert holders(sea, registry.clock(Database(sea, SCHEMA))) == {"1": Role.PRIMARY}
+def test_a_correction_without_an_end_holds_from_now_on_too(registered: Connection) -> None:
+    assert correct(registered, "a@2", Role.PRIMARY, SINCE)
+    assert holders(registered, registry.clock(Database(registered, SCHEMA))) == {"2": Role.PRIMARY}
+    assert give(registered, "a@1", Role.PRIMARY), "and the next promotion ends it"
+    assert holders(registered, registry.clock(Database(registered, SCHEMA))) == {"1": Role.PRIMARY}
 
 
-def test_a_role_that_was_never_held_is_taken_back(sea: Connection) -> None:
-    assert correct(sea, "a@1", None, SINCE - DAY, SINCE + DAY)
-    now = registry.clock(Database(sea, SCHEMA))
-    assert holders(sea, SINCE, now) == {}
-    assert holders(sea, SINCE + DAY, now) == {"1": Role.PRIMARY}
-    assert holders(sea, SINCE) == {"1": Role.PRIMARY}
+def test_a_role_that_was_never_held_is_taken_back(registered: Connection) -> None:
+    assert correct(registered, "a@1", None, SINCE - DAY, SINCE + DAY)
+    now = registry.clock(Database(registered, SCHEMA))
+    assert holders(registered, SINCE, now) == {}
+    assert holders(registered, SINCE + DAY, now) == {"1": Role.PRIMARY}
+    assert holders(registered, SINCE) == {"1": Role.PRIMARY}
 
 
-def test_the_same_correction_again_changes_nothing(sea: Connection) -> None:
-    assert not correct(sea, "a@1", Role.PRIMARY, SINCE, SINCE + DAY)
-    assert correct(sea, "a@2", Role.SHADOW, SINCE, SINCE + DAY)
-    assert not correct(sea, "a@2", Role.SHADOW, SINCE, SINCE + DAY)
-    assert not correct(sea, "a@3", None, SINCE, SINCE + DAY)
+def test_the_same_correction_again_changes_nothing(registered: Connection) -> None:
+    assert not correct(registered, "a@1", Role.PRIMARY, SINCE, SINCE + DAY)
+    assert correct(registered, "a@2", Role.SHADOW, SINCE, SINCE + DAY)
+    assert not correct(registered, "a@2", Role.SHADOW, SINCE, SINCE + DAY)
+    assert not correct(registered, "a@3", None, SINCE, SINCE + DAY)
 
 
 @pytest.mark.parametrize(
-    ("label", "since", "until", "fact"),
+    ("label", "since", "until", "reason"),
     [
         ("a@9", SINCE, None, "'a@9' is not registered"),
         ("a@2", SINCE, SINCE, "before it begins"),
@@ -144,24 +144,24 @@ def test_the_same_correction_again_changes_nothing(sea: Connection) -> None:
     ],
 )
 def test_a_correction_that_cannot_be_is_refused(
-    sea: Connection, label: str, since: datetime, until: datetime | None, fact: str
+    registered: Connection, label: str, since: datetime, until: datetime | None, reason: str
 ) -> None:
-    with pytest.raises(RegistrationError, match=fact):
-        correct(sea, label, Role.PRIMARY, since, until)
+    with pytest.raises(RegistrationError, match=reason):
+        correct(registered, label, Role.PRIMARY, since, until)
     with pytest.raises(RegistrationError, match="needs a reason"):
-        correct_roles(Database(sea, SCHEMA), label="a@2", role=Role.PRIMARY, since=SINCE, reason=" ")
-    assert registry.versions(Database(sea, SCHEMA))[0].role is Role.PRIMARY
+        correct_roles(Database(registered, SCHEMA), label="a@2", role=Role.PRIMARY, since=SINCE, reason=" ")
+    assert registry.versions(Database(registered, SCHEMA))[0].role is Role.PRIMARY
 
 
-def test_what_will_be_known_cannot_be_asked(sea: Connection) -> None:
+def test_what_will_be_known_cannot_be_asked(registered: Connection) -> None:
     with pytest.raises(PlanError, match="cannot be told yet"):
-        holders(sea, SINCE, datetime(2999, 1, 1, tzinfo=UTC))
+        holders(registered, SINCE, datetime(2999, 1, 1, tzinfo=UTC))
 
 
 class History(RuleBasedStateMachine):
     """Random changes of one cycle, asked about at random later moments.
 
-    The oracle: `marks` are readings of the registry's clock between changes, and `known[k][m]` is who held
+    The oracle: `marks` are readings of the registry's clock between changes, and `history[k][m]` is who held
     which role at mark m, as known at mark k. Marks 0 to 2 lie years back, where founding rows may begin.
     """
 
@@ -174,36 +174,38 @@ class History(RuleBasedStateMachine):
         put_cycle(self.conn, self.cycle_id)
         put_model(self.conn, self.cycle_id, self.model_id)
         self.marks = [SINCE, SINCE + DAY, SINCE + 2 * DAY]
-        self.known: list[list[Holders]] = [[{} for _ in range(n + 1)] for n in range(3)]
+        self.history: list[list[Holders]] = [[{} for _ in range(n + 1)] for n in range(3)]
         self.is_founding_only = True
         self.live: list[tuple[int, str, Holders]] = []
-        self._mark(self.known[-1], {})
+        self._mark(self.history[-1], {})
 
-    def _mark(self, believed: list[Holders], now: Holders) -> None:
-        """A change is over: who holds what from now on, and what is believed of every mark before."""
+    def _mark(self, earlier: list[Holders], now: Holders) -> None:
+        """Note a change: who holds which role from now on, and what is known of every mark before."""
         self.marks.append(registry.clock(Database(self.conn, SCHEMA)))
-        self.known.append([*believed, now])
+        self.history.append([*earlier, now])
 
-    def _said(self, m: int, k: int) -> Holders:
-        return self.known[k][min(m, k)]
+    def _expected(self, m: int, k: int) -> Holders:
+        return self.history[k][min(m, k)]
 
     def _label(self, version: str) -> str:
         return f"{self.model_id}@{version}"
 
     @staticmethod
-    def _with(held: Holders, version: str, role: Role | None) -> Holders:
+    def _with(by_version: Holders, version: str, role: Role | None) -> Holders:
         others = {
-            v: r for v, r in held.items() if v != version and not (role is Role.PRIMARY and r is Role.PRIMARY)
+            v: r
+            for v, r in by_version.items()
+            if v != version and not (role is Role.PRIMARY and r is Role.PRIMARY)
         }
         return others if role is None else {**others, version: role}
 
     @rule(version=st.sampled_from(VERSIONS), role=st.sampled_from((*ROLES, None)))
     def change(self, version: str, role: Role | None) -> None:
         """Promote, demote, roll back, retire."""
-        held = self.known[-1][-1]
-        assert give(self.conn, self._label(version), role) == (held.get(version) != role)
-        self.is_founding_only &= held.get(version) == role
-        self._mark(self.known[-1], self._with(held, version, role))
+        by_version = self.history[-1][-1]
+        assert give(self.conn, self._label(version), role) == (by_version.get(version) != role)
+        self.is_founding_only &= by_version.get(version) == role
+        self._mark(self.history[-1], self._with(by_version, version, role))
 
     @rule(
         version=st.sampled_from(VERSIONS),
@@ -216,49 +218,51 @@ class History(RuleBasedStateMachine):
         first = data.draw(st.integers(0, len(self.marks) - 2))
         last = len(self.marks) if is_open else data.draw(st.integers(first + 1, len(self.marks) - 1))
         until = None if is_open else self.marks[last]
-        is_news = correct(self.conn, self._label(version), role, self.marks[first], until)
-        before = [*self.known[-1], self.known[-1][-1]]
+        is_new = correct(self.conn, self._label(version), role, self.marks[first], until)
+        before = [*self.history[-1], self.history[-1][-1]]
         after = [
-            self._with(held, version, role) if first <= m < last or (is_open and m >= first) else held
-            for m, held in enumerate(before)
+            self._with(by_version, version, role)
+            if first <= m < last or (is_open and m >= first)
+            else by_version
+            for m, by_version in enumerate(before)
         ]
-        assert is_news or after == before
-        self.is_founding_only &= not is_news
+        assert is_new or after == before
+        self.is_founding_only &= not is_new
         self._mark(after[:-1], after[-1])
 
     @rule(version=st.sampled_from(VERSIONS), role=st.sampled_from(ROLES), since=st.integers(0, 2))
     @precondition(lambda self: self.is_founding_only)
-    def found(self, version: str, role: Role, since: int) -> None:
-        """A first role since an instant that no cycle has been planned after yet."""
-        held = self.known[-1][-1]
-        if held.get(version) == role:
+    def begin_in_the_past(self, version: str, role: Role, since: int) -> None:
+        """Give a first role since an instant after which no cycle has been planned yet."""
+        by_version = self.history[-1][-1]
+        if by_version.get(version) == role:
             return
-        is_refused = version in held or (role is Role.PRIMARY and Role.PRIMARY in held.values())
-        is_refused |= any(m >= since for m, _, _ in self.live)
+        is_error = version in by_version or (role is Role.PRIMARY and Role.PRIMARY in by_version.values())
+        is_error |= any(m >= since for m, _, _ in self.live)
         try:
             give(self.conn, self._label(version), role, self.marks[since])
-            assert not is_refused
+            assert not is_error
         except RegistrationError:
-            assert is_refused
+            assert is_error
             return
-        self.known = [
-            [{**held, version: role} if m >= since else held for m, held in enumerate(row)]
-            for row in self.known
+        self.history = [
+            [{**by_version, version: role} if m >= since else by_version for m, by_version in enumerate(row)]
+            for row in self.history
         ]
-        self._mark(self.known[-1], {**held, version: role})
+        self._mark(self.history[-1], {**by_version, version: role})
 
     @rule(name=st.sampled_from(("x", "y")))
     def register(self, name: str) -> None:
-        """Register what the plan is not made of: another model, another dependency of none."""
+        """Register things outside of the plan: another model, another version without a role."""
         put_model(self.conn, self.cycle_id, f"{name}{self.cycle_id}")
         registry.put_version(
             Database(self.conn, SCHEMA), model_id=self.model_id, version=f"new{name}", params={}
         )
-        self._mark(self.known[-1], self.known[-1][-1])
+        self._mark(self.history[-1], self.history[-1][-1])
 
     @rule(m=st.integers(0, 60))
     def run_live(self, m: int) -> None:
-        """A cycle runs at a mark, live or as a backfill: its plan is recorded."""
+        """Run a cycle at a mark, live or as a backfill: its plan is recorded."""
         m = min(m, len(self.marks) - 1)
         cycle = registry.cycle_spec(Database(self.conn, SCHEMA), self.cycle_id).at(self.marks[m])
         plan = build_plan(
@@ -267,20 +271,20 @@ class History(RuleBasedStateMachine):
         cycle_runs.record_plan(
             Database(self.conn, SCHEMA), cycle, Mode.AS_OF, plan.to_json(), plan.digest, None
         )
-        self.live.append((m, plan.digest, self._said(m, m)))
+        self.live.append((m, plan.digest, self._expected(m, m)))
 
     @rule(data=st.data())
     def ask(self, data: st.DataObject) -> None:
-        """What was valid at any mark, as known at any other."""
+        """Compare what was valid at any mark, as known at any other."""
         m = data.draw(st.integers(0, len(self.marks) - 1))
         k = data.draw(st.integers(0, len(self.marks) - 1))
         asked = holders(self.conn, self.marks[m], self.marks[k], self.cycle_id)
-        assert asked == self._said(m, k)
+        assert asked == self._expected(m, k)
 
     @invariant()
     def as_of_is_what_was_known_then(self) -> None:
         for m in {len(self.marks) - 1, len(self.marks) // 2}:
-            assert holders(self.conn, self.marks[m], cycle_id=self.cycle_id) == self._said(m, m)
+            assert holders(self.conn, self.marks[m], cycle_id=self.cycle_id) == self._expected(m, m)
 
     @invariant()
     def a_live_run_saw_what_is_answered_for_ever(self) -> None:
@@ -291,7 +295,7 @@ class History(RuleBasedStateMachine):
 
     @invariant()
     def never_two_champions(self) -> None:
-        assert list(self.known[-1][-1].values()).count(Role.PRIMARY) <= 1
+        assert list(self.history[-1][-1].values()).count(Role.PRIMARY) <= 1
 
 
 def _explore(database: Connection, examples: int, steps: int) -> None:

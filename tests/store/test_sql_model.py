@@ -45,7 +45,7 @@ class Loud(SqlDetectionModel):
 
 
 class Any_(SqlDetectionModel):  # noqa: N801 - a class of the tests
-    """Whatever a test puts into its params."""
+    """Model whose statement is that of its params."""
 
     def run(self, ctx: Any) -> Any:
         self.statement = ctx.params["sql"]  # type: ignore[misc]
@@ -199,8 +199,8 @@ def test_a_shadow_that_spoils_its_session_changes_nothing_for_the_others(
     reports = run_inline(
         Database(database, SETTINGS.schema), SETTINGS, "fleet", sample_registry.AT, mode=Mode.AS_OF
     ).reports
-    found = {r.version.version: (r.outcome, r.output_count) for r in reports}
-    assert (found["1"], found["3"]) == ((Outcome.SUCCEEDED, 6), (Outcome.SUCCEEDED, 4))
+    results = {r.version.version: (r.outcome, r.output_count) for r in reports}
+    assert (results["1"], results["3"]) == ((Outcome.SUCCEEDED, 6), (Outcome.SUCCEEDED, 4))
     left = database.execute("show TimeZone").fetchone(), database.execute("show statement_timeout").fetchone()
     assert left == (("UTC",), ("0",))
 
@@ -218,15 +218,15 @@ def test_a_select_knows_when_its_cycle_was_opened(database: Connection, dsn: str
 def test_the_example_of_the_documentation_runs(database: Connection, dsn: str) -> None:
     page = Path(__file__).parents[2] / "docs" / "sql_models.md"
     example = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-    told: dict[str, Any] = {"SqlDetectionModel": SqlDetectionModel}
-    exec(example, told)  # noqa: S102 - our own documentation
+    namespace: dict[str, Any] = {"SqlDetectionModel": SqlDetectionModel}
+    exec(example, namespace)  # noqa: S102 - our own documentation
     database.execute(
         "insert into detection.ais_positions (mmsi, observed_at, lat, lon) "
         "values (211000001, %(at)s - interval '30 minutes', 54, 10), "
         "(211000001, %(at)s - interval '15 minutes', 54, 10), (211000002, %(at)s, 54, 10)",
         {"at": sample_registry.AT},
     )
-    register(database, "Any_", sql=told["Silent"].statement, silent_s=1800)
+    register(database, "Any_", sql=namespace["Silent"].statement, silent_s=1800)
     report = run(database, dsn)
     assert report.outcome is Outcome.SUCCEEDED, report.error
     ((entity, score, _, outputs, _),) = database.execute(STORED).fetchall()

@@ -1,4 +1,4 @@
-"""What a champion stored, as the models behind it read it: lazily, read-only, in bounded memory."""
+"""Stored outputs of a champion as downstream models read them: lazily, read-only, in bounded memory."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def test_what_is_read_is_read_only_at_every_depth(database: Connection) -> None:
     save(database, version, pairs(1))
     ((ref, output),) = SharedOutputs(StoredOutputs(Database(database, "detection"), CYCLE, version))
     mappings: list[Any] = [ref, output, output["deep"][0]]
-    for held in mappings:
+    for mapping in mappings:
         with pytest.raises(TypeError):
-            held["mine"] = 1
-    for held in (output["deep"], output["deep"][0]["text"]):
-        assert type(held) is tuple
+            mapping["mine"] = 1
+    for value in (output["deep"], output["deep"][0]["text"]):
+        assert type(value) is tuple
     assert list(SharedOutputs(StoredOutputs(Database(database, "detection"), CYCLE, version))) == [
         (ref, output)
     ]

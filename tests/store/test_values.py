@@ -113,32 +113,32 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
 
 @pytest.fixture(scope="module")
 def through_postgres(server: str) -> Iterator[Callable[[bytes], Any]]:
-    """What jsonb gives back for a text."""
+    """Function that returns the value that jsonb gives back for a text."""
     with connect(server) as conn:
 
         def read(text: bytes) -> Any:
-            found = conn.execute("select %s::jsonb::text", (text.decode(),)).fetchone()
-            assert found
-            return orjson.loads(found[0])
+            row = conn.execute("select %s::jsonb::text", (text.decode(),)).fetchone()
+            assert row
+            return orjson.loads(row[0])
 
         yield read
 
 
 @pytest.mark.parametrize("name", STORED)
 def test_a_value_comes_back_as_the_documentation_says(name: str, through_postgres: Any) -> None:
-    given, expected = STORED[name]
-    assert through_postgres(encode("e", "outputs", {"a": given})) == {"a": expected}
+    value, expected = STORED[name]
+    assert through_postgres(encode("e", "outputs", {"a": value})) == {"a": expected}
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_value_that_would_change_is_refused_with_entity_and_path(name: str) -> None:
-    given, path, fact = REFUSED[name]
+    value, path, reason = REFUSED[name]
     with pytest.raises(UnstorableValue) as caught:
-        encode("211000001", "outputs", {"a": given})
+        encode("211000001", "outputs", {"a": value})
     assert caught.value.entity == "211000001"
     assert caught.value.path.startswith(path)
     assert name == "very deep" or caught.value.path == path
-    assert fact in caught.value.fact
+    assert reason in caught.value.fact
 
 
 def test_an_output_ends_at_16_mib() -> None:
@@ -149,7 +149,7 @@ def test_an_output_ends_at_16_mib() -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "message"),
     [
         ({"id": 10**5000, "score": 1.0}, "entity None cannot be stored: outputs.id is an integer beyond 64"),
         ({"id": Whole(2**64), "score": 1.0}, "entity None cannot be stored: outputs.id is an integer beyond"),
@@ -165,12 +165,12 @@ def test_an_output_ends_at_16_mib() -> None:
     ],
 )
 def test_an_entity_or_a_score_that_is_no_single_value_is_refused_by_name(
-    output: dict[str, Any], told: str
+    output: dict[str, Any], message: str
 ) -> None:
     model = ModelSpec(model_id="m", entity_key="id", score_key="score")
     with pytest.raises(UnstorableValue) as caught:
         encode_row(model, 0, ({}, output))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_whole_numbers_of_64_bits_are_entities() -> None:

@@ -20,6 +20,15 @@ def frozen(value: Any) -> Any:  # Any: any JSON value
     return value
 
 
+def plain(value: Any) -> Any:  # Any: any JSON value
+    """Return a copy of a JSON value with mappings as dicts and tuples as lists: the inverse of `frozen`."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
 def freeze_in_place(value: Any) -> Any:  # Any: any JSON value
     """Make a JSON value deeply read-only in place, and return what stands for it.
 

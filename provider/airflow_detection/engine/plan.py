@@ -11,6 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from airflow_detection.domain.json_values import plain
 from airflow_detection.domain.specs import ModelSpec, Role, VersionSpec, require_id
 from airflow_detection.errors import DependencyLoop, PlanError, RegistrationError, UnknownUpstream, nearest
 
@@ -219,14 +220,6 @@ def _loop_through(model_id: str, reads: Mapping[str, Iterable[str]]) -> tuple[st
     return ()
 
 
-def _plain(value: Any) -> Any:  # Any: any JSON value
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
 def model_json(model: ModelSpec) -> dict[str, Any]:  # Any: JSON
     """Return a model as JSON values, its versions in order; `model_of` reads it back."""
     return {
@@ -236,7 +229,7 @@ def model_json(model: ModelSpec) -> dict[str, Any]:  # Any: JSON
         "entrypoint": model.entrypoint,
         "score_key": model.score_key,
         "entity_key": model.entity_key,
-        "task_options": _plain(model.task_options),
+        "task_options": plain(model.task_options),
         "is_enabled": model.is_enabled,
         "versions": [
             {
@@ -244,7 +237,7 @@ def model_json(model: ModelSpec) -> dict[str, Any]:  # Any: JSON
                 "version_id": version.version_id,
                 "role": str(version.role),
                 "entrypoint": version.entrypoint,
-                "params": _plain(version.params),
+                "params": plain(version.params),
                 "is_replay": version.is_replay,
             }
             for version in sorted(model.versions, key=lambda v: (v.version, v.is_replay))

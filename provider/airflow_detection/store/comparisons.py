@@ -1,4 +1,4 @@
-"""A champion beside a shadow of its model: coverage first, then where they agree, entity by entity."""
+"""Comparison of a champion and a shadow of its model: coverage, then agreement, entity by entity."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Comparison:
 
     Coverage: `in_both` have an output of both; `null_in_*` a score of the other alone; `scored` a score of
     both. Flagged is a score above the threshold: `newly_flagged` by the shadow alone, `lost` by the champion
-    alone, where both know a score; `flagged_unseen` and `lost_unseen` where the other knows none.
+    alone, where both have a score; `flagged_unseen` and `lost_unseen` where the other has none.
     `kappa` (Cohen 1960) and `jaccard` (of the flagged) are of what both scored, None where they are not
     defined; `top_overlap` is the mean over cycles of the share of the top that both name, among scores above
     0; `p99_difference` is the 99th percentile of |difference|, interpolated.
@@ -112,7 +112,7 @@ def kappa(n: int, both: int, only_second: int, only_first: int) -> float | None:
 
 
 def reader(db: Database) -> Rows:
-    """Rows of a statement of this file, as mappings."""
+    """Return a function that runs a statement of `comparisons.sql` and returns its rows as mappings."""
     queries = db.queries("comparisons")
 
     def rows(name: str, **params: object) -> list[Row]:
@@ -129,45 +129,45 @@ def pairs(rows: Rows, start: datetime, end: datetime) -> list[Pair]:
 
 def compare(
     rows: Rows,
-    found: Sequence[Pair],
+    to_compare: Sequence[Pair],
     *,
     every: int = 1,
     above: float = FLAGGED_ABOVE,
     top: int = TOP,
     examples: int = EXAMPLES,
 ) -> list[Comparison]:
-    """Compare each pair over its cycles, in the order of `found`; a champion is read once for all of them.
+    """Compare each pair over its cycles, in the order of `to_compare`; a champion is read only once.
 
     Args:
-        every: compare only every so manieth cycle of each pair.
+        every: compare each n-th cycle of a pair only.
         above: a score above it flags its entity.
         top: how many of the highest scores count as the top.
         examples: how many entities to name where they differ, those with the greatest difference first.
     """
     by_champion: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for number, pair in enumerate(found):
+    for number, pair in enumerate(to_compare):
         by_champion[pair.model_id, pair.primary_id].append(number)
     compared: dict[int, Comparison] = {}
     for (model_id, primary_id), numbers in by_champion.items():
-        wanted = [(at, n, found[n].shadow_id) for n in numbers for at in found[n].cycles[::every]]
-        cells: dict[int, list[Row]] = defaultdict(list)
+        cycles = [(at, n, to_compare[n].shadow_id) for n in numbers for at in to_compare[n].cycles[::every]]
+        rows_of: dict[int, list[Row]] = defaultdict(list)
         for row in rows(
             "compare",
-            cycles=[at for at, _, _ in wanted],
-            numbers=[n for _, n, _ in wanted],
-            shadow_ids=[version_id for _, _, version_id in wanted],
+            cycles=[at for at, _, _ in cycles],
+            numbers=[n for _, n, _ in cycles],
+            shadow_ids=[version_id for _, _, version_id in cycles],
             model_id=model_id,
             primary_id=primary_id,
             above=above,
             top=top,
-            most=examples,
+            max_examples=examples,
         ):
-            cells[row["number"]].append(row)
-        compared |= {n: _comparison(cells[n], examples) for n in numbers}
-    return [compared[number] for number in range(len(found))]
+            rows_of[row["number"]].append(row)
+        compared |= {n: _comparison(rows_of[n], examples) for n in numbers}
+    return [compared[number] for number in range(len(to_compare))]
 
 
-_COUNTED = (
+_COUNT_COLUMNS = (
     "entities",
     "in_both",
     "only_primary",
@@ -183,35 +183,35 @@ _COUNTED = (
 )
 
 
-def _comparison(found: Sequence[Row], examples: int) -> Comparison:
-    overlaps = [o for row in found if (o := _overlap(row["primary_top"], row["shadow_top"])) is not None]
+def _comparison(cycles: Sequence[Row], examples: int) -> Comparison:
+    overlaps = [o for row in cycles if (o := _overlap(row["primary_top"], row["shadow_top"])) is not None]
     return Comparison(
-        cycles=len(found),
-        **{name: sum(row[name] for row in found) for name in _COUNTED},
+        cycles=len(cycles),
+        **{name: sum(row[name] for row in cycles) for name in _COUNT_COLUMNS},
         top_overlap=sum(overlaps) / len(overlaps) if overlaps else None,
-        p99_difference=found[0]["p99"] if found else None,
-        newly_examples=_examples(found, "newly_examples", examples),
-        lost_examples=_examples(found, "lost_examples", examples),
+        p99_difference=cycles[0]["p99"] if cycles else None,
+        newly_examples=_examples(cycles, "newly_examples", examples),
+        lost_examples=_examples(cycles, "lost_examples", examples),
     )
 
 
 def _overlap(first: Sequence[str] | None, second: Sequence[str] | None) -> float | None:
-    """The share of the longer of two tops that is in both; None where nobody has one."""
+    """Return the share of the longer of two tops that is in both; None if both are empty."""
     longest = max(len(first or ()), len(second or ()))
     return len({*(first or ())} & {*(second or ())}) / longest if longest else None
 
 
-def _examples(found: Sequence[Row], name: str, most: int) -> tuple[Example, ...]:
-    """Each entity once, where it differed most."""
+def _examples(cycles: Sequence[Row], name: str, max_examples: int) -> tuple[Example, ...]:
+    """Return each entity once, from the cycle in which it differed most; the greatest difference first."""
     largest: dict[str, Example] = {}
-    for row in found:
+    for row in cycles:
         for entity_id, primary, shadow in row[name] or ():
-            one = Example(at=row["at"], entity_id=entity_id, primary_score=primary, shadow_score=shadow)
-            held = largest.get(entity_id)
-            if held is None or _by(one) > _by(held):
-                largest[entity_id] = one
-    return tuple(sorted(largest.values(), key=lambda e: (-_by(e), e.entity_id))[:most])
+            example = Example(at=row["at"], entity_id=entity_id, primary_score=primary, shadow_score=shadow)
+            previous = largest.get(entity_id)
+            if previous is None or _difference(example) > _difference(previous):
+                largest[entity_id] = example
+    return tuple(sorted(largest.values(), key=lambda e: (-_difference(e), e.entity_id))[:max_examples])
 
 
-def _by(example: Example) -> float:
+def _difference(example: Example) -> float:
     return abs(example.shadow_score - example.primary_score)

@@ -1,4 +1,4 @@
-"""What somebody meant: the models that a cycle is to be left with after most of them were taken away."""
+"""Confirmations by an operator: the models that a cycle is meant to have after most were taken away."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def standing(models: Iterable[ModelSpec]) -> frozenset[str]:
 
 
 def confirm(db: Database, cycle_id: str, *, actor: str | None = None, reason: str = "") -> frozenset[str]:
-    """Confirm the models that a cycle has now, and return them; none when the cycle is gone.
+    """Confirm the models that a cycle has now, and return them; an empty set if the cycle no longer exists.
 
     Raises:
         RegistryUnavailable: the database did not answer.
     """
     with with_exclusive_lock(db):
         models = standing(models_at(db, cycle_id, None))
-        facts = {"cycle_id": cycle_id, "models": sorted(models), "actor": actor, "reason": reason}
-        fetch(db, TABLE, "confirm", facts)
+        params = {"cycle_id": cycle_id, "models": sorted(models), "actor": actor, "reason": reason}
+        fetch(db, TABLE, "confirm", params)
     return models
 
 

@@ -1,4 +1,4 @@
-"""Opening a connection to the registry's database, at once or when something first uses it."""
+"""Connections to the registry's database, opened at once or on first use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]  # Any: a row holds what its st
 
 
 def in_ms(limit: float | timedelta) -> str:
-    """A time limit as a setting in milliseconds, at least 1: Postgres takes 0 for none."""
+    """Return a limit (seconds or a timedelta) as a Postgres setting in ms, at least 1: 0 means no limit."""
     limit_s = limit.total_seconds() if isinstance(limit, timedelta) else limit
     return str(max(1, round(limit_s * 1000)))
 
@@ -56,7 +56,7 @@ def connect(
 
 
 class LazyConnection:
-    """Stands for a connection that may never be needed; whoever opens it also closes it.
+    """Connection that is opened on first use; whoever opens it also closes it.
 
     Args:
         open_connection: called once; what it raises is raised where the connection is first used.
@@ -74,10 +74,10 @@ class LazyConnection:
 
     @property
     def as_connection(self) -> Connection:
-        """This, under the type of what it stands for."""
+        """This object, typed as a connection."""
         return cast("Connection", self)
 
 
 def conninfo_of(conn: Connection) -> str:
-    """The connection string that opens another connection like this one."""
+    """Return the connection string that opens another connection like this one."""
     return libpq.make_conninfo(**conn.info.get_parameters(), password=conn.info.password or None)

@@ -1,4 +1,4 @@
-"""What is recorded of a cycle as a whole: its plan when it opens, its summary when it closes."""
+"""Records of a cycle as a whole: its plan when it opens, its summary when it closes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_detection.store.encoding import to_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedPlan:
-    """The plan that a cycle was opened with."""
+    """Plan that a cycle was opened with."""
 
     plan: Mapping[str, Any]  # Any: ExecutionPlan.to_json
     digest: str
@@ -36,8 +36,9 @@ def record_plan(
 ) -> datetime | None:
     """Record the plan of a cycle and return when the cycle was opened.
 
-    Opening it again moves that instant: inputs that have arrived since then count. None, and nothing is
-    changed, if another plan is recorded and `is_first_to_stay`; of two at once, one is the first.
+    Reopening it moves that instant, so that inputs which have arrived since then count. With
+    `is_first_to_stay`, if another plan is recorded, nothing is changed and None is returned; of two writers
+    at once, one is the first.
 
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.
@@ -55,7 +56,7 @@ def record_plan(
 
 
 def recorded_plan(db: Database, cycle_id: str, started_at: datetime, mode: Mode) -> RecordedPlan | None:
-    """The plan that was recorded for a cycle in this mode, if there is one.
+    """Return the plan that was recorded for a cycle in this mode, if there is one.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -81,8 +82,8 @@ def record_summary(
     query = db.queries("detection_cycle_runs")["record_summary"]
     values = {"summary": to_json(summary_json).decode()}
     with storage_errors(cycle):
-        done = db.conn.execute(query, _key(cycle.cycle_id, cycle.started_at, mode) | values)
-    if not done.rowcount:
+        cursor = db.conn.execute(query, _key(cycle.cycle_id, cycle.started_at, mode) | values)
+    if not cursor.rowcount:
         raise PlanError(
             f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} was never opened as {mode}"
         )

@@ -24,7 +24,7 @@ def storage_errors(cycle: Cycle | None = None) -> Iterator[None]:
     Raises:
         RegistryUnavailable: the database did not answer.
         MissingPartition: no table partition holds the cycle's month.
-        StorageError: it refused what was written.
+        StorageError: the database refused what was written.
     """
     try:
         yield
@@ -40,7 +40,13 @@ def storage_errors(cycle: Cycle | None = None) -> Iterator[None]:
 
 @contextmanager
 def registry_errors() -> Iterator[None]:
-    """Turn the database's refusals and outages into errors of our tree."""
+    """Turn the driver's errors into those of the registry.
+
+    Raises:
+        MigrationError: the registry's tables do not exist.
+        RegistryUnavailable: the database did not answer.
+        RegistrationError: the database refused a value.
+    """
     try:
         yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:

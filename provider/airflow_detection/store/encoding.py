@@ -1,11 +1,11 @@
-"""From a model's outputs to the bytes of a binary COPY, refusing what cannot be stored exactly."""
+"""Encoding of a model's outputs for binary COPY; values that cannot be stored exactly are refused."""
 
 from __future__ import annotations
 
 import json
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from math import isfinite
 from typing import Any
@@ -14,6 +14,7 @@ import orjson
 
 from airflow_detection.domain.specs import ModelSpec, require_utc
 from airflow_detection.errors import UnstorableValue
+from airflow_detection.store.json_bounds import JsonBounds, integer_reason
 
 MAX_DEPTH = 250
 """Levels of nesting that an output may have; orjson itself ends at 254."""
@@ -26,7 +27,7 @@ MAX_ENTITY_BYTES = 1024
 
 _OPTIONS = (
     orjson.OPT_SERIALIZE_NUMPY
-    | orjson.OPT_NAIVE_UTC  # of numpy alone, whose times have no zone: ours are passed through
+    | orjson.OPT_NAIVE_UTC  # only for numpy, whose times have no zone: other times are passed through
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_DATACLASS
 )
@@ -38,8 +39,8 @@ _NONE = type(None)
 _SHORT = 256
 
 
-def _plain(value: Any) -> Any:  # Any: what orjson does not know
-    """What orjson is to write instead; TypeError refuses the value."""
+def _jsonable(value: Any) -> Any:  # Any: what orjson does not know
+    """Return the value that orjson writes instead; TypeError if there is none."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, datetime):
@@ -54,15 +55,15 @@ def _plain(value: Any) -> Any:  # Any: what orjson does not know
 
 
 def to_json(value: Any) -> bytes:  # Any: a JSON value of our own making
-    """Write JSON with sorted keys; not for what models give back, which `encode` checks."""
+    """Write JSON with sorted keys; not for the outputs of models, which `encode` checks."""
     try:
-        return orjson.dumps(value, default=_plain, option=_OPTIONS | orjson.OPT_SORT_KEYS)
+        return orjson.dumps(value, default=_jsonable, option=_OPTIONS | orjson.OPT_SORT_KEYS)
     except TypeError:  # a whole number beyond 64 bits: 1e22 comes back from jsonb as one
         options: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
-        return json.dumps(value, default=_plain, allow_nan=False, **options).encode()
+        return json.dumps(value, default=_jsonable, allow_nan=False, **options).encode()
 
 
-def encode(entity: str | None, place: str, value: Any) -> bytes:  # Any: what a model gave back
+def encode(entity: str | None, place: str, value: Any) -> bytes:  # Any: an output of a model
     """Write an object as JSON.
 
     Instants are written in UTC, as ISO 8601.
@@ -74,69 +75,46 @@ def encode(entity: str | None, place: str, value: Any) -> bytes:  # Any: what a 
     if not isinstance(value, Mapping):
         raise UnstorableValue(entity, place, f"is a {type(value).__name__}, not an object")
     try:
-        text = orjson.dumps(value, default=_plain, option=_OPTIONS)
+        text = orjson.dumps(value, default=_jsonable, option=_OPTIONS)
     except (TypeError, ValueError, RecursionError) as error:
-        for path, fact in _refusals(place, value, 0):
-            raise UnstorableValue(entity, path, fact) from error
-        raise UnstorableValue(entity, place, _fact(error)) from error
+        for path, reason in _STORABLE.violations(place, value):
+            raise UnstorableValue(entity, path, reason) from error
+        raise UnstorableValue(entity, place, _reason(error)) from error
     if len(text) > MAX_JSON_BYTES:
         raise UnstorableValue(entity, place, f"has {len(text)} bytes of JSON, more than {MAX_JSON_BYTES}")
-    # NaN and infinity were written as null: look closer, unless reading it again gives the same
+    # NaN and infinity were written as null: look closer, unless parsing the text gives the same value
     if b"\\u0000" in text or not (_nulls_are_none(text, value) or _is_same(text, value)):
-        for path, fact in _refusals(place, value, 0):
-            raise UnstorableValue(entity, path, fact)
+        for path, reason in _STORABLE.violations(place, value):
+            raise UnstorableValue(entity, path, reason)
     return text
 
 
 def _nulls_are_none(text: bytes, value: Mapping[str, Any]) -> bool:  # Any: as encode
-    """Whether each null stands for a None at the top level: quick, and true of most outputs."""
+    """Tell whether each null stands for a None at the top level: a quick test, true of most outputs."""
     return text.count(b"null") == list(map(type, value.values())).count(_NONE)
 
 
-def _is_same(text: bytes, value: Any) -> bool:  # Any: what a model gave back
+def _is_same(text: bytes, value: Any) -> bool:  # Any: an output of a model
     try:
         return bool(orjson.loads(text) == value)
     except (ValueError, TypeError, RecursionError):  # arrays do not compare to one truth value
         return False
 
 
-def _fact(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     cause = error.__cause__ or error
     return str(cause) if str(cause).startswith("is ") else f"cannot be written as JSON: {cause}"
 
 
-def _refusals(path: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:  # Any: any value
-    """Iterate over the places inside `value` that cannot be stored, with what is wrong there."""
-    if depth > MAX_DEPTH:
-        yield path, f"is nested more than {MAX_DEPTH} levels deep"
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if type(key) is not str or "\0" in key or not _is_unicode(key):
-                yield path, f"has the key {key!r}, which is not plain text"
-            else:
-                yield from _refusals(f"{path}.{key}", item, depth + 1)
-    elif isinstance(value, list) or type(value) is tuple:  # orjson takes no other tuples
-        for number, item in enumerate(value):
-            yield from _refusals(f"{path}[{number}]", item, depth + 1)
-    else:
-        fact = _leaf_refusal(value)
-        if fact:
-            yield path, fact
-
-
-def _is_unicode(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
-
-
-def _leaf_refusal(value: Any) -> str | None:  # Any: a value that is neither an object nor an array
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return "is an integer beyond 64 bits"
+def _leaf_reason(value: Any) -> str | None:  # Any: a value that is neither an object nor an array
+    if isinstance(value, int) and (reason := integer_reason(value)):
+        return reason
     if isinstance(value, datetime) and value.tzinfo is None:
         return "is a datetime without a time zone"
     try:
-        text = orjson.dumps(value, default=_plain, option=_OPTIONS)
+        text = orjson.dumps(value, default=_jsonable, option=_OPTIONS)
     except (TypeError, ValueError, RecursionError) as error:
-        return _fact(error)
+        return _reason(error)
     if b"\\u0000" in text and "\0" in str(value):
         return "holds a NUL character"
     if value is not None and b"null" in text and not isinstance(value, str):
@@ -144,11 +122,19 @@ def _leaf_refusal(value: Any) -> str | None:  # Any: a value that is neither an 
     return None
 
 
+_STORABLE = JsonBounds(
+    max_depth=MAX_DEPTH,
+    is_object=lambda value: isinstance(value, Mapping),
+    is_array=lambda value: isinstance(value, list) or type(value) is tuple,  # orjson takes no other tuples
+    leaf_reason=_leaf_reason,
+)
+
+
 def entity_of(model: ModelSpec, input_ref: Mapping[str, Any], output: Mapping[str, Any]) -> str | None:
-    """The entity id as text, from the output, else the input_ref; None if there is none to be had.
+    """Return the entity id as text, from the output, else the input_ref; None if there is none.
 
     Raises:
-        UnstorableValue: the model has an entity key, and neither has it or it is no text or whole number.
+        UnstorableValue: the model has an entity key, and neither has it, or it is not a text or an integer.
     """
     key = model.entity_key
     if key is None:
@@ -159,16 +145,16 @@ def entity_of(model: ModelSpec, input_ref: Mapping[str, Any], output: Mapping[st
     value = input_ref.get(key) if value is None else value
     if value is None or type(value) is str:
         return _checked_text(key, value)
-    plain = _scalar(value)
-    if isinstance(plain, bool) or not isinstance(plain, (str, int)):
+    scalar = _scalar(value)
+    if isinstance(scalar, bool) or not isinstance(scalar, (str, int)):
         raise UnstorableValue(None, f"outputs.{key}", f"is a {type(value).__name__}, not an entity id")
-    if isinstance(plain, int) and not -(2**63) <= plain < 2**64:
+    if isinstance(scalar, int) and not -(2**63) <= scalar < 2**64:
         raise UnstorableValue(None, f"outputs.{key}", "is an integer beyond 64 bits")
-    return _checked_text(key, str(plain))
+    return _checked_text(key, str(scalar))
 
 
-def _scalar(value: Any) -> Any:  # Any: what a model gave back
-    """A numpy scalar as Python's own; what holds several values stays what it is."""
+def _scalar(value: Any) -> Any:  # Any: an output of a model
+    """Return a numpy scalar as a Python value; any other value as it is."""
     try:
         return value.item() if hasattr(value, "item") else value
     except (TypeError, ValueError):
@@ -189,7 +175,7 @@ def _checked_text(key: str, text: str | None) -> str | None:
 
 
 def score_of(model: ModelSpec, entity: str | None, output: Mapping[str, Any]) -> float | None:
-    """The score; None stays None.
+    """Return the score of an output; None stays None.
 
     Raises:
         UnstorableValue: the model has a score key, and the output lacks it or has no finite number there.
@@ -203,11 +189,11 @@ def score_of(model: ModelSpec, entity: str | None, output: Mapping[str, Any]) ->
     value = output[key]
     if value is None:
         return None
-    plain = _scalar(value)
-    if isinstance(plain, bool) or not isinstance(plain, (int, float)):
+    scalar = _scalar(value)
+    if isinstance(scalar, bool) or not isinstance(scalar, (int, float)):
         raise UnstorableValue(entity, path, f"is a {type(value).__name__}, not a number")
     try:
-        score = float(plain)
+        score = float(scalar)
     except OverflowError as error:
         raise UnstorableValue(entity, path, "is beyond the range of a double") from error
     if not math.isfinite(score):
@@ -216,11 +202,11 @@ def score_of(model: ModelSpec, entity: str | None, output: Mapping[str, Any]) ->
 
 
 def row_encoder(model: ModelSpec) -> Callable[[int, Any], tuple[bytes, float | None]]:  # Any: as encode_row
-    """`encode_row` for one model: what is the same for each row is looked up once."""
+    """Return `encode_row` for one model: what is the same for each row is looked up once."""
     entity_key, score_key = model.entity_key, model.score_key
     dumps, join = orjson.dumps, b"".join
 
-    def encode_pair(number: int, pair: Any) -> tuple[bytes, float | None]:  # Any: what a model gave back
+    def encode_pair(number: int, pair: Any) -> tuple[bytes, float | None]:  # Any: an output of a model
         try:
             input_ref, output = pair
             is_plain = type(input_ref) is dict and type(output) is dict
@@ -235,11 +221,13 @@ def row_encoder(model: ModelSpec) -> Callable[[int, Any], tuple[bytes, float | N
             entity = value
         else:
             entity = entity_of(model, input_ref, output)
-        found = output.get(score_key) if score_key is not None else None
-        score = found if type(found) is float and isfinite(found) else score_of(model, entity, output)
+        raw_score = output.get(score_key) if score_key is not None else None
+        score = (
+            raw_score if type(raw_score) is float and isfinite(raw_score) else score_of(model, entity, output)
+        )
         try:
-            ref_text = dumps(input_ref, _plain, _OPTIONS)
-            text = dumps(output, _plain, _OPTIONS)
+            ref_text = dumps(input_ref, _jsonable, _OPTIONS)
+            text = dumps(output, _jsonable, _OPTIONS)
         except (TypeError, ValueError, RecursionError):
             ref_text, text = b"null", b"null"  # `encode` names the place
         if len(ref_text) > MAX_JSON_BYTES or b"null" in ref_text or b"\\u0000" in ref_text:
@@ -275,16 +263,16 @@ def _checked_pair(
 def encode_row(
     model: ModelSpec,
     number: int,
-    pair: Any,  # Any: what a model gave back
+    pair: Any,  # Any: an output of a model
 ) -> tuple[bytes, float | None]:
-    """The fields entity_id, score, input_ref and outputs of one row as binary COPY wants them, and the score.
+    """Return the fields entity_id, score, input_ref and outputs of one row for binary COPY, and the score.
 
     Raises:
-        UnstorableValue: something in it cannot be stored exactly.
+        UnstorableValue: a value in it cannot be stored exactly.
     """
     return row_encoder(model)(number, pair)
 
 
 def field(value: bytes | None) -> bytes:
-    """One field of a binary COPY: its length, then its bytes; None is null."""
+    """Return one field of a binary COPY: its length, then its bytes; None is null."""
     return _NULL if value is None else _LENGTH(len(value)) + value

@@ -12,7 +12,7 @@ ROLES = ("detection_reader", "detection_writer", "detection_admin")
 
 
 def grant(db: Database) -> None:
-    """Make the roles unless they are there, and give them their rights in one schema; again at any time.
+    """Create the roles that are missing and grant all their rights in one schema; can be repeated.
 
     Raises:
         MigrationError: the schema is not migrated, or the login may not do this; nothing was changed.

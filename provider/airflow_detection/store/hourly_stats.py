@@ -12,7 +12,7 @@ from airflow_detection.store.driver_errors import storage_errors
 def aggregate_hourly(db: Database, *, now: datetime, hours: int = 72) -> int:
     """Replace the counts of the last full `hours` before `now`; return how many rows they have now.
 
-    Retracted events are not counted. Run again, it gives the same.
+    Retracted events are not counted. A repeated run gives the same counts.
 
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.

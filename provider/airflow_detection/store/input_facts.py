@@ -1,4 +1,4 @@
-"""Facts of a cycle's inputs that its manifests record: a digest, and how new the newest row is."""
+"""Properties of a cycle's inputs that its manifests record: digest, time of the newest row, profiles."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from airflow_detection.domain.specs import require_utc
 from airflow_detection.errors import TerminalModelError
 
 NEWEST_SHARE = 6
-"""The newest sixth of the time that the rows span is profiled apart: two five-minute cycles of an hour."""
+"""The newest sixth of the time that the rows span has its own profiles: two five-minute cycles of an hour."""
 
 NEWEST = "new:"
-"""What the name of a profile of the newest rows begins with; then a column, or ROWS or STATES."""
+"""Prefix of the name of a profile of the newest rows; a column, ROWS or STATES follows."""
 
 ROWS, STATES = "*", "*state"
-"""Whole rows, and rows without their time: how many of them are different."""
+"""Names of the profiles of whole rows, and of rows without their time: how many are distinct."""
 
 
 def with_facts(inputs: Inputs, time_key: str | None) -> Inputs:
-    """The same inputs with `digest` (sha256 of columns, in hex), `newest_at` (UTC) and `newest` filled in.
+    """Return the inputs with `digest` (sha256 of columns, in hex), `newest_at` (UTC) and `newest` filled in.
 
     Args:
         time_key: the column that holds each row's time, as instants or seconds since 1970; nulls are left
             out. None where the cycle has no such column.
 
     Raises:
-        TerminalModelError: there is no such column, or it holds something that is no time.
+        TerminalModelError: there is no such column, or a value in it is not a time.
     """
     digest = hashlib.sha256()
     for name, column in inputs.columns.items():
@@ -42,7 +42,7 @@ def with_facts(inputs: Inputs, time_key: str | None) -> Inputs:
     if time_key is None:
         return replace(inputs, digest=digest.hexdigest())
     if time_key not in inputs.columns:
-        raise TerminalModelError(f"time_key {time_key!r} is no column of the input query")
+        raise TerminalModelError(f"time_key {time_key!r} is not a column of the input query")
     times = [value for value in inputs[time_key] if value is not None]
     newest_at = _instant(time_key, max(times)) if times else None
     newest = tuple(_newest(inputs, time_key, times)) if times else ()
@@ -52,7 +52,7 @@ def with_facts(inputs: Inputs, time_key: str | None) -> Inputs:
 def _newest(
     inputs: Inputs, time_key: str, times: Sequence[Any]
 ) -> Iterator[FeatureProfile]:  # Any: what the input query selects
-    """Profile each column of the newest rows, and the rows as wholes."""
+    """Profile each column of the newest rows, then the rows with and without their time."""
     try:
         since = max(times) - (max(times) - min(times)) / NEWEST_SHARE
     except TypeError:  # text that reads as seconds
@@ -62,9 +62,9 @@ def _newest(
     for name, column in columns.items():
         profile = FeatureProfile.of(NEWEST + name, column)
         yield replace(profile, mean=None, deviation=None) if name == time_key else profile
-    for name, without in ((ROWS, None), (STATES, time_key)):
-        held = [column for key, column in columns.items() if key != without]
-        yield FeatureProfile.of(NEWEST + name, zip(*held, strict=True))
+    for name, omitted in ((ROWS, None), (STATES, time_key)):
+        kept = [column for key, column in columns.items() if key != omitted]
+        yield FeatureProfile.of(NEWEST + name, zip(*kept, strict=True))
 
 
 def _instant(time_key: str, value: Any) -> datetime:  # Any: what the input query selects
@@ -73,4 +73,6 @@ def _instant(time_key: str, value: Any) -> datetime:  # Any: what the input quer
             return require_utc(time_key, value)
         return datetime.fromtimestamp(float(value), UTC)
     except (TypeError, ValueError, OverflowError, OSError) as error:
-        raise TerminalModelError(f"time_key {time_key!r} holds no time: {value!r}") from error
+        raise TerminalModelError(
+            f"time_key {time_key!r} holds {value!r}: must be instants with a time zone or seconds since 1970"
+        ) from error

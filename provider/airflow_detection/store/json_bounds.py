@@ -1,58 +1,80 @@
-"""What a registered JSON value may hold, so that Postgres gives it back and a recorded plan can hold it."""
+"""Bounds of JSON values: which values are refused, with their place.
+
+The same walk serves registered params, which Postgres must give back and a recorded plan must hold, and the
+outputs of models (`encoding`); they differ in the depth, the types and the leaves that they allow.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 MAX_DEPTH = 100
 """Levels of nesting that params may have; a plan has more around them, and orjson ends at 254."""
 
 
-_DEEP = f" is nested more than {MAX_DEPTH} levels deep"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonBounds:
+    """Bounds of a JSON value.
+
+    Args:
+        max_depth: levels of nesting.
+        is_object: tells whether a value is an object.
+        is_array: tells whether a value is an array.
+        leaf_reason: returns why a value that is neither cannot be stored, None if it can.
+    """
+
+    max_depth: int
+    is_object: Callable[[Any], bool]
+    is_array: Callable[[Any], bool]
+    leaf_reason: Callable[[Any], str | None]
+
+    @property
+    def too_deep(self) -> str:
+        """The reason for a value that is nested too deep."""
+        return f"is nested more than {self.max_depth} levels deep"
+
+    def violations(self, path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:  # Any: any
+        """Iterate over the places inside `value` that are out of bounds, each with the reason.
+
+        Args:
+            path: how messages call `value`, such as `params`.
+            depth: levels of nesting around it.
+        """
+        if depth > self.max_depth:
+            yield path, self.too_deep
+        elif self.is_object(value):
+            for key, item in value.items():
+                if type(key) is not str or text_reason(key):
+                    yield path, f"has the key {key!r}, which is not plain text"
+                else:
+                    yield from self.violations(f"{path}.{key}", item, depth + 1)
+        elif self.is_array(value):
+            for number, item in enumerate(value):
+                yield from self.violations(f"{path}[{number}]", item, depth + 1)
+        elif reason := self.leaf_reason(value):
+            yield path, reason
 
 
 def refusals(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:  # Any: any value
-    """Iterate over the places inside `value` that cannot be registered, with what is wrong there.
+    """Iterate over the places inside `value` that cannot be registered, each with the reason.
 
     Args:
         path: how messages call `value`, such as `params`.
         depth: levels of nesting around it.
     """
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if type(key) is not str or _text_fault(key):
-                yield path, f"has the key {key!r}, which is not plain text"
-            else:
-                yield from _inside(f"{path}.{key}", item, depth)
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            yield from _inside(f"{path}[{number}]", item, depth)
-    elif fault := _leaf_fault(value):
-        yield path, fault
+    return _REGISTERED.violations(path, value, depth)
 
 
-def _inside(path: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:  # Any: any value
-    if depth < MAX_DEPTH:
-        yield from refusals(path, value, depth + 1)
-    else:
-        yield path, f"is nested more than {MAX_DEPTH} levels deep"
+def integer_reason(value: int) -> str | None:
+    """Return why an integer cannot be stored, None if it can."""
+    return None if -(2**63) <= value < 2**64 else "is an integer beyond 64 bits"
 
 
-def _leaf_fault(value: Any) -> str | None:  # Any: neither an object nor an array
-    if value is None or isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        return _text_fault(value)
-    if isinstance(value, int):
-        return None if -(2**63) <= value < 2**64 else "is an integer beyond 64 bits"
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"is not a finite number: {value}"
-    return f"is a {type(value).__name__}, which JSON does not have"
-
-
-def _text_fault(text: str) -> str | None:
+def text_reason(text: str) -> str | None:
+    """Return why a text cannot be stored, None if it can."""
     if "\0" in text:
         return "holds a NUL character"
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
@@ -60,19 +82,41 @@ def _text_fault(text: str) -> str | None:
     return None
 
 
-def read_fault(value: Any, depth: int = 0) -> str | None:  # Any: a JSON value that Postgres has given
-    """Why a stored value cannot be used, its place first: what came past the registration holds anything.
+def _leaf_reason(value: Any) -> str | None:  # Any: neither an object nor an array
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        return text_reason(value)
+    if isinstance(value, int):
+        return integer_reason(value)
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"is not a finite number: {value}"
+    return f"is a {type(value).__name__}, which JSON does not have"
 
-    A whole number of any length that was read is fine: 1e22 comes back as one.
+
+_REGISTERED = JsonBounds(
+    max_depth=MAX_DEPTH,
+    is_object=lambda value: isinstance(value, dict),
+    is_array=lambda value: isinstance(value, (list, tuple)),
+    leaf_reason=_leaf_reason,
+)
+_TOO_DEEP = f" {_REGISTERED.too_deep}"
+
+
+def unusable_reason(value: Any, depth: int = 0) -> str | None:  # Any: a JSON value that Postgres has given
+    """Return why a stored value cannot be used, its place first; None if it can.
+
+    Values that were not stored by the registration may be anything. An integer of any length that was read
+    is fine: 1e22 comes back as one.
     """
     if isinstance(value, float):
         return None if math.isfinite(value) else " is beyond the range of a double"
     if not isinstance(value, (dict, list)):
         return None
     if depth > MAX_DEPTH:
-        return _DEEP
+        return _TOO_DEEP
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        if fault := read_fault(item, depth + 1):
+        if reason := unusable_reason(item, depth + 1):
             step = f".{key}" if isinstance(key, str) else f"[{key}]"
-            return fault if fault == _DEEP else f"{step}{fault}"
+            return reason if reason == _TOO_DEEP else f"{step}{reason}"
     return None

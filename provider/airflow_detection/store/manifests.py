@@ -1,4 +1,4 @@
-"""Manifests: the rows that say what became of each version in a cycle."""
+"""Manifests: one row for the run of each version in a cycle, with its outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_detection.store.encoding import to_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What became of one version in one cycle; `error` beside SUCCEEDED tells of a later attempt."""
+    """Outcome of one version in one cycle; an `error` beside SUCCEEDED is that of a later attempt."""
 
     version_id: int
     is_replay: bool
@@ -30,7 +30,7 @@ class Manifest:
 
 
 def manifests(db: Database, cycle_id: str, started_at: datetime) -> dict[tuple[int, bool], Manifest]:
-    """The manifests of one cycle by (version_id, is_replay); what is not there did not run.
+    """Return the manifests of one cycle by (version_id, is_replay); a version without one did not run.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -65,26 +65,26 @@ def note_missing(
 ) -> None:
     """Write a manifest for a version that left none, such as one that was skipped or killed.
 
-    A manifest that is there stays as it is.
+    An existing manifest stays as it is.
 
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     query = db.queries("detection_model_runs")["note_missing"]
-    note = {
+    params = {
         "new_outcome": outcome.value,
         "error": storable_text(error),
         "params_digest": params_digest(version),
     }
     with storage_errors(cycle):
-        db.conn.execute(query, run_params(version, cycle) | note)
+        db.conn.execute(query, run_params(version, cycle) | params)
 
 
-_MAX_ERROR = 20_000
+_MAX_ERROR_CHARS = 20_000
 
 
 def run_params(version: VersionSpec, cycle: Cycle) -> dict[str, Any]:  # Any: a statement's params
-    """The params that name one run."""
+    """Return the statement params that identify one run."""
     return {
         "cycle_id": cycle.cycle_id,
         "cycle_started_at": cycle.started_at,
@@ -96,12 +96,12 @@ def run_params(version: VersionSpec, cycle: Cycle) -> dict[str, Any]:  # Any: a 
 
 
 def params_digest(version: VersionSpec) -> str:
-    """sha256 of the version's params as JSON with sorted keys, in hex."""
+    """Return the sha256 of the version's params as JSON with sorted keys, in hex."""
     return hashlib.sha256(to_json(version.params)).hexdigest()
 
 
 def storable_text(text: str | None) -> str | None:
-    """An error's text as a text column can hold it: no NUL, valid Unicode, not endless."""
+    """Return a text that a text column can hold: without NUL, valid Unicode, at most 20000 characters."""
     if text is None:
         return None
-    return text[:_MAX_ERROR].replace("\0", "\ufffd").encode(errors="replace").decode()
+    return text[:_MAX_ERROR_CHARS].replace("\0", "\ufffd").encode(errors="replace").decode()

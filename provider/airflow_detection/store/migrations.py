@@ -19,7 +19,7 @@ from airflow_detection.store.queries import composed, sql_root
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """One numbered file."""
+    """Numbered SQL file."""
 
     name: str
     text: str
@@ -31,7 +31,7 @@ class Migration:
 
 
 def migrations(folder: Path | None = None) -> tuple[Migration, ...]:
-    """The migrations of this version, in order of number.
+    """Return the migrations of this version, in order of number.
 
     Raises:
         MigrationError: there are none, or two have the same number.
@@ -49,7 +49,7 @@ def migrate(
     dry_run: bool = False,
     folder: Path | None = None,
 ) -> list[str]:
-    """Bring `schema` to this version, making it if need be, and return the names of what was applied.
+    """Bring the schema to this version, creating it if need be, and return the names of what was applied.
 
     Several may call this at once: one applies, the others wait and find nothing to do. With `dry_run`
     nothing is changed and the names are those that would be applied.
@@ -58,17 +58,18 @@ def migrate(
         MigrationError: the connection is not in autocommit mode, a migration failed (it left nothing
             behind), an applied migration was edited, or the database is newer than this version.
     """
-    known = migrations(folder)
+    available = migrations(folder)
     queries = db.queries("detection_migrations")
     if dry_run:
-        return [m.name for m in _pending(known, _applied(db.conn, queries, db.schema), db.schema)]
+        return [m.name for m in _pending(available, _applied(db.conn, queries, db.schema), db.schema)]
     if not db.conn.autocommit:
         raise MigrationError("migrations need a connection in autocommit mode")
-    with _alone(db.conn, queries, db.schema):
-        if not _exists(db.conn, queries, db.schema):  # it takes a right that is needed but once
+    with _advisory_lock(db.conn, queries, db.schema):
+        # Creating a schema takes a right that is needed only this once.
+        if not _exists(db.conn, queries, db.schema):
             db.conn.execute(queries["create_schema"])
             db.conn.execute(queries["create_table"])
-        pending = _pending(known, _applied(db.conn, queries, db.schema), db.schema)
+        pending = _pending(available, _applied(db.conn, queries, db.schema), db.schema)
         for migration in pending:
             _apply(db.conn, queries, migration, db.schema)
     return [m.name for m in pending]
@@ -85,22 +86,24 @@ def check(db: Database) -> None:
         raise MigrationError(f"schema {db.schema!r} lacks the migrations {', '.join(pending)}")
 
 
-def _pending(known: Sequence[Migration], applied: Mapping[str, str], schema: str) -> tuple[Migration, ...]:
-    edited = [m.name for m in known if applied.get(m.name, m.checksum) != m.checksum]
+def _pending(
+    available: Sequence[Migration], applied: Mapping[str, str], schema: str
+) -> tuple[Migration, ...]:
+    edited = [m.name for m in available if applied.get(m.name, m.checksum) != m.checksum]
     if edited:
         raise MigrationError(f"schema {schema!r}: {', '.join(edited)} was edited after it was applied")
-    newer = sorted(applied.keys() - {m.name for m in known})
+    newer = sorted(applied.keys() - {m.name for m in available})
     if newer:
         raise MigrationError(f"schema {schema!r} is newer than this version: it has {', '.join(newer)}")
-    pending = tuple(m for m in known if m.name not in applied)
+    pending = tuple(m for m in available if m.name not in applied)
     if pending and applied and pending[0].name < max(applied):
         raise MigrationError(f"schema {schema!r}: {pending[0].name} was added before {max(applied)}")
     return pending
 
 
 def _exists(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> bool:
-    found = conn.execute(queries["table_exists"], {"schema": schema}).fetchone()
-    return bool(found and found[0])
+    row = conn.execute(queries["table_exists"], {"schema": schema}).fetchone()
+    return bool(row and row[0])
 
 
 def _applied(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> dict[str, str]:
@@ -110,7 +113,7 @@ def _applied(conn: Connection, queries: Mapping[str, sql.Composed], schema: str)
 
 
 @contextmanager
-def _alone(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> Iterator[None]:
+def _advisory_lock(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> Iterator[None]:
     conn.execute(queries["lock"], {"schema": schema})
     try:
         yield

@@ -1,4 +1,4 @@
-"""Storing what a version gave back: one transaction for each (cycle, version)."""
+"""Storage of the outputs of a version: one transaction for each (cycle, version)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.encoding import field, to_json
-from airflow_detection.store.events import refresh, sighted
+from airflow_detection.store.events import flagged_entities, refresh
 from airflow_detection.store.manifests import params_digest, run_params, storable_text
 from airflow_detection.store.pushdown import SelectLimits, select_rows, store_rows
 from airflow_detection.store.queries import load_queries
@@ -33,7 +33,7 @@ from airflow_detection.store.spool import Encoder, Spool, encode_outputs
 log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 32 * 2**20
-"""Encoded outputs of one version that are held in memory; what is beyond goes to a temporary file."""
+"""Bytes of encoded outputs of one version that are kept in memory; more of them go to a temporary file."""
 
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _COPY_TAIL = struct.pack(">h", -1)
@@ -42,12 +42,12 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _NO_LIMITS = SelectLimits()
 
 Finish = Callable[[int], tuple[RunReport, Mapping[str, float]]]
-Run = dict[str, Any]  # Any: the params that name one run, and what is stored of it
+RunParams = dict[str, Any]  # Any: the params that identify one run, and what is stored of it
 
 
 @dataclass(frozen=True, slots=True)
-class _Filled:
-    """What has been written of a run, for its manifest."""
+class _Written:
+    """Facts of the outputs that were written, for the manifest."""
 
     report: RunReport
     metrics: Mapping[str, float]
@@ -56,16 +56,16 @@ class _Filled:
 
 
 class PostgresStore:
-    """The store of the engine, on Postgres.
+    """Store of the engine, on Postgres.
 
-    An attempt's number is taken when the store is made, or by `begin`: of two attempts at the same run,
+    An attempt's number is taken when the store is created, or by `begin`: of two attempts at the same run,
     the one that began later wins, whichever ends first.
 
     Args:
         conn: for writing, in autocommit mode.
         reader: for reading champions' outputs while a model runs; may be `conn`.
         code_version: goes into every manifest.
-        select_limits: what a SQL model's SELECT may take.
+        select_limits: limits of a SQL model's SELECT.
         attempt: the number that another store took for the same task.
 
     Raises:
@@ -87,21 +87,21 @@ class PostgresStore:
         self._runs = load_queries("detection_model_runs", schema)
         self._rows = load_queries("detection_model_run_outputs", schema)
         self._metrics = load_queries("detection_model_metrics", schema)
-        self._begun: dict[tuple[int, bool, str, datetime], int] = {}
+        self._attempts: dict[tuple[int, bool, str, datetime], int] = {}
         self.attempt = self._next_attempt() if attempt is None else attempt
 
     def use(self, conn: Connection) -> None:
-        """Write and read on another connection from now on: the one it had is lost."""
+        """Write and read on another connection from now on, after the previous one was lost."""
         self._conn = self._reader = conn
 
     def begin(self, version: VersionSpec, cycle: Cycle) -> int:
-        """Take a new attempt number for this run; what began earlier can no longer overwrite it."""
+        """Take a new attempt number for this run; earlier attempts can no longer overwrite it."""
         attempt = self._next_attempt()
-        self._begun[_run_key(version, cycle)] = attempt
+        self._attempts[_run_key(version, cycle)] = attempt
         return attempt
 
     def upstream(self, version: VersionSpec, cycle: Cycle) -> StoredOutputs:
-        """The stored outputs of a champion, read when they are asked for."""
+        """Return the stored outputs of a champion, read lazily."""
         return StoredOutputs(Database(self._reader, self._schema), cycle, version)
 
     def save(
@@ -115,7 +115,7 @@ class PostgresStore:
         """Replace what is stored of this run by `outputs`, and the metrics and manifest `finish` gives.
 
         `outputs` is consumed once: before the transaction begins, or within it where they are computed
-        already (`MaterializedOutputs`). `finish` is given their number.
+        already (`MaterializedOutputs`). `finish` is called with their number.
 
         Raises:
             UnstorableValue: an output or a metric cannot be stored; nothing was changed.
@@ -151,9 +151,9 @@ class PostgresStore:
         """
         _check_metrics(metrics)
 
-        def fill(_: Run) -> _Filled:
+        def fill(_: RunParams) -> _Written:
             self._copy(spool.chunks(_prefix(version, cycle, report.duration_ms)))
-            return _Filled(report, metrics, spool.digest, spool.score_counts)
+            return _Written(report, metrics, spool.digest, spool.score_counts)
 
         self._replace(version, cycle, fill)
 
@@ -164,16 +164,18 @@ class PostgresStore:
         cycle: Cycle,
         outputs: MaterializedOutputs,
         finish: Finish,
-    ) -> _Filled:
-        """Encode while the server takes in what is encoded."""
+    ) -> _Written:
+        """Encode the outputs while the server receives those already encoded."""
         encoder = Encoder(model)
         prefix = _prefix(version, cycle, outputs.duration_ms)
         self._copy(prefix + prefix.join(batch) for batch in encoder.batches(outputs.pairs))
         report, metrics = finish(encoder.count)
         _check_metrics(metrics)
-        return _Filled(report, metrics, encoder.digest, encoder.score_counts)
+        return _Written(report, metrics, encoder.digest, encoder.score_counts)
 
-    def _selected(self, model: ModelSpec, run: Run, outputs: SelectedOutputs, finish: Finish) -> _Filled:
+    def _selected(
+        self, model: ModelSpec, run: RunParams, outputs: SelectedOutputs, finish: Finish
+    ) -> _Written:
         """Let the database select and store the outputs."""
         selected = select_rows(Database(self._conn, self._schema), model, outputs, self._select_limits)
         store_rows(Database(self._conn, self._schema), run, selected.duration_ms)
@@ -182,46 +184,52 @@ class PostgresStore:
         stages = {**report.stage_ms, "select": selected.duration_ms}
         report = replace(report, duration_ms=selected.duration_ms, stage_ms=stages)
         metrics = {**metrics, "cycle_duration_ms": selected.duration_ms}
-        return _Filled(report, metrics, None, selected.score_counts)
+        return _Written(report, metrics, None, selected.score_counts)
 
-    def _replace(self, version: VersionSpec, cycle: Cycle, fill: Callable[[Run], _Filled]) -> RunReport:
-        """One transaction: what is stored of a run goes, and what `fill` writes and tells takes its place."""
+    def _replace(
+        self, version: VersionSpec, cycle: Cycle, fill: Callable[[RunParams], _Written]
+    ) -> RunReport:
+        """Replace what is stored of a run by what `fill` writes and returns, in one transaction."""
         is_counted = version.role is Role.PRIMARY and not version.is_replay
         with storage_errors(cycle), self._conn.transaction():
-            run = self._locked(version, cycle)
+            run = self._lock_run(version, cycle)
             if run["newest"] > run["attempt"]:
                 raise StaleAttempt(run["attempt"], run["newest"])
             was_counted = run["was_primary"] and not version.is_replay
-            gone = sighted(Database(self._conn, self._schema), run) if was_counted else ()
+            previously_flagged = (
+                flagged_entities(Database(self._conn, self._schema), run) if was_counted else ()
+            )
             self._conn.execute(self._rows["delete"], run)
             self._conn.execute(self._metrics["delete"], run)
-            filled = fill(run)
-            keys, values = list(filled.metrics), list(filled.metrics.values())
+            written = fill(run)
+            keys, values = list(written.metrics), list(written.metrics.values())
             self._conn.execute(self._metrics["insert"], run | {"keys": keys, "values": values})
-            facts = {
-                "output_digest": filled.digest,
-                "score_counts": to_json(filled.score_counts).decode(),
+            output_params = {
+                "output_digest": written.digest,
+                "score_counts": to_json(written.score_counts).decode(),
             }
-            self._conn.execute(self._runs["upsert"], self._manifest(filled.report, cycle) | run | facts)
+            self._conn.execute(
+                self._runs["upsert"], self._manifest(written.report, cycle) | run | output_params
+            )
             if is_counted or was_counted:
-                has_sightings = is_counted and filled.score_counts.get("gt05", 0) > 0
+                has_flagged = is_counted and written.score_counts.get("gt05", 0) > 0
                 refresh(
                     Database(self._conn, self._schema), run,
-                    gone=gone, has_sightings=has_sightings, projection=filled.report.projection,
+                    previously_flagged=previously_flagged, has_flagged=has_flagged,
+                    projection=written.report.projection,
                 )  # fmt: skip
-        return filled.report
+        return written.report
 
     def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
         """Write the manifest of a run that did not succeed.
 
-        An earlier success stays in force, with the failure noted beside it; a later attempt's manifest
-        stays as it is.
+        An earlier success stays, with the failure noted beside it; a later attempt's manifest stays as it is.
 
         Raises:
             StorageError, RegistryUnavailable: the database refused or did not answer.
         """
         with storage_errors(cycle), self._conn.transaction():
-            run = self._locked(version, cycle)
+            run = self._lock_run(version, cycle)
             row = self._manifest(report, cycle) | run | {"output_digest": None, "score_counts": "{}"}
             if run["newest"] > run["attempt"]:
                 log.warning(
@@ -237,23 +245,23 @@ class PostgresStore:
             row = self._conn.execute(self._runs["next_attempt"]).fetchone()
         return int(row[0]) if row else 0
 
-    def _locked(self, version: VersionSpec, cycle: Cycle) -> dict[str, Any]:  # Any: a statement's params
+    def _lock_run(self, version: VersionSpec, cycle: Cycle) -> RunParams:
         """Lock the run until the transaction ends; return its key, this attempt and what is stored."""
         run = run_params(version, cycle)
         self._conn.execute(self._runs["lock"], run)
         stored = self._conn.execute(self._runs["stored"], run).fetchone() or (0, None, False)
-        attempt = self._begun.get(_run_key(version, cycle), self.attempt)
+        attempt = self._attempts.get(_run_key(version, cycle), self.attempt)
         return run | {"attempt": attempt, "newest": stored[0], "outcome": stored[1], "was_primary": stored[2]}
 
     def _copy(self, chunks: Iterable[bytes]) -> None:
         """Copy encoded rows, each behind the columns that all share; nothing is sent if there are none."""
-        held = iter(chunks)
-        first = next(held, None)
+        remaining = iter(chunks)
+        first = next(remaining, None)
         if first is None:
             return
         with self._conn.cursor() as cursor, cursor.copy(self._rows["copy"]) as copy:
             copy.write(_COPY_HEAD + first)
-            for chunk in held:
+            for chunk in remaining:
                 copy.write(chunk)
             copy.write(_COPY_TAIL)
 
@@ -277,7 +285,7 @@ class PostgresStore:
 
 
 def _prefix(version: VersionSpec, cycle: Cycle, duration_ms: float) -> bytes:
-    """The columns that are the same in every row of a run, as binary COPY wants them."""
+    """Return the columns that are the same in every row of a run, in the format of binary COPY."""
     micros = (cycle.started_at - _EPOCH) // _EPOCH.resolution
     return b"".join(
         (

@@ -32,7 +32,7 @@ _GRANT = "grant insert on pg_temp.detection_selected_outputs to {}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectLimits:
-    """What a SELECT may take: seconds, and the rights of `role`; None leaves the session's own."""
+    """Limits of a SELECT: seconds, and the role whose rights it has; None leaves the session's own."""
 
     timeout_s: float | None = None
     role: str | None = None
@@ -40,7 +40,7 @@ class SelectLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selected:
-    """What a SELECT gave, in how many milliseconds."""
+    """Counts of the rows that a SELECT gave, and its duration in milliseconds."""
 
     count: int
     score_counts: Mapping[str, int]
@@ -54,8 +54,8 @@ def select_rows(db: Database, model: ModelSpec, outputs: SelectedOutputs, limits
     subtransaction, no function that writes.
 
     Raises:
-        TerminalModelError: it is no such SELECT, a value is not what its column says, or Postgres refused it
-            or the role that it has to act as.
+        TerminalModelError: it is not such a SELECT, a value does not fit its column, or Postgres refused
+            it or the role that it has to act as.
         RegistryUnavailable: the database did not answer, or the timeout ended the statement.
     """
     if (model.entity_key, model.score_key) != ("entity", "score"):
@@ -64,17 +64,17 @@ def select_rows(db: Database, model: ModelSpec, outputs: SelectedOutputs, limits
         )
     queries = db.queries("selected_outputs")
     text = _INSERT + named(outputs.statement).strip().rstrip("; \n") + "\n) as q"
-    db.conn.execute(queries["make"])
+    db.conn.execute(queries["create_table"])
     began = time.perf_counter()
     try:
-        with db.conn.transaction(), _limited(db, limits):
+        with db.conn.transaction(), _limited_select(db, limits):
             db.conn.execute(text.encode(), bindable(outputs.params))
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise RegistryUnavailable(f"the SELECT did not end: {str(error).strip()}") from error
     except psycopg.Error as error:
         raise TerminalModelError(f"the SELECT was refused: {str(error).strip()}") from error
     duration_ms = (time.perf_counter() - began) * 1000
-    count, *counts = db.conn.execute(queries["facts"]).fetchone() or (0,) * 6
+    count, *counts = db.conn.execute(queries["counts"]).fetchone() or (0,) * 6
     scored = dict(zip(_COUNTS, counts, strict=True))
     return Selected(
         count=count, score_counts={**scored, "null": count - scored["scored"]}, duration_ms=duration_ms
@@ -82,14 +82,14 @@ def select_rows(db: Database, model: ModelSpec, outputs: SelectedOutputs, limits
 
 
 @contextmanager
-def _limited(db: Database, limits: SelectLimits) -> Iterator[None]:
-    """What is set for the subtransaction that is open: read-only, our names, the limits.
+def _limited_select(db: Database, limits: SelectLimits) -> Iterator[None]:
+    """Limit the open subtransaction: read-only, the search path of the schema, timeout, role.
 
-    Postgres takes back that it only reads at the subtransaction's end, all else at the transaction's: what
-    follows the SELECT has its own rights again and all the time that it had.
+    Postgres resets read-only at the end of the subtransaction, all else at the end of the transaction: so the
+    timeout and the role are set back here for the statements that follow the SELECT.
     """
     queries, session = db.queries("selected_outputs"), db.queries("session")
-    own = db.conn.execute(queries["own_limits"]).fetchone()
+    previous = db.conn.execute(queries["current_limits"]).fetchone()
     if limits.role is not None:
         db.conn.execute(sql.SQL(_GRANT).format(sql.Identifier(limits.role)))
     db.conn.execute(session["read_only_transaction"])
@@ -99,7 +99,7 @@ def _limited(db: Database, limits: SelectLimits) -> Iterator[None]:
     if limits.role is not None:
         db.conn.execute(queries["act_as"], {"role": limits.role})
     yield
-    db.conn.execute(queries["as_before"], own)
+    db.conn.execute(queries["restore_limits"], previous)
 
 
 def store_rows(db: Database, run: Mapping[str, Any], duration_ms: float) -> None:  # Any: params
@@ -108,23 +108,23 @@ def store_rows(db: Database, run: Mapping[str, Any], duration_ms: float) -> None
 
 
 def selection_json(outputs: SelectedOutputs) -> dict[str, Any]:  # Any: JSON
-    """What a process tells another one to select, as JSON values."""
+    """Return a selection as JSON values, for another process; `selection_of` reads it."""
     instants = {k: v.isoformat() for k, v in outputs.params.items() if isinstance(v, datetime)}
     params = {k: v for k, v in outputs.params.items() if k not in instants}
-    plain = orjson.loads(to_json(params))
-    return {"statement": outputs.statement, "params": plain, "instants": instants}
+    json_params = orjson.loads(to_json(params))
+    return {"statement": outputs.statement, "params": json_params, "instants": instants}
 
 
-def selection_of(facts: object) -> SelectedOutputs:
-    """Read what `selection_json` wrote; StorageError if it is anything else."""
-    match facts:
+def selection_of(value: object) -> SelectedOutputs:
+    """Read what `selection_json` wrote; StorageError if it is something else."""
+    match value:
         case {"statement": str(statement), "params": dict(params), "instants": dict(instants)}:
             try:
                 times = {k: require_utc(k, datetime.fromisoformat(v)) for k, v in instants.items()}
             except (TypeError, ValueError) as error:
-                raise StorageError("a time of the statement to select with is none") from error
+                raise StorageError("an instant of the selection is not a time with a time zone") from error
             return SelectedOutputs(statement, {**params, **times}, _unread)
-    raise StorageError("the statement to select with is not what it should be")
+    raise StorageError("the selection is not an object of statement, params and instants")
 
 
 def _unread(statement: str, params: JsonMapping) -> Inputs:

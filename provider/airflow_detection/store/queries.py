@@ -12,12 +12,13 @@ from typing import Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from airflow_detection.domain.json_values import plain
 from airflow_detection.errors import ConfigurationError
 
 _NAME = re.compile(r"^-- name: *([a-z][a-z0-9_]*) *$", re.MULTILINE)
 _TOKEN = re.compile(
     r"""
-      (?P<kept>
+      (?P<verbatim>
         (?<![\w$])[eE]'(?:[^'\\]|\\.|'')*'      # a string with escapes
       | '(?:[^']|'')*'
       | "(?:[^"]|"")*"
@@ -35,10 +36,10 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
 def sql_root() -> Path:
-    """The folder of migrations and queries: inside an installed package, else beside it in a checkout."""
+    """Return the folder of migrations and queries: inside an installed package, at the root of a checkout."""
     here = Path(__file__).resolve()
-    inside = here.parents[1] / "sql"
-    return inside if inside.is_dir() else here.parents[3] / "sql"
+    installed = here.parents[1] / "sql"
+    return installed if installed.is_dir() else here.parents[3] / "sql"
 
 
 def composed(text: str, schema: str) -> sql.Composed:
@@ -53,8 +54,8 @@ def load_queries(table: str, schema: str) -> Mapping[str, sql.Composed]:
     Raises:
         ConfigurationError: there is no such file, or a name occurs twice in it.
     """
-    if not table.isidentifier():  # a model may name one
-        raise ConfigurationError(f"{table!r} is no name of a file of queries")
+    if not table.isidentifier():  # a model names its projection
+        raise ConfigurationError(f"{table!r} is not a name of a file of queries")
     path = sql_root() / "queries" / f"{table}.sql"
     try:
         parts = _NAME.split(path.read_text(encoding="utf-8"))
@@ -72,37 +73,31 @@ def named(sql_text: str) -> str:
 
     Strings, quoted identifiers, comments and `::` casts are left as they are.
     """
-    done: list[str] = []
+    parts: list[str] = []
     at = 0
     while match := _TOKEN.search(sql_text, at):
-        done.append(sql_text[at : match.start()])
+        parts.append(sql_text[at : match.start()])
         at = _comment_end(sql_text, match.end()) if match["comment"] else match.end()
         if match["param"]:
-            done.append(f"%({match['param']})s")
+            parts.append(f"%({match['param']})s")
         else:
-            done.append(sql_text[match.start() : at].replace("%", "%%"))
-    return "".join([*done, sql_text[at:]])
+            parts.append(sql_text[match.start() : at].replace("%", "%%"))
+    return "".join([*parts, sql_text[at:]])
 
 
 def bindable(params: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON values, read-only, and times
-    """Return params as a statement takes them: lists as arrays, objects as jsonb."""
+    """Return params in the form that a statement takes: lists as arrays, objects as jsonb."""
     return {name: _bound(value) for name, value in params.items()}
 
 
 def _bound(value: Any) -> Any:  # Any: as `bindable`
     if isinstance(value, Mapping):
-        return Jsonb(_thawed(value))
+        return Jsonb(plain(value))
     return [_bound(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
-def _thawed(value: Any) -> Any:  # Any: JSON
-    if isinstance(value, Mapping):
-        return {key: _thawed(item) for key, item in value.items()}
-    return [_thawed(item) for item in value] if isinstance(value, (tuple, list)) else value
-
-
 def _comment_end(text: str, at: int) -> int:
-    """Where a block comment whose inside starts at `at` ends; such comments nest."""
+    """Return the index behind the block comment whose text starts at `at`; such comments nest."""
     depth = 1
     for edge in _COMMENT_EDGE.finditer(text, at):
         depth += 1 if edge.group() == "/*" else -1

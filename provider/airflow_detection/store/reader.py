@@ -1,4 +1,4 @@
-"""Reading for models: their own read-only queries, and champions' stored outputs."""
+"""Read access of models: their own read-only queries, and champions' stored outputs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Reader:
     """Read-only access for a model: one SELECT at a time, in a transaction of its own.
 
     Args:
-        conn: in autocommit mode.
+        db: its connection is in autocommit mode.
         window_params: params that every query has, such as `window_start`; they win over a query's own.
     """
 
@@ -50,13 +50,13 @@ class Reader:
         """Run one SELECT with `:name` parameters and return all its rows.
 
         Raises:
-            TerminalModelError: it is no SELECT, would write, lacks a parameter, selects a name twice, or
+            TerminalModelError: it is not a SELECT, would write, lacks a parameter, selects a name twice, or
                 Postgres refused it.
             RegistryUnavailable: the database did not answer, or a timeout ended the statement.
         """
         text, bound = named(sql).strip().rstrip("; \n"), {**bindable(params or {}), **self._window}
         try:
-            with self._unlocked(), self._conn.transaction(force_rollback=True):
+            with self._releasing_locks(), self._conn.transaction(force_rollback=True):
                 self._conn.execute(self._session["read_only_transaction"])
                 self._conn.execute(self._session["use_schema"], {"schema": self._schema})
                 return self._fetch(text, bound)
@@ -66,8 +66,8 @@ class Reader:
             raise TerminalModelError(f"the query was refused: {str(error).strip()}") from error
 
     @contextmanager
-    def _unlocked(self) -> Iterator[None]:
-        """Let go of what a query has locked for its session: others may wait for it."""
+    def _releasing_locks(self) -> Iterator[None]:
+        """Release the session-level advisory locks that a query has taken: others may wait for them."""
         try:
             yield
         finally:
@@ -81,11 +81,11 @@ class Reader:
             names = [column.name for column in cursor.description or ()]
             if len(set(names)) != len(names):
                 raise TerminalModelError(f"the query selects a name twice: {', '.join(names)}")
-            held: list[list[Any]] = [[] for _ in names]  # Any: what the query selects
+            columns: list[list[Any]] = [[] for _ in names]  # Any: what the query selects
             while rows := cursor.fetchmany(BATCH_ROWS):
-                for column, values in zip(held, zip(*rows, strict=True), strict=True):
+                for column, values in zip(columns, zip(*rows, strict=True), strict=True):
                     column.extend(values)
-        return Inputs(MappingProxyType({n: _frozen_column(c) for n, c in zip(names, held, strict=True)}))
+        return Inputs(MappingProxyType({n: _frozen_column(c) for n, c in zip(names, columns, strict=True)}))
 
 
 def _frozen_column(values: list[Any]) -> tuple[Any, ...]:  # Any: one column of a query
@@ -94,7 +94,7 @@ def _frozen_column(values: list[Any]) -> tuple[Any, ...]:  # Any: one column of 
 
 
 class StoredOutputs:
-    """A champion's stored outputs of one cycle, read when they are asked for; the same order each time.
+    """Stored outputs of a champion in one cycle, read lazily, in the same order each time.
 
     Several can be iterated over at once on the same connection.
     """
@@ -116,12 +116,12 @@ class StoredOutputs:
 
     @cached_property
     def score_key(self) -> str | None:
-        """The entry of an output that is its score, as the champion's model is registered."""
+        """The key of the score in an output, as registered for the champion's model; None without one."""
         row = self._conn.execute(self._queries["score_key"], self._run).fetchone()
         return str(row[0]) if row and row[0] else None
 
     is_read_only: ClassVar[bool] = True
-    """What is iterated over needs no copy to be safe from whom it is given to."""
+    """The outputs can be given to models without a copy."""
 
     def __len__(self) -> int:
         return self._count
@@ -136,12 +136,12 @@ class StoredOutputs:
                     yield freeze_in_place(orjson.loads(input_ref)), freeze_in_place(orjson.loads(output))
 
     def columns(self) -> tuple[Sequence[str | None], Sequence[float | None]]:
-        """Entity ids and scores alone, in the order of iteration."""
+        """Return only entity ids and scores, in the order of iteration."""
         entities: list[Any] = []  # Any: text or null
         scores: list[Any] = []  # Any: a float or null
         with self._conn.cursor(name=_cursor_name(), withhold=True, binary=True) as cursor:
             cursor.execute(self._queries["read_columns"], self._run)
             while rows := cursor.fetchmany(COLUMN_BATCH_ROWS):
-                for held, values in zip((entities, scores), zip(*rows, strict=True), strict=True):
-                    held.extend(values)
+                for column, values in zip((entities, scores), zip(*rows, strict=True), strict=True):
+                    column.extend(values)
         return tuple(entities), tuple(scores)

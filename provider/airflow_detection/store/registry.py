@@ -1,8 +1,8 @@
 """The registry: cycles, models, versions, and the history of who held which role when.
 
-What is asked about a past instant has one answer for ever: plans are read under a shared advisory lock,
-changes are made under an exclusive one and take effect at an instant read behind it, so that no change can
-reach back before a plan that has been read.
+A question about a past instant has one answer for ever: plans are read under a shared advisory lock; changes
+are made under an exclusive one and take effect at an instant that is read after taking it, so that no change
+can take effect before a plan that has been read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from airflow_detection.domain.specs import (
 from airflow_detection.errors import PlanError, RegistrationError, hint
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import registry_errors
-from airflow_detection.store.json_bounds import read_fault, refusals
+from airflow_detection.store.json_bounds import refusals, unusable_reason
 
 Row = dict[str, Any]  # Any: a row holds what its statement selects
 MAX_LOOKBACK = timedelta(days=36_500)
@@ -60,7 +60,7 @@ class RegisteredVersion:
 
 
 def fetch(db: Database, table: str, name: str, params: Mapping[str, object] | None = None) -> list[Row]:
-    """Run one named statement and return its rows, none for a statement that gives none."""
+    """Run one named statement and return its rows, an empty list for a statement that returns none."""
     with registry_errors(), db.conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(db.queries(table)[name], params)
         try:
@@ -96,7 +96,7 @@ def clock(db: Database) -> datetime:
 
 
 def _cycle_spec(row: Row) -> CycleSpec:
-    if not timedelta() < row["lookback"] <= MAX_LOOKBACK:  # the driver reads longer ones as something else
+    if not timedelta() < row["lookback"] <= MAX_LOOKBACK:  # the driver misreads longer ones
         raise RegistrationError(f"lookback is not between 0 and {MAX_LOOKBACK.days} days")
     start_date = require_utc("start_date", row["start_date"])
     return CycleSpec(**{**row, "execution": Execution(row["execution"]), "start_date": start_date})
@@ -108,13 +108,13 @@ def _model_spec(row: Row, versions: Sequence[VersionSpec] = ()) -> ModelSpec:
 
 def _version_spec(row: Row) -> VersionSpec:
     version = VersionSpec(**{**row, "role": Role(row["role"])})
-    if fault := read_fault(version.params):
-        raise RegistrationError(f"{version.label} cannot be read: params{fault}")
+    if reason := unusable_reason(version.params):
+        raise RegistrationError(f"{version.label} cannot be read: params{reason}")
     return version
 
 
 def cycle_ids(db: Database) -> list[str]:
-    """Return the id of every registered cycle, in order; one that cannot be read otherwise is among them."""
+    """Return the id of every registered cycle, in order, even if its other columns cannot be read."""
     return [row["cycle_id"] for row in _cycles(db, name="ids")]
 
 
@@ -166,41 +166,41 @@ def models_at(
 
     Raises:
         PlanError: `known_at` is in the future: the answer could still change.
-        RegistrationError: a stored value cannot be read: it was put there by other means than ours.
+        RegistrationError: a stored value cannot be read: it was not stored by this package.
     """
     with with_shared_lock(db):
         now = clock(db)
         instant = now if at is None else require_utc("at", at)
-        known = instant if known_at is None else require_utc("known_at", known_at)
-        if known_at is not None and known > now:
-            raise PlanError(f"what is known at {known.isoformat()} cannot be told yet")
-        wanted = {"cycle_id": cycle_id, "at": instant, "known_at": known}
-        models = _models(db, name="at", params=wanted)
+        recorded_by = instant if known_at is None else require_utc("known_at", known_at)
+        if known_at is not None and recorded_by > now:
+            raise PlanError(f"what is known at {recorded_by.isoformat()} cannot be told yet")
+        params = {"cycle_id": cycle_id, "at": instant, "known_at": recorded_by}
+        models = _models(db, name="at", params=params)
         versions: dict[str, list[VersionSpec]] = defaultdict(list)
-        for row in role_rows(db, name="at", params=wanted):
+        for row in role_rows(db, name="at", params=params):
             versions[row["model_id"]].append(_version_spec(row))
     return [_model_spec(row, versions[row["model_id"]]) for row in models]
 
 
 def named_versions(db: Database, labels: Sequence[str]) -> list[VersionSpec]:
     """Return versions by their labels, `model@version`, as replays; PlanError names an unknown one."""
-    found = []
+    specs = []
     for label in labels:
         model_id, _, version = label.partition("@")
         rows = role_rows(db, name="by_label", params={"model_id": model_id, "version": version})
         if not rows:
             raise PlanError(_unknown_version(db, label))
-        found.append(VersionSpec(**rows[0], role=Role.SHADOW, is_replay=True))
-    return found
+        specs.append(VersionSpec(**rows[0], role=Role.SHADOW, is_replay=True))
+    return specs
 
 
 def version_id_of(db: Database, label: str) -> int:
     """Return the id of `model@version`; RegistrationError, with the nearest label, if it is unknown."""
     model_id, _, version = label.partition("@")
-    found = role_rows(db, name="by_label", params={"model_id": model_id, "version": version})
-    if not found:
+    rows = role_rows(db, name="by_label", params={"model_id": model_id, "version": version})
+    if not rows:
         raise RegistrationError(_unknown_version(db, label))
-    return int(found[0]["version_id"])
+    return int(rows[0]["version_id"])
 
 
 def _unknown_version(db: Database, label: str) -> str:
@@ -216,7 +216,7 @@ def versions(db: Database, model_id: str | None = None) -> list[RegisteredVersio
 
 
 def put_cycle(db: Database, spec: CycleSpec) -> None:
-    """Register a cycle, or set every fact of it anew.
+    """Register a cycle, or replace all its settings.
 
     Raises:
         ValueError: its id is empty or too long, or its start date has no time zone.
@@ -230,21 +230,21 @@ def put_cycle(db: Database, spec: CycleSpec) -> None:
 
 
 def put_model(db: Database, spec: ModelSpec) -> None:
-    """Register a model, or set its facts and dependencies anew; its versions are put apart.
+    """Register a model, or replace its settings and dependencies; `put_version` registers its versions.
 
     Dependencies are kept as a history once the model has held a role.
 
     Raises:
         ValueError: its id is empty or too long.
-        RegistrationError: unknown cycle, or a fact that past plans rest on would change.
+        RegistrationError: unknown cycle, or a setting that past plans rest on would change.
     """
     require_id("model_id", spec.model_id)
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name != "versions"}
     values["task_options"] = Jsonb(dict(spec.task_options), dumps=_strict_json)
     with with_exclusive_lock(db):
         _models(db, name="put", params=values)
-        known = _models(db, name="has_history", params={"model_id": spec.model_id})
-        is_founding = not known[0]["has_history"]
+        rows = _models(db, name="has_history", params={"model_id": spec.model_id})
+        is_founding = not rows[0]["has_history"]
         edges = {
             "model_id": spec.model_id,
             "depends_on": sorted(set(spec.depends_on)),
@@ -271,11 +271,11 @@ def put_version(
     """Register a version and return its id; the same content again changes nothing.
 
     Raises:
-        RegistrationError: unknown model, params that cannot be held (the place is named), or a change of
+        RegistrationError: unknown model, params that cannot be stored (the place is named), or a change of
             params or entry point after the version has held a role.
     """
-    for place, fact in refusals("params", params := dict(params)):
-        raise RegistrationError(f"{model_id}@{version}: {place} {fact}")
+    for place, reason in refusals("params", params := dict(params)):
+        raise RegistrationError(f"{model_id}@{version}: {place} {reason}")
     values = {
         "model_id": model_id,
         "version": version,

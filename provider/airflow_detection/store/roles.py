@@ -1,7 +1,8 @@
-"""Correcting the history of roles: a wrong row is superseded by new ones, and both stay.
+"""Changes of roles: assignments, and corrections of their history.
 
-Whoever asks about an instant gets what was known at that instant, as before; a correction shows to those
-who ask what is known since (`known_at` of `registry.models_at`).
+A correction supersedes a wrong row by new ones, and both stay. A query about an instant returns what was
+known at that instant, as before; a correction shows only in queries with a later `known_at`
+(`registry.models_at`).
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ def correct_roles(
     actor: str | None = None,
     reason: str,
 ) -> bool:
-    """Record that `model@version` held `role`, or none, in `[since, until)`; return whether that is news.
+    """Record that `model@version` held `role`, or none, in `[since, until)`; return whether it is new.
 
-    A corrected PRIMARY takes the place of whichever version was PRIMARY in the interval; in its own stead
-    the other holds no role there, as after a promotion. What was said outside of the interval still holds.
+    A corrected PRIMARY replaces whichever version was PRIMARY in the interval; that version then
+    holds no role there, as after a promotion. The history outside of the interval stays as it is.
 
     Args:
         since: UTC, not in the future.
         until: UTC, not in the future; None corrects what holds from now on too.
-        actor: who did it; the database's user unless given.
+        actor: who did it; None means the database's user.
 
     Raises:
         RegistrationError: unknown version, an interval that is empty or reaches into the future, no reason.
@@ -55,33 +56,33 @@ def correct_roles(
         "until": None if until is None else require_utc("until", until),
     }
     with with_exclusive_lock(db):
-        facts: Row = {"version_id": version_id_of(db, label), "model_id": label.partition("@")[0]}
-        now = instant_of_change(db, facts["model_id"])
-        _check(label, since, until, now)
-        facts |= {**span, "role": role, "now": now, "actor": actor, "reason": reason}
-        found = role_rows(db, name="in_the_way", params=facts)
-        if _is_known(found, facts["version_id"], role):
+        params: Row = {"version_id": version_id_of(db, label), "model_id": label.partition("@")[0]}
+        now = instant_of_change(db, params["model_id"])
+        _check_interval(label, since, until, now)
+        params |= {**span, "role": role, "now": now, "actor": actor, "reason": reason}
+        overlapping = role_rows(db, name="overlapping", params=params)
+        if _is_recorded(overlapping, params["version_id"], role):
             return False
-        facts["role_ids"] = [row["role_id"] for row in found]
-        role_rows(db, name="supersede", params=facts)
-        role_rows(db, name="keep_the_rest", params=facts)
+        params["role_ids"] = [row["role_id"] for row in overlapping]
+        role_rows(db, name="supersede", params=params)
+        role_rows(db, name="keep_remainder", params=params)
         if role is not None:
-            role_rows(db, name="correct", params=facts)
+            role_rows(db, name="correct", params=params)
     return True
 
 
-def _is_known(found: list[Row], version_id: int, role: Role | None) -> bool:
+def _is_recorded(overlapping: list[Row], version_id: int, role: Role | None) -> bool:
     if role is None:
-        return not found
-    return [(r["version_id"], r["role"], r["covers"]) for r in found] == [(version_id, role, True)]
+        return not overlapping
+    return [(r["version_id"], r["role"], r["covers"]) for r in overlapping] == [(version_id, role, True)]
 
 
-def _check(label: str, since: datetime, until: datetime | None, now: datetime) -> None:
-    told = f"the history of {label} cannot be corrected from {since.isoformat()}"
+def _check_interval(label: str, since: datetime, until: datetime | None, now: datetime) -> None:
+    prefix = f"the history of {label} cannot be corrected from {since.isoformat()}"
     if since > now or (until is not None and until > now):
-        raise RegistrationError(f"{told}: that reaches into the future")
+        raise RegistrationError(f"{prefix}: that reaches into the future")
     if until is not None and until <= since:
-        raise RegistrationError(f"{told}: it would end at {until.isoformat()}, before it begins")
+        raise RegistrationError(f"{prefix}: it would end at {until.isoformat()}, before it begins")
 
 
 def assign_role(
@@ -97,31 +98,31 @@ def assign_role(
     """Give a version a role, or end the one it holds (`role` None); return whether anything changed.
 
     A new PRIMARY takes the place of the old one in the same instant, which is read from the database's
-    clock behind an exclusive lock: of promotions at once each is whole, and the last one stands.
+    clock under an exclusive lock: concurrent promotions are atomic, and the last one holds.
 
     Args:
         since: UTC, not in the future. In the past only while the model's history is founding rows alone
             and no cycle has been planned at or after it; without it the change holds from now on.
-        actor: who did it; the database's user unless given.
+        actor: who did it; None means the database's user.
 
     Raises:
-        RegistrationError: unknown version, or `since` cannot be.
+        RegistrationError: unknown version, or `since` is not allowed.
     """
     label = f"{model_id}@{version}"
     with with_exclusive_lock(db):
         version_id = version_id_of(db, label)
-        held = role_rows(db, name="open_of_model", params={"model_id": model_id})
-        own = next((row["role"] for row in held if row["version_id"] == version_id), None)
+        open_roles = role_rows(db, name="open_of_model", params={"model_id": model_id})
+        own = next((row["role"] for row in open_roles if row["version_id"] == version_id), None)
         if own == role:
             return False
         now = instant_of_change(db, model_id)
         start = now if since is None else require_utc("since", since)
         is_founding = start < now
         if start != now:
-            _check_since(db, label, role, start, now, held)
-        for row in held:
-            ends = row["version_id"] == version_id or (role is Role.PRIMARY and row["role"] == Role.PRIMARY)
-            if ends:
+            _check_since(db, label, role, start, now, open_roles)
+        for row in open_roles:
+            is_old_champion = role is Role.PRIMARY and row["role"] == Role.PRIMARY
+            if is_old_champion or row["version_id"] == version_id:
                 role_rows(db, name="close", params={"version_id": row["version_id"], "until": now})
         if role is not None:
             opened = {
@@ -137,7 +138,7 @@ def assign_role(
 
 
 def instant_of_change(db: Database, model_id: str) -> datetime:
-    """Now, and behind everything in the model's history, should the clock have stepped back."""
+    """Return the registry's clock, or if that is not later, a microsecond after the model's newest row."""
     now = clock(db)
     newest = role_rows(db, name="history_of_model", params={"model_id": model_id})[0]["newest"]
     return now if newest is None or newest < now else newest + timedelta(microseconds=1)
@@ -149,23 +150,29 @@ def _check_since(
     role: Role | None,
     since: datetime,
     now: datetime,
-    held: list[Row],
+    open_roles: list[Row],
 ) -> None:
-    """Refuse a start that would change what a plan has said, or that has not come yet."""
+    """Raise RegistrationError for a start in the future, or one that would change a plan of the past."""
     model_id, _, version = label.partition("@")
-    told = f"{label} cannot be {role or 'without a role'} since {since.isoformat()}"
+    prefix = f"{label} cannot be {role or 'without a role'} since {since.isoformat()}"
     if since > now:
-        raise RegistrationError(f"{told}: that is in the future")
+        raise RegistrationError(f"{prefix}: that is in the future")
     history = role_rows(db, name="history_of_model", params={"model_id": model_id})[0]
-    if role is None or not history["is_founding_only"] or any(row["version"] == version for row in held):
+    if (
+        role is None
+        or not history["is_founding_only"]
+        or any(row["version"] == version for row in open_roles)
+    ):
         raise RegistrationError(
-            f"{told}: the history of {model_id!r} cannot be rewritten; without it, from now on"
+            f"{prefix}: the history of {model_id!r} cannot be rewritten; without a start it holds from now on"
         )
-    champion = next((row["version"] for row in held if row["role"] == Role.PRIMARY), None)
+    champion = next((row["version"] for row in open_roles if row["role"] == Role.PRIMARY), None)
     if role is Role.PRIMARY and champion is not None:
         raise RegistrationError(
-            f"{told}: {champion!r} is PRIMARY; without it, the promotion holds from now on"
+            f"{prefix}: {champion!r} is PRIMARY; without a start the promotion holds from now on"
         )
     cycle_id = cycle_of(db, model_id)
     if _cycles(db, name="has_run_since", params={"cycle_id": cycle_id, "since": since})[0]["has_run"]:
-        raise RegistrationError(f"{told}: cycle {cycle_id!r} has been planned since; without it, from now on")
+        raise RegistrationError(
+            f"{prefix}: cycle {cycle_id!r} has been planned since; without a start it holds from now on"
+        )

@@ -1,4 +1,4 @@
-"""What a session may do: read alone, for so long, with these rights."""
+"""Limits of a session: read-only, statement timeout, role."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow_detection.store.driver_errors import storage_errors
 
 
 def limit_session(db: Database, *, timeout_s: float | None = None, role: str | None = None) -> None:
-    """Make a session one that only reads.
+    """Make a session read-only.
 
     Args:
-        conn: in autocommit mode.
+        db: its connection is in autocommit mode.
         timeout_s: seconds after which the server ends a statement, or a transaction that does nothing; None
             leaves its own limits.
         role: act with this role's rights.
@@ -36,7 +36,7 @@ def limit_session(db: Database, *, timeout_s: float | None = None, role: str | N
 
 @contextmanager
 def limited_statements(db: Database, timeout_s: float) -> Iterator[None]:
-    """Let no statement inside take longer; RegistryUnavailable if the database does not answer."""
+    """Limit each statement inside to `timeout_s` seconds; RegistryUnavailable without an answer."""
     with storage_errors():
         limit_ms = in_ms(timeout_s)
         db.conn.execute(db.queries("session")["limit_statements"], {"limit_ms": limit_ms})
@@ -48,14 +48,14 @@ def limited_statements(db: Database, timeout_s: float) -> Iterator[None]:
 
 
 def backend_of(db: Database) -> dict[str, Any]:  # Any: JSON
-    """What `end_backend` needs to end this session, as JSON values."""
+    """Return the pid and start of this session's backend as JSON values, the arguments of `end_backend`."""
     with storage_errors():
         row = db.conn.execute(db.queries("session")["backend"]).fetchone()
     return {"pid": row[0], "backend_start": row[1].isoformat()} if row else {}
 
 
 def end_backend(db: Database, pid: int, backend_start: str) -> None:
-    """End another session of the same login; one that has ended is none."""
+    """End another session of the same login; nothing happens if it has ended."""
     with storage_errors():
         params = {"pid": pid, "backend_start": backend_start}
         db.conn.execute(db.queries("session")["end_backend"], params)

@@ -1,4 +1,4 @@
-"""Stored snapshot reports: one for each hour, never written twice."""
+"""Stored snapshot reports: one for each hour, never overwritten."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOUR, WEEK = timedelta(hours=1), timedelta(days=7)
 class StoredReport:
     """A report as it is stored: it covers cycles in [start, end), UTC.
 
-    `notified_at` is when the changes that it tells of had been sent to whoever is to know.
+    `notified_at` (UTC) is when the notifications of its changes had been sent, None before.
     """
 
     snapshot_id: int
@@ -33,7 +33,7 @@ class StoredReport:
 
 
 def hourly(db: Database, start: datetime) -> StoredReport | None:
-    """The hourly report of the hour that begins at `start`, if there is one.
+    """Return the hourly report of the hour that begins at `start`, if there is one.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -42,7 +42,7 @@ def hourly(db: Database, start: datetime) -> StoredReport | None:
 
 
 def last_before(db: Database, start: datetime) -> StoredReport | None:
-    """The latest hourly report that was over by `start`.
+    """Return the latest hourly report whose hour ended by `start`.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -51,7 +51,7 @@ def last_before(db: Database, start: datetime) -> StoredReport | None:
 
 
 def reports_before(db: Database, start: datetime) -> Iterator[Mapping[str, Any]]:
-    """The hourly reports that were over by `start`, newest first, a week back, each read when asked for.
+    """Iterate over the hourly reports whose hour ended by `start`, newest first, a week back; read lazily.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -65,7 +65,7 @@ def reports_before(db: Database, start: datetime) -> Iterator[Mapping[str, Any]]
 def save(db: Database, report: Mapping[str, Any]) -> tuple[StoredReport, bool]:
     """Store a report; return what is stored now, and whether it is this one.
 
-    An hour that has its report keeps it. `report` is JSON with `kind`, `taken_at`, `start`, `end` and
+    An hour that has a report keeps it. `report` is JSON with `kind`, `taken_at`, `start`, `end` and
     `format_version`.
 
     Raises:
@@ -86,7 +86,9 @@ def save(db: Database, report: Mapping[str, Any]) -> tuple[StoredReport, bool]:
 
 
 def missed_hours(db: Database, before: datetime) -> list[datetime]:
-    """The starts of the hours between the last report and `before`, a week back, not before the first report.
+    """Return the starts of the hours between the last report and `before`, at most a week back.
+
+    Hours before the first report do not count.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -97,7 +99,9 @@ def missed_hours(db: Database, before: datetime) -> list[datetime]:
 
 
 def to_be_told(db: Database, snapshot_id: int) -> bool:
-    """Whether nobody has been told of a report's changes; who asks meanwhile waits for the transaction's end.
+    """Tell whether the notifications of a report's changes are still to be sent.
+
+    The row is locked until the transaction ends: who asks meanwhile waits.
 
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.
@@ -109,7 +113,7 @@ def to_be_told(db: Database, snapshot_id: int) -> bool:
 
 
 def note_notified(db: Database, snapshot_id: int) -> None:
-    """Note that everybody has been told of a report's changes.
+    """Note that the notifications of a report's changes have been sent.
 
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.

@@ -14,10 +14,10 @@ from airflow_detection.errors import StorageError
 from airflow_detection.store.encoding import row_encoder
 
 SCORE_BUCKETS = {"gt0": 0.0, "gt03": 0.3, "gt05": 0.5, "gt07": 0.7}
-"""Score buckets of a manifest: how many outputs score above each edge; they are counted apart."""
+"""Score buckets of a manifest: how many outputs score above each edge, each counted on its own."""
 
 CHUNK_BYTES = 2**16
-"""Encoded bytes that are handed on at a time: the server works on one while the next is encoded."""
+"""Encoded bytes of a chunk: the server works on one while the next is encoded."""
 
 _FIELDS = 4
 _MARK_BYTES = 16
@@ -25,10 +25,10 @@ _MARK_BYTES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spool:
-    """The encoded outputs of one version, in `file` from its start, and what is known of them.
+    """Encoded outputs of one version, in `file` from its start, with count, digest and score buckets.
 
-    Another process may have filled the file: then only the facts beside it have to be sent, and `is_foreign`
-    has each row checked as it is handed on.
+    Another process may have filled the file: then only the other fields have to be sent, and `is_foreign`
+    has each row checked as it is read.
     """
 
     file: IO[bytes]
@@ -38,30 +38,31 @@ class Spool:
     is_foreign: bool = False
 
     def chunks(self, prefix: bytes) -> Iterator[bytes]:
-        """Iterate over the rows as COPY wants them, many at a time, each behind `prefix`.
+        """Iterate over chunks of rows in the format of binary COPY, each row behind `prefix`.
 
-        `prefix` says whose a row is: one that went on after its fields could bring a row of another version
-        with it. What is checked is what is handed on, for whoever filled the file may still be writing to it.
+        `prefix` holds the columns that name the version: bytes behind the fields of a row could smuggle in a
+        row of another version. The bytes that are checked are the bytes that are yielded, because the process
+        that filled the file may still be writing to it.
 
         Raises:
-            StorageError: the file does not hold what the facts say, or something that is no row.
+            StorageError: the file holds another number of rows than `count`, or bytes that are not rows.
         """
         self.file.seek(0)
         mark = self.file.read(_MARK_BYTES)
-        seen = 0
+        row_count = 0
         while head := self.file.read(4):
             chunk = self.file.read(int.from_bytes(head, "big"))
             if not self.is_foreign:
-                seen += chunk.count(mark)
+                row_count += chunk.count(mark)
                 yield chunk.replace(mark, prefix)
                 continue
             before, *rows = chunk.split(mark) if mark else (chunk,)
             if before or not rows or not all(map(_is_row, rows)):
                 raise StorageError("the encoded outputs of the version are no rows")
-            seen += len(rows)
+            row_count += len(rows)
             yield prefix + prefix.join(rows)
-        if seen != self.count:
-            raise StorageError(f"{seen} encoded outputs were found, not {self.count}")
+        if row_count != self.count:
+            raise StorageError(f"{row_count} encoded outputs were found, not {self.count}")
 
 
 def _is_row(row: bytes) -> bool:
@@ -75,7 +76,7 @@ def _is_row(row: bytes) -> bool:
 
 
 class Encoder:
-    """Encodes outputs, many at a time, and keeps count, digest and score buckets of what it has seen."""
+    """Encodes outputs, many at a time, and keeps count, digest and score buckets of all so far."""
 
     def __init__(self, model: ModelSpec) -> None:
         self._model = model
@@ -104,12 +105,12 @@ class Encoder:
             else:
                 scores.append(score)
             if size > CHUNK_BYTES:
-                yield self._told(batch, scores)
+                yield self._counted(batch, scores)
                 batch, scores, size = [], [], 0
         if batch:
-            yield self._told(batch, scores)
+            yield self._counted(batch, scores)
 
-    def _told(self, batch: list[bytes], scores: list[float]) -> list[bytes]:
+    def _counted(self, batch: list[bytes], scores: list[float]) -> list[bytes]:
         self._digest.update(b"".join(batch))
         for number, edge in enumerate(SCORE_BUCKETS.values()):
             self._buckets[number] += sum(score > edge for score in scores)
@@ -138,7 +139,7 @@ def encode_outputs(
         UnstorableValue: an output cannot be stored exactly.
     """
     encoder = Encoder(model)
-    mark = os.urandom(_MARK_BYTES)  # stands before each row, where the columns that they share will go
+    mark = os.urandom(_MARK_BYTES)  # before each row, in place of the columns that all rows share
     file.write(mark)
     for batch in encoder.batches(outputs):
         chunk = mark + mark.join(batch)

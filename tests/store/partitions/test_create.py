@@ -94,14 +94,14 @@ def test_a_partition_without_bounds_covers_everything(database: Connection) -> N
 
 def test_a_new_month_has_the_indexes_and_checks_of_its_table(database: Connection) -> None:
     ensure_month(Database(database, "detection"), OUTPUTS, AT)
-    found = database.execute(
+    counts = database.execute(
         "select (select count(*) from pg_index where indrelid = p.oid), "
         "(select count(*) from pg_constraint where conrelid = p.oid and contype = 'c') "
         "from pg_class p where relname in (%s, %s)",
         (OUTPUTS, MARCH[0]),
     ).fetchall()
-    assert found[0] == found[1]
-    assert found[0][0] == 2
+    assert counts[0] == counts[1]
+    assert counts[0][0] == 2
 
 
 def test_a_month_that_retention_removed_is_not_made_behind_its_back(database: Connection) -> None:

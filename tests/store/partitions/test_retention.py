@@ -14,9 +14,9 @@ from tests.store.partition_schema import (
     WAITING,
     PartitionSchema,
     Writer,
+    apply_ignoring_errors,
     month,
     now,
-    swallow,
     wait_for,
 )
 
@@ -28,104 +28,105 @@ from airflow_detection.store.partitions.plan import ActionKind, Phase, UpkeepLim
 from airflow_detection.store.partitions.upkeep import UpkeepReport, apply
 
 
-def test_retention_detaches_first_and_drops_after_the_grace_period(place: PartitionSchema) -> None:
-    place.keep(Phase.ENSURE)
-    place.old(30, 29, 3)
-    first = place.keep(Phase.RETAIN)
+def test_retention_detaches_first_and_drops_after_the_grace_period(schema: PartitionSchema) -> None:
+    schema.upkeep(Phase.ENSURE)
+    schema.add_old_months(30, 29, 3)
+    first = schema.upkeep(Phase.RETAIN)
     assert [(r.action.kind, r.action.partition, r.outcome) for r in first.results] == [
         (ActionKind.DETACH, "old_30", "done"), (ActionKind.DETACH, "old_29", "done"),
     ]  # fmt: skip
-    assert place.names()[0] == "old_3"
-    assert place.stands("old_30")
-    assert place.keep(Phase.RETAIN) == UpkeepReport()
-    place.policy(grace="0")
-    assert [r.action.kind for r in place.keep(Phase.RETAIN).results] == [ActionKind.DROP, ActionKind.DROP]
-    assert not place.stands("old_30")
-    assert place.names()[0] == "old_3"
+    assert schema.names()[0] == "old_3"
+    assert schema.table_exists("old_30")
+    assert schema.upkeep(Phase.RETAIN) == UpkeepReport()
+    schema.policy(grace="0")
+    assert [r.action.kind for r in schema.upkeep(Phase.RETAIN).results] == [ActionKind.DROP, ActionKind.DROP]
+    assert not schema.table_exists("old_30")
+    assert schema.names()[0] == "old_3"
 
 
 @pytest.mark.parametrize(("offset_s", "goes"), [(-1, False), (0, True), (1, True)])
-def test_retention_ends_at_its_second(place: PartitionSchema, offset_s: int, goes: bool) -> None:  # noqa: FBT001
-    place.policy(retention="13 months")
-    place.part(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC), "january")
-    place.part(datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC), "later")
+def test_retention_ends_at_its_second(schema: PartitionSchema, offset_s: int, goes: bool) -> None:  # noqa: FBT001
+    schema.policy(retention="13 months")
+    schema.add_partition(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC), "january")
+    schema.add_partition(datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC), "later")
     at = datetime(2025, 3, 1, tzinfo=UTC) + timedelta(seconds=offset_s)
-    actions = plan(Database(place.conn, place.schema), now=at, phases=(Phase.RETAIN,))
+    actions = plan(Database(schema.conn, schema.name), now=at, phases=(Phase.RETAIN,))
     assert [a.partition for a in actions] == (["january"] if goes else [])
 
 
-def test_a_wide_partition_stays_until_its_upper_bound_is_old(place: PartitionSchema) -> None:
-    place.keep(Phase.ENSURE)
-    place.part(month(-40), month(-24), "detection_model_metrics_p20200101")
-    assert place.keep(Phase.RETAIN) == UpkeepReport()
-    place.policy(retention="23 months")
-    assert [r.action.kind for r in place.keep(Phase.RETAIN).results] == [ActionKind.DETACH]
+def test_a_wide_partition_stays_until_its_upper_bound_is_old(schema: PartitionSchema) -> None:
+    schema.upkeep(Phase.ENSURE)
+    schema.add_partition(month(-40), month(-24), "detection_model_metrics_p20200101")
+    assert schema.upkeep(Phase.RETAIN) == UpkeepReport()
+    schema.policy(retention="23 months")
+    assert [r.action.kind for r in schema.upkeep(Phase.RETAIN).results] == [ActionKind.DETACH]
 
 
 @pytest.mark.parametrize("days", [365, -365])
-def test_a_clock_that_is_a_year_off_is_refused(place: PartitionSchema, days: int) -> None:
-    place.keep(Phase.ENSURE)
-    place.old(30)
+def test_a_clock_that_is_a_year_off_is_refused(schema: PartitionSchema, days: int) -> None:
+    schema.upkeep(Phase.ENSURE)
+    schema.add_old_months(30)
     with pytest.raises(StorageError, match="nothing was done"):
-        place.keep(Phase.RETAIN, at=now() + timedelta(days=days))
-    assert "old_30" in place.names()
+        schema.upkeep(Phase.RETAIN, at=now() + timedelta(days=days))
+    assert "old_30" in schema.names()
 
 
-def test_a_run_takes_no_more_than_its_limit(place: PartitionSchema) -> None:
-    place.keep(Phase.ENSURE)
-    place.policy(grace="0")
-    place.old(40, 39, 38, 37, 36)
+def test_a_run_takes_no_more_than_its_limit(schema: PartitionSchema) -> None:
+    schema.upkeep(Phase.ENSURE)
+    schema.policy(grace="0")
+    schema.add_old_months(40, 39, 38, 37, 36)
     outcomes = [
-        [r.action.kind for r in place.keep(Phase.RETAIN, UpkeepLimits(max_drops=2)).results] for _ in range(3)
+        [r.action.kind for r in schema.upkeep(Phase.RETAIN, UpkeepLimits(max_drops=2)).results]
+        for _ in range(3)
     ]
     assert outcomes[0] == [ActionKind.DETACH] * 2 + [ActionKind.KEEP] * 3
     assert outcomes[1] == [ActionKind.DETACH] * 2 + [ActionKind.KEEP] + [ActionKind.DROP] * 2
     assert outcomes[2] == [ActionKind.DETACH] + [ActionKind.DROP] * 2
 
 
-@pytest.mark.parametrize("why", ["hold", "challenger", "backfill", "made lately"])
-def test_a_protected_month_is_kept_and_the_plan_says_why(place: PartitionSchema, why: str) -> None:
-    place.keep(Phase.ENSURE)
-    place.old(31, 30)
+@pytest.mark.parametrize("reason", ["hold", "challenger", "backfill", "made lately"])
+def test_a_protected_month_is_kept_and_the_plan_says_why(schema: PartitionSchema, reason: str) -> None:
+    schema.upkeep(Phase.ENSURE)
+    schema.add_old_months(31, 30)
     inside = month(-30) + timedelta(days=9)
-    if why == "hold":
-        place.run(
+    if reason == "hold":
+        schema.run(
             "insert into @detection_partition_holds (table_name, covers, reason) "
             "values (%s, tstzrange(%s, %s), 'hold')",
             METRICS, inside, inside + timedelta(days=1),
         )  # fmt: skip
-    elif why == "challenger":
-        place.run(
+    elif reason == "challenger":
+        schema.run(
             "insert into @detection_cycles (cycle_id, schedule, lookback, start_date) "
             "values ('c', '* * * * *', '1 h', now());"
             "insert into @detection_models (model_id, cycle_id, entrypoint) values ('m', 'c', 'x');"
             "insert into @detection_model_versions (model_id, version) values ('m', '1')"
         )
-        place.run(
+        schema.run(
             "insert into @detection_model_roles (version_id, model_id, model_no, role, valid, is_founding) "
             "values (1, 'm', 1, 'CHALLENGER', tstzrange(%s, null), true)",
             inside,
         )
-    elif why == "made lately":
-        place.run("drop table @old_30")
-        create(Database(place.conn, place.schema), METRICS, (month(-30), month(-29)), name="old_30")
+    elif reason == "made lately":
+        schema.run("drop table @old_30")
+        create(Database(schema.conn, schema.name), METRICS, (month(-30), month(-29)), name="old_30")
     else:
-        place.run(
+        schema.run(
             "insert into @detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest) "
             "values ('backfill', %s, 'as_of', '{}', '')",
             inside,
         )
-    results = place.keep(Phase.RETAIN).results
+    results = schema.upkeep(Phase.RETAIN).results
     assert [(r.action.kind, r.action.partition) for r in results] == [
         (ActionKind.DETACH, "old_31"), (ActionKind.KEEP, "old_30"),
     ]  # fmt: skip
-    assert why in results[1].action.note
-    assert place.names()[0] == "old_30"
+    assert reason in results[1].action.note
+    assert schema.names()[0] == "old_30"
 
 
-def test_the_last_table_partition_is_never_taken(place: PartitionSchema) -> None:
-    place.old(40, 39)
-    report = place.keep(Phase.RETAIN)
+def test_the_last_table_partition_is_never_taken(schema: PartitionSchema) -> None:
+    schema.add_old_months(40, 39)
+    report = schema.upkeep(Phase.RETAIN)
     assert [(r.action.kind, r.action.note) for r in report.results] == [
         (ActionKind.DETACH, ""),
         (ActionKind.KEEP, "it is the last"),
@@ -134,41 +135,41 @@ def test_the_last_table_partition_is_never_taken(place: PartitionSchema) -> None
     assert not report.is_success
 
 
-def test_a_table_that_others_refer_to_is_refused(place: PartitionSchema) -> None:
-    place.keep(Phase.ENSURE)
-    place.old(40)
-    place.run(f"alter table @{METRICS} add primary key (model_id, cycle_started_at)")
-    place.run(f"create table @note (m varchar(64), t timestamptz, foreign key (m, t) references @{METRICS})")
-    results = place.keep(Phase.RETAIN).results
+def test_a_table_that_others_refer_to_is_refused(schema: PartitionSchema) -> None:
+    schema.upkeep(Phase.ENSURE)
+    schema.add_old_months(40)
+    schema.run(f"alter table @{METRICS} add primary key (model_id, cycle_started_at)")
+    schema.run(f"create table @note (m varchar(64), t timestamptz, foreign key (m, t) references @{METRICS})")
+    results = schema.upkeep(Phase.RETAIN).results
     assert [r.action.kind for r in results] == [ActionKind.REFUSE]
-    assert "foreign key of" in results[0].fact
-    assert "old_40" in place.names()
-    assert place.log("action", "outcome")[-1] == ("refuse", "skipped")
+    assert "foreign key of" in results[0].details
+    assert "old_40" in schema.names()
+    assert schema.log("action", "outcome")[-1] == ("refuse", "skipped")
 
 
-def test_a_view_on_a_retired_table_keeps_it(place: PartitionSchema) -> None:
-    place.keep(Phase.ENSURE)
-    place.policy(grace="0")
-    place.old(40)
-    place.keep(Phase.RETAIN)
-    place.run("create view @looked_at as select * from @old_40")
-    assert [r.outcome for r in place.keep(Phase.RETAIN).results] == ["failed"]
-    assert place.stands("old_40")
+def test_a_view_on_a_retired_table_keeps_it(schema: PartitionSchema) -> None:
+    schema.upkeep(Phase.ENSURE)
+    schema.policy(grace="0")
+    schema.add_old_months(40)
+    schema.upkeep(Phase.RETAIN)
+    schema.run("create view @looked_at as select * from @old_40")
+    assert [r.outcome for r in schema.upkeep(Phase.RETAIN).results] == ["failed"]
+    assert schema.table_exists("old_40")
 
 
-def test_a_long_reader_stalls_no_writer_and_the_retry_succeeds(place: PartitionSchema) -> None:
-    place.keep(Phase.ENSURE)
-    place.run(f"create table @spare partition of @{METRICS} default")  # the plain path: the exclusive lock
-    place.old(40)
+def test_a_long_reader_stalls_no_writer_and_the_retry_succeeds(schema: PartitionSchema) -> None:
+    schema.upkeep(Phase.ENSURE)
+    schema.run(f"create table @spare partition of @{METRICS} default")  # the plain path: the exclusive lock
+    schema.add_old_months(40)
     limits = UpkeepLimits(attempts=2, pause=timedelta(milliseconds=50))
-    with connect(place.dsn) as reader, Writer(place, now()) as writer:
+    with connect(schema.dsn) as reader, Writer(schema, now()) as writer:
         with reader.transaction():
-            place.run(f"select count(*) from @{METRICS}", conn=reader)
-            first = place.keep(Phase.RETAIN, limits)
-        second = place.keep(Phase.RETAIN, limits)
+            schema.run(f"select count(*) from @{METRICS}", conn=reader)
+            first = schema.upkeep(Phase.RETAIN, limits)
+        second = schema.upkeep(Phase.RETAIN, limits)
     assert [r.outcome for r in first.failed] == ["failed"]
-    assert "lock timeout" in first.failed[0].fact
-    assert [(r.outcome, r.fact) for r in second.results] == [
+    assert "lock timeout" in first.failed[0].details
+    assert [(r.outcome, r.details) for r in second.results] == [
         ("done", "in one step: the table has a default partition")
     ]
     assert writer.worst_s < 1
@@ -176,110 +177,114 @@ def test_a_long_reader_stalls_no_writer_and_the_retry_succeeds(place: PartitionS
     assert not writer.errors
 
 
-def test_a_concurrent_detachment_that_was_killed_is_finalised_next_time(place: PartitionSchema) -> None:
-    place.keep(Phase.ENSURE)
-    place.policy(grace="0")
-    place.old(40, 39)
+def test_a_concurrent_detachment_that_was_killed_is_finalised_next_time(schema: PartitionSchema) -> None:
+    schema.upkeep(Phase.ENSURE)
+    schema.policy(grace="0")
+    schema.add_old_months(40, 39)
     limits = UpkeepLimits(detach_wait=timedelta(seconds=30))
-    with connect(place.dsn) as reader, connect(place.dsn) as victim:
+    with connect(schema.dsn) as reader, connect(schema.dsn) as victim:
         with reader.transaction():
-            place.run(f"select count(*) from @{METRICS}", conn=reader)
+            schema.run(f"select count(*) from @{METRICS}", conn=reader)
             pid = victim.info.backend_pid
             failure: list[BaseException] = []
 
             def killed() -> None:
                 try:
-                    apply(Database(victim, place.schema), Phase.RETAIN, now=now(), limits=limits)
+                    apply(Database(victim, schema.name), Phase.RETAIN, now=now(), limits=limits)
                 except Exception as error:
                     failure.append(error)
 
             thread = threading.Thread(target=killed)
             thread.start()
-            wait_for(lambda: any(p.is_detaching for p in place.parts()))
-            place.run("select pg_terminate_backend(%s)", pid)
+            wait_for(lambda: any(p.is_detaching for p in schema.partitions()))
+            schema.run("select pg_terminate_backend(%s)", pid)
             thread.join()
         assert failure
-    assert [p.name for p in place.parts() if p.is_detaching] == ["old_40"]
-    report = place.keep(Phase.RETAIN)
+    assert [p.name for p in schema.partitions() if p.is_detaching] == ["old_40"]
+    report = schema.upkeep(Phase.RETAIN)
     assert [(r.action.kind, r.action.partition, r.outcome) for r in report.results] == [
         (ActionKind.FINALIZE, "old_40", "done"), (ActionKind.DETACH, "old_39", "done"),
     ]  # fmt: skip
-    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [
+    assert [(r.action.kind, r.outcome) for r in schema.upkeep(Phase.RETAIN).results] == [
         (ActionKind.DROP, "done")
     ] * 2
 
 
 def test_an_interrupted_detachment_that_was_not_ours_is_finalised_and_never_dropped(
-    place: PartitionSchema,
+    schema: PartitionSchema,
 ) -> None:
-    place.keep(Phase.ENSURE)
-    place.policy(grace="0")
-    place.old(3)
-    with connect(place.dsn) as reader, reader.transaction():
-        place.run(f"select count(*) from @{METRICS}", conn=reader)
-        place.run("set lock_timeout = '100ms'")
+    schema.upkeep(Phase.ENSURE)
+    schema.policy(grace="0")
+    schema.add_old_months(3)
+    with connect(schema.dsn) as reader, reader.transaction():
+        schema.run(f"select count(*) from @{METRICS}", conn=reader)
+        schema.run("set lock_timeout = '100ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            place.run(f"alter table @{METRICS} detach partition @old_3 concurrently")
-        place.run("reset lock_timeout")
-    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [
+            schema.run(f"alter table @{METRICS} detach partition @old_3 concurrently")
+        schema.run("reset lock_timeout")
+    assert [(r.action.kind, r.outcome) for r in schema.upkeep(Phase.RETAIN).results] == [
         (ActionKind.FINALIZE, "done")
     ]
-    assert place.keep(Phase.RETAIN) == UpkeepReport()
-    assert place.stands("old_3")
+    assert schema.upkeep(Phase.RETAIN) == UpkeepReport()
+    assert schema.table_exists("old_3")
 
 
-def test_a_maintainer_killed_between_detaching_and_noting_it_is_understood(place: PartitionSchema) -> None:
-    place.keep(Phase.ENSURE)
-    place.old(40)
-    oid = next(p.oid for p in place.parts() if p.name == "old_40")
-    place.run(
+def test_a_maintainer_killed_between_detaching_and_noting_it_is_understood(schema: PartitionSchema) -> None:
+    schema.upkeep(Phase.ENSURE)
+    schema.add_old_months(40)
+    oid = next(p.oid for p in schema.partitions() if p.name == "old_40")
+    schema.run(
         "insert into @detection_maintenance_log "
         "(action, table_name, partition_name, bounds, outcome, details) values ('detach_started', %s, "
         "'old_40', tstzrange(%s, %s), 'done', jsonb_build_object('oid', %s::bigint))",
         METRICS, month(-40), month(-39), oid,
     )  # fmt: skip
-    place.run(f"alter table @{METRICS} detach partition @old_40 concurrently")
-    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [
+    schema.run(f"alter table @{METRICS} detach partition @old_40 concurrently")
+    assert [(r.action.kind, r.outcome) for r in schema.upkeep(Phase.RETAIN).results] == [
         (ActionKind.FINALIZE, "done")
     ]
-    place.policy(grace="0")
-    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [
+    schema.policy(grace="0")
+    assert [(r.action.kind, r.outcome) for r in schema.upkeep(Phase.RETAIN).results] == [
         (ActionKind.DROP, "done")
     ]
 
 
 def test_a_maintainer_killed_between_detach_and_drop_leaves_a_table_for_the_next(
-    place: PartitionSchema,
+    schema: PartitionSchema,
 ) -> None:
-    place.keep(Phase.ENSURE)
-    place.policy(grace="0")
-    place.old(40)
-    place.keep(Phase.RETAIN)
-    with connect(place.dsn) as blocker, connect(place.dsn) as victim, blocker.transaction():
-        place.run("select count(*) from @old_40", conn=blocker)
+    schema.upkeep(Phase.ENSURE)
+    schema.policy(grace="0")
+    schema.add_old_months(40)
+    schema.upkeep(Phase.RETAIN)
+    with connect(schema.dsn) as blocker, connect(schema.dsn) as victim, blocker.transaction():
+        schema.run("select count(*) from @old_40", conn=blocker)
         limits = UpkeepLimits(lock_timeout=timedelta(seconds=30))
-        thread = threading.Thread(target=swallow, args=(victim, place.schema, Phase.RETAIN, limits))
+        thread = threading.Thread(
+            target=apply_ignoring_errors, args=(victim, schema.name, Phase.RETAIN, limits)
+        )
         thread.start()
-        wait_for(lambda: place.run(WAITING, victim.info.backend_pid) == [(True,)])
-        place.run("select pg_terminate_backend(%s)", victim.info.backend_pid)
+        wait_for(lambda: schema.run(WAITING, victim.info.backend_pid) == [(True,)])
+        schema.run("select pg_terminate_backend(%s)", victim.info.backend_pid)
         thread.join()
-    assert place.stands("old_40")
-    assert [(r.action.kind, r.outcome) for r in place.keep(Phase.RETAIN).results] == [
+    assert schema.table_exists("old_40")
+    assert [(r.action.kind, r.outcome) for r in schema.upkeep(Phase.RETAIN).results] == [
         (ActionKind.DROP, "done")
     ]
 
 
-def test_a_maintainer_killed_between_create_and_attach_leaves_nothing_behind(place: PartitionSchema) -> None:
-    place.run(f"create table @spare partition of @{METRICS} default")
-    before = place.run("select count(*) from pg_class where relnamespace = %s::regnamespace", place.schema)
-    with connect(place.dsn) as blocker, connect(place.dsn) as victim, blocker.transaction():
-        place.run("select count(*) from @spare", conn=blocker)
+def test_a_maintainer_killed_between_create_and_attach_leaves_nothing_behind(schema: PartitionSchema) -> None:
+    schema.run(f"create table @spare partition of @{METRICS} default")
+    before = schema.run("select count(*) from pg_class where relnamespace = %s::regnamespace", schema.name)
+    with connect(schema.dsn) as blocker, connect(schema.dsn) as victim, blocker.transaction():
+        schema.run("select count(*) from @spare", conn=blocker)
         limits = UpkeepLimits(lock_timeout=timedelta(seconds=30))
-        thread = threading.Thread(target=swallow, args=(victim, place.schema, Phase.ENSURE, limits))
+        thread = threading.Thread(
+            target=apply_ignoring_errors, args=(victim, schema.name, Phase.ENSURE, limits)
+        )
         thread.start()
-        wait_for(lambda: place.run(WAITING, victim.info.backend_pid) == [(True,)])
-        place.run("select pg_terminate_backend(%s)", victim.info.backend_pid)
+        wait_for(lambda: schema.run(WAITING, victim.info.backend_pid) == [(True,)])
+        schema.run("select pg_terminate_backend(%s)", victim.info.backend_pid)
         thread.join()
-    after = place.run("select count(*) from pg_class where relnamespace = %s::regnamespace", place.schema)
+    after = schema.run("select count(*) from pg_class where relnamespace = %s::regnamespace", schema.name)
     assert after == before
-    assert place.keep(Phase.ENSURE).is_success
+    assert schema.upkeep(Phase.ENSURE).is_success

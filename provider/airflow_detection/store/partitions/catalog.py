@@ -1,4 +1,4 @@
-"""What the catalog says of a table's partitions. Bounds decide; names say nothing."""
+"""Partitions of a table as the catalog has them. Their bounds count; their names mean nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Row = dict[str, Any]  # Any: a row holds what its statement selects
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TablePartition:
-    """A child of a partitioned table; `lower` and `upper` (UTC, half-open) are None where it has no bound."""
+    """Child of a partitioned table; `lower` and `upper` (UTC, half-open) are None where it has no bound."""
 
     oid: int
     name: str
@@ -38,15 +38,16 @@ class TablePartition:
 
     @property
     def span(self) -> Span:
-        """Its bounds, the ends of time standing for none."""
+        """The bounds; FIRST and LAST where there is none."""
         return self.lower or FIRST, self.upper or LAST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionedTable:
-    """A table that is partitioned by range on one timestamptz column, with its partitions in order.
+    """Table that is partitioned by range on one timestamptz column, with its partitions in order.
 
-    `is_plain`: it is ours and has no grants and no row security, so that a new table is like it already.
+    `is_plain`: the current user owns it and it has no grants and no row security, so that a new table has the
+    same owner and rights.
     """
 
     name: str
@@ -63,21 +64,21 @@ class PartitionedTable:
 
     @property
     def default(self) -> TablePartition | None:
-        """The default partition, which somebody else made."""
+        """The default partition, if there is one; this package never creates it."""
         return next((p for p in self.partitions if p.is_default), None)
 
     @property
     def detaching(self) -> TablePartition | None:
-        """The one whose detachment was interrupted; Postgres allows one at a time."""
+        """The partition whose detachment was interrupted, if any; Postgres allows one at a time."""
         return next((p for p in self.partitions if p.is_detaching), None)
 
     def holder(self, instant: datetime) -> TablePartition | None:
-        """The partition whose bounds hold `instant`."""
+        """Return the partition whose bounds hold `instant`, if there is one."""
         return next((p for p in self.ranges if p.span[0] <= instant < p.span[1]), None)
 
 
 def month_of(instant: datetime) -> Span:
-    """The half-open UTC month that holds `instant`."""
+    """Return the half-open UTC month that holds `instant`."""
     at = require_utc("instant", instant)
     start = datetime(at.year, at.month, 1, tzinfo=UTC)
     if (at.year, at.month) == (LAST.year, LAST.month):
@@ -86,7 +87,7 @@ def month_of(instant: datetime) -> Span:
 
 
 def gaps(partitions: Sequence[TablePartition], start: datetime, end: datetime) -> Iterator[Span]:
-    """What `partitions` leave uncovered of [start, end), month by month, in order."""
+    """Iterate over the spans of [start, end) that no partition covers, month by month, in order."""
     spans = sorted(p.span for p in partitions if not p.is_default)
     while start < end:
         stop = min(month_of(start)[1], end)
@@ -103,7 +104,7 @@ def gaps(partitions: Sequence[TablePartition], start: datetime, end: datetime) -
 
 
 def covered_until(partitions: Sequence[TablePartition], start: datetime) -> datetime:
-    """The first instant from `start` on that no partition holds."""
+    """Return the first instant from `start` on that no partition holds."""
     at = start
     for low, high in sorted(p.span for p in partitions if not p.is_default and not p.is_detaching):
         if low <= at < high:
@@ -112,19 +113,19 @@ def covered_until(partitions: Sequence[TablePartition], start: datetime) -> date
 
 
 def statement(schema: str, name: str, **parts: sql.Composable) -> sql.Composed:
-    """A statement of `table_partitions.sql` with identifiers and literals in their places."""
+    """Return a statement of `table_partitions.sql` with its identifiers and literals filled in."""
     text = load_queries("table_partitions", schema)[name].as_string(None)
     return sql.SQL(text).format(**parts)
 
 
 def literal(instant: datetime) -> sql.Literal:
-    """An instant as UTC text: no session setting changes its meaning."""
+    """Return an instant as UTC text: no session setting changes its meaning."""
     return sql.Literal(f"{require_utc('instant', instant):%Y-%m-%d %H:%M:%S.%f}+00")
 
 
 @contextmanager
-def _in_iso(db: Database) -> Iterator[None]:
-    """Instants print, and bounds read back, without loss in any time zone, but not in any DateStyle."""
+def _iso_dates(db: Database) -> Iterator[None]:
+    """Use the ISO DateStyle inside: instants are exact in any time zone, but not in any DateStyle."""
     if (db.conn.info.parameter_status("DateStyle") or "").startswith("ISO"):
         yield
         return
@@ -134,10 +135,10 @@ def _in_iso(db: Database) -> Iterator[None]:
 
 
 def rows(db: Database, name: str, params: Mapping[str, object], file: str = "table_partitions") -> list[Row]:
-    """The rows of a named statement; instants come in UTC."""
-    with _in_iso(db), db.conn.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(db.queries(file)[name], params).fetchall()
-    return [{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in r.items()} for r in found]
+    """Return the rows of a named statement, instants in UTC."""
+    with _iso_dates(db), db.conn.cursor(row_factory=dict_row) as cursor:
+        selected = cursor.execute(db.queries(file)[name], params).fetchall()
+    return [{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in r.items()} for r in selected]
 
 
 def read_table(db: Database, table: str) -> PartitionedTable:
@@ -146,33 +147,34 @@ def read_table(db: Database, table: str) -> PartitionedTable:
     Raises:
         StorageError: there is no such table, or it is not partitioned by range on one timestamptz column.
     """
-    found = rows(db, "parent", {"schema": db.schema, "table": table})
-    if not found:
+    parents = rows(db, "parent", {"schema": db.schema, "table": table})
+    if not parents:
         raise StorageError(
-            f"table {table!r} is not there, or is not partitioned by range on one timestamptz column"
+            f"table {table!r} does not exist, or is not partitioned by range on one timestamptz column"
         )
-    partitions = rows(db, "partitions", {"parent": found[0]["oid"]})
+    parent = parents[0]
+    partitions = rows(db, "partitions", {"parent": parent["oid"]})
     return PartitionedTable(
         name=table,
-        oid=found[0]["oid"],
-        key=found[0]["key"],
-        tablespace=found[0]["tablespace"],
-        is_plain=found[0]["is_plain"],
+        oid=parent["oid"],
+        key=parent["key"],
+        tablespace=parent["tablespace"],
+        is_plain=parent["is_plain"],
         partitions=tuple(TablePartition(**p) for p in partitions),
     )
 
 
 def free_names(db: Database, table: str, spans: Sequence[Span]) -> list[str]:
-    """Names for new partitions, for people to read; what is there under such a name is left alone."""
+    """Return readable names for new partitions that no relation or type has yet."""
     stems = [f"_p{span[0]:%Y_%m}" for span in spans]
-    wanted = [[_named(table, s if n == 1 else f"{s}_{n}") for n in range(1, 10)] for s in stems]
-    names = [name for names in wanted for name in names]
+    candidates = [[_named(table, s if n == 1 else f"{s}_{n}") for n in range(1, 10)] for s in stems]
+    names = [name for group in candidates for name in group]
     taken = {row["name"] for row in rows(db, "taken", {"schema": db.schema, "names": names})}
     chosen: list[str] = []
-    for candidates in wanted:
-        name = next((c for c in candidates if c not in taken), None)
+    for group in candidates:
+        name = next((c for c in group if c not in taken), None)
         if name is None:
-            raise StorageError(f"nine relations have a name like {candidates[0]!r} already")
+            raise StorageError(f"no name like {group[0]!r} is free: nine relations have one")
         taken.add(name)
         chosen.append(name)
     return chosen

@@ -1,4 +1,4 @@
-"""Monthly table partitions, made when they are needed."""
+"""Creation of monthly table partitions when they are needed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatedPartition:
-    """A new table partition, and how many rows came to it out of a default partition."""
+    """New table partition [lower, upper) in UTC; `moved` counts the rows from a default partition."""
 
     name: str
     lower: datetime
@@ -53,17 +53,17 @@ class CreatedPartition:
 
 
 def ensure_month(db: Database, table: str, instant: datetime, *, recreate_expired: bool = False) -> bool:
-    """Make sure that a table partition holds `instant`; return whether one was made.
+    """Make sure that a table partition holds `instant`; return whether one was created.
 
-    Existing table partitions may have any bounds: the new one takes what they leave of the UTC month.
-    Several may call this at once: one makes it. Reading and writing other months goes on meanwhile.
+    Existing table partitions may have any bounds: the new one covers what they leave of the UTC month.
+    Of several concurrent calls one creates it. Reads and writes of other months are not blocked.
 
     Args:
-        recreate_expired: make a month anew, or attach it again, that retention has removed.
+        recreate_expired: create or reattach a month that retention has removed.
 
     Raises:
         ExpiredPartition: retention has removed this month.
-        MissingPartition: the month is further ahead than the table's policy looks.
+        MissingPartition: the month is beyond those that the table's policy creates ahead.
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     at = require_utc("instant", instant)
@@ -85,7 +85,7 @@ def ensure_cycle_months(db: Database, started_at: datetime) -> None:
 
     Raises:
         ExpiredPartition: retention has removed this month.
-        MissingPartition: the month is further ahead than a policy looks.
+        MissingPartition: the month is beyond those that a policy creates ahead.
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     for table in PARTITIONED:
@@ -93,9 +93,9 @@ def ensure_cycle_months(db: Database, started_at: datetime) -> None:
 
 
 def recreate(db: Database, table: str, instant: datetime) -> bool:
-    """Bring back the month of `instant`: attach what retention detached if it still stands, else make it.
+    """Bring back the month of `instant`: attach the detached table if it still exists, else create one.
 
-    What comes back is held for the table's grace period (a day at least), lest the next run takes it again.
+    The month gets a hold for the table's grace period (a day at least): the next run does not detach it.
     Returns whether anything was done.
     """
     at = require_utc("instant", instant)
@@ -105,13 +105,13 @@ def recreate(db: Database, table: str, instant: datetime) -> bool:
             return False
         params = {"schema": db.schema, "table": table}
         retired = rows(db, "retired", params, "detection_partition_policies")
-        old = next((r for r in retired if r["lower"] <= at < r["upper"]), None)
+        detached = next((r for r in retired if r["lower"] <= at < r["upper"]), None)
         limits = UpkeepLimits()
         with db.conn.transaction():
             _hold(db, table, span)
-            if old is not None:
-                bounds = (old["lower"], old["upper"])
-                retry_on_lock(lambda: _reattach(db, table, old["name"], bounds, limits), limits)
+            if detached is not None:
+                bounds = (detached["lower"], detached["upper"])
+                retry_on_lock(lambda: _reattach(db, table, detached["name"], bounds, limits), limits)
             else:
                 create(db, table, span, limits=limits)
     return True
@@ -125,67 +125,67 @@ def create(
     name: str | None = None,
     limits: UpkeepLimits | None = None,
 ) -> CreatedPartition | None:
-    """Make the table partition [lower, upper), or what is still missing of it; None if nothing is.
+    """Create the table partition [lower, upper), or the part of it that is missing; None if nothing is.
 
-    Rows that a default partition holds for it are moved into it. All of it is one transaction, the note in
-    the log included: killed at any point, it leaves nothing behind.
+    Its rows in a default partition are moved into it. All of it, the log line included, is one transaction:
+    a process that is killed leaves nothing behind.
 
     Raises:
-        psycopg.Error: the database refused, or a lock was not to be had in any attempt.
+        psycopg.Error: the database refused, or no attempt got a lock.
     """
     limits = limits or UpkeepLimits()
     if name is not None:
         try:
             return retry_on_lock(lambda: _create(db, table, span, name, limits), limits)
         except psycopg.errors.DuplicateTable:
-            pass  # taken since it was planned
+            pass  # the name was taken since the plan
     return retry_on_lock(lambda: _create(db, table, span, None, limits), limits)
 
 
 def create_together(
     db: Database, actions: Sequence[Action], limits: UpkeepLimits
 ) -> list[CreatedPartition] | None:
-    """Make several table partitions of one table in one transaction: all of them, or none and None.
+    """Create several table partitions of one table in one transaction: all of them, or none and return None.
 
-    None, too, where they are better made one by one: a default partition has to be searched for each, which
-    holds its writers up, or the catalog is no longer what the actions were planned from.
+    None also if they are better created one by one: because a default partition has to be searched for each,
+    which blocks its writers, or because the catalog has changed since the actions were planned.
 
     Raises:
-        psycopg.Error: the database refused, or a lock was not to be had at once; nothing was made.
+        psycopg.Error: the database refused, or a lock was not free; nothing was created.
     """
     name = actions[0].table
     with db.conn.transaction():
         lock_parent(db, name, limits)
         table = read_table(db, name)
-        made = [
+        created = [
             CreatedPartition(name=a.partition, lower=a.lower, upper=a.upper)
             for a in actions
             if a.partition and a.lower and a.upper
             and next(iter(gaps(table.ranges, a.lower, a.upper)), None) == (a.lower, a.upper)
         ]  # fmt: skip
-        if table.default or len(made) < len(actions):
+        if table.default or len(created) < len(actions):
             return None
-        _make_like(db, table, [m.name for m in made])
-        _run(db.conn, [_attaching(db.schema, name, m.name, (m.lower, m.upper)) for m in made])
+        _make_like(db, table, [c.name for c in created])
+        _run_all(db.conn, [_attach_ddl(db.schema, name, c.name, (c.lower, c.upper)) for c in created])
         lines = [
-            {"action": ActionKind.CREATE, "table": name, "partition": m.name, "lower": m.lower.isoformat(),
-             "upper": m.upper.isoformat(), "outcome": "done", "details": {"moved": 0}}
-            for m in made
+            {"action": ActionKind.CREATE, "table": name, "partition": c.name, "lower": c.lower.isoformat(),
+             "upper": c.upper.isoformat(), "outcome": "done", "details": {"moved": 0}}
+            for c in created
         ]  # fmt: skip
         db.conn.execute(db.queries("detection_partition_policies")["log_many"], {"lines": Jsonb(lines)})
-    return made
+    return created
 
 
 def retry_on_lock(action: Callable[[], T], limits: UpkeepLimits) -> T:
     """Call `action` until it gets its locks, with a pause of random length in between."""
-    for left in range(limits.attempts - 1, -1, -1):
+    for remaining in range(limits.attempts - 1, -1, -1):
         try:
             return action()
         except NO_LOCK:
-            if not left:
+            if not remaining:
                 raise
             time.sleep(limits.pause.total_seconds() * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
-    raise StorageError("a run needs at least one attempt")
+    raise StorageError(f"attempts is {limits.attempts}: must be at least 1")
 
 
 def limit_locks(db: Database, limit: timedelta) -> None:
@@ -198,18 +198,22 @@ def note(
     action: Action,
     outcome: str,
     *,
-    called: str | None = None,
+    logged_as: str | None = None,
     async_commit: bool = False,
     unless_default: bool = False,
     **details: object,
 ) -> bool:
-    """Write one line of the maintenance log; `called` goes before the name of the action's kind.
+    """Write one line of the maintenance log; return whether it was written.
 
-    With `unless_default` it is not written where the table has a default partition. Returns whether it was.
+    Args:
+        logged_as: the name of the action in the log, instead of its kind.
+        async_commit: do not wait for the flush of the transaction's commit.
+        unless_default: write nothing if the table has a default partition.
+        details: further facts of the line; None and empty text are left out.
     """
-    facts = {"oid": action.oid, "note": action.note, **details}
+    details = {"oid": action.oid, "note": action.note, **details}
     values = {
-        "action": called or action.kind.value,
+        "action": logged_as or action.kind.value,
         "table": action.table or None,
         "partition": action.partition,
         "bounded": action.partition is not None,
@@ -219,17 +223,17 @@ def note(
         "async_commit": async_commit,
         "schema": db.schema,
         "unless_default": unless_default,
-        "details": Jsonb({k: v for k, v in facts.items() if v not in (None, "")}),
+        "details": Jsonb({k: v for k, v in details.items() if v not in (None, "")}),
     }
     return db.conn.execute(db.queries("detection_partition_policies")["log"], values).rowcount == 1
 
 
 def _open_span(table: PartitionedTable, at: datetime) -> Span | None:
-    held = table.holder(at)
-    if held is not None and not held.is_detaching:
+    holder = table.holder(at)
+    if holder is not None and not holder.is_detaching:
         return None
-    standing = [p for p in table.ranges if not p.is_detaching]
-    return next((span for span in gaps(standing, *month_of(at)) if span[0] <= at < span[1]), None)
+    attached = [p for p in table.ranges if not p.is_detaching]
+    return next((span for span in gaps(attached, *month_of(at)) if span[0] <= at < span[1]), None)
 
 
 def _is_expired(db: Database, table: str, at: datetime) -> bool:
@@ -239,8 +243,8 @@ def _is_expired(db: Database, table: str, at: datetime) -> bool:
 
 
 def _horizon(db: Database, table: str) -> datetime:
-    found = rows(db, "horizon", {"table": table}, "detection_partition_policies")
-    return cast("datetime", found[0]["horizon"])
+    (row,) = rows(db, "horizon", {"table": table}, "detection_partition_policies")
+    return cast("datetime", row["horizon"])
 
 
 def _hold(db: Database, table: str, span: Span) -> None:
@@ -249,63 +253,66 @@ def _hold(db: Database, table: str, span: Span) -> None:
 
 
 def lock_parent(db: Database, table: str, limits: UpkeepLimits) -> None:
-    """Take what every change of a table's partitions takes first, in the same order."""
+    """Take the locks that every change of a table's partitions takes first, in the same order."""
     params = {"schema": db.schema, "table": table, "limit": in_ms(limits.lock_timeout)}
-    db.conn.execute(db.queries("table_partitions")["enter"], params)
+    db.conn.execute(db.queries("table_partitions")["lock_table_changes"], params)
     db.conn.execute(statement(db.schema, "lock_parent", parent=sql.Identifier(table)))
 
 
 def _create(
-    db: Database, name: str, span: Span, wanted: str | None, limits: UpkeepLimits
+    db: Database, name: str, span: Span, child_name: str | None, limits: UpkeepLimits
 ) -> CreatedPartition | None:
     with db.conn.transaction():
         lock_parent(db, name, limits)
         table = read_table(db, name)
-        left = next(iter(gaps(table.ranges, *span)), None)
-        if left is None:
+        missing = next(iter(gaps(table.ranges, *span)), None)
+        if missing is None:
             return None
-        child = wanted or free_names(db, name, [left])[0]
+        child = child_name or free_names(db, name, [missing])[0]
         _make_like(db, table, [child])
-        moved = _move(db, table, table.default, child, left) if table.default else 0
-        db.conn.execute(_attaching(db.schema, name, child, left))
-        made = CreatedPartition(name=child, lower=left[0], upper=left[1], moved=moved)
-        action = Action(kind=ActionKind.CREATE, table=name, partition=child, lower=left[0], upper=left[1])
+        moved = _move(db, table, table.default, child, missing) if table.default else 0
+        db.conn.execute(_attach_ddl(db.schema, name, child, missing))
+        lower, upper = missing
+        created = CreatedPartition(name=child, lower=lower, upper=upper, moved=moved)
+        action = Action(kind=ActionKind.CREATE, table=name, partition=child, lower=lower, upper=upper)
         note(db, action, "done", moved=moved)
-        return made
+        return created
 
 
 def _make_like(db: Database, table: PartitionedTable, children: Sequence[str]) -> None:
     if table.tablespace:
-        params = {"tablespace": table.tablespace}
-        db.conn.execute(db.queries("table_partitions")["use_tablespace"], params)
+        setting = {"tablespace": table.tablespace}
+        db.conn.execute(db.queries("table_partitions")["use_tablespace"], setting)
     parent = sql.Identifier(table.name)
-    _run(db.conn, [statement(db.schema, "create", child=sql.Identifier(c), parent=parent) for c in children])
+    _run_all(
+        db.conn, [statement(db.schema, "create", child=sql.Identifier(c), parent=parent) for c in children]
+    )
     if table.is_plain:
         return
     for child in children:
-        given = {"parent": table.oid, "child": child, "schema": db.schema}
-        for row in rows(db, "likeness", given):
+        params = {"parent": table.oid, "child": child, "schema": db.schema}
+        for row in rows(db, "likeness", params):
             db.conn.execute(sql.SQL(cast("LiteralString", row["statement"])))
 
 
-def _run(conn: Connection, statements: Sequence[sql.Composed]) -> None:
-    """Send several statements without parameters at once; the first that fails ends them."""
+def _run_all(conn: Connection, statements: Sequence[sql.Composed]) -> None:
+    """Run several statements without parameters in one round trip; the first that fails ends them."""
     conn.execute(sql.SQL(";\n").join(statements), prepare=False)
 
 
 def _move(db: Database, table: PartitionedTable, default: TablePartition, child: str, span: Span) -> int:
-    place = {"namespace": sql.Identifier(default.namespace), "default": sql.Identifier(default.name)}
-    # Read once before anybody has to wait: the pages are at hand then, and their rows known to be committed.
+    identifiers = {"namespace": sql.Identifier(default.namespace), "default": sql.Identifier(default.name)}
+    # Read the default partition before locking it: its pages are cached then, and their hint bits set.
     db.conn.execute(db.queries("table_partitions")["scan_whole_tables"])
-    db.conn.execute(statement(db.schema, "read_default", **place))
+    db.conn.execute(statement(db.schema, "read_default", **identifiers))
     db.conn.execute(db.queries("table_partitions")["scan_as_usual"])
-    db.conn.execute(statement(db.schema, "lock_default", **place))
+    db.conn.execute(statement(db.schema, "lock_default", **identifiers))
     names = [row["attname"] for row in rows(db, "columns", {"parent": table.oid})]
     return db.conn.execute(
         statement(
             db.schema,
             "move",
-            **place,
+            **identifiers,
             child=sql.Identifier(child),
             key=sql.Identifier(table.key),
             lower=literal(span[0]),
@@ -315,7 +322,7 @@ def _move(db: Database, table: PartitionedTable, default: TablePartition, child:
     ).rowcount
 
 
-def _attaching(schema: str, table: str, child: str, span: Span) -> sql.Composed:
+def _attach_ddl(schema: str, table: str, child: str, span: Span) -> sql.Composed:
     parts = {"parent": sql.Identifier(table), "child": sql.Identifier(child)}
     return statement(schema, "attach", **parts, lower=literal(span[0]), upper=literal(span[1]))
 
@@ -323,6 +330,6 @@ def _attaching(schema: str, table: str, child: str, span: Span) -> sql.Composed:
 def _reattach(db: Database, table: str, child: str, span: Span, limits: UpkeepLimits) -> None:
     with db.conn.transaction():
         lock_parent(db, table, limits)
-        db.conn.execute(_attaching(db.schema, table, child, span))
+        db.conn.execute(_attach_ddl(db.schema, table, child, span))
         action = Action(kind=ActionKind.CREATE, table=table, partition=child, lower=span[0], upper=span[1])
-        note(db, action, "done", called="attach")
+        note(db, action, "done", logged_as="attach")

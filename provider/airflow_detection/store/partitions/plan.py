@@ -1,4 +1,4 @@
-"""What the upkeep of table partitions would do now: data, decided from bounds, policies and the clock."""
+"""Plan of the upkeep of table partitions, made from bounds, policies and the clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from airflow_detection.store.partitions.catalog import (
 
 
 class ActionKind(StrEnum):
-    """What is done; `keep`, `refuse` and `alarm` change nothing and are for people to see."""
+    """Kind of an action; `keep`, `refuse` and `alarm` change nothing, they are for the report."""
 
     CREATE = "create"
     FINALIZE = "finalize"
@@ -37,7 +37,7 @@ class ActionKind(StrEnum):
 
 
 class Phase(StrEnum):
-    """The two halves of upkeep, each with a switch of its own."""
+    """Phase of upkeep; each is switched on separately."""
 
     ENSURE = "ensure"
     RETAIN = "retain"
@@ -45,16 +45,16 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpkeepLimits:
-    """How far a run may go.
+    """Limits of a run.
 
     Args:
-        max_drops: detachments, and as many drops, a run at most.
+        max_drops: at most so many detachments, and as many drops, a run.
         max_skew: by how much the clocks of this host and of the database may differ.
-        lock_timeout: how long a statement waits for a lock, and so how long writers wait behind it.
-        detach_wait: how long a concurrent detachment waits for older transactions; it holds nobody up.
+        lock_timeout: how long a statement waits for a lock, and so how long writers queue behind it.
+        detach_wait: how long a concurrent detachment waits for older transactions; it blocks nobody.
         attempts: how often a statement that got no lock is tried.
         pause: the mean time between two attempts.
-        lease: for how long a run through a pooler keeps others off if it is killed.
+        lease: how long a run through a pooler excludes others if it is killed.
     """
 
     max_drops: int = 6
@@ -68,11 +68,12 @@ class UpkeepLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """A table's policy, its intervals already reckoned from now (UTC).
+    """Policy of a table, its intervals already resolved to instants (UTC).
 
     `month` is the start of the current month, `ahead_until` the end of the last month that should exist,
-    `cutoff` what the upper bound of a partition must not exceed for it to go (None keeps every month), and
-    `grace_cutoff` the instant before which it must have been detached to be dropped.
+    `alarm_until` the instant up to which months must exist, `cutoff` the latest upper bound of a partition
+    that is detached (None keeps every month), and `grace_cutoff` the instant before which a table must have
+    been detached to be dropped.
     """
 
     table_name: str
@@ -85,7 +86,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One line of a plan."""
+    """Line of a plan; bounds in UTC."""
 
     kind: ActionKind
     table: str
@@ -98,7 +99,7 @@ class Action:
 
     @property
     def changes(self) -> bool:
-        """Whether it does anything to the database."""
+        """Whether the action changes the database."""
         return self.kind not in (ActionKind.KEEP, ActionKind.REFUSE, ActionKind.ALARM)
 
     def __str__(self) -> str:
@@ -114,7 +115,7 @@ def _bound(instant: datetime | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protection:
-    """A stretch of time that retention leaves alone, and why."""
+    """Span of time (UTC) that retention does not touch, and the reason."""
 
     reason: str
     lower: datetime
@@ -128,7 +129,7 @@ def plan(
     limits: UpkeepLimits = UpkeepLimits(),
     phases: Sequence[Phase] = tuple(Phase),
 ) -> tuple[Action, ...]:
-    """What a run at `now` would do, in order. Changes nothing.
+    """Return what a run at `now` would do, in order; nothing is changed.
 
     Raises:
         ValueError: `now` has no time zone.
@@ -146,17 +147,17 @@ def plan(
         if Phase.RETAIN in phases:
             actions += _detachments(db, table, policy, now)
             actions += _drops(db, table, policy, now)
-    return tuple(_limited(actions, limits.max_drops))
+    return tuple(_within_limit(actions, limits.max_drops))
 
 
 def policies(db: Database, now: datetime) -> list[Policy]:
-    """Every policy, reckoned from `now`."""
+    """Return every policy, resolved at `now`."""
     params = {"now": require_utc("now", now)}
     return [Policy(**r) for r in rows(db, "policies", params, "detection_partition_policies")]
 
 
 def headroom_alarm(table: PartitionedTable, policy: Policy, now: datetime) -> Action | None:
-    """An alarm if fewer months lie ahead of `now` than half of what the policy asks for."""
+    """Return an alarm if the partitions ahead of `now` cover less than half of what the policy asks for."""
     until = covered_until(table.ranges, now)
     if until >= policy.alarm_until:
         return None
@@ -165,16 +166,16 @@ def headroom_alarm(table: PartitionedTable, policy: Policy, now: datetime) -> Ac
 
 
 def alarms(db: Database, *, now: datetime) -> tuple[Action, ...]:
-    """The tables whose headroom is too small at `now`."""
-    raised: list[Action | None] = []
+    """Return alarms for the tables whose headroom is too small at `now`."""
+    results: list[Action | None] = []
     for policy in policies(db, now):
         try:
             table = read_table(db, policy.table_name)
         except StorageError as error:
-            raised.append(Action(kind=ActionKind.ALARM, table=policy.table_name, note=str(error)))
+            results.append(Action(kind=ActionKind.ALARM, table=policy.table_name, note=str(error)))
         else:
-            raised.append(headroom_alarm(table, policy, now))
-    return tuple(a for a in raised if a)
+            results.append(headroom_alarm(table, policy, now))
+    return tuple(a for a in results if a)
 
 
 def _on(kind: ActionKind, table: PartitionedTable, child: TablePartition, note: str = "") -> Action:
@@ -205,15 +206,15 @@ def _creations(db: Database, table: PartitionedTable, policy: Policy) -> list[Ac
 
 
 def protections(db: Database, policy: Policy, now: datetime) -> list[Protection]:
-    """What retention leaves alone in this table."""
+    """Return the spans of time that retention does not touch in this table."""
     params = {"table": policy.table_name, "now": now, "grace_cutoff": policy.grace_cutoff}
-    found = rows(db, "protections", params, "detection_partition_policies")
     return [
-        Protection(reason=r["reason"], lower=r["lower"] or FIRST, upper=r["upper"] or LAST) for r in found
+        Protection(reason=r["reason"], lower=r["lower"] or FIRST, upper=r["upper"] or LAST)
+        for r in rows(db, "protections", params, "detection_partition_policies")
     ]
 
 
-def _why_kept(span: tuple[datetime, datetime], protected: Sequence[Protection]) -> str:
+def _protected_by(span: tuple[datetime, datetime], protected: Sequence[Protection]) -> str:
     return "; ".join(p.reason for p in protected if p.lower < span[1] and p.upper > span[0])
 
 
@@ -221,19 +222,19 @@ def _detachments(db: Database, table: PartitionedTable, policy: Policy, now: dat
     if policy.cutoff is None:
         return []
     protected = protections(db, policy, now)
-    standing = [p for p in table.ranges if not p.is_detaching]
-    old = [p for p in standing if p.upper and p.upper <= min(policy.cutoff, policy.month)]
-    found = rows(db, "referring", {"oids": [table.oid, *(p.oid for p in old)]})
+    attached = [p for p in table.ranges if not p.is_detaching]
+    old = [p for p in attached if p.upper and p.upper <= min(policy.cutoff, policy.month)]
+    foreign_keys = rows(db, "referring", {"oids": [table.oid, *(p.oid for p in old)]})
     actions = []
     for child in old:
-        if referring := sorted({r["name"] for r in found if r["oid"] in (table.oid, child.oid)}):
-            facts = f"referred to by a foreign key of {', '.join(referring)}"
-            actions.append(_on(ActionKind.REFUSE, table, child, facts))
+        if referring := sorted({r["name"] for r in foreign_keys if r["oid"] in (table.oid, child.oid)}):
+            reason = f"referred to by a foreign key of {', '.join(referring)}"
+            actions.append(_on(ActionKind.REFUSE, table, child, reason))
         elif child.kind != "r":
             actions.append(_on(ActionKind.REFUSE, table, child, "not an ordinary table"))
-        elif reason := _why_kept(child.span, protected):
+        elif reason := _protected_by(child.span, protected):
             actions.append(_on(ActionKind.KEEP, table, child, reason))
-        elif len(old) == len(standing) and child is standing[-1]:
+        elif len(old) == len(attached) and child is attached[-1]:
             actions.append(_on(ActionKind.KEEP, table, child, "it is the last"))
         else:
             actions.append(_on(ActionKind.DETACH, table, child))
@@ -252,7 +253,7 @@ def _drops(db: Database, table: PartitionedTable, policy: Policy, now: datetime)
             yield _on(ActionKind.FINALIZE, table, child, "it was detached, but nobody noted it")
         elif row["logged_at"] > policy.grace_cutoff:
             continue
-        elif reason := _why_kept(child.span, protected):
+        elif reason := _protected_by(child.span, protected):
             yield _on(ActionKind.KEEP, table, child, reason)
         elif policy.cutoff is None or child.span[1] > policy.cutoff:
             yield _on(ActionKind.KEEP, table, child, "it is within retention again")
@@ -262,17 +263,17 @@ def _drops(db: Database, table: PartitionedTable, policy: Policy, now: datetime)
             yield _on(ActionKind.DROP, table, child)
 
 
-def _limited(actions: Sequence[Action], most: int) -> Iterator[Action]:
-    """Turn what goes beyond the limit of a run into something that is kept until the next."""
-    left = {ActionKind.DETACH: most, ActionKind.DROP: most}
+def _within_limit(actions: Sequence[Action], max_a_run: int) -> Iterator[Action]:
+    """Replace the actions beyond the limit of a run by `keep`: a later run does them."""
+    remaining = {ActionKind.DETACH: max_a_run, ActionKind.DROP: max_a_run}
     for action in actions:
-        if action.kind not in left or left[action.kind] > 0:
+        if action.kind not in remaining or remaining[action.kind] > 0:
             yield action
         else:
             yield Action(
                 kind=ActionKind.KEEP, table=action.table, partition=action.partition, lower=action.lower,
-                upper=action.upper, note=f"to {action.kind} in a later run: at most {most} a run",
+                upper=action.upper, note=f"to {action.kind} in a later run: at most {max_a_run} a run",
                 oid=action.oid, namespace=action.namespace,
             )  # fmt: skip
-        if action.kind in left:
-            left[action.kind] -= 1
+        if action.kind in remaining:
+            remaining[action.kind] -= 1

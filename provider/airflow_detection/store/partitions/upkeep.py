@@ -1,4 +1,4 @@
-"""The upkeep of table partitions: carry out a plan, month by month, each step safe to be killed in."""
+"""Upkeep of table partitions: carries out a plan, month by month; a run may be killed at any point."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionResult:
-    """What became of one action: `done`, `skipped` or `failed`, and the fact worth log_context."""
+    """Outcome of one action: `done`, `skipped` or `failed`, with the error, reason or note in `details`."""
 
     action: Action
     outcome: str
-    fact: str = ""
+    details: str = ""
 
     def __str__(self) -> str:
-        return f"{self.action} -> {self.outcome}{f' ({self.fact})' if self.fact else ''}"
+        return f"{self.action} -> {self.outcome}{f' ({self.details})' if self.details else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpkeepReport:
-    """A run of upkeep. `is_skipped`: another run held the lock and this one did nothing."""
+    """Report of a run of upkeep; `is_skipped` if another run had the lock and this one did nothing."""
 
     results: tuple[ActionResult, ...] = ()
     alarms: tuple[Action, ...] = ()
@@ -59,11 +59,11 @@ class UpkeepReport:
 
     @property
     def is_success(self) -> bool:
-        """Whether everything that was planned was done, and enough months lie ahead."""
+        """Whether all that was planned was done, and enough months exist ahead."""
         return not (self.is_skipped or self.failed or self.alarms)
 
     def lines(self) -> list[str]:
-        """The report for people to read."""
+        """Return the report as lines of text."""
         if self.is_skipped:
             return ["skipped: another run holds the lock"]
         return [str(r) for r in self.results] + [str(a) for a in self.alarms]
@@ -72,10 +72,10 @@ class UpkeepReport:
 def apply(db: Database, phase: Phase, *, now: datetime, limits: UpkeepLimits | None = None) -> UpkeepReport:
     """Carry out the plan of one phase.
 
-    An action that fails is noted and leaves the others standing.
+    An action that fails is noted, and the others are carried out.
 
     Args:
-        conn: in autocommit mode; elsewhere a detachment takes the plain path.
+        db: its connection is in autocommit mode; otherwise a detachment is not concurrent.
         now: the clock of this host.
 
     Raises:
@@ -84,13 +84,13 @@ def apply(db: Database, phase: Phase, *, now: datetime, limits: UpkeepLimits | N
     """
     limits = limits or UpkeepLimits()
     with storage_errors():
-        is_pooled = _inspect(db, now, limits)
+        is_pooled = _check_server(db, now, limits)
         with (
-            _alone(db, phase, limits, is_pooled=is_pooled) as is_mine,
-            _patience(db, limits, is_pooled=is_pooled),
+            _exclusive_run(db, phase, limits, is_pooled=is_pooled) as is_mine,
+            _session_lock_timeout(db, limits, is_pooled=is_pooled),
         ):
             if not is_mine:
-                note(db, Action(kind=ActionKind.KEEP, table=""), "skipped", called=phase.value,
+                note(db, Action(kind=ActionKind.KEEP, table=""), "skipped", logged_as=phase.value,
                      fact="another run holds the lock")  # fmt: skip
                 return UpkeepReport(is_skipped=True)
             planned = plan(db, now=now, limits=limits, phases=(phase,))
@@ -99,18 +99,18 @@ def apply(db: Database, phase: Phase, *, now: datetime, limits: UpkeepLimits | N
                 for (_, is_new), group in groupby(planned, lambda a: (a.table, a.kind is ActionKind.CREATE))
                 for result in _carry_out(db, phase, tuple(group), limits, is_pooled=is_pooled, is_new=is_new)
             )
-            raised = alarms(db, now=now)
-            for alarm in raised:
+            raised_alarms = alarms(db, now=now)
+            for alarm in raised_alarms:
                 log.warning("partitions_headroom %s", alarm)
                 note(db, alarm, "failed")
-    return UpkeepReport(results=results, alarms=raised)
+    return UpkeepReport(results=results, alarms=raised_alarms)
 
 
-def _inspect(db: Database, now: datetime, limits: UpkeepLimits) -> bool:
-    """Refuse a database that must not be touched; return whether a pooler stands before it."""
+def _check_server(db: Database, now: datetime, limits: UpkeepLimits) -> bool:
+    """Tell whether a pooler is before the server; StorageError if it is read-only or its clock differs."""
     row = db.conn.execute(db.queries("table_partitions")["server"]).fetchone()
     if row is None:
-        raise StorageError("the database did not tell its time")
+        raise StorageError("the database did not return its clock")
     clock, pid, is_read_only = row
     if is_read_only:
         raise StorageError("the database is read-only: upkeep needs the primary server")
@@ -123,16 +123,16 @@ def _inspect(db: Database, now: datetime, limits: UpkeepLimits) -> bool:
 
 
 @contextmanager
-def _alone(db: Database, phase: Phase, limits: UpkeepLimits, *, is_pooled: bool) -> Iterator[bool]:
-    """One run of a phase at a time.
+def _exclusive_run(db: Database, phase: Phase, limits: UpkeepLimits, *, is_pooled: bool) -> Iterator[bool]:
+    """Take the session's advisory lock of a phase and yield whether it was free: one run at a time.
 
-    The lock of a session means nothing behind a pooler that hands out another session for each transaction:
-    there the log itself says that a run goes on, and each action takes the lock of its table besides.
+    Behind a pooler, where each transaction may have another session, a lease in the log takes its place, and
+    each action takes the advisory lock of its table as well.
     """
     queries = db.queries("table_partitions")
     params = {"kind": phase.value, "schema": db.schema}
     if is_pooled:
-        with _leased(db, phase, limits) as is_mine:
+        with _run_lease(db, phase, limits) as is_mine:
             yield is_mine
         return
     row = db.conn.execute(queries["try_run_lock"], params).fetchone()
@@ -145,27 +145,25 @@ def _alone(db: Database, phase: Phase, limits: UpkeepLimits, *, is_pooled: bool)
 
 
 @contextmanager
-def _leased(db: Database, phase: Phase, limits: UpkeepLimits) -> Iterator[bool]:
-    """Tell others in the log that a run goes on, until it ends or its lease does."""
-    before, db.conn.prepare_threshold = (
-        db.conn.prepare_threshold,
-        None,
-    )  # a statement prepared there is lost here
+def _run_lease(db: Database, phase: Phase, limits: UpkeepLimits) -> Iterator[bool]:
+    """Take the phase's lease in the log and yield whether it was free; it ends with the run."""
+    prepare_threshold = db.conn.prepare_threshold
+    db.conn.prepare_threshold = None  # the next transaction may have a session without the prepared statement
     params = {"kind": phase.value, "schema": db.schema, "lease": limits.lease}
     run = Action(kind=ActionKind.KEEP, table="", note="a pooler stands before the database")
     with db.conn.transaction():
-        locked = db.conn.execute(db.queries("table_partitions")["try_run_lock_briefly"], params)
+        locked = db.conn.execute(db.queries("table_partitions")["try_run_lock_in_transaction"], params)
         is_locked = (locked.fetchone() or (False,))[0]
         last = db.conn.execute(db.queries("detection_partition_policies")["last_run"], params)
         is_mine = bool(is_locked) and not (last.fetchone() or (False,))[0]
         if is_mine:
-            note(db, run, "done", called=f"{phase}_begun")
+            note(db, run, "done", logged_as=f"{phase}_begun")
     try:
         yield is_mine
     finally:
         if is_mine and _is_usable(db.conn):
-            note(db, run, "done", called=f"{phase}_ended")
-        db.conn.prepare_threshold = before
+            note(db, run, "done", logged_as=f"{phase}_ended")
+        db.conn.prepare_threshold = prepare_threshold
 
 
 def _is_usable(conn: Connection) -> bool:
@@ -173,8 +171,8 @@ def _is_usable(conn: Connection) -> bool:
 
 
 @contextmanager
-def _patience(db: Database, limits: UpkeepLimits, *, is_pooled: bool) -> Iterator[None]:
-    """Limit the wait of statements that allow no transaction around them; behind a pooler there are none."""
+def _session_lock_timeout(db: Database, limits: UpkeepLimits, *, is_pooled: bool) -> Iterator[None]:
+    """Limit the lock waits of statements that cannot run in a transaction; behind a pooler there are none."""
     queries = db.queries("table_partitions")
     row = None if is_pooled else db.conn.execute(queries["lock_setting"]).fetchone()
     if row is None:
@@ -197,8 +195,8 @@ def _carry_out(
     is_pooled: bool,
     is_new: bool,
 ) -> Iterator[ActionResult]:
-    """Do the actions of one table; several that create are tried in one transaction, then one by one."""
-    if is_new and len(actions) > 1 and _are_made_together(db, phase, actions, limits):
+    """Carry out the actions of one table; several creations are tried in one transaction, then one by one."""
+    if is_new and len(actions) > 1 and _are_created_together(db, phase, actions, limits):
         for action in actions:
             log.info("partition_action_done phase=%s %s", phase, action)
             yield ActionResult(action=action, outcome="done")
@@ -207,7 +205,9 @@ def _carry_out(
         yield _attempt(db, phase, action, limits, is_pooled=is_pooled)
 
 
-def _are_made_together(db: Database, phase: Phase, actions: Sequence[Action], limits: UpkeepLimits) -> bool:
+def _are_created_together(
+    db: Database, phase: Phase, actions: Sequence[Action], limits: UpkeepLimits
+) -> bool:
     try:
         return create_together(db, actions, limits) is not None
     except (psycopg.Error, StorageError) as error:
@@ -220,33 +220,33 @@ def _are_made_together(db: Database, phase: Phase, actions: Sequence[Action], li
 def _attempt(
     db: Database, phase: Phase, action: Action, limits: UpkeepLimits, *, is_pooled: bool
 ) -> ActionResult:
-    """Do one action; what goes wrong is noted and ends this action only."""
+    """Carry out one action; an error is noted and ends this action only."""
     if not action.changes:
         if action.kind is ActionKind.REFUSE:
             note(db, action, "skipped")
-        return ActionResult(action=action, outcome="skipped", fact=action.note)
+        return ActionResult(action=action, outcome="skipped", details=action.note)
     try:
-        fact = _DOING[action.kind](db, action, limits, is_pooled)
+        details = _CARRY_OUT[action.kind](db, action, limits, is_pooled)
     except (psycopg.Error, StorageError) as error:
         if db.conn.closed:
             raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
         log.warning("partition_action_failed phase=%s %s: %s", phase, action, error)
-        fact = str(error).strip()
-        note(db, action, "failed", error=fact)
-        return ActionResult(action=action, outcome="failed", fact=fact)
-    log.info("partition_action_done phase=%s %s %s", phase, action, fact)
-    return ActionResult(action=action, outcome="done", fact=fact)
+        details = str(error).strip()
+        note(db, action, "failed", error=details)
+        return ActionResult(action=action, outcome="failed", details=details)
+    log.info("partition_action_done phase=%s %s %s", phase, action, details)
+    return ActionResult(action=action, outcome="done", details=details)
 
 
 def _do_create(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
     if action.lower is None or action.upper is None:
         raise StorageError("a new table partition needs two bounds")
-    made = create(db, action.table, (action.lower, action.upper), name=action.partition, limits=limits)
-    if made is None:
+    created = create(db, action.table, (action.lower, action.upper), name=action.partition, limits=limits)
+    if created is None:
         return "it was there"
-    facts = [f"as {made.name}"] if made.name != action.partition else []
-    facts += [f"{made.moved} rows out of the default partition"] if made.moved else []
-    return "; ".join(facts)
+    notes = [f"as {created.name}"] if created.name != action.partition else []
+    notes += [f"{created.moved} rows out of the default partition"] if created.moved else []
+    return "; ".join(notes)
 
 
 def _do_finalize(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
@@ -256,7 +256,7 @@ def _do_finalize(db: Database, action: Action, limits: UpkeepLimits, is_pooled: 
     elif child is not None:
         return "it is attached"
     if _was_ours(db, action):
-        note(db, action, "done", called="detach")
+        note(db, action, "done", logged_as="detach")
         return "now counted as detached"
     note(db, action, "done")
     return "it was not upkeep that began it: it is never dropped"
@@ -269,30 +269,30 @@ def _was_ours(db: Database, action: Action) -> bool:
 
 
 def _do_detach(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
-    why_plain = _why_plain(db.conn, is_pooled=is_pooled)
-    # The intention is noted first: killed after the detachment, it is known to be ours.
-    if not why_plain and not note(
-        db, action, "done", called="detach_started", async_commit=True, unless_default=True
+    reason = _reason_against_concurrent(db.conn, is_pooled=is_pooled)
+    # The start is noted first: a run that is killed after the detachment leaves a note that upkeep began it.
+    if not reason and not note(
+        db, action, "done", logged_as="detach_started", async_commit=True, unless_default=True
     ):
-        why_plain = "the table has a default partition"
-    if why_plain:
+        reason = "the table has a default partition"
+    if reason:
 
-        def plainly() -> None:
+        def detach() -> None:
             with db.conn.transaction():
                 lock_parent(db, action.table, limits)
                 db.conn.execute(_ddl(db.schema, "detach", action))
-                note(db, action, "done", path="plain", reason=why_plain)
+                note(db, action, "done", path="plain", reason=reason)
 
-        retry_on_lock(plainly, limits)
-        return f"in one step: {why_plain}"
+        retry_on_lock(detach, limits)
+        return f"in one step: {reason}"
     try:
         try:
             db.conn.execute(_ddl(db.schema, "detach_concurrently", action))
         except NO_LOCK:
-            retry_on_lock(lambda: _finalize_what_began(db, action, limits), limits)
+            retry_on_lock(lambda: _finalize_interrupted(db, action, limits), limits)
     except psycopg.Error:
         if not db.conn.closed and _is_untouched(db, action):
-            note(db, action, "done", called="attach", reason="the detachment did not begin")
+            note(db, action, "done", logged_as="attach", reason="the detachment did not begin")
         raise
     note(db, action, "done", async_commit=True, path="concurrent")
     return ""
@@ -303,7 +303,7 @@ def _is_untouched(db: Database, action: Action) -> bool:
     return any(p.oid == action.oid and not p.is_detaching for p in partitions)
 
 
-def _why_plain(conn: Connection, *, is_pooled: bool) -> str:
+def _reason_against_concurrent(conn: Connection, *, is_pooled: bool) -> str:
     if is_pooled:
         return "a pooler stands before the database"
     if not conn.autocommit or conn.info.transaction_status != TransactionStatus.IDLE:
@@ -311,8 +311,8 @@ def _why_plain(conn: Connection, *, is_pooled: bool) -> str:
     return ""
 
 
-def _finalize_what_began(db: Database, action: Action, limits: UpkeepLimits) -> None:
-    """An attempt that ran out of patience is finalised: older readers of the table have to end first."""
+def _finalize_interrupted(db: Database, action: Action, limits: UpkeepLimits) -> None:
+    """Finalize a detachment that timed out waiting for older readers, or begin it if it did not begin."""
     if _is_untouched(db, action):
         db.conn.execute(_ddl(db.schema, "detach_concurrently", action))
     else:
@@ -341,8 +341,8 @@ def _do_drop(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool
             child = sql.Identifier(action.partition or "")
             limit = sql.Literal(in_ms(limits.lock_timeout))
             db.conn.execute(statement(db.schema, "lock_child", child=child, limit=limit), prepare=False)
-            found = rows(db, "relation", {"oid": action.oid})
-            if not found or found[0]["relname"] != action.partition:
+            relations = rows(db, "relation", {"oid": action.oid})
+            if not relations or relations[0]["relname"] != action.partition:
                 raise StorageError(f"{action.partition!r} is no longer the table that was detached")
             db.conn.execute(statement(db.schema, "drop", child=child))
             note(db, action, "done")
@@ -351,7 +351,7 @@ def _do_drop(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool
     return ""
 
 
-_DOING: Mapping[ActionKind, Callable[[Database, Action, UpkeepLimits, bool], str]] = {
+_CARRY_OUT: Mapping[ActionKind, Callable[[Database, Action, UpkeepLimits, bool], str]] = {
     ActionKind.CREATE: _do_create,
     ActionKind.FINALIZE: _do_finalize,
     ActionKind.DETACH: _do_detach,
