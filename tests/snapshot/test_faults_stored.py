@@ -67,7 +67,7 @@ def report_status(conn: Connection) -> tuple[Status, str]:
     return report.section("verdicts").status, report.headline
 
 
-def test_the_clean_sea_raises_no_alarm(clean_runs: Connection) -> None:
+def test_clean_cycles_raise_no_alarm(clean_runs: Connection) -> None:
     noaa_day_stored.run(clean_runs, range(START, START + LIMIT))
     assert bad_verdicts(clean_runs) == []
     assert report_status(clean_runs)[0] is Status.OK

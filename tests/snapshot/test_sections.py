@@ -94,6 +94,16 @@ def test_cycles_without_a_single_verdict_need_a_look(
     assert section.summary.startswith("3 cycles ran" if opened else "no cycle was due")
 
 
+def _give_a_legacy_path(conn: Connection) -> None:
+    """The cycle ran when it was due before the hour, so that each of its ticks is due."""
+    conn.execute("update detection.detection_cycles set legacy_entrypoint = 'legacy.path:run'")
+    conn.execute(
+        "insert into detection.detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest,"
+        " opened_at) values ('fleet', %(at)s, 'as_of', '{}', '', %(at)s)",
+        {"at": START - 2 * timedelta(hours=1)},
+    )
+
+
 def _expected_versions(conn: Connection, process_facts: ProcessFacts) -> set[str]:
     return {row["Version"] for row in _rows(_take(conn, "verdicts", process_facts=process_facts))}
 
@@ -101,7 +111,7 @@ def _expected_versions(conn: Connection, process_facts: ProcessFacts) -> set[str
 def test_process_facts_tell_whether_a_cycle_with_a_legacy_path_runs_its_models(
     registered: Connection,
 ) -> None:
-    registered.execute("update detection.detection_cycles set legacy_entrypoint = 'legacy.path:run'")
+    _give_a_legacy_path(registered)
     labels = {"tracks@1", "tracks@2", "spoofing@1"}
     assert _expected_versions(registered, ProcessFacts(use_model_registry=True)) == labels
     assert _expected_versions(registered, ProcessFacts(use_model_registry=False)) == set()
@@ -111,7 +121,7 @@ def test_process_facts_tell_whether_a_cycle_with_a_legacy_path_runs_its_models(
 def test_the_flag_of_this_process_holds_where_the_process_facts_have_none(
     registered: Connection, monkeypatch: pytest.MonkeyPatch, flag: str, count: int
 ) -> None:
-    registered.execute("update detection.detection_cycles set legacy_entrypoint = 'legacy.path:run'")
+    _give_a_legacy_path(registered)
     monkeypatch.setenv("PREDICTION_USE_MODEL_REGISTRY", flag)
     assert len(_expected_versions(registered, ProcessFacts())) == count
 
@@ -163,7 +173,9 @@ def test_cycles_with_stale_few_or_no_inputs_are_counted(registered: Connection) 
     assert _take(registered, "feed").status is Status.BAD
 
 
-def test_an_empty_sea_is_no_fault_of_the_feed_where_the_verdicts_say_so(registered: Connection) -> None:
+def test_a_window_without_inputs_is_no_fault_of_the_feed_where_the_verdict_is_no_input(
+    registered: Connection,
+) -> None:
     for number in range(-60, 12):
         few: dict[str, Any] = {"inputs": 0, "newest": None} if number > 5 else {"inputs": 10 - number // 10}
         _run(registered, "tracks@1", START + number * STEP, **few)
@@ -297,7 +309,7 @@ def test_events_that_began_ended_and_stay_are_counted(database: Connection) -> N
     assert events.status is Status.ATTENTION
 
 
-def test_gear_collisions_are_told_raw_and_open_by_severity(database: Connection) -> None:
+def test_gear_collisions_are_counted_raw_and_open_by_severity(database: Connection) -> None:
     planted = {("CRITICAL", "OPEN"): 2, ("HIGH", "OPEN"): 3, ("HIGH", "CLOSED"): 4, ("LOW", "RETRACTED"): 1}
     for (severity, status), count in planted.items():
         for number in range(count):
@@ -342,7 +354,7 @@ def test_headroom_comes_from_the_catalog_and_too_little_is_an_alarm(database: Co
     assert row["Ahead"] == pytest.approx((until - now).total_seconds(), abs=60)
 
 
-def test_the_last_result_of_each_action_of_upkeep_is_told(database: Connection) -> None:
+def test_the_last_result_of_each_action_of_upkeep_is_shown(database: Connection) -> None:
     log = (
         "insert into detection.detection_maintenance_log (logged_at, action, table_name, outcome, details)"
         " values (%s, %s, %s, %s, %s)"
@@ -365,7 +377,7 @@ def test_the_last_result_of_each_action_of_upkeep_is_told(database: Connection) 
 # --- configuration in force
 
 
-def test_configuration_tells_what_is_in_force_and_what_ran_otherwise(registered: Connection) -> None:
+def test_configuration_shows_the_roles_in_force_and_runs_with_other_params(registered: Connection) -> None:
     registered.execute(
         "insert into detection.detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest,"
         " opened_at) values ('fleet', %(at)s, 'as_of', '{}', 'digest of the plan', %(at)s),"
@@ -443,11 +455,13 @@ def test_a_section_of_ones_own_stands_behind_the_others_or_in_place_of_one(regis
         ("os:path", "is not allowed"),
         (f"{__name__}:Nothing", "cannot be imported"),
         (f"{__name__}:Connection", "is not a BaseSection with a name"),
-        ("no such name", "is no one name of entry-point group"),
-        (f"{__name__}:a b", "is not of the form module:Class"),
+        ("no such name", "name of entry-point group 'airflow_detection.sections'"),
+        (f"{__name__}:a b", "is not of the form module:name"),
     ],
 )
-def test_a_section_that_cannot_be_loaded_says_why(registered: Connection, named: str, reason: str) -> None:
+def test_a_section_that_cannot_be_loaded_has_the_reason(
+    registered: Connection, named: str, reason: str
+) -> None:
     *others, last = _own(registered, named)
     assert (last.name, last.status) == (named, Status.NOT_COMPUTED)
     assert reason in last.why

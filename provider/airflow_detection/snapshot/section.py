@@ -73,7 +73,7 @@ class Scope:
 
     @property
     def day(self) -> datetime:
-        """Where the trailing day begins."""
+        """Start of the trailing day."""
         return self.start - timedelta(days=1)
 
     @property
@@ -142,7 +142,7 @@ class BaseSection(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     may_use_full_budget: ClassVar[bool] = False
-    """Whether it may use up the time of the whole report, where it matters more than the others do."""
+    """True where the section matters more than the others: it may use up the time of the whole report."""
 
     @abstractmethod
     def query(self, scope: Scope) -> Any:  # Any: whatever its own rendering takes

@@ -55,7 +55,7 @@ def test_a_cycle_is_due_from_the_first_that_ran_when_it_was_due(database: Connec
 def test_after_a_backfill_of_the_past_the_present_is_not_due(
     database: Connection, lag: timedelta, run_id: str
 ) -> None:
-    """What lies between its cycles or comes next is: it may have gaps, and may have been ended."""
+    """Ticks between its cycles or just after them are: it may have gaps, and may have been ended."""
     sample_registry.register(database)
     first = END - timedelta(minutes=40)
     for at in (first, first + 3 * STEP):
@@ -66,7 +66,7 @@ def test_after_a_backfill_of_the_past_the_present_is_not_due(
     assert never_opened(database, END + 3 * HOUR) == set()
 
 
-def test_due_ticks_begin_and_end_where_they_are_said_to() -> None:
+def test_due_ticks_begin_and_end_at_their_bounds() -> None:
     live = END - timedelta(minutes=20)
     times = due("*/5 * * * *", END - HOUR, END, live_since=live, opened=[])
     assert times == [live + n * STEP for n in range(4)]

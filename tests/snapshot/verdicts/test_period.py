@@ -61,7 +61,7 @@ def test_the_same_outputs_on_other_inputs_are_a_fault(history: ManifestHistory) 
     assert kinds(history.verdicts(3, 4))["tracks@1"] is VerdictKind.SILENT_FAULT
 
 
-def test_what_left_no_result_says_why(history: ManifestHistory) -> None:
+def test_a_version_without_a_result_has_the_reason(history: ManifestHistory) -> None:
     history.add_cycles(2)
     opened = history.open(2)
     tracks, shadow, spoofing = opened.steps
