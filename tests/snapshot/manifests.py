@@ -1,4 +1,4 @@
-"""A registered cycle in a real database, and manifests as a quiet, busy sea would leave them."""
+"""A registered cycle in a real database, and manifests of runs in regular traffic."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ STEP = timedelta(minutes=5)
 FIRST = datetime(2026, 3, 1, 6, tzinfo=UTC)
 
 
-class Sea:
-    """A registered cycle, and manifests as a quiet, busy sea would leave them."""
+class ManifestHistory:
+    """A registered cycle, to which manifests of runs in regular traffic are added."""
 
     def __init__(self, conn: Conn) -> None:
         self.conn = conn
         register(conn)
         self.store = PostgresStore(conn, conn, SCHEMA)
 
-    def open(self, number: int, mode: Mode = Mode.AS_OF, **how: Any) -> planning.OpenedCycle:
+    def open(self, number: int, mode: Mode = Mode.AS_OF, **options: Any) -> planning.OpenedCycle:
         return planning.open_cycle(
-            Database(self.conn, SETTINGS.schema), "fleet", FIRST + number * STEP, mode=mode, **how
+            Database(self.conn, SETTINGS.schema), "fleet", FIRST + number * STEP, mode=mode, **options
         )
 
     def close(self, opened: planning.OpenedCycle) -> None:
@@ -49,7 +49,7 @@ class Sea:
         flagged: int = 10,
         reads_since: datetime | None = None,
     ) -> None:
-        """A success: a hundred outputs that differ from cycle to cycle, and one canary that is `off`."""
+        """Store a success: 100 outputs that differ from cycle to cycle, and one canary, wrong by `off`."""
         outputs = [({"id": i}, {"id": str(i), "n": number, "score": float(i < flagged)}) for i in range(100)]
         report = RunReport(
             version=version, outcome=Outcome.SUCCEEDED, started_at=datetime.now(UTC),
@@ -62,12 +62,17 @@ class Sea:
         model = opened.plan.models[version.model_id]
         self.store.save(model, version, opened.cycle, outputs, lambda _: (report, {}))
 
-    def history(self, count: int) -> None:
+    def add_cycles(self, count: int) -> None:
         for number in range(count):
             opened = self.open(number)
             for version in opened.steps:
                 self.run(opened, version, number)
             self.close(opened)
 
-    def verdicts(self, first: int, end: int) -> list[Verdict]:
-        return verdicts(Database(self.conn, SCHEMA), start=FIRST + first * STEP, end=FIRST + end * STEP)
+    def verdicts(self, first: int, end: int, *, use_model_registry: bool = True) -> list[Verdict]:
+        return verdicts(
+            Database(self.conn, SCHEMA),
+            start=FIRST + first * STEP,
+            end=FIRST + end * STEP,
+            use_model_registry=use_model_registry,
+        )

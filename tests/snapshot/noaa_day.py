@@ -1,4 +1,4 @@
-"""A sea to plant faults in: the NOAA day, the reference models on it, and what their manifests would say.
+"""The NOAA day, into which faults are planted: the reference models on it, and the manifests of their runs.
 
 The engine, the models, the encoding and the facts of the inputs are the real ones; only the rows end in
 memory instead of Postgres, so that a day of cycles takes seconds. One test goes through Postgres.
@@ -62,7 +62,7 @@ def models() -> dict[str, BaseDetectionModel]:
 
 
 def read_day() -> Rows:
-    """Every row of the day, by time: shape (n, 7), columns as COLUMNS."""
+    """Return every row of the day, by time: shape (n, 7), columns as COLUMNS."""
     if not NOAA_DAY.exists():
         pytest.skip("the NOAA day is not here: ../shared/data/noaa_ais_2020-01-01 is absent")
     with gzip.open(NOAA_DAY, "rt", encoding="utf-8", newline="") as file:
@@ -80,10 +80,10 @@ def cycle_at(number: int) -> Cycle:
 
 
 def window(rows: Rows, number: int) -> Rows:
-    """The rows of one cycle's window, as the input query orders them."""
+    """Return the rows of one cycle's window, as the input query orders them."""
     end = (DAY + number * STEP).timestamp()
-    found = rows[(rows[:, TIME] >= end - LOOKBACK.total_seconds()) & (rows[:, TIME] < end)]
-    return found[np.lexsort((found[:, LON], found[:, LAT], found[:, TIME], found[:, MMSI]))]
+    in_window = rows[(rows[:, TIME] >= end - LOOKBACK.total_seconds()) & (rows[:, TIME] < end)]
+    return in_window[np.lexsort([in_window[:, c] for c in (LON, LAT, TIME, MMSI)])]
 
 
 def inputs_of(rows: Rows) -> Inputs:
@@ -94,7 +94,7 @@ def inputs_of(rows: Rows) -> Inputs:
     return with_facts(Inputs(columns), "observed_s")
 
 
-class Kept:
+class MemoryOutputs:
     """A champion's outputs, in memory."""
 
     def __init__(self, pairs: list[Pair]) -> None:
@@ -113,7 +113,7 @@ class Kept:
         )
 
 
-class Memory:
+class MemoryStore:
     """The engine's store: outputs are encoded as for Postgres, and their facts kept."""
 
     def __init__(self) -> None:
@@ -138,16 +138,22 @@ class Memory:
         raise NotImplementedError
 
 
-def run_cycle(number: int, rows: Rows, fleet: Models) -> list[ManifestRun]:
-    """Run the models on a window's rows; their manifests."""
+def run_cycle(number: int, rows: Rows, detectors: Models) -> list[ManifestRun]:
+    """Run the models on the rows of a window; return their manifests."""
     inputs, cycle, runs, shared = inputs_of(rows), cycle_at(number), [], {}
     for name, spec in SPECS.items():
-        store = Memory()
+        store = MemoryStore()
         upstreams = {u: shared[u] for u in spec.depends_on}
         report = run_version(
-            spec, VERSIONS[name], cycle, detector=fleet[name], inputs=inputs, shared=upstreams, store=store
+            spec,
+            VERSIONS[name],
+            cycle,
+            detector=detectors[name],
+            inputs=inputs,
+            shared=upstreams,
+            store=store,
         )
-        shared[name] = Kept(store.pairs)
+        shared[name] = MemoryOutputs(store.pairs)
         runs.append(
             ManifestRun(
                 cycle_id=cycle.cycle_id, cycle_started_at=cycle.started_at, model_id=name,
@@ -167,13 +173,13 @@ class Day:
     def __init__(self) -> None:
         self.rows = read_day()
         self._runs: list[list[ManifestRun]] = [[]]
-        self._fleet = models()
+        self._detectors = models()
 
     def clean(self, until: int) -> list[list[ManifestRun]]:
-        """The runs of the cycles 1 to `until` - 1, by cycle."""
+        """Return the runs of the cycles 1 to `until` - 1, by cycle."""
         while len(self._runs) < until:
             number = len(self._runs)
-            self._runs.append(run_cycle(number, window(self.rows, number), self._fleet))
+            self._runs.append(run_cycle(number, window(self.rows, number), self._detectors))
         return self._runs[1:until]
 
     def scene(
@@ -182,19 +188,19 @@ class Day:
         cycles: int,
         *,
         feed: Callable[[Rows, int], Rows] | None = None,
-        fleet: Models | None = None,
+        detectors: Models | None = None,
     ) -> list[Verdict]:
-        """The verdicts of `cycles` cycles from `start` on; `feed(rows of the window, number)` alters rows."""
-        fleet = models() if fleet is None else fleet
+        """Return the verdicts of `cycles` cycles from `start` on; `feed(window rows, number)` alters rows."""
+        detectors = models() if detectors is None else detectors
         before = self.clean(start)
         after = []
         for number in range(start, start + cycles):
             rows = window(self.rows, number)
-            after.append(run_cycle(number, feed(rows.copy(), number) if feed else rows, fleet))
+            after.append(run_cycle(number, feed(rows.copy(), number) if feed else rows, detectors))
         return judged([*before, *after])[-cycles * len(SPECS) :]
 
 
 def judged(cycles: list[list[ManifestRun]]) -> list[Verdict]:
-    """The verdicts of every run, by cycle."""
-    found = [judge_all([of_one[index] for of_one in cycles]) for index in range(len(SPECS))]
-    return [verdict for of_cycle in zip(*found, strict=True) for verdict in of_cycle]
+    """Return the verdicts of every run, by cycle."""
+    by_model = [judge_all([runs[index] for runs in cycles]) for index in range(len(SPECS))]
+    return [verdict for of_cycle in zip(*by_model, strict=True) for verdict in of_cycle]

@@ -35,14 +35,14 @@ def load(conn: Connection, registry: Path = MARITIME) -> None:
 
 
 def planted_registry(folder: Path) -> Path:
-    """A registration of the two models into which faults are planted."""
-    held = yaml.safe_load(MARITIME.read_text())
-    chosen = {name: held["models"][name] for name in ("track_quality", "spoofing")}
-    for model in chosen.values():
+    """Write a registration of the two models into which faults are planted."""
+    registry = yaml.safe_load(MARITIME.read_text())
+    models = {name: registry["models"][name] for name in ("track_quality", "spoofing")}
+    for model in models.values():
         model["entrypoint"] = "tests.snapshot.planted_faults:Planted"
         model["versions"] = {"1.0": model["versions"]["1.0"]}
     file = folder / "planted.yaml"
-    file.write_text(yaml.safe_dump({**held, "models": chosen}))
+    file.write_text(yaml.safe_dump({**registry, "models": models}))
     return file
 
 

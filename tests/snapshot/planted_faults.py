@@ -1,4 +1,4 @@
-"""Faults to plant: models that are broken in one way each, and feeds that lose something."""
+"""Faults to plant: models that are broken in one way each, and feeds that lose or alter rows."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from airflow_detection.domain.specs import Cycle
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
 
 Pair = tuple[JsonMapping, JsonMapping]
+Columns = dict[str, np.ndarray[Any, Any]]  # what a model reads: columns of float, NaN for null
 
 
-class Broken(BaseDetectionModel):
+class BrokenModel(BaseDetectionModel):
     """A model with a fault planted before or behind it; its canaries and features are the model's own."""
 
     def __init__(
@@ -39,47 +40,49 @@ class Broken(BaseDetectionModel):
 
     def run(self, ctx: ModelContext) -> ModelResult:
         result = self._model.run(self._before(ctx) if self._before else ctx)
-        found = [self._behind(pair) if self._behind else pair for pair in result.outputs_per_input]
-        return replace(result, outputs_per_input=self._outputs(found) if self._outputs else found)
+        pairs = [self._behind(pair) if self._behind else pair for pair in result.outputs_per_input]
+        return replace(result, outputs_per_input=self._outputs(pairs) if self._outputs else pairs)
 
 
-class Frozen(BaseDetectionModel):
-    """Gives the outputs of its first cycle for ever, or those of the cycle before."""
+class FrozenModel(BaseDetectionModel):
+    """A model that gives the outputs of its first cycle in each cycle, or those of the cycle before."""
 
     def __init__(self, model: BaseDetectionModel, *, is_late: bool = False) -> None:
         super().__init__(model.model_id, model.version, model.params)
-        self._model, self._kept, self._is_late = model, list[Pair](), is_late
+        self._model, self._previous, self._is_late = model, list[Pair](), is_late
 
     def canaries(self, cycle: Cycle) -> Iterable[Canary]:
         return self._model.canaries(cycle)
 
     def run(self, ctx: ModelContext) -> ModelResult:
         result = self._model.run(ctx)
-        found = list(result.outputs_per_input)
-        given = self._kept or found
-        self._kept = found if self._is_late else given
-        return replace(result, outputs_per_input=given)
+        current = list(result.outputs_per_input)
+        frozen = self._previous or current
+        self._previous = current if self._is_late else frozen
+        return replace(result, outputs_per_input=frozen)
 
 
 def columns(
-    change: Callable[[dict[str, np.ndarray[Any, Any]]], None],
+    change: Callable[[Columns], None],
 ) -> Callable[[ModelContext], ModelContext]:
-    """What the model reads, changed: columns of float, NaN for null."""
+    """Change the columns that the model reads."""
 
     def changed(ctx: ModelContext) -> ModelContext:
-        held = {name: np.array(values, dtype=float) for name, values in ctx.inputs.columns.items()}
-        change(held)
-        read = {name: tuple(None if v != v else v for v in values.tolist()) for name, values in held.items()}
-        return replace(ctx, inputs=Inputs(read))
+        arrays = {name: np.array(values, dtype=float) for name, values in ctx.inputs.columns.items()}
+        change(arrays)
+        inputs = {
+            name: tuple(None if v != v else v for v in values.tolist()) for name, values in arrays.items()
+        }
+        return replace(ctx, inputs=Inputs(inputs))
 
     return changed
 
 
 def output(change: Callable[[dict[str, Any]], None]) -> Callable[[Pair], Pair]:
     def changed(pair: Pair) -> Pair:
-        held = dict(pair[1])
-        change(held)
-        return pair[0], held
+        values = dict(pair[1])
+        change(values)
+        return pair[0], values
 
     return changed
 
@@ -88,26 +91,26 @@ def _score(change: Callable[[float], float | None]) -> Callable[[Pair], Pair]:
     return output(lambda o: o.update(score=None if o["score"] is None else change(o["score"])))
 
 
-def _zero_for_null(held: dict[str, np.ndarray[Any, Any]]) -> None:
-    gone = ~(np.abs(held["lat"]) <= 90)
-    held["lat"][gone] = held["lon"][gone] = 0.0
+def _zero_for_null(read: Columns) -> None:
+    is_null = ~(np.abs(read["lat"]) <= 90)
+    read["lat"][is_null] = read["lon"][is_null] = 0.0
 
 
-def _all_zero(held: dict[str, np.ndarray[Any, Any]]) -> None:
-    held["lat"][:] = held["lon"][:] = 0.0
+def _all_zero(read: Columns) -> None:
+    read["lat"][:] = read["lon"][:] = 0.0
 
 
-def _minutes(held: dict[str, np.ndarray[Any, Any]]) -> None:
-    held["observed_s"][:] = (held["observed_s"] - held["observed_s"].min()) * 60
+def _minutes(read: Columns) -> None:
+    read["observed_s"][:] = (read["observed_s"] - read["observed_s"].min()) * 60
 
 
-def _no_speed(held: dict[str, np.ndarray[Any, Any]]) -> None:
-    del held["sog_kn"]
+def _no_speed(read: Columns) -> None:
+    del read["sog_kn"]
 
 
-def _round(places: int) -> Callable[[dict[str, np.ndarray[Any, Any]]], None]:
-    def rounded(held: dict[str, np.ndarray[Any, Any]]) -> None:
-        held["lat"], held["lon"] = np.round(held["lat"], places), np.round(held["lon"], places)
+def _round(places: int) -> Callable[[Columns], None]:
+    def rounded(read: Columns) -> None:
+        read["lat"], read["lon"] = np.round(read["lat"], places), np.round(read["lon"], places)
 
     return rounded
 
@@ -119,11 +122,11 @@ def _without_kinematics(o: dict[str, Any]) -> None:
 
 
 def _rows(kept: Callable[[np.ndarray[Any, Any]], Any]) -> Callable[[ModelContext], ModelContext]:
-    """Only these rows, told from their identities; canaries are not among what gets lost."""
+    """Keep the rows that `kept` selects by their identities, and the rows of canaries."""
 
-    def chosen(held: dict[str, np.ndarray[Any, Any]]) -> None:
-        is_kept = kept(held["mmsi"]) | (held["mmsi"] < 0) | (held["mmsi"] >= 2**30)
-        held.update({name: values[is_kept] for name, values in held.items()})
+    def chosen(read: Columns) -> None:
+        is_kept = kept(read["mmsi"]) | (read["mmsi"] < 0) | (read["mmsi"] >= 2**30)
+        read.update({name: values[is_kept] for name, values in read.items()})
 
     return columns(chosen)
 
@@ -132,14 +135,14 @@ def _is_real(pair: Pair) -> bool:
     return bool(0 <= pair[1]["mmsi"] < 2**30)
 
 
-def _of_the_one_before(pairs: list[Pair]) -> list[Pair]:
+def _score_of_output_before(pairs: list[Pair]) -> list[Pair]:
     scores = [output["score"] for _, output in pairs]
     moved = zip(pairs, scores[-1:] + scores[:-1], strict=True)
     return [(ref, {**output, "score": score}) for (ref, output), score in moved]
 
 
-def _known(pair: Pair) -> Pair:
-    """No score is null; the canaries' are as they should be."""
+def _no_null_score(pair: Pair) -> Pair:
+    """Turn a null score to 0, except those of canaries."""
     return (pair[0], {**pair[1], "score": pair[1]["score"] or 0.0}) if _is_real(pair) else pair
 
 
@@ -147,8 +150,8 @@ def _cut(pair: Pair) -> Pair:
     return (pair[0], {**pair[1], "entity_id": pair[1]["entity_id"][:5]}) if _is_real(pair) else pair
 
 
-def _single_precision(held: dict[str, np.ndarray[Any, Any]]) -> None:
-    held["mmsi"] = held["mmsi"].astype(np.float32).astype(float)
+def _single_precision(read: Columns) -> None:
+    read["mmsi"] = read["mmsi"].astype(np.float32).astype(float)
 
 
 def _faster(ctx: ModelContext) -> ModelContext:
@@ -156,7 +159,7 @@ def _faster(ctx: ModelContext) -> ModelContext:
 
 
 def _other_identity(ctx: ModelContext) -> ModelContext:
-    """`track_quality` is asked by another type of identity: nobody is found."""
+    """Give the identities of `track_quality` another type, so that none of them matches."""
 
     class Renamed:
         def __init__(self, upstream: Any) -> None:
@@ -175,17 +178,17 @@ def _other_identity(ctx: ModelContext) -> ModelContext:
     return replace(ctx, shared={name: Renamed(upstream) for name, upstream in ctx.shared.items()})
 
 
-def _with(name: str, **how: Any) -> Callable[[], Mapping[str, BaseDetectionModel]]:
-    def fleet() -> Mapping[str, BaseDetectionModel]:
-        held = models()
-        return {**held, name: Broken(held[name], **how)}
+def _with(name: str, **faults: Any) -> Callable[[], Mapping[str, BaseDetectionModel]]:
+    def broken_models() -> Mapping[str, BaseDetectionModel]:
+        detectors = models()
+        return {**detectors, name: BrokenModel(detectors[name], **faults)}
 
-    return fleet
+    return broken_models
 
 
 def _frozen(*, is_late: bool = False) -> Mapping[str, BaseDetectionModel]:
-    held = models()
-    return {**held, "spoofing": Frozen(held["spoofing"], is_late=is_late)}
+    detectors = models()
+    return {**detectors, "spoofing": FrozenModel(detectors["spoofing"], is_late=is_late)}
 
 
 MODEL_FAULTS: dict[str, Callable[[], Mapping[str, BaseDetectionModel]]] = {
@@ -218,8 +221,8 @@ MODEL_FAULTS: dict[str, Callable[[], Mapping[str, BaseDetectionModel]]] = {
     "scores rounded to 3 places in track_quality": _with(
         "track_quality", behind=_score(lambda s: round(s, 3))
     ),
-    "scores of the one before": _with("spoofing", outputs=_of_the_one_before),
-    "no real score null": _with("spoofing", behind=_known),
+    "scores of the one before": _with("spoofing", outputs=_score_of_output_before),
+    "no real score null": _with("spoofing", behind=_no_null_score),
     "upstream ignored": _with("spoofing", before=lambda ctx: replace(ctx, shared={})),
     "speed in km/h": _with("spoofing", before=columns(lambda h: h.update(sog_kn=h["sog_kn"] * 1.852))),
     "speed in m/s": _with("spoofing", before=columns(lambda h: h.update(sog_kn=h["sog_kn"] * 0.514))),
@@ -242,11 +245,11 @@ Feed = Callable[[Rows, int], Rows]
 
 
 def _since(start: int, change: Callable[[Rows], Rows]) -> Feed:
-    """Rows with a time from `start` on are changed; the older ones in the window stay as they are."""
-    moment = (DAY + (start - 1) * STEP).timestamp()
+    """Change the rows with a time from `start` on; the older ones in the window stay as they are."""
+    since = (DAY + (start - 1) * STEP).timestamp()
 
     def fed(rows: Rows, _: int) -> Rows:
-        is_new = rows[:, TIME] >= moment
+        is_new = rows[:, TIME] >= since
         changed = np.concatenate([rows[~is_new], change(rows[is_new])])
         return changed[np.lexsort((changed[:, LON], changed[:, LAT], changed[:, TIME], changed[:, MMSI]))]
 
@@ -315,12 +318,12 @@ FEED_FAULTS: dict[str, Callable[[Rows], Rows]] = {
 
 
 def feed_fault(name: str, start: int) -> Feed:
-    """A fault of the feed whose first rows are those that the cycle `start` sees newly."""
+    """Return a fault of the feed whose first rows are those that newly arrive in the cycle `start`."""
     return _since(start, FEED_FAULTS[name])
 
 
 SWITCH = "PLANTED_FAULT"
-"""The environment variable that names a fault of `faults.MODEL_FAULTS`."""
+"""The environment variable that names a fault of `MODEL_FAULTS`."""
 
 
 class Planted(BaseDetectionModel):
@@ -340,16 +343,16 @@ class Planted(BaseDetectionModel):
 
 
 class Listener(BaseDetectionModel):
-    """Tells whom it saw upstream and in its inputs; it has a canary of its own."""
+    """A model whose outputs are the entities upstream and in its inputs; it has a canary of its own."""
 
     def run(self, ctx: ModelContext) -> ModelResult:
         seen = {"inputs": sorted({str(mmsi) for mmsi in ctx.inputs.columns["mmsi"]})}
         for name, upstream in ctx.shared.items():
             seen[name] = sorted(str(entity) for entity in upstream.columns()[0])
             assert len(upstream) == len(seen[name]) == sum(1 for _ in upstream)
-        told = [({}, {"entity_id": f"saw {name}", "score": 0.9, "seen": s}) for name, s in seen.items()]
+        outputs = [({}, {"entity_id": f"saw {name}", "score": 0.9, "seen": s}) for name, s in seen.items()]
         own = [({}, {"entity_id": "-7", "score": 0.5})] if -7 in ctx.inputs.columns["mmsi"] else []
-        return ModelResult(outputs_per_input=[*told, *own])
+        return ModelResult(outputs_per_input=[*outputs, *own])
 
     def canaries(self, cycle: Cycle) -> Iterable[Canary]:
         yield Canary(entity_id="-7", rows=({"mmsi": -7},), expected=0.5)

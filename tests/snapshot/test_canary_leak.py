@@ -64,24 +64,24 @@ def test_no_canary_is_stored_or_seen(stored: Connection) -> None:
     ):
         by_model.setdefault((model_id, at), []).append(entity)
     assert {m for m, _ in by_model} >= {*EVERYONE, "listener"} - {"gear_identity_collision"}
-    entities = {e for held in by_model.values() for e in held}
+    entities = {e for of_cycle in by_model.values() for e in of_cycle}
     assert not [e for e in entities if CANARY.match(e)]
     texts = stored.execute(
         "select outputs::text || input_ref::text from detection.detection_model_run_outputs"
         " where model_id <> 'listener'"
     ).fetchall()
     assert not [t for (t,) in texts if "canary" in t or re.search(r'"mmsi": ?-', t)]
-    found = stored.execute(
+    identities = stored.execute(
         "select entity_id from detection.detection_events"
         " union all select identity from detection.gear_identity_collisions"
     ).fetchall()
-    assert not [e for (e,) in found if CANARY.match(e)]
-    saw = stored.execute(
+    assert not [e for (e,) in identities if CANARY.match(e)]
+    listened = stored.execute(
         "select cycle_started_at, entity_id, outputs -> 'seen' from detection.detection_model_run_outputs"
         " where model_id = 'listener'"
     ).fetchall()
-    assert len(saw) == len(CYCLES) * (len(EVERYONE) + 1)
-    for at, entity, seen in saw:
+    assert len(listened) == len(CYCLES) * (len(EVERYONE) + 1)
+    for at, entity, seen in listened:
         upstream = entity.removeprefix("saw ")
         if upstream == "inputs":
             assert [e for e in seen if CANARY.match(e)] == ["-7"]  # its own

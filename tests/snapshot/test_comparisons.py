@@ -28,10 +28,10 @@ def _plant(conn: Connection, scores: list[tuple[Scores, Scores]]) -> None:
     )
     for number, pair in enumerate(scores):
         at = AT + number * timedelta(minutes=5)
-        for version, (role, held) in enumerate(zip(("PRIMARY", "SHADOW"), pair, strict=True), 1):
+        for version, (role, by_entity) in enumerate(zip(("PRIMARY", "SHADOW"), pair, strict=True), 1):
             with conn.cursor() as cursor:
                 cursor.executemany(
-                    put, [(at, version, role, entity, score) for entity, score in held.items()]
+                    put, [(at, version, role, entity, score) for entity, score in by_entity.items()]
                 )
 
 
@@ -60,30 +60,30 @@ def test_figures_equal_those_of_scipy_and_scikit_learn(database: Connection, see
 
     planted = [(scores(), scores()) for _ in range(4)]
     _plant(database, planted)
-    found = _compare(database, 4)
+    comparison = _compare(database, 4)
     both = [
         (p[e], s[e]) for p, s in planted for e in p.keys() & s.keys() if p[e] is not None and s[e] is not None
     ]
     first, second = (np.array([float(x[i] or 0) for x in both]) for i in (0, 1))
-    assert found.scored == len(both)
-    assert found.entities == sum(len(p.keys() | s.keys()) for p, s in planted)
-    assert found.only_primary == sum(len(p.keys() - s.keys()) for p, s in planted)
+    assert comparison.scored == len(both)
+    assert comparison.entities == sum(len(p.keys() | s.keys()) for p, s in planted)
+    assert comparison.only_primary == sum(len(p.keys() - s.keys()) for p, s in planted)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert found.kappa == pytest.approx(cohen_kappa_score(first > 0.5, second > 0.5))
-        assert found.jaccard == pytest.approx(jaccard_score(first > 0.5, second > 0.5))
+        assert comparison.kappa == pytest.approx(cohen_kappa_score(first > 0.5, second > 0.5))
+        assert comparison.jaccard == pytest.approx(jaccard_score(first > 0.5, second > 0.5))
     expected = mquantiles(np.abs(first - second), 0.99, alphap=1, betap=1)[0]
-    assert found.p99_difference == pytest.approx(expected)
-    assert found.newly_flagged == int(((first <= 0.5) & (second > 0.5)).sum())
-    assert found.lost == int(((first > 0.5) & (second <= 0.5)).sum())
+    assert comparison.p99_difference == pytest.approx(expected)
+    assert comparison.newly_flagged == int(((first <= 0.5) & (second > 0.5)).sum())
+    assert comparison.lost == int(((first > 0.5) & (second <= 0.5)).sum())
     overlaps = []
     for p, s in planted:
-        known = [e for e in p.keys() & s.keys() if p[e] is not None and s[e] is not None]
+        scored = [e for e in p.keys() & s.keys() if p[e] is not None and s[e] is not None]
         tops = [
-            {e for _, e in sorted((-(v[e] or 0), e) for e in known if (v[e] or 0) > 0)[:10]} for v in (p, s)
+            {e for _, e in sorted((-(v[e] or 0), e) for e in scored if (v[e] or 0) > 0)[:10]} for v in (p, s)
         ]
         overlaps.append(len(tops[0] & tops[1]) / max(map(len, tops)))
-    assert found.top_overlap == pytest.approx(np.mean(overlaps))
+    assert comparison.top_overlap == pytest.approx(np.mean(overlaps))
 
 
 @pytest.mark.parametrize("equal", [0, 150, 197, 198, 199, 200])
@@ -104,25 +104,30 @@ def test_a_champion_is_compared_with_each_of_its_shadows(database: Connection) -
         (AT,),
     )
     shadow, challenger = _pair(2), replace(_pair(1), shadow_id=3, role="CHALLENGER")
-    found = comparisons.compare(
+    compared = comparisons.compare(
         comparisons.reader(Database(database, "detection")),
         [challenger, shadow, replace(shadow, shadow_id=4)],
     )
-    assert [(c.cycles, c.entities, c.only_primary, c.newly_flagged) for c in found] == [
+    assert [(c.cycles, c.entities, c.only_primary, c.newly_flagged) for c in compared] == [
         (1, 2, 1, 1), (2, 3, 1, 1), (2, 3, 3, 0),
     ]  # fmt: skip
-    assert [c.p99_difference for c in found] == [pytest.approx(0.5), pytest.approx(0.495), None]
+    assert [c.p99_difference for c in compared] == [pytest.approx(0.5), pytest.approx(0.495), None]
 
 
 def test_examples_are_the_entities_that_differ_most(database: Connection) -> None:
     _plant(database, [({"a": 0.1, "b": 0.4, "c": 0.9, "d": 0.9}, {"a": 0.9, "b": 0.6, "c": 0.2, "d": 0.9})])
-    found = _compare(database, 1)
-    assert [e.entity_id for e in found.newly_examples] == ["a", "b"]
-    assert [e.entity_id for e in found.lost_examples] == ["c"]
-    assert (found.both_flagged, found.coverage) == (1, 1.0)
+    comparison = _compare(database, 1)
+    assert [e.entity_id for e in comparison.newly_examples] == ["a", "b"]
+    assert [e.entity_id for e in comparison.lost_examples] == ["c"]
+    assert (comparison.both_flagged, comparison.coverage) == (1, 1.0)
 
 
 def test_what_is_not_defined_is_none(database: Connection) -> None:
     _plant(database, [({"a": 0.0}, {"a": 0.0, "b": None})])
-    found = _compare(database, 1)
-    assert (found.kappa, found.jaccard, found.top_overlap, found.only_shadow) == (None, None, None, 1)
+    comparison = _compare(database, 1)
+    assert (comparison.kappa, comparison.jaccard, comparison.top_overlap, comparison.only_shadow) == (
+        None,
+        None,
+        None,
+        1,
+    )

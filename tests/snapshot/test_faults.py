@@ -1,4 +1,4 @@
-"""Faults planted into the reference models and the feed, and seas in which nothing is the matter."""
+"""Faults planted into the reference models and the feed, and traffic without a fault."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from airflow_detection.snapshot.verdicts.judge import judge_all
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 
 LIMIT = 3
-"""Cycles in which a fault has to be found."""
+"""Cycles within which a fault must have a verdict."""
 
 DEGRADED = {"ingest stopped", *(f"{share} of the {what} lost" for share in ("half", "a third")
                                 for what in ("rows", "ships"))}  # fmt: skip
@@ -42,61 +42,61 @@ def day() -> Day:
     return Day()
 
 
-def bad(found: Sequence[Verdict]) -> list[Verdict]:
-    return [verdict for verdict in found if verdict.kind.is_bad]
+def bad(judged_runs: Sequence[Verdict]) -> list[Verdict]:
+    return [verdict for verdict in judged_runs if verdict.kind.is_bad]
 
 
 @pytest.mark.parametrize("start", some)
 @pytest.mark.parametrize("fault", MODEL_FAULTS)
 def test_a_broken_model_is_found_within_three_cycles(day: Day, fault: str, start: int) -> None:
-    found = bad(day.scene(start, LIMIT, fleet=MODEL_FAULTS[fault]()))
-    assert found, "missed"
+    verdicts = bad(day.scene(start, LIMIT, detectors=MODEL_FAULTS[fault]()))
+    assert verdicts, "missed"
     name = "track_quality" if fault.endswith("track_quality") else "spoofing"
-    assert {(v.model_id, v.kind) for v in found} == {(name, VerdictKind.SILENT_FAULT)}
-    assert all(v.reasons for v in found)
+    assert {(v.model_id, v.kind) for v in verdicts} == {(name, VerdictKind.SILENT_FAULT)}
+    assert all(v.reasons for v in verdicts)
 
 
 @pytest.mark.parametrize("start", some)
 @pytest.mark.parametrize("fault", FEED_FAULTS)
 def test_a_broken_feed_is_found_within_three_cycles(day: Day, fault: str, start: int) -> None:
     """Only what arrives from then on is faulty: a twelfth of the window in the first cycle."""
-    found = bad(day.scene(start, LIMIT, feed=feed_fault(fault, start)))
-    assert found, "missed"
+    verdicts = bad(day.scene(start, LIMIT, feed=feed_fault(fault, start)))
+    assert verdicts, "missed"
     kind = VerdictKind.INPUT_DEGRADED if fault in DEGRADED else VerdictKind.SILENT_FAULT
-    assert kind in {v.kind for v in found}
+    assert kind in {v.kind for v in verdicts}
 
 
 @pytest.mark.parametrize("start", some)
 def test_a_feed_that_stopped_stays_bad_until_the_window_is_empty_and_after(day: Day, start: int) -> None:
-    found = day.scene(start, 15, feed=feed_fault("ingest stopped", start))
-    assert all(any("no row since" in r for r in v.reasons) for v in bad(found)[4:])
-    assert len(bad(found)) >= 28
-    assert (found[-1].kind, found[-1].numbers["input_count"]) == (VerdictKind.INPUT_DEGRADED, 0)
+    verdicts = day.scene(start, 15, feed=feed_fault("ingest stopped", start))
+    assert all(any("no row since" in r for r in v.reasons) for v in bad(verdicts)[4:])
+    assert len(bad(verdicts)) >= 28
+    assert (verdicts[-1].kind, verdicts[-1].numbers["input_count"]) == (VerdictKind.INPUT_DEGRADED, 0)
 
 
 @pytest.mark.parametrize("start", some)
 def test_half_a_feed_stays_bad(day: Day, start: int) -> None:
-    found = day.scene(start, 16, feed=feed_fault("half of the rows lost", start))
-    assert all(v.kind.is_bad for v in found[2 * LIMIT :])
+    verdicts = day.scene(start, 16, feed=feed_fault("half of the rows lost", start))
+    assert all(v.kind.is_bad for v in verdicts[2 * LIMIT :])
 
 
 @pytest.mark.parametrize("start", some)
-def test_a_sea_without_ships_is_no_alarm(day: Day, start: int) -> None:
-    found = day.scene(start, LIMIT, feed=lambda rows, _: rows[:0])
-    assert {v.kind for v in found} == {VerdictKind.NO_INPUT}
-    assert not bad(found)
+def test_a_window_without_ships_is_no_alarm(day: Day, start: int) -> None:
+    verdicts = day.scene(start, LIMIT, feed=lambda rows, _: rows[:0])
+    assert {v.kind for v in verdicts} == {VerdictKind.NO_INPUT}
+    assert not bad(verdicts)
 
 
 @pytest.mark.parametrize("start", some)
-def test_a_sea_where_nothing_is_the_matter_is_no_alarm(day: Day, start: int) -> None:
-    """The ships without a finding of the whole day; the others are gone from one cycle to the next."""
-    found: set[float] = set()
+def test_traffic_without_a_finding_is_no_alarm(day: Day, start: int) -> None:
+    """The ships of the whole day without a finding; the others leave from one cycle to the next."""
+    flagged: set[float] = set()
     for number in range(start, start + LIMIT):
         ctx = ModelContext(cycle=cycle_at(number), params={"v_max_kn": 50},
                            inputs=inputs_of(window(day.rows, number)))  # fmt: skip
         outputs = models()["spoofing"].run(ctx).outputs_per_input
-        found |= {output["mmsi"] for _, output in outputs if (output["score"] or 0) > 0}
-    quiet = day.scene(start, LIMIT, feed=lambda rows, _: rows[~np.isin(rows[:, MMSI], list(found))])
+        flagged |= {output["mmsi"] for _, output in outputs if (output["score"] or 0) > 0}
+    quiet = day.scene(start, LIMIT, feed=lambda rows, _: rows[~np.isin(rows[:, MMSI], list(flagged))])
     assert not bad(quiet)
     assert {v.numbers["gt0"] for v in quiet} == {0}
 
@@ -107,9 +107,9 @@ def test_a_clean_morning_raises_no_alarm(day: Day) -> None:
 
 @pytest.mark.long
 def test_the_clean_day_raises_no_alarm(day: Day) -> None:
-    found = judged(day.clean(289))
-    assert len(found) == 288 * 2
-    assert not bad(found)
+    verdicts = judged(day.clean(289))
+    assert len(verdicts) == 288 * 2
+    assert not bad(verdicts)
 
 
 def thinned(rows: Rows, number: int, *, by_ship: bool, dusk: int, hours: float) -> Rows:
@@ -124,9 +124,11 @@ def thinned(rows: Rows, number: int, *, by_ship: bool, dusk: int, hours: float) 
 @pytest.mark.parametrize("by_ship", [True, False])
 @pytest.mark.parametrize("hours", [2, 3, 5])
 def test_a_night_with_a_third_of_the_traffic_is_no_alarm(day: Day, hours: float, *, by_ship: bool) -> None:
-    found = day.scene(133, 110, feed=lambda rows, n: thinned(rows, n, by_ship=by_ship, dusk=133, hours=hours))
-    assert found[-1].numbers["input_count"] < 0.4 * 8300
-    assert not bad(found)
+    verdicts = day.scene(
+        133, 110, feed=lambda rows, n: thinned(rows, n, by_ship=by_ship, dusk=133, hours=hours)
+    )
+    assert verdicts[-1].numbers["input_count"] < 0.4 * 8300
+    assert not bad(verdicts)
 
 
 def test_a_version_promoted_takes_its_history_along_and_a_new_one_warms_up(day: Day) -> None:
@@ -139,6 +141,6 @@ def test_a_version_promoted_takes_its_history_along_and_a_new_one_warms_up(day: 
 
 def test_a_row_of_runs_is_what_the_day_gives(day: Day) -> None:
     """The harness itself: the same rows give the same manifests."""
-    once = run_cycle(20, window(day.rows, 20), MODEL_FAULTS["zero-filled scores"]())
-    again = run_cycle(20, window(day.rows, 20), MODEL_FAULTS["zero-filled scores"]())
-    assert [r.output_digest for r in once] == [r.output_digest for r in again]
+    first = run_cycle(20, window(day.rows, 20), MODEL_FAULTS["zero-filled scores"]())
+    second = run_cycle(20, window(day.rows, 20), MODEL_FAULTS["zero-filled scores"]())
+    assert [r.output_digest for r in first] == [r.output_digest for r in second]

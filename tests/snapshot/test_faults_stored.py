@@ -1,4 +1,4 @@
-"""Faults planted into a pipeline on a real database: cycles, manifests, verdicts, the hourly report."""
+"""Faults planted into cycles on a real database: cycles, manifests, verdicts, the hourly report."""
 
 from __future__ import annotations
 
@@ -45,15 +45,20 @@ def healthy(server: str, template: str, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def sea(server: str, healthy: str) -> Iterator[Connection]:
+def clean_runs(server: str, healthy: str) -> Iterator[Connection]:
     """A copy of it."""
     with clone(server, healthy) as dsn, connect(dsn) as conn:
         yield conn
 
 
-def found(conn: Connection) -> list[Verdict]:
-    run = verdicts(Database(conn, "detection"), start=DAY + START * STEP, end=DAY + (START + LIMIT) * STEP)
-    return [verdict for verdict in run if verdict.kind.is_bad]
+def bad_verdicts(conn: Connection) -> list[Verdict]:
+    judged = verdicts(
+        Database(conn, "detection"),
+        start=DAY + START * STEP,
+        end=DAY + (START + LIMIT) * STEP,
+        use_model_registry=True,
+    )
+    return [verdict for verdict in judged if verdict.kind.is_bad]
 
 
 def report_status(conn: Connection) -> tuple[Status, str]:
@@ -62,37 +67,37 @@ def report_status(conn: Connection) -> tuple[Status, str]:
     return report.section("verdicts").status, report.headline
 
 
-def test_the_clean_sea_raises_no_alarm(sea: Connection) -> None:
-    noaa_day_stored.run(sea, range(START, START + LIMIT))
-    assert found(sea) == []
-    assert report_status(sea)[0] is Status.OK
+def test_clean_cycles_raise_no_alarm(clean_runs: Connection) -> None:
+    noaa_day_stored.run(clean_runs, range(START, START + LIMIT))
+    assert bad_verdicts(clean_runs) == []
+    assert report_status(clean_runs)[0] is Status.OK
 
 
 @pytest.mark.parametrize(
     "fault", ["zero-filled scores", "all null", "identity as float", "seconds read as minutes", "v_max x20"]
 )
-def test_a_broken_model_is_found(sea: Connection, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_a_broken_model_is_found(clean_runs: Connection, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setenv(SWITCH, fault)
-    noaa_day_stored.run(sea, range(START, START + LIMIT))
-    bad = found(sea)
+    noaa_day_stored.run(clean_runs, range(START, START + LIMIT))
+    bad = bad_verdicts(clean_runs)
     assert {(v.model_id, v.kind) for v in bad} == {("spoofing", VerdictKind.SILENT_FAULT)}
     assert bad[0].cycle_started_at == DAY + START * STEP
-    status, headline = report_status(sea)
+    status, headline = report_status(clean_runs)
     assert status is Status.BAD
     assert "spoofing" in headline
 
 
 @pytest.mark.parametrize("fault", FEED_FAULTS)
-def test_a_broken_feed_is_found(sea: Connection, fault: str) -> None:
-    sea.execute(FEED_FAULTS[fault].encode(), (SINCE,))
-    noaa_day_stored.run(sea, range(START, START + LIMIT))
+def test_a_broken_feed_is_found(clean_runs: Connection, fault: str) -> None:
+    clean_runs.execute(FEED_FAULTS[fault].encode(), (SINCE,))
+    noaa_day_stored.run(clean_runs, range(START, START + LIMIT))
     lost = fault in ("ingest stopped", "half of the rows lost")
     kind = VerdictKind.INPUT_DEGRADED if lost else VerdictKind.SILENT_FAULT
-    assert kind in {v.kind for v in found(sea)}
-    assert report_status(sea)[0] is Status.BAD
+    assert kind in {v.kind for v in bad_verdicts(clean_runs)}
+    assert report_status(clean_runs)[0] is Status.BAD
 
 
-def test_a_cycle_that_hung_up_is_found(sea: Connection) -> None:
+def test_a_cycle_that_hung_up_is_found(clean_runs: Connection) -> None:
     """The cycles before were opened long after their time, as a backfill opens them: the next is expected."""
-    assert {v.kind for v in found(sea)} == {VerdictKind.DID_NOT_RUN}
-    assert len(found(sea)) == 2 * LIMIT
+    assert {v.kind for v in bad_verdicts(clean_runs)} == {VerdictKind.DID_NOT_RUN}
+    assert len(bad_verdicts(clean_runs)) == 2 * LIMIT

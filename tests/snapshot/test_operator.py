@@ -34,14 +34,14 @@ STANDING = {
 
 @pytest.fixture(autouse=True)
 def _connection(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = conninfo_to_dict(dsn)
+    parts = conninfo_to_dict(dsn)
     value = {
         "conn_type": "postgres",
-        "host": facts["host"],
-        "login": facts.get("user"),
-        "password": facts.get("password"),
-        "port": int(facts["port"]) if facts.get("port") else None,
-        "schema": facts["dbname"],
+        "host": parts["host"],
+        "login": parts.get("user"),
+        "password": parts.get("password"),
+        "port": int(parts["port"]) if parts.get("port") else None,
+        "schema": parts["dbname"],
     }
     monkeypatch.setenv("AIRFLOW_CONN_DETECTION_DEFAULT", json.dumps(value))
 
@@ -51,8 +51,8 @@ def _run(at: datetime, *notifiers: Any) -> dict[str, Any]:
     return operator.execute({"logical_date": at})  # type: ignore[typeddict-item]
 
 
-def _untold_report(database: Connection) -> None:
-    """A report in which a version turned bad, of which nobody has been told."""
+def _report_to_notify(database: Connection) -> None:
+    """Store a report in which a version turned bad, of which no notification was sent."""
     _run(AT)
     database.execute(
         "update detection.detection_snapshots set notified_at = null,"
@@ -69,9 +69,9 @@ def test_an_hour_has_one_report_however_often_its_task_runs(database: Connection
     assert covers == [(AT - timedelta(hours=1), AT)]
 
 
-def test_a_change_is_told_once_even_where_telling_failed_at_first(database: Connection) -> None:
-    _untold_report(database)
-    told: list[Any] = []
+def test_a_change_is_notified_once_even_where_a_notifier_failed_at_first(database: Connection) -> None:
+    _report_to_notify(database)
+    notified: list[Any] = []
 
     def broken(context: Any) -> None:
         raise RuntimeError("no mail today")
@@ -79,29 +79,29 @@ def test_a_change_is_told_once_even_where_telling_failed_at_first(database: Conn
     with pytest.raises(RuntimeError):
         _run(AT, broken)
     for _ in range(2):
-        _run(AT, lambda context: told.append(context["detection_changes"]))
-    assert told == [["m@1 (PRIMARY): unknown -> FAILED"]]
+        _run(AT, lambda context: notified.append(context["detection_changes"]))
+    assert notified == [["m@1 (PRIMARY): unknown -> FAILED"]]
 
 
-def test_two_tasks_at_once_take_one_report_and_tell_once(database: Connection) -> None:
-    _untold_report(database)
-    told: list[Any] = []
+def test_two_tasks_at_once_take_one_report_and_notify_once(database: Connection) -> None:
+    _report_to_notify(database)
+    notified: list[Any] = []
 
     def slow(context: Any) -> None:
         time.sleep(0.5)
-        told.append(context["detection_changes"])
+        notified.append(context["detection_changes"])
 
     with ThreadPoolExecutor(2) as pool:
-        ids = {found["snapshot_id"] for found in pool.map(lambda _: _run(AT, slow), range(2))}
-    assert (len(ids), len(told)) == (1, 1)
+        ids = {stored["snapshot_id"] for stored in pool.map(lambda _: _run(AT, slow), range(2))}
+    assert (len(ids), len(notified)) == (1, 1)
     later = AT + timedelta(hours=1)
     with ThreadPoolExecutor(2) as pool:
-        ids = {found["snapshot_id"] for found in pool.map(lambda _: _run(later), range(2))}
+        ids = {stored["snapshot_id"] for stored in pool.map(lambda _: _run(later), range(2))}
     assert len(ids) == 1
 
 
-def test_a_version_of_a_rare_cycle_is_not_told_again_after_hours_without_it(database: Connection) -> None:
-    told: list[Any] = []
+def test_a_version_of_a_rare_cycle_is_not_notified_twice_after_hours_without_it(database: Connection) -> None:
+    notified: list[Any] = []
     for number, standings in enumerate(([STANDING], [], [STANDING])):
         at = AT + timedelta(hours=number)
         _run(at)
@@ -110,8 +110,8 @@ def test_a_version_of_a_rare_cycle_is_not_told_again_after_hours_without_it(data
             " report = jsonb_set(report, '{standings}', %s::jsonb) where upper(covers) = %s",
             (json.dumps(standings), at),
         )
-        _run(at, lambda context: told.append(context["detection_changes"]))
-    assert told == [["m@1 (PRIMARY): unknown -> FAILED"]]
+        _run(at, lambda context: notified.append(context["detection_changes"]))
+    assert notified == [["m@1 (PRIMARY): unknown -> FAILED"]]
 
 
 def test_thresholds_are_options(monkeypatch: pytest.MonkeyPatch) -> None:

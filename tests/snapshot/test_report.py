@@ -64,19 +64,19 @@ def test_an_empty_database_has_a_report_of_every_section_in_order(database: Conn
     assert from_json(report.to_json()) == report
 
 
-def test_what_is_stored_is_shown_and_never_computed_again(database: Connection) -> None:
+def test_a_stored_report_is_shown_and_not_computed_twice(database: Connection) -> None:
     stored, is_new = collector.hourly(Database(database, "detection"), sections(), at=AT)
     assert is_new
     page = render_html(stored.report)
     _event(database)
-    again, is_new = collector.hourly(
+    stored_later, is_new = collector.hourly(
         Database(database, "detection"), sections(), at=AT + timedelta(minutes=59)
     )
-    assert (again, is_new) == (stored, False)
-    assert render_html(again.report) == page
-    held = snapshots.hourly(Database(database, "detection"), AT - timedelta(hours=1))
-    assert held is not None
-    assert render_html(held.report) == page
+    assert (stored_later, is_new) == (stored, False)
+    assert render_html(stored_later.report) == page
+    read_back = snapshots.hourly(Database(database, "detection"), AT - timedelta(hours=1))
+    assert read_back is not None
+    assert render_html(read_back.report) == page
 
 
 class _Failing(BaseSection):
@@ -88,20 +88,20 @@ class _Failing(BaseSection):
     def query(self, scope: Scope) -> Any:
         return scope.conn.execute(self.statement.encode()).fetchall()
 
-    def render(self, found: Any, scope: Scope) -> Findings:
+    def render(self, result: Any, scope: Scope) -> Findings:
         return Findings()
 
 
 @pytest.mark.parametrize(
-    ("statement", "why"),
+    ("statement", "reason"),
     [
         ("select * from detection.nowhere", "does not exist"),
         ("delete from detection.detection_events", "read-only"),
         ("select pg_sleep(30)", "took longer than"),
     ],
 )
-def test_a_section_that_fails_says_why_and_costs_the_others_nothing(
-    database: Connection, statement: str, why: str
+def test_a_section_that_fails_has_the_reason_and_changes_no_other(
+    database: Connection, statement: str, reason: str
 ) -> None:
     limits = collector.TimeBudget(section_s=0.5, report_s=5)
     report = collector.take(
@@ -112,12 +112,12 @@ def test_a_section_that_fails_says_why_and_costs_the_others_nothing(
         limits=limits,
     )
     assert report.sections[0].status is Status.NOT_COMPUTED
-    assert why in report.sections[0].why
+    assert reason in report.sections[0].why
     assert not [s.why for s in report.sections[1:] if s.why]
 
 
 class _Hanging(_Failing):
-    def render(self, found: Any, scope: Scope) -> Findings:
+    def render(self, result: Any, scope: Scope) -> Findings:
         while True:
             scope.conn.execute(self.statement.encode())
 
@@ -232,18 +232,18 @@ def test_a_table_of_very_many_rows_keeps_those_that_deserve_a_look() -> None:
     table = Table(
         columns=(Column(label="n"),), rows=tuple((n,) for n in range(1000)), marks=marks, left_out=3
     )
-    found = table.within(5)
-    assert [row[0] for row in found.rows] == [0, 1, 2, 7, 950]
-    assert found.marks == (None, None, None, Status.ATTENTION, Status.BAD)
-    assert found.left_out == 998
+    cut = table.within(5)
+    assert [row[0] for row in cut.rows] == [0, 1, 2, 7, 950]
+    assert cut.marks == (None, None, None, Status.ATTENTION, Status.BAD)
+    assert cut.left_out == 998
     assert table.within(1000) is table
 
 
-def test_a_format_that_is_not_known_is_said_clearly(database: Connection) -> None:
-    held = _take(database).to_json() | {"format_version": 99}
-    assert "format 99" in render_html(held)
+def test_a_format_that_cannot_be_read_is_a_clear_error(database: Connection) -> None:
+    stored = _take(database).to_json() | {"format_version": 99}
+    assert "format 99" in render_html(stored)
     with pytest.raises(UnknownFormat, match="format 99"):
-        print_report(held, Console(file=io.StringIO()))
+        print_report(stored, Console(file=io.StringIO()))
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])
@@ -267,7 +267,7 @@ def test_hours_without_a_report_are_in_the_next_one(database: Connection) -> Non
     assert not from_json(next_one.report).missed
 
 
-def test_a_turn_for_the_worse_is_told_once() -> None:
+def test_a_turn_for_the_worse_is_reported_once() -> None:
     def report(worst: str, *, is_bad: bool) -> Report:
         one = Standing(model_id="m", version="1", role="PRIMARY", worst=worst, last=worst, is_bad=is_bad)
         return Report(
@@ -308,7 +308,7 @@ def test_drift_names_categories_on_one_side_and_keeps_late_ones_apart(database: 
     assert {f.label: f.value for f in drift.facts}["Late"] == 1
 
 
-def test_cycles_that_never_came_are_missing_and_role_changes_are_told(database: Connection) -> None:
+def test_cycles_that_never_came_are_missing_and_role_changes_are_shown(database: Connection) -> None:
     sample_registry.register(database)
     report = _take(database)
     facts = {f.label: f.value for f in report.section("cycles").facts}

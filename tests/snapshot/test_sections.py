@@ -1,4 +1,4 @@
-"""Each section of the report on planted data: what it must say is known beforehand."""
+"""Each section of the report on planted data, of which the right findings follow."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ EVENT = (
 
 
 def _run(conn: Connection, label: str, at: datetime, **facts: Any) -> None:
-    held = {
+    values = {
         "at": at, "label": label, "role": "PRIMARY", "outcome": "SUCCEEDED", "is_replay": False,
         "inputs": 100, "newest": at - timedelta(seconds=10), "ms": 10.0, "stage_ms": {}, "params_digest": "",
         "code_version": "", "counts": {},
     }  # fmt: skip
-    held |= facts
-    conn.execute(MANIFEST, held | {name: Jsonb(held[name]) for name in ("stage_ms", "counts")})
+    values |= facts
+    conn.execute(MANIFEST, values | {name: Jsonb(values[name]) for name in ("stage_ms", "counts")})
 
 
 def _take(conn: Connection, name: str, **facts: Any) -> Section:
-    held = [s for s in sections() if s.name == name]
-    report = collector.take(Database(conn, "detection"), held, **{"start": START, "end": END, **facts})
+    named = [s for s in sections() if s.name == name]
+    report = collector.take(Database(conn, "detection"), named, **{"start": START, "end": END, **facts})
     assert not report.sections[0].why
     return report.sections[0]
 
@@ -89,9 +89,41 @@ def test_cycles_without_a_single_verdict_need_a_look(
             (START + number * STEP,),
         )
     registered.execute("update detection.detection_models set is_enabled = false")
-    found = _take(registered, "verdicts")
-    assert found.status is status
-    assert found.summary.startswith("3 cycles ran" if opened else "no cycle was due")
+    section = _take(registered, "verdicts")
+    assert section.status is status
+    assert section.summary.startswith("3 cycles ran" if opened else "no cycle was due")
+
+
+def _give_a_legacy_path(conn: Connection) -> None:
+    """The cycle ran when it was due before the hour, so that each of its ticks is due."""
+    conn.execute("update detection.detection_cycles set legacy_entrypoint = 'legacy.path:run'")
+    conn.execute(
+        "insert into detection.detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest,"
+        " opened_at) values ('fleet', %(at)s, 'as_of', '{}', '', %(at)s)",
+        {"at": START - 2 * timedelta(hours=1)},
+    )
+
+
+def _expected_versions(conn: Connection, process_facts: ProcessFacts) -> set[str]:
+    return {row["Version"] for row in _rows(_take(conn, "verdicts", process_facts=process_facts))}
+
+
+def test_process_facts_tell_whether_a_cycle_with_a_legacy_path_runs_its_models(
+    registered: Connection,
+) -> None:
+    _give_a_legacy_path(registered)
+    labels = {"tracks@1", "tracks@2", "spoofing@1"}
+    assert _expected_versions(registered, ProcessFacts(use_model_registry=True)) == labels
+    assert _expected_versions(registered, ProcessFacts(use_model_registry=False)) == set()
+
+
+@pytest.mark.parametrize(("flag", "count"), [("1", 3), ("0", 0)])
+def test_the_flag_of_this_process_holds_where_the_process_facts_have_none(
+    registered: Connection, monkeypatch: pytest.MonkeyPatch, flag: str, count: int
+) -> None:
+    _give_a_legacy_path(registered)
+    monkeypatch.setenv("PREDICTION_USE_MODEL_REGISTRY", flag)
+    assert len(_expected_versions(registered, ProcessFacts())) == count
 
 
 # --- the feed
@@ -141,7 +173,9 @@ def test_cycles_with_stale_few_or_no_inputs_are_counted(registered: Connection) 
     assert _take(registered, "feed").status is Status.BAD
 
 
-def test_an_empty_sea_is_no_fault_of_the_feed_where_the_verdicts_say_so(registered: Connection) -> None:
+def test_a_window_without_inputs_is_no_fault_of_the_feed_where_the_verdict_is_no_input(
+    registered: Connection,
+) -> None:
     for number in range(-60, 12):
         few: dict[str, Any] = {"inputs": 0, "newest": None} if number > 5 else {"inputs": 10 - number // 10}
         _run(registered, "tracks@1", START + number * STEP, **few)
@@ -244,8 +278,8 @@ def test_buckets_that_cannot_be_are_bad(registered: Connection) -> None:
 
 
 def _event(conn: Connection, entity: str, first: datetime, **facts: Any) -> None:
-    held = {"category": "tracks", "severity": "HIGH", "status": "OPEN", "last": first, "closed": None}
-    conn.execute(EVENT, held | {"entity": entity, "first": first} | facts)
+    values = {"category": "tracks", "severity": "HIGH", "status": "OPEN", "last": first, "closed": None}
+    conn.execute(EVENT, values | {"entity": entity, "first": first} | facts)
 
 
 def test_events_that_began_ended_and_stay_are_counted(database: Connection) -> None:
@@ -275,7 +309,7 @@ def test_events_that_began_ended_and_stay_are_counted(database: Connection) -> N
     assert events.status is Status.ATTENTION
 
 
-def test_gear_collisions_are_told_raw_and_open_by_severity(database: Connection) -> None:
+def test_gear_collisions_are_counted_raw_and_open_by_severity(database: Connection) -> None:
     planted = {("CRITICAL", "OPEN"): 2, ("HIGH", "OPEN"): 3, ("HIGH", "CLOSED"): 4, ("LOW", "RETRACTED"): 1}
     for (severity, status), count in planted.items():
         for number in range(count):
@@ -320,7 +354,7 @@ def test_headroom_comes_from_the_catalog_and_too_little_is_an_alarm(database: Co
     assert row["Ahead"] == pytest.approx((until - now).total_seconds(), abs=60)
 
 
-def test_the_last_result_of_each_action_of_upkeep_is_told(database: Connection) -> None:
+def test_the_last_result_of_each_action_of_upkeep_is_shown(database: Connection) -> None:
     log = (
         "insert into detection.detection_maintenance_log (logged_at, action, table_name, outcome, details)"
         " values (%s, %s, %s, %s, %s)"
@@ -343,7 +377,7 @@ def test_the_last_result_of_each_action_of_upkeep_is_told(database: Connection) 
 # --- configuration in force
 
 
-def test_configuration_tells_what_is_in_force_and_what_ran_otherwise(registered: Connection) -> None:
+def test_configuration_shows_the_roles_in_force_and_runs_with_other_params(registered: Connection) -> None:
     registered.execute(
         "insert into detection.detection_cycle_runs (cycle_id, cycle_started_at, mode, plan, plan_digest,"
         " opened_at) values ('fleet', %(at)s, 'as_of', '{}', 'digest of the plan', %(at)s),"
@@ -353,21 +387,21 @@ def test_configuration_tells_what_is_in_force_and_what_ran_otherwise(registered:
     fits = hashlib.sha256(to_json({"ids": ["a", "b"]})).hexdigest()
     _run(registered, "tracks@1", START, params_digest=fits, code_version="1.0")
     _run(registered, "spoofing@1", START, params_digest="f" * 64, code_version="1.1")
-    around = ProcessFacts(
+    process_facts = ProcessFacts(
         code_version="1.1", flags={"USE_MODEL_REGISTRY": "1"}, plan_read_at=END, plan_ttl_s=300.0
     )
-    found = _take(registered, "configuration", process_facts=around)
-    rows = {r["Version"]: r for r in _rows(found)}
+    section = _take(registered, "configuration", process_facts=process_facts)
+    rows = {r["Version"]: r for r in _rows(section)}
     assert {label: r["Role"] for label, r in rows.items()} == {
         "tracks@1": "PRIMARY", "tracks@2": "SHADOW", "spoofing@1": "PRIMARY",
     }  # fmt: skip
     assert rows["tracks@1"]["Params"] == rows["tracks@1"]["Ran with"] == fits[:12]
     assert (rows["spoofing@1"]["Ran with"], rows["tracks@2"]["Ran with"]) == ("f" * 12, None)
-    assert dict(zip(rows, found.tables[0].marks, strict=True))["spoofing@1"] is Status.BAD
-    assert "params other than those registered: spoofing@1" in found.summary
-    assert "1.0, 1.1" in found.summary
-    assert [(r["Cycle"], r["Plan"]) for r in _rows(found, 1)] == [("fleet", "digest of th")]
-    facts = _facts(found)
+    assert dict(zip(rows, section.tables[0].marks, strict=True))["spoofing@1"] is Status.BAD
+    assert "params other than those registered: spoofing@1" in section.summary
+    assert "1.0, 1.1" in section.summary
+    assert [(r["Cycle"], r["Plan"]) for r in _rows(section, 1)] == [("fleet", "digest of th")]
+    facts = _facts(section)
     assert (facts["Package"], facts["USE_MODEL_REGISTRY"], facts["Plan cache"]) == ("1.1", "1", 300.0)
     assert facts["Plan file"] > 0
 
@@ -382,7 +416,7 @@ def test_a_role_that_began_later_is_not_in_force(registered: Connection) -> None
 
 
 class Ships(BaseSection):
-    """How many versions are registered."""
+    """Number of registered versions."""
 
     name, title = "ships", "Ships"
 
@@ -391,10 +425,10 @@ class Ships(BaseSection):
         row = scope.conn.execute("select count(*) from detection.detection_model_versions").fetchone()
         return int(row[0]) if row else 0
 
-    def render(self, found: int, scope: Scope) -> Findings:
-        """Say it."""
+    def render(self, result: int, scope: Scope) -> Findings:
+        """Return the count in a sentence."""
         del scope
-        return Findings(status=Status.ATTENTION, summary=f"{found} versions")
+        return Findings(status=Status.ATTENTION, summary=f"{result} versions")
 
 
 class OwnFeed(Ships):
@@ -404,8 +438,8 @@ class OwnFeed(Ships):
 
 
 def _own(conn: Connection, *named: str) -> list[Section]:
-    made = sections(named, allowed_prefixes=(__name__,))
-    return list(collector.take(Database(conn, "detection"), made, start=START, end=END).sections)
+    loaded = sections(named, allowed_prefixes=(__name__,))
+    return list(collector.take(Database(conn, "detection"), loaded, start=START, end=END).sections)
 
 
 def test_a_section_of_ones_own_stands_behind_the_others_or_in_place_of_one(registered: Connection) -> None:
@@ -416,17 +450,19 @@ def test_a_section_of_ones_own_stands_behind_the_others_or_in_place_of_one(regis
 
 
 @pytest.mark.parametrize(
-    ("named", "why"),
+    ("named", "reason"),
     [
         ("os:path", "is not allowed"),
         (f"{__name__}:Nothing", "cannot be imported"),
         (f"{__name__}:Connection", "is not a BaseSection with a name"),
-        ("no such name", "is no one name of entry-point group"),
-        (f"{__name__}:a b", "is not of the form module:Class"),
+        ("no such name", "name of entry-point group 'airflow_detection.sections'"),
+        (f"{__name__}:a b", "is not of the form module:name"),
     ],
 )
-def test_a_section_that_cannot_be_loaded_says_why(registered: Connection, named: str, why: str) -> None:
+def test_a_section_that_cannot_be_loaded_has_the_reason(
+    registered: Connection, named: str, reason: str
+) -> None:
     *others, last = _own(registered, named)
     assert (last.name, last.status) == (named, Status.NOT_COMPUTED)
-    assert why in last.why
+    assert reason in last.why
     assert not [s.why for s in others if s.why]

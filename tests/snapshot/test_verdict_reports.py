@@ -1,4 +1,4 @@
-"""Verdicts in the report: the table, what changed, the headline, and who is told."""
+"""Verdicts in the report: the table, the changes, the headline, and the notifications."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _cycle(conn: Connection, at: datetime, number: int) -> None:
 
 
 @pytest.fixture
-def sea(database: Connection) -> Connection:
+def stored_runs(database: Connection) -> Connection:
     """Five calm hours; then a champion goes wrong at 12:30, and another fails once at 12:40."""
     sample_registry.register(database)
     for number in range(-HISTORY, 24):
@@ -72,8 +72,8 @@ def _report(conn: Connection, end: datetime = END) -> Report:
     return collector.take(Database(conn, "detection"), sections(), start=end - HOUR, end=end)
 
 
-def test_the_worst_stands_first_with_its_reason_its_course_and_what_changed(sea: Connection) -> None:
-    report = _report(sea)
+def test_the_worst_stands_first_with_its_reason_its_course_and_what_changed(stored_runs: Connection) -> None:
+    report = _report(stored_runs)
     section = report.section("verdicts")
     table, changes = section.tables
     assert [(row[0], row[2], row[3]) for row in table.rows] == [
@@ -99,60 +99,63 @@ def test_the_worst_stands_first_with_its_reason_its_course_and_what_changed(sea:
     assert f"{6 * '·'}{6 * '■'}" in out.getvalue()
 
 
-def test_what_was_over_before_the_hour_was_out_has_changed_too(sea: Connection) -> None:
+def test_what_was_over_before_the_hour_was_out_has_changed_too(stored_runs: Connection) -> None:
     end = FAILED + 7 * STEP
-    report = collector.take(Database(sea, "detection"), sections(), start=FAILED + STEP, end=end)
+    report = collector.take(Database(stored_runs, "detection"), sections(), start=FAILED + STEP, end=end)
     assert ("spoofing@1", "FAILED", "OK", (FAILED + STEP).isoformat()) in report.section("verdicts").tables[
         1
     ].rows
-    report = collector.take(Database(sea, "detection"), sections(), start=BROKE + STEP, end=end)
+    report = collector.take(Database(stored_runs, "detection"), sections(), start=BROKE + STEP, end=end)
     assert [row[0] for row in report.section("verdicts").tables[1].rows] == ["spoofing@1"]
 
 
-def test_the_strip_of_very_many_cycles_shows_the_gravest_of_several(sea: Connection) -> None:
-    report = collector.take(Database(sea, "detection"), sections(), start=START - 5 * HOUR, end=END)
+def test_the_strip_of_very_many_cycles_shows_the_gravest_of_several(stored_runs: Connection) -> None:
+    report = collector.take(Database(stored_runs, "detection"), sections(), start=START - 5 * HOUR, end=END)
     strips = {row[0]: row[4] for row in report.section("verdicts").tables[0].rows}
     assert len(strips["spoofing@1"]) == 36
     assert (strips["spoofing@1"][-2], strips["tracks@1"][-3:]) == ("FAILED", ("SILENT_FAULT",) * 3)
 
 
-def test_a_cycle_that_ends_after_its_report_is_told_in_the_next(sea: Connection) -> None:
+def test_a_cycle_that_ends_after_its_report_is_in_the_next(stored_runs: Connection) -> None:
     last = END - STEP
-    told = END + timedelta(seconds=5)
-    sea.execute(
+    taken_at = END + timedelta(seconds=5)
+    stored_runs.execute(
         "update detection.detection_cycle_runs set closed_at = null, opened_at = %s"
         " where cycle_started_at = %s",
         (last, last),
     )
-    sea.execute("delete from detection.detection_model_runs where cycle_started_at = %s", (last,))
-    snapshots.save(Database(sea, "detection"), _report(sea).to_json() | {"taken_at": told.isoformat()})
+    stored_runs.execute("delete from detection.detection_model_runs where cycle_started_at = %s", (last,))
+    snapshots.save(
+        Database(stored_runs, "detection"),
+        _report(stored_runs).to_json() | {"taken_at": taken_at.isoformat()},
+    )
     later = {"closed": END + timedelta(minutes=2), "at": last}
-    _cycle(sea, last, 3)
-    sea.execute(
+    _cycle(stored_runs, last, 3)
+    stored_runs.execute(
         "update detection.detection_cycle_runs set opened_at = %(at)s, closed_at = %(closed)s,"
         " summary = '{\"failed\": 1}' where cycle_started_at = %(at)s",
         later,
     )
-    sea.execute(
+    stored_runs.execute(
         "update detection.detection_model_runs set outcome = 'FAILED', error = 'no room'"
         " where model_id = 'spoofing' and cycle_started_at = %(at)s",
         later,
     )
-    report = _report(sea, END + HOUR)
+    report = _report(stored_runs, END + HOUR)
     assert {s.label: s.worst for s in report.standings}["spoofing@1"] == "FAILED"
     cycles = report.section("cycles")
     row = dict(zip([c.label for c in cycles.tables[0].columns], cycles.tables[0].rows[0], strict=True))
     assert (row["From before"], row["Failed"], row["Late"], row["Closed"]) == (1, 1, 1, 12)
     assert "no room" in {r[3] for r in cycles.tables[2].rows}
     snapshots.save(
-        Database(sea, "detection"),
+        Database(stored_runs, "detection"),
         report.to_json() | {"taken_at": (END + HOUR + timedelta(seconds=5)).isoformat()},
     )
-    assert _report(sea, END + 2 * HOUR).section("cycles").tables[0].rows[0][-1] == 0
+    assert _report(stored_runs, END + 2 * HOUR).section("cycles").tables[0].rows[0][-1] == 0
 
 
-def test_a_calm_hour_is_well(sea: Connection) -> None:
-    report = _report(sea, START)
+def test_a_calm_hour_is_well(stored_runs: Connection) -> None:
+    report = _report(stored_runs, START)
     section = report.section("verdicts")
     assert section.status is Status.OK
     assert {row[2] for row in section.tables[0].rows} == {"OK"}
@@ -160,30 +163,30 @@ def test_a_calm_hour_is_well(sea: Connection) -> None:
     assert not [s for s in report.standings if s.is_bad]
 
 
-def test_a_change_to_a_bad_verdict_is_told_once_and_not_every_hour(
-    sea: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
+def test_a_change_to_a_bad_verdict_is_notified_once_and_not_every_hour(
+    stored_runs: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = conninfo_to_dict(dsn)
+    parts = conninfo_to_dict(dsn)
     monkeypatch.setenv(
         "AIRFLOW_CONN_DETECTION_DEFAULT",
         json.dumps(
             {
-                "conn_type": "postgres", "host": facts["host"], "login": facts.get("user"),
-                "password": facts.get("password"), "schema": facts["dbname"],
-                "port": int(facts["port"]) if facts.get("port") else None,
+                "conn_type": "postgres", "host": parts["host"], "login": parts.get("user"),
+                "password": parts.get("password"), "schema": parts["dbname"],
+                "port": int(parts["port"]) if parts.get("port") else None,
             }
         ),
     )  # fmt: skip
-    told: list[tuple[Any, ...]] = []
+    notified: list[tuple[Any, ...]] = []
 
     def notify(context: Any) -> None:
-        told.append((context["detection_changes"], context["detection_headline"]))
+        notified.append((context["detection_changes"], context["detection_headline"]))
         assert from_json(context["detection_report"]).section("verdicts").status is Status.BAD
 
     operator = SnapshotReportOperator(task_id="t", notifiers=[notify])
     for at in (START, END, END, END + HOUR):
         operator.execute({"logical_date": at})  # type: ignore[typeddict-item]
-    assert told == [
+    assert notified == [
         (
             [
                 "spoofing@1 (PRIMARY): OK -> FAILED",
@@ -193,7 +196,7 @@ def test_a_change_to_a_bad_verdict_is_told_once_and_not_every_hour(
         )
     ]
     last = from_json(
-        sea.execute(
+        stored_runs.execute(
             "select report from detection.detection_snapshots order by covers desc limit 1"
         ).fetchone()[0]  # type: ignore[index]  # there is one
     )

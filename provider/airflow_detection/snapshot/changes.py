@@ -1,4 +1,4 @@
-"""Which versions turned to a bad verdict since the report before."""
+"""Versions that turned to a bad verdict since the report before."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ from typing import Any
 
 from airflow_detection.snapshot.report import Report, UnknownFormat, from_json
 
-Held = Mapping[str, Any]  # Any: JSON values
+ReportJson = Mapping[str, Any]  # Any: JSON values
 
 
-def turns_for_the_worse(report: Report, before: Held | None, earlier: Iterable[Held] = ()) -> list[str]:
-    """A line for each version whose worst verdict is bad, unless the last report that knew it had told of it.
+def turns_for_the_worse(
+    report: Report, before: ReportJson | None, earlier: Iterable[ReportJson] = ()
+) -> list[str]:
+    """Return a line for each version whose worst verdict is bad and differs from the last report that has it.
 
     Args:
-        earlier: what came before `before`, newest first: a cycle of a day is not in the report of each hour.
+        before: the report before this one.
+        earlier: those before it, newest first: a daily cycle is not in the report of each hour.
     """
     bad = [s for s in report.standings if s.is_bad]
-    held: dict[str, str] = {}
-    for one in chain([before] if before else [], earlier):
-        if all(s.label in held for s in bad):
+    worst_before: dict[str, str] = {}
+    for stored in chain([before] if before else [], earlier):
+        if all(s.label in worst_before for s in bad):
             break
-        held = _standings(one) | held
+        worst_before = _worst_verdicts(stored) | worst_before
     return [
-        f"{s.label} ({s.role}): {held.get(s.label, 'unknown')} -> {s.worst}"
+        f"{s.label} ({s.role}): {worst_before.get(s.label, 'unknown')} -> {s.worst}"
         for s in bad
-        if held.get(s.label) != s.worst
+        if worst_before.get(s.label) != s.worst
     ]
 
 
-def _standings(before: Held) -> dict[str, str]:
+def _worst_verdicts(stored: ReportJson) -> dict[str, str]:
     try:
-        return {s.label: s.worst for s in from_json(before).standings}
+        return {s.label: s.worst for s in from_json(stored).standings}
     except UnknownFormat:
         return {}

@@ -1,4 +1,4 @@
-"""Taking a report: every section over one read-only snapshot of the database, each isolated and timed."""
+"""Collector of a report: every section over one read-only snapshot of the database, isolated and timed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from airflow_detection.store import snapshots
 from airflow_detection.store.database import Database
 
 HOUR = timedelta(hours=1)
-MOST_ROWS = 200
+MAX_ROWS = 200
 """A page of a thousand models can still be opened, mailed and read."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeBudget:
-    """How long a section, and a whole report, may take, in seconds."""
+    """Time that a section, and a whole report, may take, in seconds."""
 
     section_s: float = 10.0
     report_s: float = 20.0
@@ -45,7 +45,7 @@ LIMITS = {HOURLY: TimeBudget(), DIAGNOSTIC: TimeBudget(section_s=60.0, report_s=
 
 
 def hour_before(instant: datetime) -> datetime:
-    """The start of the last full hour (UTC) that is over at `instant`."""
+    """Return the start of the last full hour (UTC) that is over at `instant`."""
     at = require_utc("instant", instant)
     return at.replace(minute=0, second=0, microsecond=0) - HOUR
 
@@ -58,9 +58,9 @@ def hourly(
     process_facts: ProcessFacts | None = None,
     limits: TimeBudget | None = None,
 ) -> tuple[snapshots.StoredReport, bool]:
-    """The report of the last full hour before `at`, and whether it was taken just now.
+    """Return the report of the last full hour before `at`, and whether it was taken just now.
 
-    What is stored is kept as it is; without it the report is taken and stored.
+    A stored report is returned as it is; without one the report is taken and stored.
 
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.
@@ -82,7 +82,7 @@ def diagnostic(
     process_facts: ProcessFacts | None = None,
     limits: TimeBudget | None = None,
 ) -> Report:
-    """A longer look at the `hours` before `at`, taken now and not stored.
+    """Take a longer report, of the `hours` before `at`; it is not stored.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -111,14 +111,14 @@ def take(
 ) -> Report:
     """Take a report of the cycles in [start, end), UTC; its connection is in autocommit mode.
 
-    A section that fails or takes too long says why, and the others are as if it were not there.
+    A section that fails or takes too long gives the reason; it changes nothing of the others.
 
     Raises:
         RegistryUnavailable: the connection was lost.
     """
     queries = db.queries("detection_snapshots")
-    held = process_facts or ProcessFacts()
-    allowed = limits or LIMITS[kind]
+    facts = process_facts or ProcessFacts()
+    budget = limits or LIMITS[kind]
     began = perf_counter()
     try:
         with db.conn.transaction():
@@ -128,16 +128,16 @@ def take(
             taken_at = require_utc("clock", row[0]) if row else datetime.now(UTC)
             scope = Scope(
                 db=db, start=start, end=end, taken_at=taken_at, kind=kind,
-                process_facts=held,
+                process_facts=facts,
             )  # fmt: skip
-            done: list[Section] = []
+            computed: list[Section] = []
             standings: tuple[Standing, ...] = ()
             for section in sections:
-                left_s = allowed.report_s - (perf_counter() - began)
-                most_s = allowed.report_s if section.may_use_full_budget else allowed.section_s
-                scope.limit_s, scope.began = min(most_s, left_s), perf_counter()
-                told, findings = _computed(section, scope)
-                done.append(told)
+                left_s = budget.report_s - (perf_counter() - began)
+                max_s = budget.report_s if section.may_use_full_budget else budget.section_s
+                scope.limit_s, scope.began = min(max_s, left_s), perf_counter()
+                result, findings = _compute(section, scope)
+                computed.append(result)
                 standings = findings.standings or standings
             missed = _missed(db, start) if kind == HOURLY else ()
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -148,16 +148,16 @@ def take(
         start=start.isoformat(),
         end=end.isoformat(),
         schema=db.schema,
-        code_version=held.code_version,
-        headline=headline(done, standings),
-        sections=tuple(done),
+        code_version=facts.code_version,
+        headline=headline(computed, standings),
+        sections=tuple(computed),
         standings=standings,
         missed=missed,
         took_ms=round((perf_counter() - began) * 1000, 1),
     )
 
 
-def _computed(section: BaseSection, scope: Scope) -> tuple[Section, Findings]:
+def _compute(section: BaseSection, scope: Scope) -> tuple[Section, Findings]:
     try:
         if scope.limit_s <= 0:
             raise SectionTimeout(0.0)
@@ -172,30 +172,30 @@ def _computed(section: BaseSection, scope: Scope) -> tuple[Section, Findings]:
         if scope.conn.closed:
             raise RegistryUnavailable(f"the connection was lost: {error}") from error
         log.warning("section %s could not be computed", section.name, exc_info=True)
-        nothing = Findings(status=Status.NOT_COMPUTED)
-        return _section(section, scope, nothing, why=_why(error, scope)), nothing
+        no_findings = Findings(status=Status.NOT_COMPUTED)
+        return _section(section, scope, no_findings, reason=_reason(error, scope)), no_findings
 
 
-def _section(section: BaseSection, scope: Scope, findings: Findings, why: str = "") -> Section:
-    made = Section(
+def _section(section: BaseSection, scope: Scope, findings: Findings, reason: str = "") -> Section:
+    result = Section(
         name=section.name,
         title=section.title,
         status=findings.status,
         summary=findings.summary,
-        why=why,
+        why=reason,
         facts=findings.facts,
-        tables=tuple(table.within(MOST_ROWS) for table in findings.tables),
+        tables=tuple(table.within(MAX_ROWS) for table in findings.tables),
         series=findings.series,
         took_ms=round((perf_counter() - scope.began) * 1000, 1),
     )
-    Report(  # what cannot be stored is the section's own failure
+    Report(  # a value that cannot be stored raises here: a failure of this section alone
         kind="", taken_at="", start="", end="", schema="", code_version="", headline="",
-        sections=(made,), standings=findings.standings,
+        sections=(result,), standings=findings.standings,
     ).to_json()  # fmt: skip
-    return made
+    return result
 
 
-def _why(error: Exception, scope: Scope) -> str:
+def _reason(error: Exception, scope: Scope) -> str:
     cause = error if isinstance(error, psycopg.Error) else error.__cause__
     if isinstance(cause, psycopg.errors.QueryCanceled) or (
         isinstance(error, SectionTimeout) and error.limit_s > 0
@@ -209,7 +209,7 @@ def _why(error: Exception, scope: Scope) -> str:
 
 
 def _missed(db: Database, start: datetime) -> tuple[Missed, ...]:
-    """The hours without a report, neighbours taken together."""
+    """Return the hours without a report, adjacent ones as one span."""
     spans: list[tuple[datetime, datetime]] = []
     for hour in snapshots.missed_hours(db, start):
         if spans and spans[-1][1] == hour:
@@ -220,26 +220,26 @@ def _missed(db: Database, start: datetime) -> tuple[Missed, ...]:
 
 
 def headline(sections: Sequence[Section], standings: Sequence[Standing]) -> str:
-    """The report in one sentence: what is bad, by name, or that nothing is."""
+    """Return the report in one sentence: the versions that are bad, by name, or that none is."""
     bad = [s for s in standings if s.is_bad]
     if bad:
         named = ", ".join(f"{s.label} {s.worst}" for s in bad[:3])
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        are = "is" if len(bad) == 1 else "are"
-        return f"{len(bad)} of {several(len(standings), 'version')} {are} in trouble: {named}{more}"
-    grave = [s.title for s in sections if s.status is Status.BAD]
-    if grave:
-        return f"The versions answer as they should; look at: {', '.join(grave)}"
-    lost = [s.title for s in sections if s.status is Status.NOT_COMPUTED]
-    if lost:
-        return f"Nothing bad was found, but not all could be computed: {', '.join(lost)}"
+        others = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        verb = "is" if len(bad) == 1 else "are"
+        return f"{len(bad)} of {several(len(standings), 'version')} {verb} in trouble: {named}{others}"
+    bad_sections = [s.title for s in sections if s.status is Status.BAD]
+    if bad_sections:
+        return f"The versions answer as they should; look at: {', '.join(bad_sections)}"
+    not_computed = [s.title for s in sections if s.status is Status.NOT_COMPUTED]
+    if not_computed:
+        return f"Nothing bad was found, but not all could be computed: {', '.join(not_computed)}"
     warming = sum(s.last == "WARMING_UP" for s in standings)
     if warming:
         of_all = f"{warming} of {several(len(standings), 'version')}"
         return f"Nothing bad was found; too little history to judge {of_all}"
     if standings and all(s.last == "NO_SIGNAL" for s in standings):
         return "All is quiet: nothing was found, and every version answers as it should"
-    look = [s.title for s in sections if s.status is Status.ATTENTION]
-    if look:
-        return f"The versions answer as they should; worth a look: {', '.join(look)}"
+    attention = [s.title for s in sections if s.status is Status.ATTENTION]
+    if attention:
+        return f"The versions answer as they should; worth a look: {', '.join(attention)}"
     return "All is well" if standings else "No version was due in this period"

@@ -1,4 +1,4 @@
-"""An end to a section that hangs: its statements have a time limit of their own, its Python has this one."""
+"""Time limit of a section's Python code; the server limits its statements."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from airflow_detection.snapshot.section import SectionTimeout
 from airflow_detection.store.connection import Connection
 
 GRACE_S = 0.5
-"""The server ends a statement first."""
+"""Added to the limit, in seconds, so that the server ends a statement first."""
 
 
 def deadline(conn: Connection, limit_s: float) -> AbstractContextManager[None]:
-    """Let what is inside take no longer; a statement that is under way is cancelled: `conn` stays usable.
+    """Limit the block to `limit_s` seconds; a statement that is under way is cancelled: `conn` stays usable.
 
     Raises:
-        SectionTimeout: it took longer.
+        SectionTimeout: the block took longer.
     """
 
-    def ring() -> None:
+    def on_timeout() -> None:
         if conn.info.transaction_status is TransactionStatus.ACTIVE:
             conn.cancel()
         else:
             raise SectionTimeout(limit_s)
 
-    return alarm(limit_s + GRACE_S, ring)
+    return alarm(limit_s + GRACE_S, on_timeout)

@@ -1,7 +1,7 @@
 """The snapshot report: one frozen object of plain data, and its JSON.
 
-Sections hold facts, tables and series as values; how they look is the business of the renderings, which are
-given what was stored and nothing else.
+Sections hold facts, tables and series as values. The renderings decide how these look; they are given the
+stored report and nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Json = dict[str, Any]  # Any: a JSON object
 
 
 class Status(StrEnum):
-    """What a section, a row or a fact asks of its reader."""
+    """Attention that a section, a row or a fact asks of its reader."""
 
     OK = "ok"
     ATTENTION = "attention"
@@ -34,12 +34,12 @@ _RANKS = (Status.BAD, Status.NOT_COMPUTED, Status.ATTENTION, Status.OK)
 
 
 def worst(statuses: Sequence[Status | None]) -> Status:
-    """The gravest of them; OK of none. What could not be computed is graver than what needs a look."""
+    """Return the gravest of them; OK of none. NOT_COMPUTED is graver than ATTENTION."""
     return min((s for s in statuses if s), key=_RANKS.index, default=Status.OK)
 
 
 class Kind(StrEnum):
-    """What a value is, so that each rendering can write it well."""
+    """Kind of a value, by which each rendering writes it."""
 
     TEXT = "text"
     CODE = "code"  # an id, a digest
@@ -80,7 +80,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of plain values; `marks` says row by row what deserves a look, `left_out` how many are missing."""
+    """Rows of plain values; `marks` has the status of each row, `left_out` is how many rows are missing."""
 
     title: str = ""
     columns: tuple[Column, ...]
@@ -91,23 +91,26 @@ class Table:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if any(len(row) != len(self.columns) for row in self.rows):
-            raise ValueError(f"table {self.title!r}: a row has not {len(self.columns)} cells")
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"a row of table {self.title!r} has {len(row)} cells: must be {len(self.columns)}"
+                )
         if self.marks and len(self.marks) != len(self.rows):
-            raise ValueError(f"table {self.title!r}: {len(self.marks)} marks for {len(self.rows)} rows")
+            raise ValueError(f"table {self.title!r} has {len(self.marks)} marks: must be {len(self.rows)}")
 
-    def within(self, most: int) -> Table:
-        """The same with at most so many rows, in their order; those that deserve a look go before others."""
-        if len(self.rows) <= most:
+    def within(self, max_rows: int) -> Table:
+        """Return the table with at most `max_rows` rows, in their order; the gravest are kept first."""
+        if len(self.rows) <= max_rows:
             return self
         marks = self.marks or (None,) * len(self.rows)
         ranks = [_RANKS.index(mark or Status.OK) for mark in marks]
-        kept = sorted(sorted(range(len(marks)), key=lambda n: ranks[n])[:most])
+        kept = sorted(sorted(range(len(marks)), key=lambda n: ranks[n])[:max_rows])
         return replace(
             self,
             rows=tuple(self.rows[n] for n in kept),
             marks=tuple(marks[n] for n in kept),
-            left_out=self.left_out + len(self.rows) - most,
+            left_out=self.left_out + len(self.rows) - max_rows,
         )
 
 
@@ -132,13 +135,17 @@ class Series:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if any(len(line.values) != len(self.at) for line in self.lines):
-            raise ValueError(f"series {self.title!r}: a line has not {len(self.at)} values")
+        for line in self.lines:
+            if len(line.values) != len(self.at):
+                raise ValueError(
+                    f"line {line.label!r} of series {self.title!r} has {len(line.values)} values:"
+                    f" must be {len(self.at)}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """What one section says; `summary` in a sentence, `why` it could not be computed."""
+    """Result of one section: `summary` is a sentence, `why` the reason why it could not be computed."""
 
     name: str
     title: str
@@ -153,7 +160,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How one version stood in the period: its worst verdict, and the one of its last cycle."""
+    """Verdicts of one version in the period: its worst, and the one of its last cycle."""
 
     model_id: str
     version: str
@@ -170,7 +177,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missed:
-    """Hours, [start, end) in ISO 8601 UTC, for which there is no report though there should be."""
+    """Hours, [start, end) in ISO 8601 UTC, for which a report is missing."""
 
     start: str
     end: str
@@ -196,17 +203,17 @@ class Report:
 
     @property
     def status(self) -> Status:
-        """The gravest of its sections; a report that is missing needs a look."""
+        """The gravest of its sections; ATTENTION at least where a report before it is missing."""
         return worst([*(s.status for s in self.sections), Status.ATTENTION if self.missed else None])
 
     def section(self, name: str) -> Section:
-        """The section of this name; KeyError if there is none."""
+        """Return the section of this name; KeyError if there is none."""
         return next((s for s in self.sections if s.name == name), None) or _no_section(name)
 
     def to_json(self) -> Json:
-        """The report as it is stored: JSON values alone, text that Postgres can hold."""
-        done: Json = _to_json(self)
-        return done
+        """Return the report as it is stored: JSON values alone, text that Postgres can store."""
+        stored: Json = _to_json(self)
+        return stored
 
 
 def _no_section(name: str) -> Section:
@@ -237,74 +244,74 @@ class UnknownFormat(Exception):
         self.format_version = format_version
 
     def __str__(self) -> str:
-        known = ", ".join(map(str, READERS))
+        readable = ", ".join(map(str, READERS))
         return (
-            f"the report has format {self.format_version!r}, and this version of the package reads {known}: "
-            "render it with the version that wrote it"
+            f"the report has format {self.format_version!r}, and this version of the package reads "
+            f"{readable}: render it with the version that wrote it"
         )
 
 
-def from_json(held: Mapping[str, Any]) -> Report:  # Any: JSON values
-    """The report of a stored JSON object, of this format or an older one.
+def from_json(stored: Mapping[str, Any]) -> Report:  # Any: JSON values
+    """Return the report of a stored JSON object, of this format or an older one.
 
     Raises:
-        UnknownFormat: it was written in a format that is not known here.
+        UnknownFormat: the report has a format that this version of the package cannot read.
     """
-    reader = READERS.get(held.get("format_version"))  # type: ignore[arg-type]  # a missing key has no reader
+    reader = READERS.get(stored.get("format_version"))  # type: ignore[arg-type]  # a missing key has no reader
     if reader is None:
-        raise UnknownFormat(held.get("format_version"))
-    return reader(held)
+        raise UnknownFormat(stored.get("format_version"))
+    return reader(stored)
 
 
-def _read_1(held: Mapping[str, Any]) -> Report:
+def _read_1(stored: Mapping[str, Any]) -> Report:
     return Report(
-        **_only(Report, held, "sections", "standings", "missed"),
-        sections=tuple(_section(s) for s in held["sections"]),
-        standings=tuple(Standing(**_only(Standing, s)) for s in held.get("standings", ())),
-        missed=tuple(Missed(**_only(Missed, m)) for m in held.get("missed", ())),
+        **_fields(Report, stored, "sections", "standings", "missed"),
+        sections=tuple(_section(s) for s in stored["sections"]),
+        standings=tuple(Standing(**_fields(Standing, s)) for s in stored.get("standings", ())),
+        missed=tuple(Missed(**_fields(Missed, m)) for m in stored.get("missed", ())),
     )
 
 
 READERS = {1: _read_1}
 
 
-def _section(held: Mapping[str, Any]) -> Section:
+def _section(stored: Mapping[str, Any]) -> Section:
     return Section(
-        **_only(Section, held, "facts", "tables", "series", "status"),
-        status=Status(held["status"]),
+        **_fields(Section, stored, "facts", "tables", "series", "status"),
+        status=Status(stored["status"]),
         facts=tuple(
-            Fact(**_only(Fact, f, "kind", "status"), kind=Kind(f["kind"]), status=_status(f.get("status")))
-            for f in held.get("facts", ())
+            Fact(**_fields(Fact, f, "kind", "status"), kind=Kind(f["kind"]), status=_status(f.get("status")))
+            for f in stored.get("facts", ())
         ),
-        tables=tuple(_table(t) for t in held.get("tables", ())),
+        tables=tuple(_table(t) for t in stored.get("tables", ())),
         series=tuple(
             Series(
-                **_only(Series, s, "kind", "at", "lines"),
+                **_fields(Series, s, "kind", "at", "lines"),
                 kind=Kind(s["kind"]),
                 at=tuple(s["at"]),
                 lines=tuple(
-                    Line(**_only(Line, line, "values"), values=tuple(line["values"])) for line in s["lines"]
+                    Line(**_fields(Line, line, "values"), values=tuple(line["values"])) for line in s["lines"]
                 ),
             )
-            for s in held.get("series", ())
+            for s in stored.get("series", ())
         ),
     )
 
 
-def _table(held: Mapping[str, Any]) -> Table:
+def _table(stored: Mapping[str, Any]) -> Table:
     return Table(
-        **_only(Table, held, "columns", "rows", "marks"),
-        columns=tuple(Column(**_only(Column, c, "kind"), kind=Kind(c["kind"])) for c in held["columns"]),
-        rows=tuple(tuple(tuple(c) if isinstance(c, list) else c for c in row) for row in held["rows"]),
-        marks=tuple(_status(m) for m in held.get("marks", ())),
+        **_fields(Table, stored, "columns", "rows", "marks"),
+        columns=tuple(Column(**_fields(Column, c, "kind"), kind=Kind(c["kind"])) for c in stored["columns"]),
+        rows=tuple(tuple(tuple(c) if isinstance(c, list) else c for c in row) for row in stored["rows"]),
+        marks=tuple(_status(m) for m in stored.get("marks", ())),
     )
 
 
-def _status(word: str | None) -> Status | None:
-    return None if word is None else Status(word)
+def _status(value: str | None) -> Status | None:
+    return None if value is None else Status(value)
 
 
-def _only(made: type, held: Mapping[str, Any], *others: str) -> Json:
-    """The entries that are fields of `made`, but for those that are read on their own."""
-    names = {f.name for f in fields(made)} - set(others)
-    return {name: value for name, value in held.items() if name in names}
+def _fields(cls: type, stored: Mapping[str, Any], *others: str) -> Json:
+    """Return the entries that are fields of `cls`, except `others`, which are read on their own."""
+    names = {f.name for f in fields(cls)} - set(others)
+    return {name: value for name, value in stored.items() if name in names}

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from psycopg.rows import dict_row
 
+from airflow_detection.engine import flags
 from airflow_detection.snapshot.report import Fact, Series, Standing, Status, Table
 from airflow_detection.snapshot.verdicts.expected import PATIENCE
 from airflow_detection.store.connection import Connection, in_ms
@@ -33,9 +34,10 @@ class SectionTimeout(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessFacts:
-    """What the database does not know: facts of the process that takes the report.
+    """Facts of the process that takes the report, which the database does not have.
 
     `plan_read_at` is when the last known good plan was written, None where there is no such file.
+    `use_model_registry` is whether cycles run the registered models; None takes the flag of this process.
     """
 
     code_version: str = ""
@@ -43,11 +45,12 @@ class ProcessFacts:
     plan_read_at: datetime | None = None
     plan_ttl_s: float | None = None
     thresholds: Any = None  # Any: Thresholds of the verdicts; None takes their defaults
+    use_model_registry: bool | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Scope:
-    """What a section may use: one read-only snapshot of the database, and the period of the report.
+    """Access of a section to one read-only snapshot of the database, and the period of the report.
 
     The report covers cycles in [start, end), UTC. `day` is where the history that it is compared with begins:
     a day before `start`. `memory` is shared by the sections of one report.
@@ -60,7 +63,7 @@ class Scope:
     kind: str = HOURLY
     process_facts: ProcessFacts = field(default_factory=ProcessFacts)
     limit_s: float = 10.0
-    memory: dict[str, Any] = field(default_factory=dict)  # Any: what a section leaves for another
+    memory: dict[str, Any] = field(default_factory=dict)  # Any: values that a section leaves for another
     began: float = field(default_factory=perf_counter)
 
     @property
@@ -70,16 +73,26 @@ class Scope:
 
     @property
     def day(self) -> datetime:
-        """Where the trailing day begins."""
+        """Start of the trailing day."""
         return self.start - timedelta(days=1)
 
     @property
     def is_diagnostic(self) -> bool:
-        """Whether this is the longer look."""
+        """Tell whether this is the longer report."""
         return self.kind == DIAGNOSTIC
 
+    @property
+    def use_model_registry(self) -> bool:
+        """Tell whether cycles run the registered models: the process facts, or else the flag of this process.
+
+        Raises:
+            ConfigurationError: the flag has a value that it cannot have.
+        """
+        is_used = self.process_facts.use_model_registry
+        return flags.use_model_registry() if is_used is None else is_used
+
     def rows(self, name: str, file: str = "snapshot_sections", **params: object) -> list[Row]:
-        """The rows of a named statement, which gets `start`, `end`, `day`, `taken_at` besides `params`.
+        """Return the rows of a named statement; it gets `start`, `end`, `day`, `taken_at` besides `params`.
 
         Raises:
             SectionTimeout: the section has used up its time.
@@ -89,27 +102,27 @@ class Scope:
         if left_s <= 0:
             raise SectionTimeout(self.limit_s)
         self.limit_statements(left_s)
-        held = {"start": self.start, "end": self.end, "day": self.day, "taken_at": self.taken_at}
+        period = {"start": self.start, "end": self.end, "day": self.day, "taken_at": self.taken_at}
         query = self.db.queries(file)[name]
         with self.db.conn.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, held | params).fetchall()
+            return cursor.execute(query, period | params).fetchall()
 
     def ended_since(self) -> list[Row]:
-        """Cycles from before the period whose end the report before could not tell: they are over now."""
+        """Return the cycles from before the period that were open at the report before and are over now."""
         if "ended_since" not in self.memory:
             self.memory["ended_since"] = self.rows("ended_since", patience=PATIENCE)
-        held: list[Row] = self.memory["ended_since"]
-        return held
+        rows: list[Row] = self.memory["ended_since"]
+        return rows
 
     def limit_statements(self, limit_s: float) -> None:
-        """Let no statement of this transaction take longer."""
+        """Limit every statement of this transaction to `limit_s` seconds."""
         limit = self.db.queries("detection_snapshots")["limit_statements"]
         self.db.conn.execute(limit, {"limit_ms": in_ms(limit_s)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What a section has to say; `standings` only from the section that judges versions."""
+    """Results of a section's rendering; `standings` only from the section that judges versions."""
 
     status: Status = Status.OK
     summary: str = ""
@@ -123,18 +136,18 @@ class BaseSection(ABC):
     """Derive from this, name it, and list it under `[detection] report_sections`.
 
     `query` reads, in a savepoint of the report's one read-only transaction and within `scope.limit_s`;
-    `render` makes of it what is shown, without the database. Whatever either raises costs this section alone.
+    `render` makes the findings of it, without the database. An error in either costs this section alone.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     may_use_full_budget: ClassVar[bool] = False
-    """Whether it may use up the time of the whole report, where it matters more than the others do."""
+    """True where the section matters more than the others: it may use up the time of the whole report."""
 
     @abstractmethod
     def query(self, scope: Scope) -> Any:  # Any: whatever its own rendering takes
-        """Read what the section is about."""
+        """Read the data of the section."""
 
     @abstractmethod
-    def render(self, found: Any, scope: Scope) -> Findings:  # Any: what `query` gave
-        """Say it in facts, tables and series."""
+    def render(self, result: Any, scope: Scope) -> Findings:  # Any: the result of `query`
+        """Return the result of `query` as facts, tables and series."""

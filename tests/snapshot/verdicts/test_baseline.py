@@ -1,4 +1,4 @@
-"""What is usual: limits and tails, beside numpy's and scipy's, and counts at the edges."""
+"""Baselines: limits and tails compared with those of numpy and scipy, and counts at the edges."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_tails_are_scipys(a: float, b: float, n: int) -> None:
 def test_the_fit_finds_the_rate_and_how_much_it_wanders() -> None:
     n = [700] * 400
     k = stats.betabinom(700, 8, 400).rvs(400, random_state=1).tolist()
-    found = fit(k, n, 400)
-    assert found is not None
-    assert found.mean == pytest.approx(8 / 408, rel=0.1)
-    assert found.a + found.b == pytest.approx(408, rel=0.3)
+    fitted = fit(k, n, 400)
+    assert fitted is not None
+    assert fitted.mean == pytest.approx(8 / 408, rel=0.1)
+    assert fitted.a + fitted.b == pytest.approx(408, rel=0.3)
 
 
 def test_without_trials_there_is_no_baseline() -> None:
@@ -61,11 +61,11 @@ def test_without_trials_there_is_no_baseline() -> None:
 @pytest.mark.parametrize("share", [0, 1])
 def test_counts_that_never_vary_leave_room(share: int) -> None:
     """Sixty cycles of an hour each, five minutes apart, are five hours: two of 700 are no surge."""
-    found = fit([700 * share] * 60, [700] * 60, 5)
-    assert found is not None
+    fitted = fit([700 * share] * 60, [700] * 60, 5)
+    assert fitted is not None
     k = abs(700 * share - 2)
-    assert min(found.tails(k, 700)) > 0.001
-    assert min(found.tails(abs(700 * share - 40), 700)) < 0.001
+    assert min(fitted.tails(k, 700)) > 0.001
+    assert min(fitted.tails(abs(700 * share - 40), 700)) < 0.001
 
 
 def test_overlapping_windows_widen_the_fit() -> None:

@@ -49,8 +49,8 @@ def reasons(after: ManifestRun, before: int = 40) -> tuple[str, ...]:
     return last.reasons if last.kind.is_bad else ()
 
 
-def changed(name: str, **how: float) -> dict[str, FeatureProfile]:
-    return {**USUAL, name: replace(USUAL[name], **how)}  # type: ignore[arg-type]  # counts and means
+def changed(name: str, **values: float) -> dict[str, FeatureProfile]:
+    return {**USUAL, name: replace(USUAL[name], **values)}  # type: ignore[arg-type]  # counts and means
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_a_column_is_odd_from_its_limit_on(
     name: str, fine: dict[str, float], odd: dict[str, float], reason: str
 ) -> None:
     assert reasons(run(40, changed(name, **fine))) == ()
-    found = reasons(run(40, changed(name, **odd)))
-    assert any(said.startswith(reason) for said in found), found
+    given = reasons(run(40, changed(name, **odd)))
+    assert any(text.startswith(reason) for text in given), given
     assert reasons(run(11, changed(name, **odd)), before=11) == (), "there is too little past"
 
 
@@ -101,10 +101,10 @@ def test_manifests_without_profiles_are_compared_as_before() -> None:
 def test_the_newest_rows_are_those_of_the_last_sixth() -> None:
     times = [*range(0, 3600, 60), 3600, 3600]
     inputs = with_facts(Inputs({"t": tuple(times), "id": (*range(60), 7, 7), "x": ("a",) * 62}), "t")
-    found = {p.name: p for p in inputs.newest}
-    assert {name: p.count for name, p in found.items()} == dict.fromkeys(found, 12)
-    assert found["new:*"].distinct_count == found["new:*state"].distinct_count == 11
-    assert (found["new:x"].mean, found["new:t"].mean) == (None, None)
-    assert found["new:id"].mean == pytest.approx((sum(range(50, 60)) + 14) / 12)
+    profiles = {p.name: p for p in inputs.newest}
+    assert {name: p.count for name, p in profiles.items()} == dict.fromkeys(profiles, 12)
+    assert profiles["new:*"].distinct_count == profiles["new:*state"].distinct_count == 11
+    assert (profiles["new:x"].mean, profiles["new:t"].mean) == (None, None)
+    assert profiles["new:id"].mean == pytest.approx((sum(range(50, 60)) + 14) / 12)
     assert with_facts(Inputs({"t": (None,)}), "t").newest == ()
     assert with_facts(inputs, None).newest == inputs.newest

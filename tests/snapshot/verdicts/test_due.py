@@ -1,4 +1,4 @@
-"""When a cycle was to be expected."""
+"""Ticks at which a cycle is due."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def open_cycle(database: Connection, at: datetime, opened_at: datetime, run_id: 
     database.execute(OPENED, [at, opened_at, run_id])
 
 
-def account(database: Connection, end: datetime) -> tuple[object, object]:
+def due_and_missing(database: Connection, end: datetime) -> tuple[object, object]:
     report = collector.take(Database(database, "detection"), sections(), start=end - HOUR, end=end)
     facts = {fact.label: fact.value for fact in report.section("cycles").facts}
     return facts["Due"], facts["Missing"]
 
 
 def never_opened(database: Connection, end: datetime) -> set[datetime]:
-    found = verdicts(Database(database, "detection"), start=end - HOUR, end=end)
-    return {v.cycle_started_at for v in found if v.kind is VerdictKind.DID_NOT_RUN}
+    judged = verdicts(Database(database, "detection"), start=end - HOUR, end=end, use_model_registry=True)
+    return {v.cycle_started_at for v in judged if v.kind is VerdictKind.DID_NOT_RUN}
 
 
 def test_a_cycle_is_due_from_the_first_that_ran_when_it_was_due(database: Connection) -> None:
     sample_registry.register(database)
     first = END - timedelta(minutes=40)
     open_cycle(database, first, first + timedelta(seconds=9))
-    assert account(database, END) == (8, 7)
-    assert account(database, END - HOUR) == (0, 0)
-    assert account(database, END + 24 * HOUR) == (12, 12)
+    assert due_and_missing(database, END) == (8, 7)
+    assert due_and_missing(database, END - HOUR) == (0, 0)
+    assert due_and_missing(database, END + 24 * HOUR) == (12, 12)
     assert never_opened(database, END) == {first + n * STEP for n in range(1, 8)}
 
 
@@ -55,18 +55,18 @@ def test_a_cycle_is_due_from_the_first_that_ran_when_it_was_due(database: Connec
 def test_after_a_backfill_of_the_past_the_present_is_not_due(
     database: Connection, lag: timedelta, run_id: str
 ) -> None:
-    """What lies between its cycles or comes next is: it may have gaps, and may have been ended."""
+    """Ticks between its cycles or just after them are: it may have gaps, and may have been ended."""
     sample_registry.register(database)
     first = END - timedelta(minutes=40)
     for at in (first, first + 3 * STEP):
         open_cycle(database, at, at + lag, run_id)
-    assert account(database, END) == (8, 6)
+    assert due_and_missing(database, END) == (8, 6)
     assert never_opened(database, END) == {first + n * STEP for n in range(1, 8)} - {first + 3 * STEP}
-    assert account(database, END + 3 * HOUR) == (0, 0)
+    assert due_and_missing(database, END + 3 * HOUR) == (0, 0)
     assert never_opened(database, END + 3 * HOUR) == set()
 
 
-def test_due_ticks_begin_and_end_where_they_are_said_to() -> None:
+def test_due_ticks_begin_and_end_at_their_bounds() -> None:
     live = END - timedelta(minutes=20)
     times = due("*/5 * * * *", END - HOUR, END, live_since=live, opened=[])
     assert times == [live + n * STEP for n in range(4)]

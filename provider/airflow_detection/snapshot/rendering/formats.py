@@ -1,4 +1,4 @@
-"""How values are written, the same in every rendering."""
+"""Text of values, the same in every rendering."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
 def text(kind: Kind, value: object) -> str:
-    """A value as text; a dash where there is none."""
+    """Return a value as text; a dash where there is none."""
     if value is None or value == "":
         return NONE
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -49,17 +49,18 @@ def _length(seconds: float) -> str:
 
 
 def several(count: int, one: str, many: str = "") -> str:
-    """A number with its noun."""
+    """Return a number with its noun."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def sentence(said: str) -> str:
-    """It begins with a capital, unless its first word is a name."""
-    return said[:1].upper() + said[1:] if said.partition(" ")[0].rstrip(",;").isalpha() else said
+def sentence(summary: str) -> str:
+    """Return a summary with a capital at its start, unless its first word is a name."""
+    is_word = summary.partition(" ")[0].rstrip(",;").isalpha()
+    return summary[:1].upper() + summary[1:] if is_word else summary
 
 
 def instant(iso: str) -> str:
-    """Minutes, UTC; seconds where they say anything."""
+    """Return an instant in UTC to the minute, with seconds where they are not 0."""
     try:
         at = datetime.fromisoformat(iso).astimezone(UTC)
     except ValueError:
@@ -68,18 +69,18 @@ def instant(iso: str) -> str:
 
 
 def period(start: str, end: str) -> str:
-    """The period of a report in words."""
+    """Return the period of a report as text."""
     a, b = instant(start), instant(end)
     return f"{a} to {b[11:] if a[:10] == b[:10] else b} UTC"
 
 
 NUMERIC = frozenset({Kind.COUNT, Kind.SHARE, Kind.NUMBER, Kind.SCORE, Kind.MS, Kind.SECONDS, Kind.RATIO})
-BAD = frozenset(
+BAD_VERDICTS = frozenset(
     {"DID_NOT_RUN", "FAILED", "SKIPPED_UPSTREAM", "SILENT_FAULT", "INPUT_DEGRADED", "SUSPECT", "SURGE"}
 )
-FINE = frozenset({"OK", "NO_SIGNAL"})
+GOOD_VERDICTS = frozenset({"OK", "NO_SIGNAL"})
 
 
 def tone(verdict: str) -> str:
-    """The CSS class of a verdict."""
-    return "bad" if verdict in BAD else "ok" if verdict in FINE else "attention"
+    """Return the CSS class of a verdict."""
+    return "bad" if verdict in BAD_VERDICTS else "ok" if verdict in GOOD_VERDICTS else "attention"

@@ -1,4 +1,4 @@
-"""A stored report as one HTML file: nothing is loaded from elsewhere, hostile text stays text."""
+"""A stored report as one HTML file: it loads nothing from elsewhere, and every text is escaped."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ from airflow_detection.snapshot.rendering.formats import NUMERIC, tone
 from airflow_detection.snapshot.report import Kind, Report, Series, Status, UnknownFormat, from_json
 
 SPARK_W, SPARK_H = 110.0, 22.0
-LONGEST_NAME, LONGEST_WORD = 32, 12
-FEW_MARKS = 24
+MAX_CHARS = {Kind.INSTANT: 32, Kind.CODE: 32, Kind.TEXT: 12}
+"""Length up to which a cell is kept on one line, by its kind; other kinds never are."""
+MAX_WIDE_MARKS = 24
 
 
-def render_html(held: Mapping[str, Any]) -> str:  # Any: JSON values
-    """The page of a stored report: the same JSON gives the same text.
+def render_html(stored: Mapping[str, Any]) -> str:  # Any: JSON values
+    """Return the page of a stored report: the same JSON gives the same text.
 
-    A report in a format that is not known here gives a page that says so.
+    A report in a format that this version cannot read gives a page with that error.
     """
     try:
-        report = from_json(held)
+        report = from_json(stored)
     except UnknownFormat as error:
         return str(
             _template("unknown.html").render(
-                error=str(error), start=held.get("start"), end=held.get("end"), taken_at=held.get("taken_at")
+                error=str(error),
+                start=stored.get("start"),
+                end=stored.get("end"),
+                taken_at=stored.get("taken_at"),
             )
         )
-    return str(_template("report.html").render(report=report, **_words(report)))
+    return str(_template("report.html").render(report=report, **_context(report)))
 
 
-def _words(report: Report) -> dict[str, Any]:  # Any: what the template is given
+def _context(report: Report) -> dict[str, Any]:  # Any: values of the template
     return {
         "period": formats.period(report.start, report.end),
         "Kind": Kind,
@@ -67,39 +71,38 @@ def _template(name: str) -> Any:  # Any: a jinja2 template
 
 
 def is_short(kind: Kind, value: Any) -> bool:  # Any: a cell of a table
-    """Whether a cell is kept on one line: instants, and names and words that leave room for others."""
-    most = {Kind.INSTANT: LONGEST_NAME, Kind.CODE: LONGEST_NAME, Kind.TEXT: LONGEST_WORD}.get(kind, 0)
-    return isinstance(value, str) and len(value) <= most
+    """Tell whether a cell is kept on one line: instants, and short names and texts."""
+    return isinstance(value, str) and len(value) <= MAX_CHARS.get(kind, 0)
 
 
 def cell(kind: Kind, value: Any) -> Markup:  # Any: a cell of a table
-    """A cell's content."""
+    """Return the content of a cell."""
     if kind is Kind.SPARK:
         return _spark(value or ())
     if kind is Kind.STRIP:
         marks = Markup("").join(
             Markup('<i class="{}" title="{}"></i>').format(tone(v), v) for v in value or ()
         )
-        words = ", ".join(f"{n} {v}" for v, n in _counted(value or ()))
-        many = " many" if len(value or ()) > FEW_MARKS else ""
-        return Markup('<span class="strip{}" role="img" aria-label="{}">{}</span>').format(many, words, marks)
+        label = ", ".join(f"{n} {v}" for v, n in _counts(value or ()))
+        many = " many" if len(value or ()) > MAX_WIDE_MARKS else ""
+        return Markup('<span class="strip{}" role="img" aria-label="{}">{}</span>').format(many, label, marks)
     if kind is Kind.VERDICT and value:
         return Markup('<span class="badge {}">{}</span>').format(tone(value), value.replace("_", " "))
-    said = formats.text(kind, value)
+    content = formats.text(kind, value)
     if kind is Kind.CODE and value:
-        return Markup("<code>{}</code>").format(said)
-    return escape(said)
+        return Markup("<code>{}</code>").format(content)
+    return escape(content)
 
 
-def _counted(values: Sequence[str]) -> list[tuple[str, int]]:
+def _counts(values: Sequence[str]) -> list[tuple[str, int]]:
     return [(v, list(values).count(v)) for v in dict.fromkeys(values)]
 
 
 def _spark(values: Sequence[float | None]) -> Markup:
-    known = [v for v in values if v is not None]
-    if not known:
+    numbers = [v for v in values if v is not None]
+    if not numbers:
         return Markup('<span class="none">{}</span>').format(formats.NONE)
-    top = max(known) or 1.0
+    top = max(numbers) or 1.0
     step = SPARK_W / max(1, len(values) - 1)
     points = [
         (n * step, SPARK_H - 3 - (SPARK_H - 6) * v / top) for n, v in enumerate(values) if v is not None
@@ -112,8 +115,8 @@ def _spark(values: Sequence[float | None]) -> Markup:
     ).format(
         SPARK_W + 4,
         SPARK_H,
-        formats.text(Kind.SHARE, known[0]),
-        formats.text(Kind.SHARE, known[-1]),
+        formats.text(Kind.SHARE, numbers[0]),
+        formats.text(Kind.SHARE, numbers[-1]),
         line,
         f"{x:.1f}",
         f"{y:.1f}",
@@ -121,5 +124,5 @@ def _spark(values: Sequence[float | None]) -> Markup:
 
 
 def plot(series: Series) -> Markup:
-    """The plot of a series; its SVG is ours, its labels are escaped by matplotlib."""
-    return Markup(plots.svg(series))  # noqa: S704 - as said
+    """Return the plot of a series as SVG; matplotlib escapes its labels."""
+    return Markup(plots.svg(series))  # noqa: S704 - see the docstring

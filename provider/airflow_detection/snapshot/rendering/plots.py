@@ -1,4 +1,4 @@
-"""Series as inline SVG, drawn by matplotlib; colours are the page's own CSS variables."""
+"""Series as inline SVG, drawn by matplotlib; its colours are CSS variables of the page."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WIDTH_IN, HEIGHT_IN = 10.8, 2.2
 
 
 def can_plot() -> bool:
-    """Whether the extra `report` is installed."""
+    """Tell whether the extra `report` is installed."""
     return find_spec("matplotlib") is not None
 
 
 def svg(series: Series) -> str:
-    """The plot as an `<svg>` element: equal series give equal text."""
+    """Return the plot as an `<svg>` element: equal series give equal text."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -33,7 +33,7 @@ def svg(series: Series) -> str:
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         _draw(axes, series)
-        _dress(axes, series)
+        _style_axes(axes, series)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _themed(out.getvalue())
@@ -48,18 +48,29 @@ def _draw(axes: Any, series: Series) -> None:  # Any: matplotlib's axes
         colour = LINES[(line.hue - 1 if line.hue else number) % len(LINES)]
         if series.is_bars:
             axes.bar(
-                at, values, width=width, bottom=below, color=colour, label=_plain(line.label), align="edge"
+                at,
+                values,
+                width=width,
+                bottom=below,
+                color=colour,
+                label=_escaped(line.label),
+                align="edge",
             )
             below = [b + (0.0 if v != v else v) for b, v in zip(below, values, strict=True)]
         else:
             axes.plot(
-                at, values, color=colour, linewidth=1.6, label=_plain(line.label), solid_capstyle="round"
+                at,
+                values,
+                color=colour,
+                linewidth=1.6,
+                label=_escaped(line.label),
+                solid_capstyle="round",
             )
             if len(series.lines) == 1:
                 axes.fill_between(at, values, color=colour, alpha=0.13, linewidth=0)
 
 
-def _dress(axes: Any, series: Series) -> None:  # Any: matplotlib's axes
+def _style_axes(axes: Any, series: Series) -> None:  # Any: matplotlib's axes
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -84,13 +95,13 @@ def _dress(axes: Any, series: Series) -> None:  # Any: matplotlib's axes
                     borderaxespad=0, handlelength=1.2, columnspacing=1.4)  # fmt: skip
 
 
-def _plain(label: str) -> str:
-    """A label that matplotlib neither hides nor takes for mathematics."""
+def _escaped(label: str) -> str:
+    """Return a label that matplotlib neither hides nor takes for mathematics."""
     return " " + label.replace("$", r"\$")
 
 
 def _themed(text: str) -> str:
-    """The element alone, in the page's colours and font, as wide as there is room."""
+    """Return the `<svg>` element alone, in the page's colours and font, without a size of its own."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     for colour, variable in _VARIABLES.items():

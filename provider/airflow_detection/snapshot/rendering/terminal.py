@@ -1,4 +1,4 @@
-"""A stored report for a terminal: colours where there are any, fewer columns where it is narrow."""
+"""A stored report in a terminal: in colour where it can, with fewer columns where it is narrow."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ STYLES = {
     Status.NOT_COMPUTED: "magenta",
 }
 TONES = {"ok": "green", "attention": "yellow", "bad": "bold red"}
-MARKS = {"ok": "·", "attention": "□", "bad": "■"}  # told apart without colours, too
+MARKS = {"ok": "·", "attention": "□", "bad": "■"}  # they differ without colours, too
 BLOCKS = "▁▂▃▄▅▆▇█"
 NARROW, MEDIUM = 84, 140
 
 
-def print_report(held: Mapping[str, Any], console: Console) -> None:  # Any: JSON values
+def print_report(stored: Mapping[str, Any], console: Console) -> None:  # Any: JSON values
     """Print a stored report.
 
     Raises:
-        UnknownFormat: it was written in a format that is not known here.
+        UnknownFormat: the report has a format that this version of the package cannot read.
     """
-    report = from_json(held)
+    report = from_json(stored)
     console.print(_head(report))
     for section in report.sections:
         console.print(Group(*_section(section, console.width)))
@@ -76,22 +76,22 @@ def _section(section: Section, width: int) -> Iterator[RenderableType]:
 def _table(table: Table, width: int) -> RenderableType:
     if not table.rows:
         return Text(f"{table.title}: {table.empty}" if table.title else table.empty, "dim")
-    most = 1 if width < NARROW else 2 if width < MEDIUM else 3
-    shown = [n for n, c in enumerate(table.columns) if c.weight <= most]
-    made = RichTable(
+    max_weight = 1 if width < NARROW else 2 if width < MEDIUM else 3
+    shown = [n for n, c in enumerate(table.columns) if c.weight <= max_weight]
+    rendered = RichTable(
         title=Text(table.title) if table.title else None, title_justify="left", box=None, pad_edge=False
     )
     for n in shown:
         column = table.columns[n]
-        made.add_column(
+        rendered.add_column(
             Text(column.label), justify="right" if column.kind in NUMERIC else "left", overflow="fold"
         )
     for number, row in enumerate(table.rows):
         mark = table.marks[number] if table.marks else None
-        made.add_row(
+        rendered.add_row(
             *(_cell(table.columns[n].kind, row[n]) for n in shown), style=STYLES[mark] if mark else None
         )
-    return made
+    return rendered
 
 
 def _cell(kind: Kind, value: Any) -> Text:  # Any: a cell of a table
@@ -99,8 +99,8 @@ def _cell(kind: Kind, value: Any) -> Text:  # Any: a cell of a table
         tones = [tone(v) for v in value or ()]
         return Text.assemble(*((MARKS[t], TONES[t]) for t in tones))
     if kind is Kind.SPARK:
-        known = [v for v in value or () if v is not None]
-        top = max(known, default=0) or 1
+        numbers = [v for v in value or () if v is not None]
+        top = max(numbers, default=0) or 1
         marks = (" " if v is None else BLOCKS[round(v / top * (len(BLOCKS) - 1))] for v in value or ())
         return Text("".join(marks))
     if kind is Kind.VERDICT and value:

@@ -72,6 +72,7 @@ class Verdicts(BaseSection):
             start=min([scope.start, *(at for _, at in over)]) - BEFORE,
             end=scope.end,
             thresholds=scope.process_facts.thresholds or Thresholds(),
+            use_model_registry=scope.use_model_registry,
         )
         scope.memory["verdicts"] = found
         by_version: dict[Key, list[Verdict]] = defaultdict(list)

@@ -1,6 +1,6 @@
-"""Signs that a column is not what it was: null, constant, shifted, or made of fewer rows; each as a sentence.
+"""Signs of a fault in a column, each as a sentence: null, constant, shifted, or made of fewer rows.
 
-Three kinds of columns have profiles: those that a model says it computed with, those of the newest rows of
+Three kinds of columns have profiles: those from which a model says it computed, those of the newest rows of
 the inputs (`NEWEST`), and the entities of the outputs (`ENTITIES`).
 """
 
@@ -19,16 +19,16 @@ from airflow_detection.snapshot.verdicts.history import (
     FeatureMeasures,
     History,
     Measures,
-    is_apart,
+    is_extra_profile,
 )
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.input_facts import NEWEST, ROWS, STATES
 
 MIN_ROWS = 50
-"""Fewer rows, or outputs, are too few for a ratio to mean anything."""
+"""Rows, or outputs, that a ratio needs to be compared."""
 
-STEADY = 0.95
-"""What falls by no more than this from one healthy cycle to the next needs no further look."""
+STEADY_SHARE = 0.95
+"""A measure of at least this share of its last healthy value is not compared any further."""
 
 Numbers = dict[str, Any]  # Any: JSON values
 
@@ -36,26 +36,26 @@ Numbers = dict[str, Any]  # Any: JSON values
 def column_faults(
     measures: Measures, history: History, thresholds: Thresholds, numbers: Numbers
 ) -> Iterator[str]:
-    """Every sign, by column; what was measured goes into `numbers`."""
+    """Yield every sign, by column; the measures go into `numbers`."""
     run = measures.run
     last = history.healthy[-1].features
     for name, feature in measures.features.items():
-        yield from _nulls(name, feature, history, run, thresholds, numbers)
-        known = run.features[name].count - run.features[name].null_count
+        yield from _null_faults(name, feature, history, run, thresholds, numbers)
+        count = run.features[name].count - run.features[name].null_count
         before = last.get(name)
-        if before is not None and not is_apart(name):
-            yield from _used(name, feature, before, history, thresholds, numbers)
-        if known < MIN_ROWS:
+        if before is not None and not is_extra_profile(name):
+            yield from _used_row_faults(name, feature, before, history, thresholds, numbers)
+        if count < MIN_ROWS:
             continue
-        if not is_apart(name):
-            yield from _distinct(name, feature, history, thresholds, numbers)
+        if not is_extra_profile(name):
+            yield from _distinct_faults(name, feature, history, thresholds, numbers)
         elif before is not None:
-            yield from _repeated(name, feature, before, history, thresholds, numbers)
+            yield from _repeat_faults(name, feature, before, history, thresholds, numbers)
         if before is not None:
-            yield from _shifted(name, feature, before, known, history, thresholds, numbers)
+            yield from _shift_faults(name, feature, before, count, history, thresholds, numbers)
 
 
-def _nulls(
+def _null_faults(
     name: str,
     feature: FeatureMeasures,
     history: History,
@@ -63,7 +63,7 @@ def _nulls(
     thresholds: Thresholds,
     numbers: Numbers,
 ) -> Iterator[str]:
-    for measure, what in (("null_rate", "rows"), ("fresh_null_rate", "newly arrived rows")):
+    for measure, noun in (("null_rate", "rows"), ("fresh_null_rate", "newly arrived rows")):
         rate = getattr(feature, measure)
         if rate is None or rate <= thresholds.feature_null_floor:
             continue
@@ -79,11 +79,11 @@ def _nulls(
                 seen = f"{rate:.0%} of the outputs are about nobody in the inputs"
                 yield f"{seen}; at most {highest:.1%} is usual"
             else:
-                yield f"{_what(name)} is null in {rate:.0%} of the {what}; at most {highest:.1%} is usual"
+                yield f"{_text_of(name)} is null in {rate:.0%} of the {noun}; at most {highest:.1%} is usual"
             return
 
 
-def _distinct(
+def _distinct_faults(
     name: str, feature: FeatureMeasures, history: History, thresholds: Thresholds, numbers: Numbers
 ) -> Iterator[str]:
     share = thresholds.feature_distinct_share
@@ -104,7 +104,7 @@ def _distinct(
         yield f"newly arrived rows bring {fresh:.0%} of the usual distinct values of {name}"
 
 
-def _repeated(
+def _repeat_faults(
     name: str,
     feature: FeatureMeasures,
     before: FeatureMeasures,
@@ -113,44 +113,44 @@ def _repeated(
     numbers: Numbers,
 ) -> Iterator[str]:
     ratio, share = feature.distinct_ratio, thresholds.distinct_share
-    if ratio is None or before.distinct_ratio is None or ratio >= STEADY * before.distinct_ratio:
+    if ratio is None or before.distinct_ratio is None or ratio >= STEADY_SHARE * before.distinct_ratio:
         return
-    held = [r for f in _recent(name, history) if (r := f.distinct_ratio) is not None]
-    lowest = min(held[: -thresholds.stale_cycles] or held)  # the last ones may share newest rows with it
+    ratios = [r for f in _recent(name, history) if (r := f.distinct_ratio) is not None]
+    lowest = min(ratios[: -thresholds.stale_cycles] or ratios)  # the last ones may share rows with this one
     if ratio < share * lowest:
         numbers[f"{name}.distinct_ratio"] = round(ratio, 6)
         numbers[f"{name}.distinct_limit"] = round(share * lowest, 6)
-        yield f"{ratio:.1%} of {_what(name)} are different; at least {lowest:.1%} are usual"
+        yield f"{ratio:.1%} of {_text_of(name)} are different; at least {lowest:.1%} are usual"
 
 
-def _shifted(
+def _shift_faults(
     name: str,
     feature: FeatureMeasures,
     before: FeatureMeasures,
-    known: int,
+    count: int,
     history: History,
     thresholds: Thresholds,
     numbers: Numbers,
 ) -> Iterator[str]:
-    """The mean moved by a share of the standard deviation; by more where there are fewer rows than usual."""
+    """The mean moved by more than a share of the standard deviation, a larger one where rows are few."""
     if feature.mean is None or feature.deviation is None or before.mean is None or before.deviation is None:
         return
     if abs(feature.mean - before.mean) <= thresholds.shift_share / 2 * before.deviation:
         return
-    held = _recent(name, history)
-    means = [f.mean for f in held if f.mean is not None]
-    width = max(feature.deviation, median([f.deviation or 0.0 for f in held]))
-    usually = median([float(m.run.features[name].count) for m in history.recent if name in m.run.features])
-    chance = max(usually / known, 1.0) ** 0.5
-    limit = max(thresholds.shift_share * chance * width, thresholds.input_mad_factor * spread(means))
+    recent = _recent(name, history)
+    means = [f.mean for f in recent if f.mean is not None]
+    width = max(feature.deviation, median([f.deviation or 0.0 for f in recent]))
+    counts = [float(m.run.features[name].count) for m in history.recent if name in m.run.features]
+    widening = max(median(counts) / count, 1.0) ** 0.5
+    limit = max(thresholds.shift_share * widening * width, thresholds.input_mad_factor * spread(means))
     usual = median(means)
     if abs(feature.mean - usual) > limit:
         numbers[f"{name}.mean"], numbers[f"{name}.usual_mean"] = feature.mean, usual
         numbers[f"{name}.mean_limit"] = round(limit, 6)
-        yield f"the mean of {_what(name)} is {feature.mean:.4g}; {usual:.4g} is usual"
+        yield f"the mean of {_text_of(name)} is {feature.mean:.4g}; {usual:.4g} is usual"
 
 
-def _used(
+def _used_row_faults(
     name: str,
     feature: FeatureMeasures,
     before: FeatureMeasures,
@@ -158,9 +158,9 @@ def _used(
     thresholds: Thresholds,
     numbers: Numbers,
 ) -> Iterator[str]:
-    """A model computed with fewer of the rows than it used to."""
+    """A model computed from a smaller share of the rows than is usual."""
     used, share = feature.used_share, thresholds.distinct_share
-    if used is None or before.used_share is None or used >= STEADY * before.used_share:
+    if used is None or before.used_share is None or used >= STEADY_SHARE * before.used_share:
         return
     lowest = min(u for f in _recent(name, history) if (u := f.used_share) is not None)
     rows = history.healthy[-1].run.features[name].count
@@ -176,8 +176,8 @@ def _recent(name: str, history: History) -> list[FeatureMeasures]:
     return [f for m in history.recent if (f := m.features.get(name)) is not None]
 
 
-def _what(name: str) -> str:
-    """A column in words."""
+def _text_of(name: str) -> str:
+    """Name a column in a sentence."""
     if name == ENTITIES:
         return "the outputs' entities"
     column = name.removeprefix(NEWEST)
@@ -189,7 +189,7 @@ def _what(name: str) -> str:
 
 
 def is_improbable(rate: float, base: float, entities: int, thresholds: Thresholds) -> bool:
-    """Whether so many nulls are no chance, counted by entity: one ship may lack a field in all its rows."""
+    """Tell whether so many nulls are improbable, counted by entity: one may lack a field in all its rows."""
     if entities <= 0:
         return False
     return float(stats.binom.sf(round(rate * entities) - 1, entities, min(base, 1.0))) < thresholds.p_value

@@ -1,10 +1,10 @@
-"""Whether the feed is late, or much of it is missing.
+"""Signs of a fault of the feed: it is late, or many rows are missing.
 
 A night has fewer ships, and so has a feed of which half was lost. A night comes over hours: the limit
 follows the median of the last two windows, and the spread of a decline widens it. A loss comes from one cycle
-to the next, which shows in what newly arrived; while it lasts no cycle is healthy, and what is usual stays
-what it was before. A feed that falls silent is told from a sea that empties by how
-many rows were to be expected meanwhile.
+to the next, which shows in the newly arrived rows; while it lasts no cycle is healthy, and the baseline stays
+as it was before. A feed that stopped differs from an area without traffic by the number of rows that were to
+be expected meanwhile.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.input_facts import NEWEST, ROWS
 
 JUST_BEFORE = 5
-"""Healthy cycles back from which newest rows are compared."""
+"""Number of healthy cycles before a cycle whose newest rows its own are compared with."""
 
 
 def is_feed_silent(run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers) -> bool:
-    """Whether the newest input is too old, or there is none and the feed was silent before.
+    """Tell whether the newest input is too old, or there is none and the feed was silent before.
 
-    Silence counts once so many rows were to be expected in it that it is no chance (Poisson).
+    The feed is silent once the probability of no row in that time is below `p_value` (Poisson).
     """
     if not run.input_count:
         return history.silent_since is not None
@@ -42,7 +42,7 @@ def is_feed_silent(run: ManifestRun, history: History, thresholds: Thresholds, n
 def feed_faults(
     measures: Measures, history: History, thresholds: Thresholds, numbers: Numbers
 ) -> Iterator[str]:
-    """Signs of rows missing, each as a sentence; what was measured goes into `numbers`."""
+    """Yield signs of missing rows, each as a sentence; the measures go into `numbers`."""
     run = measures.run
     if len(history.healthy) * 3 < thresholds.min_history_cycles:
         return
@@ -54,7 +54,7 @@ def feed_faults(
     if run.input_count < limit:
         yield f"{run.input_count} rows; {median(counts):.0f} are usual"
     if newest is not None:
-        yield from _newest(newest.count, recent, thresholds, numbers)
+        yield from _newest_rows(newest.count, recent, thresholds, numbers)
         return
     past = [m.arrivals for m in recent if m.arrivals is not None]
     if measures.arrivals is None or not past:
@@ -65,8 +65,10 @@ def feed_faults(
         yield f"rows arrive at {measures.arrivals:.0%} of the rate of a window ago"
 
 
-def _newest(count: int, recent: list[Measures], thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
-    """Compare the newest rows with those just before them, which they do not share."""
+def _newest_rows(
+    count: int, recent: list[Measures], thresholds: Thresholds, numbers: Numbers
+) -> Iterator[str]:
+    """Compare the newest rows with those of cycles just before, which share no rows with them."""
     past = [float(p.count) for m in recent if (p := m.run.features.get(NEWEST + ROWS)) is not None]
     before = past[-JUST_BEFORE : -thresholds.stale_cycles] or past[-1:]
     if not before or median(before) < MIN_ROWS:

@@ -1,10 +1,10 @@
-"""From a run and what came before it to a verdict: pure functions, by precedence.
+"""Judgement of a run by the runs before it: pure functions, by precedence.
 
-1. It left no result: DID_NOT_RUN, FAILED, SKIPPED_UPSTREAM. There was nothing to look at: NO_INPUT.
-2. What it says cannot be relied on: SILENT_FAULT.
-3. The feed is late or much of it is missing: INPUT_DEGRADED.
+1. It left no result: DID_NOT_RUN, FAILED, SKIPPED_UPSTREAM. It had no input: NO_INPUT.
+2. Its outputs cannot be relied on: SILENT_FAULT.
+3. The feed is late or many of its rows are missing: INPUT_DEGRADED.
 4. Against the healthy cycles before it, far less or far more than usual: SUSPECT, NO_SIGNAL_UNUSUAL, SURGE.
-5. NO_SIGNAL, or OK; WARMING_UP while there is too little to compare with.
+5. NO_SIGNAL, or OK; WARMING_UP while there is too little history.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _DEFAULT = Thresholds()
 
 
 def judge_all(runs: Iterable[ManifestRun], thresholds: Thresholds = _DEFAULT) -> Iterator[Verdict]:
-    """Judge the runs of one version, given in order of time; each is history to those after it."""
+    """Judge the runs of one version, in order of time; each is part of the history of those after it."""
     history = History(thresholds.history_cycles)
     for run in runs:
         yield judge(run, history, thresholds)
 
 
 def judge(run: ManifestRun, history: History, thresholds: Thresholds = _DEFAULT) -> Verdict:
-    """Judge one run by the history of its version, which takes the run in afterwards."""
+    """Judge one run by the history of its version, to which the run is added afterwards."""
     measures = history.measure(run, thresholds.stale_cycles)
     numbers: Numbers = {"history": len(history.healthy), **_counts(run)}
-    early = _without_result(run)
-    if early is not None:
-        return _verdict(run, early, [run.error] if run.error else [], numbers)
+    no_result = _without_result(run)
+    if no_result is not None:
+        return _verdict(run, no_result, [run.error] if run.error else [], numbers)
     is_silent = is_feed_silent(run, history, thresholds, numbers)
-    kind, reasons = _concluded(measures, history, thresholds, numbers, is_silent=is_silent)
+    kind, reasons = _conclude(measures, history, thresholds, numbers, is_silent=is_silent)
     history.add(measures, kind, is_silent=is_silent)
     return _verdict(run, kind, reasons, numbers)
 
@@ -53,14 +53,14 @@ def _without_result(run: ManifestRun) -> VerdictKind | None:
     return VerdictKind.DID_NOT_RUN if run.outcome is None else None
 
 
-def _concluded(
+def _conclude(
     measures: Measures, history: History, thresholds: Thresholds, numbers: Numbers, *, is_silent: bool
 ) -> tuple[VerdictKind, list[str]]:
     run = measures.run
     faults = list(silent_faults(measures, history, thresholds, numbers)) if run.input_count else []
     missing = list(feed_faults(measures, history, thresholds, numbers)) if run.input_count else []
     if is_silent:
-        missing.insert(0, _silence(run, history))
+        missing.insert(0, _silence_reason(run, history))
     if faults:
         return VerdictKind.SILENT_FAULT, faults + missing
     if missing:
@@ -72,12 +72,12 @@ def _concluded(
             f"it reads from {run.reads_since:%Y-%m-%d %H:%M} on; inputs came later"
         ]
     if len(history.comparable) < thresholds.min_history_cycles:
-        held, wanted = len(history.comparable), thresholds.min_history_cycles
-        return VerdictKind.WARMING_UP, [f"{held} of {wanted} healthy cycles to compare with"]
+        count, min_count = len(history.comparable), thresholds.min_history_cycles
+        return VerdictKind.WARMING_UP, [f"{count} of {min_count} healthy cycles to compare with"]
     return _against_baseline(run, history.comparable, thresholds, numbers)
 
 
-def _silence(run: ManifestRun, history: History) -> str:
+def _silence_reason(run: ManifestRun, history: History) -> str:
     since = run.newest_input_at or history.silent_since
     return f"no row since {since:%H:%M:%S}" if since else "the feed is silent"
 
@@ -87,7 +87,7 @@ def _against_baseline(
 ) -> tuple[VerdictKind, list[str]]:
     low: list[str] = []
     high: list[str] = []
-    first: list[str] | None = None  # what deviates decides: more findings that are weaker are a surge
+    first: list[str] | None = None  # the first rate that deviates decides: more, weaker findings are a surge
     for part, whole in _RATES:
         if part not in run.score_counts or whole not in run.score_counts:
             continue
@@ -101,12 +101,12 @@ def _against_baseline(
             continue
         lower, upper = usual.tails(k, n)
         numbers[f"p_low {part}|{whole}"], numbers[f"p_high {part}|{whole}"] = lower, upper
-        fact = f"{k} of {n} ({part} of {whole}) where {n * usual.mean:.1f} are usual: p = %.1g"
+        reason = f"{k} of {n} ({part} of {whole}) where {n * usual.mean:.1f} are usual: p = %.1g"
         for side, tail in ((low, lower), (high, upper)):
             if tail < thresholds.p_value:
-                side.append(fact % tail)
+                side.append(reason % tail)
                 first = side if first is None else first
-    if first is low:  # a canary that is off is a SILENT_FAULT: those that are here were found
+    if first is low:  # the canaries are right here: a wrong one is a SILENT_FAULT
         kind = VerdictKind.NO_SIGNAL_UNUSUAL if run.canaries else VerdictKind.SUSPECT
         return kind, low + high
     if first is high:

@@ -1,4 +1,4 @@
-"""Whether the past that a run reads was there: what looks back a day finds little in its first hours."""
+"""Past inputs of runs: a model that looks back a day finds little in the first hours of a feed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Key = tuple[str, datetime, int]
 
 
 def with_past(db: Database, runs: Mapping[Key, ManifestRun], end: datetime) -> dict[Key, ManifestRun]:
-    """The same runs with `has_past`, and `reads_since` of a model and all that it depends on.
+    """Return the runs with `has_past`, and with the earliest `reads_since` of a model and all its upstreams.
 
     `end` is the instant before which all runs are.
     """
@@ -27,67 +27,70 @@ def with_past(db: Database, runs: Mapping[Key, ManifestRun], end: datetime) -> d
     upstreams: dict[str, set[str]] = defaultdict(set)
     for model_id, upstream in db.conn.execute(queries["upstreams"]):
         upstreams[model_id].add(upstream)
-    found = _reaching_back(runs, {model_id: _all_upstreams(model_id, upstreams) for model_id in upstreams})
+    reaching = _reaching_back(runs, {model_id: _all_upstreams(model_id, upstreams) for model_id in upstreams})
     earliest: dict[str, datetime] = {}
-    for run in found.values():
+    for run in reaching.values():
         if run.reads_since is not None:
-            reached = run.reads_since - run.lookback
-            earliest[run.cycle_id] = min(reached, earliest.get(run.cycle_id, reached))
-    came: dict[str, list[datetime]] = defaultdict(list)
-    wanted = {"cycle_ids": list(earliest), "since": list(earliest.values()), "end": end}
-    for cycle_id, at in db.conn.execute(queries["with_inputs"], wanted):
-        came[cycle_id].append(at)
-    begins = {cycle_id: _begins(instants, _any_of(found, cycle_id)) for cycle_id, instants in came.items()}
+            since = run.reads_since - run.lookback
+            earliest[run.cycle_id] = min(since, earliest.get(run.cycle_id, since))
+    with_inputs: dict[str, list[datetime]] = defaultdict(list)
+    params = {"cycle_ids": list(earliest), "since": list(earliest.values()), "end": end}
+    for cycle_id, at in db.conn.execute(queries["with_inputs"], params):
+        with_inputs[cycle_id].append(at)
+    starts = {
+        cycle_id: _starts_of_series(instants, _any_run_of(reaching, cycle_id))
+        for cycle_id, instants in with_inputs.items()
+    }
     return {
         key: run
         if run.reads_since is None
-        else replace(run, has_past=_was_there(run, came[run.cycle_id], begins.get(run.cycle_id, ())))
-        for key, run in found.items()
+        else replace(run, has_past=_has_past(run, with_inputs[run.cycle_id], starts.get(run.cycle_id, ())))
+        for key, run in reaching.items()
     }
 
 
 def _all_upstreams(model_id: str, upstreams: Mapping[str, set[str]]) -> set[str]:
-    found: set[str] = set()
-    left = [model_id]
-    while left:
-        new = upstreams.get(left.pop(), set()) - found
-        found |= new
-        left += new
-    return found
+    reached: set[str] = set()
+    pending = [model_id]
+    while pending:
+        new = upstreams.get(pending.pop(), set()) - reached
+        reached |= new
+        pending += new
+    return reached
 
 
 def _reaching_back(
     runs: Mapping[Key, ManifestRun], upstreams: Mapping[str, set[str]]
 ) -> dict[Key, ManifestRun]:
-    """A model reads what its upstreams read."""
+    """Return the runs with the earliest `reads_since` of their model and its upstreams."""
     since = {
         (run.cycle_id, run.cycle_started_at, run.model_id): run.reads_since
         for run in runs.values()
         if run.role is Role.PRIMARY and run.reads_since is not None
     }
 
-    def reached(run: ManifestRun) -> datetime | None:
+    def earliest_read(run: ManifestRun) -> datetime | None:
         read = [since.get((run.cycle_id, run.cycle_started_at, u)) for u in upstreams.get(run.model_id, ())]
         return min((at for at in (run.reads_since, *read) if at is not None), default=None)
 
     return {
-        key: run if (at := reached(run)) == run.reads_since else replace(run, reads_since=at)
+        key: run if (at := earliest_read(run)) == run.reads_since else replace(run, reads_since=at)
         for key, run in runs.items()
     }
 
 
-def _any_of(runs: Mapping[Key, ManifestRun], cycle_id: str) -> ManifestRun:
+def _any_run_of(runs: Mapping[Key, ManifestRun], cycle_id: str) -> ManifestRun:
     return next(run for run in runs.values() if run.cycle_id == cycle_id)
 
 
-def _begins(instants: Sequence[datetime], run: ManifestRun) -> list[datetime]:
-    """For each cycle with inputs, since when they came without a gap longer than a window and a cycle."""
-    begins = list(instants[:1])
+def _starts_of_series(instants: Sequence[datetime], run: ManifestRun) -> list[datetime]:
+    """Return for each cycle with inputs since when none was missing for longer than a window and a step."""
+    starts = list(instants[:1])
     for before, at in pairwise(instants):
-        begins.append(at if at - before > run.lookback + run.step else begins[-1])
-    return begins
+        starts.append(at if at - before > run.lookback + run.step else starts[-1])
+    return starts
 
 
-def _was_there(run: ManifestRun, instants: Sequence[datetime], begins: Sequence[datetime]) -> bool:
-    place = bisect_right(instants, run.cycle_started_at) - 1
-    return place >= 0 and run.reads_since is not None and begins[place] <= run.reads_since
+def _has_past(run: ManifestRun, instants: Sequence[datetime], starts: Sequence[datetime]) -> bool:
+    position = bisect_right(instants, run.cycle_started_at) - 1
+    return position >= 0 and run.reads_since is not None and starts[position] <= run.reads_since

@@ -1,4 +1,4 @@
-"""What to conclude of each version in each cycle: a quiet sea, or a broken model."""
+"""Verdicts on each version in each cycle of a period."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg.types.json import set_json_loads
 from airflow_detection.domain.reports import CanaryResult, FeatureProfile
 from airflow_detection.domain.specs import CycleSpec, Outcome, Role, require_utc
 from airflow_detection.domain.thresholds import Thresholds
-from airflow_detection.snapshot.verdicts.expected import Planned, planned, step_of
+from airflow_detection.snapshot.verdicts.expected import ExpectedVersion, expected_versions, step_of
 from airflow_detection.snapshot.verdicts.judge import judge_all
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.lookback import with_past
@@ -25,9 +25,9 @@ from airflow_detection.store.registry import cycle_specs
 __all__ = ["Verdict", "VerdictKind", "verdicts"]
 
 HISTORIES = 4
-"""So many times the history of a baseline is read back: faulty cycles among it leave enough healthy ones.
+"""Multiple of a baseline's history that is read, so that among faulty cycles enough healthy ones remain.
 
-What lasts longer than that becomes the usual.
+A fault that lasts longer becomes part of the baseline.
 """
 
 Key = tuple[str, datetime, int]
@@ -39,11 +39,15 @@ def verdicts(
     start: datetime,
     end: datetime,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+    use_model_registry: bool,
 ) -> list[Verdict]:
-    """The verdict of every version planned for a cycle in [start, end), by cycle, model and version.
+    """Return the verdict on every version planned for a cycle in [start, end), by cycle, model and version.
 
     A cycle that was due and never opened counts too; one that is open and may still run does not, nor do
     replays and models that are switched off. Judged from manifests alone.
+
+    Args:
+        use_model_registry: whether cycles with a legacy path run their registered models instead.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -51,25 +55,28 @@ def verdicts(
     start, end = require_utc("start", start), require_utc("end", end)
     specs = {spec.cycle_id: spec for spec in cycle_specs(db)}
     with storage_errors():
-        wanted = {(p.cycle_id, p.cycle_started_at, p.version_id): p for p in planned(db, specs, start, end)}
+        expected = {
+            (v.cycle_id, v.cycle_started_at, v.version_id): v
+            for v in expected_versions(db, specs, start, end, use_model_registry=use_model_registry)
+        }
         runs = with_past(db, _runs(db, specs, start, end, thresholds), end)
-    missing = [key for key, p in wanted.items() if key not in runs and not p.is_open]
+    missing = [key for key, version in expected.items() if key not in runs and not version.is_open]
     for key in missing:
-        runs[key] = _without_manifest(wanted[key], specs)
+        runs[key] = _without_manifest(expected[key], specs)
     switched_off = {
         key for key, run in runs.items()
-        if run.outcome is Outcome.SKIPPED and key not in wanted
+        if run.outcome is Outcome.SKIPPED and key not in expected
     }  # fmt: skip
-    of_version: dict[int, list[ManifestRun]] = defaultdict(list)
+    runs_by_version: dict[int, list[ManifestRun]] = defaultdict(list)
     for key in sorted(runs.keys() - switched_off, key=lambda k: (k[2], k[1], k[0])):
-        of_version[key[2]].append(runs[key])
-    found = [
+        runs_by_version[key[2]].append(runs[key])
+    judged = [
         verdict
-        for of_one in of_version.values()
-        for verdict in judge_all(of_one, thresholds)
+        for version_runs in runs_by_version.values()
+        for verdict in judge_all(version_runs, thresholds)
         if verdict.cycle_started_at >= start
     ]
-    return sorted(found, key=lambda v: (v.cycle_started_at, v.cycle_id, v.model_id, v.version, v.version_id))
+    return sorted(judged, key=lambda v: (v.cycle_started_at, v.cycle_id, v.model_id, v.version, v.version_id))
 
 
 def _runs(
@@ -80,10 +87,10 @@ def _runs(
     thresholds: Thresholds,
 ) -> dict[Key, ManifestRun]:
     steps = {cycle_id: step_of(spec, start) for cycle_id, spec in specs.items()}
-    back = HISTORIES * thresholds.history_cycles
+    cycles_back = HISTORIES * thresholds.history_cycles
     params = {
         "cycle_ids": list(steps),
-        "since": [start - back * step for step in steps.values()],
+        "since": [start - cycles_back * step for step in steps.values()],
         "end": end,
     }
     with db.conn.cursor() as cursor:
@@ -134,7 +141,7 @@ def _run(
     )
 
 
-def _without_manifest(version: Planned, specs: dict[str, CycleSpec]) -> ManifestRun:
+def _without_manifest(version: ExpectedVersion, specs: dict[str, CycleSpec]) -> ManifestRun:
     spec = specs[version.cycle_id]
     run = ManifestRun(
         cycle_id=version.cycle_id,

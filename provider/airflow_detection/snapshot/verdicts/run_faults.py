@@ -1,4 +1,4 @@
-"""Signs that a run that succeeded cannot be relied on, each as a sentence."""
+"""Signs that the outputs of a run that succeeded cannot be relied on, each as a sentence."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from airflow_detection.snapshot.verdicts.history import History, Measures
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
 
 STEADY_INPUT_SHARE = 0.85
-"""From this share of the usual inputs on, fewer of them do not explain fewer outputs."""
+"""Share of the usual inputs from which on fewer inputs do not explain fewer outputs."""
 
-MOST_OUTPUTS = 1.5
-"""So many times the most outputs of as many rows are too many."""
+MAX_OUTPUTS_FACTOR = 1.5
+"""Multiple of the highest number of outputs of as many rows above which outputs are too many."""
 
 
 def silent_faults(
     measures: Measures, history: History, thresholds: Thresholds, numbers: Numbers
 ) -> Iterator[str]:
-    """Every sign, the surest first; what was measured goes into `numbers`."""
+    """Yield every sign, the surest first; the measures go into `numbers`."""
     run = measures.run
-    yield from _canaries(run, history, thresholds, numbers)
-    yield from _buckets(run)
-    yield from _frozen(run, history.last)
+    yield from _canary_faults(run, history, thresholds, numbers)
+    yield from _bucket_faults(run)
+    yield from _frozen_outputs(run, history.last)
     if len(history.healthy) * 3 >= thresholds.min_history_cycles:
-        yield from _scores(run, history, thresholds, numbers)
-        yield from _coverage(run, history, thresholds, numbers)
+        yield from _null_score_faults(run, history, thresholds, numbers)
+        yield from _coverage_faults(run, history, thresholds, numbers)
         yield from column_faults(measures, history, thresholds, numbers)
 
 
-def _canaries(run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
+def _canary_faults(
+    run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers
+) -> Iterator[str]:
     wrong = [canary for canary in run.canaries if _is_wrong(canary, thresholds.canary_tolerance)]
     numbers["canaries"], numbers["canaries_wrong"] = len(run.canaries), len(wrong)
     for canary in wrong:
-        seen = _text(canary.observed) if canary.is_present else "nothing"
-        yield f"canary {canary.name}: expected {_text(canary.expected)}, got {seen}"
+        observed = _text(canary.observed) if canary.is_present else "nothing"
+        yield f"canary {canary.name}: expected {_text(canary.expected)}, got {observed}"
     usual = min((len(m.run.canaries) for m in history.healthy), default=0)
     if usual and not run.canaries:
         yield f"no canary ran; {usual} are usual"
@@ -49,18 +51,18 @@ def _is_wrong(canary: CanaryResult, tolerance: float) -> bool:
     return canary.error is not None and canary.error > tolerance
 
 
-def _buckets(run: ManifestRun) -> Iterator[str]:
+def _bucket_faults(run: ManifestRun) -> Iterator[str]:
     names = ("scored", "gt0", "gt03", "gt05", "gt07")
     counts = [run.score_counts[name] for name in names if name in run.score_counts]
     if counts != sorted(counts, reverse=True):
         yield f"score buckets do not nest: {', '.join(f'{n} {run.score_counts.get(n)}' for n in names)}"
 
 
-def _frozen(run: ManifestRun, last: ManifestRun | None) -> Iterator[str]:
-    """The outputs of the cycle before, on other inputs.
+def _frozen_outputs(run: ManifestRun, last: ManifestRun | None) -> Iterator[str]:
+    """The same outputs as those of the cycle before, on other inputs.
 
-    Where no more is known of the inputs than that they differ (as many rows, the same profile) the sea may
-    be at a standstill: ships that report by the clock from where they are moored.
+    Inputs that differ in their digest but not in their number are no sign: moored ships that report by the
+    clock give such inputs.
     """
     if last is None or not run.output_count or run.output_digest is None:
         return
@@ -70,13 +72,15 @@ def _frozen(run: ManifestRun, last: ManifestRun | None) -> Iterator[str]:
         yield f"the same {run.output_count} outputs as at {last.cycle_started_at:%H:%M}, on other inputs"
 
 
-def _scores(run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
+def _null_score_faults(
+    run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers
+) -> Iterator[str]:
     rate = run.score_null_rate
     if rate is None:
         return
     numbers["score_null_rate"] = round(rate, 4)
     if not rate:
-        yield from _never_null(run, history, thresholds, numbers)
+        yield from _missing_nulls(run, history, thresholds, numbers)
     if rate <= thresholds.score_null_floor:
         return
     past = [r for m in history.healthy if (r := m.run.score_null_rate) is not None]
@@ -90,10 +94,10 @@ def _scores(run: ManifestRun, history: History, thresholds: Thresholds, numbers:
         yield f"{rate:.0%} of the scores are null; up to {usual:.1%} is usual"
 
 
-def _never_null(
+def _missing_nulls(
     run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers
 ) -> Iterator[str]:
-    """No null score where some are usual: what cannot be known was taken for something known."""
+    """No null score where some are usual: a score was given where there is no basis for one."""
     past = [m.run for m in history.healthy if m.run.score_null_rate is not None]
     nulls = [r.score_counts["null"] for r in past]
     if not nulls or not min(nulls):
@@ -106,27 +110,29 @@ def _never_null(
         yield f"no score is null; {usual.mean:.1%} are usual"
 
 
-def _coverage(run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers) -> Iterator[str]:
-    """Fewer outputs from as many rows: part of them was not looked at.
+def _coverage_faults(
+    run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers
+) -> Iterator[str]:
+    """Too many outputs, or fewer from as many rows, so that part of the rows was left out.
 
-    Only outputs without a finding are a measure of that: they are one for each thing looked at, while
-    findings may come and go.
+    Only outputs without a finding are a measure of that: there is one for each entity, while findings may
+    come and go.
     """
     past = [m.run for m in history.healthy]
-    most = max(r.output_count for r in past)
-    is_more = run.output_count > max(MOST_OUTPUTS * most, most + MIN_ROWS)
+    max_outputs = max(r.output_count for r in past)
+    is_more = run.output_count > max(MAX_OUTPUTS_FACTOR * max_outputs, max_outputs + MIN_ROWS)
     if is_more and run.input_count * STEADY_INPUT_SHARE <= max(r.input_count for r in past):
-        yield f"{run.output_count} outputs; at most {most} are usual for as many rows"
-    if run.output_count >= thresholds.input_share * max(r.output_count for r in past):
+        yield f"{run.output_count} outputs; at most {max_outputs} are usual for as many rows"
+    if run.output_count >= thresholds.input_share * max_outputs:
         return
     mads, share = thresholds.input_mad_factor, thresholds.input_share
     is_low = run.output_count < low_limit([float(r.output_count) for r in past], mads, share)
     usual = [float(r.unflagged_count) for r in past]
     is_low &= run.unflagged_count < low_limit(usual, mads, share)
     if is_low and run.input_count >= STEADY_INPUT_SHARE * median([float(r.input_count) for r in past]):
-        seen, expected = run.unflagged_count, median(usual)
-        numbers["unflagged"], numbers["unflagged_usual"] = seen, expected
-        yield f"{seen} outputs without a finding; {expected:.0f} are usual for as many rows"
+        unflagged, expected = run.unflagged_count, median(usual)
+        numbers["unflagged"], numbers["unflagged_usual"] = unflagged, expected
+        yield f"{unflagged} outputs without a finding; {expected:.0f} are usual for as many rows"
 
 
 def _text(score: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Manifests as a verdict needs them."""
+"""Runs as their manifests record them, in the form that a verdict needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ManifestRun:
     """One version in one cycle; `outcome` None where it left no manifest. Instants in UTC.
 
     `step` is the time from one cycle to the next, `lookback` the length of the window. `reads_since` is where
-    the model's data begin, if not at the window; `has_past` whether inputs had come that long.
+    the model's data begin, if not at the window; `has_past` whether there were inputs since then.
     """
 
     cycle_id: str
@@ -41,16 +41,16 @@ class ManifestRun:
 
     @property
     def overlap(self) -> float:
-        """How many cycles a row stays in the window."""
+        """Number of cycles for which a row stays in the window."""
         return self.lookback / self.step
 
     @property
     def score_null_rate(self) -> float | None:
-        """The share of outputs without a score; None where there is no output, or no score key."""
+        """Share of outputs without a score; None where there is no output, or no score key."""
         counted = self.score_counts.get("scored", 0) + self.score_counts.get("null", 0)
         return self.score_counts["null"] / counted if counted else None
 
     @property
     def unflagged_count(self) -> int:
-        """Outputs that say nothing is the matter: score null or not above 0."""
+        """Number of outputs without a finding: score null or not above 0."""
         return self.output_count - self.score_counts.get("gt0", 0)
