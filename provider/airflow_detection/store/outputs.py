@@ -14,6 +14,7 @@ from typing import Any
 from airflow_detection.domain.inputs import MaterializedOutputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.scores import FLAGGED_BUCKET
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import (
     StaleAttempt,
@@ -204,7 +205,7 @@ class PostgresStore:
             }
             self._conn.execute(self._runs["upsert"], self._manifest(filled.report, cycle) | run | facts)
             if is_counted or was_counted:
-                has_sightings = is_counted and filled.score_counts.get("gt05", 0) > 0
+                has_sightings = is_counted and filled.score_counts.get(FLAGGED_BUCKET, 0) > 0
                 refresh(
                     Database(self._conn, self._schema), run,
                     gone=gone, has_sightings=has_sightings, projection=filled.report.projection,
