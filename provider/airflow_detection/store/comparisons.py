@@ -10,10 +10,9 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
+from airflow_detection.domain.scores import FLAGGED_ABOVE
 from airflow_detection.store.database import Database
 
-FLAGGED_ABOVE = 0.5
-"""A score above this flags its entity: severity HIGH begins here."""
 TOP = 10
 EXAMPLES = 3
 Row = dict[str, Any]  # Any: what a statement selects

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from airflow_detection.domain.inputs import Inputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.domain.scores import SCORE_BUCKETS
 from airflow_detection.domain.specs import ModelSpec, require_utc
 from airflow_detection.errors import RegistryUnavailable, StorageError, TerminalModelError
 from airflow_detection.store.connection import in_ms
@@ -22,7 +23,7 @@ from airflow_detection.store.database import Database
 from airflow_detection.store.encoding import to_json
 from airflow_detection.store.queries import bindable, named
 
-_COUNTS = ("scored", "gt0", "gt03", "gt05", "gt07")
+_COUNTS = ("scored", *SCORE_BUCKETS)
 _INSERT = (
     "insert into pg_temp.detection_selected_outputs (entity_id, score, outputs) "
     "select q.entity::text, q.score::double precision, q.outputs from (\n"

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import IO
 
 from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.domain.scores import SCORE_BUCKETS
 from airflow_detection.domain.specs import ModelSpec
 from airflow_detection.errors import StorageError
 from airflow_detection.store.encoding import row_encoder
-
-SCORE_BUCKETS = {"gt0": 0.0, "gt03": 0.3, "gt05": 0.5, "gt07": 0.7}
-"""Score buckets of a manifest: how many outputs score above each edge, each counted on its own."""
 
 CHUNK_BYTES = 2**16
 """Encoded bytes of a chunk: the server works on one while the next is encoded."""

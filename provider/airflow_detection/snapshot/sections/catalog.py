@@ -22,7 +22,7 @@ from airflow_detection.snapshot.sections.upkeep import Upkeep
 from airflow_detection.snapshot.sections.verdicts import Verdicts
 
 ENTRY_POINT_GROUP = "airflow_detection.sections"
-BUILT_IN: tuple[type[BaseSection], ...] = (
+BUILT_IN_SECTIONS: tuple[type[BaseSection], ...] = (
     Verdicts, Feed, Cycles, Timings, Scores, Comparisons, Events, Gear, Drift, RegistryChanges, Upkeep,
     Configuration,
 )  # fmt: skip
@@ -31,7 +31,7 @@ BUILT_IN: tuple[type[BaseSection], ...] = (
 def sections(
     further: Iterable[str] = (), *, allowed_prefixes: tuple[str, ...] = ()
 ) -> tuple[BaseSection, ...]:
-    """The built-in sections, and behind them those that are named.
+    """Return the built-in sections, and behind them those that are named.
 
     Args:
         further: names of the entry-point group `airflow_detection.sections`, or `module:Class` under one of
@@ -39,18 +39,20 @@ def sections(
 
     One that cannot be loaded is in the report, with the reason.
     """
-    held: dict[str, BaseSection] = {made.name: made() for made in BUILT_IN}
+    by_name: dict[str, BaseSection] = {
+        section_class.name: section_class() for section_class in BUILT_IN_SECTIONS
+    }
     for entrypoint in further:
         try:
-            made = load_section(entrypoint, allowed_prefixes)()
-        except Exception as error:  # a section that cannot be made costs the others nothing: it says why
-            made = Unloadable(entrypoint, error)
-        held[made.name] = made
-    return tuple(held.values())
+            section = load_section(entrypoint, allowed_prefixes)()
+        except Exception as error:  # it takes the place of the section, and the others are not affected
+            section = UnloadableSection(entrypoint, error)
+        by_name[section.name] = section
+    return tuple(by_name.values())
 
 
-class Unloadable(BaseSection):
-    """Stands where a section that cannot be loaded would be."""
+class UnloadableSection(BaseSection):
+    """Placeholder of a section that cannot be loaded; its query raises the error."""
 
     name, title = "", ""
 
@@ -59,12 +61,12 @@ class Unloadable(BaseSection):
         self.error = error
 
     def query(self, scope: Scope) -> NoReturn:
-        """Raise what was in the way of loading it."""
+        """Raise the error that loading the section raised."""
         del scope
         raise self.error
 
-    def render(self, found: object, scope: Scope) -> Findings:
-        """Not reached."""
+    def render(self, data: object, scope: Scope) -> Findings:
+        """Raise NotImplementedError: `query` raises, so there is nothing to render."""
         raise NotImplementedError
 
 

@@ -1,70 +1,76 @@
-"""Each champion beside the shadows and challengers of its model."""
+"""Comparison of each champion with the shadows and challengers of its model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 
+from airflow_detection.domain.scores import FLAGGED_ABOVE
 from airflow_detection.snapshot.rendering.formats import several
 from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
 from airflow_detection.store.comparisons import Comparison, Pair, compare, pairs
 
-MOST_OUTPUTS = 12_000_000
-"""Outputs read at most for one report: beyond it cycles are taken evenly, and the report says so."""
+MAX_OUTPUTS = 12_000_000
+"""Outputs read at most for one report: beyond it evenly spaced cycles are compared, and a note says so."""
 LOW_COVERAGE = 0.9
-EXAMPLES = {"hourly": 3, "diagnostic": 10}
+MAX_EXAMPLES = {"hourly": 3, "diagnostic": 10}
 Compared = tuple[Pair, Comparison]
 
 
 class Comparisons(BaseSection):
-    """Coverage first: what the two did not both score cannot be compared."""
+    """Coverage, then agreement: outputs that only one of the two scored cannot be compared."""
 
     name, title = "comparisons", "PRIMARY beside SHADOW and CHALLENGER"
 
     def query(self, scope: Scope) -> list[Compared]:
-        """The pairs that ran, compared over the cycles that both completed."""
+        """Return the pairs that ran, compared over the cycles that both completed."""
         rows = partial(scope.rows, file="comparisons")
-        found = pairs(rows, scope.start, scope.end)
-        outputs = sum(pair.outputs for pair in found)
-        every = -(-outputs // MOST_OUTPUTS) or 1
-        return list(zip(found, compare(rows, found, every=every, examples=EXAMPLES[scope.kind]), strict=True))
+        compared_pairs = pairs(rows, scope.start, scope.end)
+        outputs = sum(pair.outputs for pair in compared_pairs)
+        every = -(-outputs // MAX_OUTPUTS) or 1
+        comparisons = compare(rows, compared_pairs, every=every, examples=MAX_EXAMPLES[scope.kind])
+        return list(zip(compared_pairs, comparisons, strict=True))
 
-    def render(self, found: list[Compared], scope: Scope) -> Findings:
-        """Coverage, agreement, and the entities on which they differ."""
+    def render(self, data: list[Compared], scope: Scope) -> Findings:
+        """Show coverage, agreement, and the entities on which they differ."""
         del scope
-        marks = tuple(_mark(pair, c) for pair, c in found)
-        thin = sum(m is not None for m in marks)
-        changed = sum(c.newly_flagged + c.lost for _, c in found)
+        marks = tuple(_mark(pair, c) for pair, c in data)
+        low_coverage = sum(m is not None for m in marks)
+        changed = sum(c.newly_flagged + c.lost for _, c in data)
         entities = several(changed, "entity", "entities")
-        summary = f"{several(len(found), 'pair')}; {entities} flagged by one of two alone"
-        if thin:
-            summary += f"; low coverage in {several(thin, 'pair')}"
-        partial_ones = [f"{p.model_id}@{p.shadow_version}" for p, c in found if c.cycles < len(p.cycles)]
+        summary = f"{several(len(data), 'pair')}; {entities} flagged by one of two alone"
+        if low_coverage:
+            summary += f"; low coverage in {several(low_coverage, 'pair')}"
+        sampled = [f"{p.model_id}@{p.shadow_version}" for p, c in data if c.cycles < len(p.cycles)]
         return Findings(
-            status=Status.ATTENTION if thin else Status.OK,
-            summary=summary if found else "no shadow or challenger ran beside its champion",
+            status=Status.ATTENTION if low_coverage else Status.OK,
+            summary=summary if data else "no shadow or challenger ran beside its champion",
             facts=(
-                Fact(label="Pairs", value=len(found)),
-                Fact(label="Newly flagged", value=sum(c.newly_flagged for _, c in found)),
-                Fact(label="Lost", value=sum(c.lost for _, c in found)),
-                Fact(label="Low coverage", value=thin, status=Status.ATTENTION if thin else None),
+                Fact(label="Pairs", value=len(data)),
+                Fact(label="Newly flagged", value=sum(c.newly_flagged for _, c in data)),
+                Fact(label="Lost", value=sum(c.lost for _, c in data)),
+                Fact(
+                    label="Low coverage",
+                    value=low_coverage,
+                    status=Status.ATTENTION if low_coverage else None,
+                ),
             ),
             tables=(
-                _coverage(found, marks, "; ".join(partial_ones)),
-                _agreement(found),
-                *_examples(found),
+                _coverage(data, marks, "; ".join(sampled)),
+                _agreement(data),
+                *_examples(data),
             )
-            if found
+            if data
             else (),
         )
 
 
 def _mark(pair: Pair, c: Comparison) -> Status | None:
-    missed = pair.primary_cycles and len(pair.cycles) / pair.primary_cycles < LOW_COVERAGE
-    thin = c.coverage is not None and c.in_both < LOW_COVERAGE * c.entities
-    blind = c.in_both and (c.null_in_shadow + c.null_in_primary) > (1 - LOW_COVERAGE) * c.in_both
-    return Status.ATTENTION if missed or thin or blind else None
+    few_cycles = pair.primary_cycles and len(pair.cycles) / pair.primary_cycles < LOW_COVERAGE
+    few_entities = c.coverage is not None and c.in_both < LOW_COVERAGE * c.entities
+    few_scores = c.in_both and (c.null_in_shadow + c.null_in_primary) > (1 - LOW_COVERAGE) * c.in_both
+    return Status.ATTENTION if few_cycles or few_entities or few_scores else None
 
 
 def _names(pair: Pair) -> tuple[Cell, ...]:
@@ -78,7 +84,7 @@ _NAMES = (
 )
 
 
-def _coverage(found: Sequence[Compared], marks: tuple[Status | None, ...], partly: str) -> Table:
+def _coverage(compared: Sequence[Compared], marks: tuple[Status | None, ...], sampled: str) -> Table:
     return Table(
         title="Coverage",
         columns=(
@@ -118,20 +124,24 @@ def _coverage(found: Sequence[Compared], marks: tuple[Status | None, ...], partl
                 c.null_in_primary,
                 c.scored,
             )
-            for pair, c in found
+            for pair, c in compared
         ),
         marks=marks,
-        note=f"not every cycle was compared, but evenly chosen ones: {partly}" if partly else "",
+        note=f"not every cycle was compared, but evenly chosen ones: {sampled}" if sampled else "",
     )
 
 
-def _agreement(found: Sequence[Compared]) -> Table:
+def _agreement(compared: Sequence[Compared]) -> Table:
     return Table(
         title="Agreement, where both know a score",
         columns=(
             *_NAMES,
-            Column(label="Newly flagged", kind=Kind.COUNT, help="above 0.5 here, not in the champion"),
-            Column(label="Lost", kind=Kind.COUNT, help="above 0.5 in the champion, not here"),
+            Column(
+                label="Newly flagged",
+                kind=Kind.COUNT,
+                help=f"above {FLAGGED_ABOVE:g} here, not in the champion",
+            ),
+            Column(label="Lost", kind=Kind.COUNT, help=f"above {FLAGGED_ABOVE:g} in the champion, not here"),
             Column(label="Kappa", kind=Kind.NUMBER, help="Cohen's kappa of flagged or not"),
             Column(label="Jaccard", kind=Kind.NUMBER, weight=2, help="flagged by both, of flagged by either"),
             Column(
@@ -158,24 +168,24 @@ def _agreement(found: Sequence[Compared]) -> Table:
                 pair.primary_ms[0] if pair.primary_ms else None,
                 pair.shadow_ms[1] if pair.shadow_ms else None,
             )
-            for pair, c in found
+            for pair, c in compared
         ),
     )
 
 
-def _examples(found: Sequence[Compared]) -> list[Table]:
+def _examples(compared: Sequence[Compared]) -> list[Table]:
     rows = tuple(
         (
             f"{pair.model_id}@{pair.shadow_version}",
-            what,
-            e.entity_id,
-            e.primary_score,
-            e.shadow_score,
-            e.at.isoformat(),
+            difference,
+            example.entity_id,
+            example.primary_score,
+            example.shadow_score,
+            example.at.isoformat(),
         )
-        for pair, c in found
-        for what, named in (("newly flagged", c.newly_examples), ("lost", c.lost_examples))
-        for e in named
+        for pair, c in compared
+        for difference, examples in (("newly flagged", c.newly_examples), ("lost", c.lost_examples))
+        for example in examples
     )
     if not rows:
         return []

@@ -1,4 +1,4 @@
-"""What is in force: versions and their params, plans, caches and flags."""
+"""Configuration in force: versions and their params, plans, caches and flags."""
 
 from __future__ import annotations
 
@@ -11,47 +11,51 @@ from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 from airflow_detection.store.encoding import to_json
 
-DIGEST = 12
-"""How many characters of a digest are shown."""
+DIGEST_CHARS = 12
+"""Characters of a digest that are shown."""
 
 
 class Configuration(BaseSection):
-    """The versions that hold a role at the end of the period, and whether what ran was set up like them."""
+    """Versions that hold a role at the end of the period, beside the params that they ran with."""
 
     name, title = "configuration", "Configuration in force"
 
     def query(self, scope: Scope) -> tuple[list[Row], list[Row]]:
-        """Versions in a role, and the last plan of each cycle."""
+        """Return the versions in a role, and the last plan of each cycle."""
         return scope.rows("in_force"), scope.rows("plans_in_force")
 
-    def render(self, found: tuple[list[Row], list[Row]], scope: Scope) -> Findings:
-        """A row for each version, one for each cycle, and the facts of this process."""
-        versions, plans = found
-        around = scope.process_facts
-        other = [f"{r['model_id']}@{r['version']}" for r in versions if _is_other(r)]
+    def render(self, data: tuple[list[Row], list[Row]], scope: Scope) -> Findings:
+        """Show a row for each version, one for each cycle, and the facts of this process."""
+        versions, plans = data
+        process_facts = scope.process_facts
+        deviating = [f"{r['model_id']}@{r['version']}" for r in versions if _has_run_with_other_params(r)]
         codes = sorted({r["code_version"] for r in versions if r["code_version"]})
-        said = [f"ran with params other than those registered: {', '.join(other)}"] if other else []
+        remarks = (
+            [f"ran with params other than those registered: {', '.join(deviating)}"] if deviating else []
+        )
         if len(codes) > 1:
-            said.append(f"{len(codes)} versions of the package ran: {', '.join(codes)}")
+            remarks.append(f"{len(codes)} versions of the package ran: {', '.join(codes)}")
         return Findings(
-            status=Status.BAD if other else Status.ATTENTION if len(codes) > 1 else Status.OK,
-            summary="; ".join(said)
+            status=Status.BAD if deviating else Status.ATTENTION if len(codes) > 1 else Status.OK,
+            summary="; ".join(remarks)
             or f"{several(len(versions), 'version')} in a role, {several(len(plans), 'cycle')}",
             facts=(
-                Fact(label="Package", value=around.code_version or None, kind=Kind.TEXT),
+                Fact(label="Package", value=process_facts.code_version or None, kind=Kind.TEXT),
                 *(
                     Fact(label=name, value=value, kind=Kind.TEXT)
-                    for name, value in sorted(around.flags.items())
+                    for name, value in sorted(process_facts.flags.items())
                 ),
                 Fact(
                     label="Plan file",
-                    value=_age(around.plan_read_at, scope),
+                    value=_age_s(process_facts.plan_read_at, scope),
                     kind=Kind.SECONDS,
-                    note="age of the last known good plan" if around.plan_read_at else "not seen from here",
+                    note="age of the last known good plan"
+                    if process_facts.plan_read_at
+                    else "not seen from here",
                 ),
                 Fact(
                     label="Plan cache",
-                    value=around.plan_ttl_s,
+                    value=process_facts.plan_ttl_s,
                     kind=Kind.SECONDS,
                     note="how long a plan is kept",
                 ),
@@ -60,7 +64,7 @@ class Configuration(BaseSection):
         )
 
 
-def _age(instant: datetime | None, scope: Scope) -> float | None:
+def _age_s(instant: datetime | None, scope: Scope) -> float | None:
     return None if instant is None else (scope.taken_at - instant).total_seconds()
 
 
@@ -68,7 +72,7 @@ def _digest(params: Mapping[str, object]) -> str:
     return hashlib.sha256(to_json(params)).hexdigest()
 
 
-def _is_other(row: Row) -> bool:
+def _has_run_with_other_params(row: Row) -> bool:
     return bool(row["params_digest"]) and row["params_digest"] != _digest(row["params"])
 
 
@@ -89,14 +93,14 @@ def _versions(rows: list[Row]) -> Table:
                 f"{r['model_id']}@{r['version']}",
                 r["role"],
                 r["since"].isoformat(),
-                _digest(r["params"])[:DIGEST],
-                (r["params_digest"] or "")[:DIGEST] or None,
+                _digest(r["params"])[:DIGEST_CHARS],
+                (r["params_digest"] or "")[:DIGEST_CHARS] or None,
                 r["entrypoint"],
                 "yes" if r["is_enabled"] else "no",
             )
             for r in rows
         ),
-        marks=tuple(Status.BAD if _is_other(r) else None for r in rows),
+        marks=tuple(Status.BAD if _has_run_with_other_params(r) else None for r in rows),
         empty="no version holds a role",
     )
 
@@ -117,9 +121,9 @@ def _plans(rows: list[Row], scope: Scope) -> Table:
                 r["cycle_id"],
                 r["execution"],
                 "yes" if r["is_enabled"] else "no",
-                (r["plan_digest"] or "")[:DIGEST] or None,
+                (r["plan_digest"] or "")[:DIGEST_CHARS] or None,
                 r["cycle_started_at"].isoformat() if r["cycle_started_at"] else None,
-                _age(r["opened_at"], scope),
+                _age_s(r["opened_at"], scope),
             )
             for r in rows
         ),

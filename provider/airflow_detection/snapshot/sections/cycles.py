@@ -14,14 +14,14 @@ from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 from airflow_detection.snapshot.verdicts.due import due, run_on
 from airflow_detection.snapshot.verdicts.expected import PATIENCE
 
-AFTERWARDS = timedelta(days=1)
-"""What was opened this long after its instant is a backfill or a replay of the past, and not late."""
-MOST = {"hourly": 8, "diagnostic": 40}
+BACKFILL_DELAY = timedelta(days=1)
+"""A cycle that was opened longer than this after its instant is a backfill or a replay, and not late."""
+MAX_ROWS = {"hourly": 8, "diagnostic": 40}
 
 
 @dataclass(slots=True, kw_only=True)
-class _Account:
-    """What became of the cycles that were due."""
+class _CycleTally:
+    """Cycles that were due: how many there are of each outcome, or, where one went wrong, which (UTC)."""
 
     cycle_id: str
     due: int = 0
@@ -31,7 +31,7 @@ class _Account:
     missing: list[datetime] = field(default_factory=list)
     unclosed: list[datetime] = field(default_factory=list)
     running: int = 0
-    afterwards: int = 0
+    backfills: int = 0
     from_before: int = 0
     is_readable: bool = True
     delays_s: list[float] = field(default_factory=list)
@@ -44,12 +44,12 @@ class _Account:
 
 
 class Cycles(BaseSection):
-    """Each tick of each schedule, and what became of it."""
+    """Outcome of each tick of each schedule."""
 
     name, title = "cycles", "Cycles: late, missing, failed"
 
-    def query(self, scope: Scope) -> tuple[list[_Account], list[Row]]:
-        """The account of each cycle, and what failed in them."""
+    def query(self, scope: Scope) -> tuple[list[_CycleTally], list[Row]]:
+        """Return a tally for each cycle, and the runs that failed."""
         runs: dict[str, dict[datetime, Row]] = defaultdict(dict)
         for row in scope.rows("cycle_runs"):
             runs[row["cycle_id"]][row["cycle_started_at"]] = row
@@ -61,47 +61,47 @@ class Cycles(BaseSection):
         opened: dict[str, list[datetime]] = defaultdict(list)
         for row in scope.rows("opened", "detection_verdicts", **span):
             opened[row["cycle_id"]].append(row["cycle_started_at"])
-        over = scope.ended_since()
-        accounts = [
-            _account(s, runs[s["cycle_id"]], opened[s["cycle_id"]], over, scope)
+        ended = scope.ended_since()
+        tallies = [
+            _tally(s, runs[s["cycle_id"]], opened[s["cycle_id"]], ended, scope)
             for s in schedules
             if s["is_enabled"] or runs[s["cycle_id"]]
         ]
         failures = scope.rows(
             "failures",
-            most=MOST[scope.kind] + 1,
-            since=min([scope.start, *(r["cycle_started_at"] for r in over)]),
-            cycle_ids=[r["cycle_id"] for r in over],
-            instants=[r["cycle_started_at"] for r in over],
+            most=MAX_ROWS[scope.kind] + 1,
+            since=min([scope.start, *(r["cycle_started_at"] for r in ended)]),
+            cycle_ids=[r["cycle_id"] for r in ended],
+            instants=[r["cycle_started_at"] for r in ended],
         )
-        return accounts, failures
+        return tallies, failures
 
-    def render(self, found: tuple[list[_Account], list[Row]], scope: Scope) -> Findings:
-        """A line for each cycle, the instants in question, and the errors."""
-        accounts, failures = found
-        delays = [d for a in accounts for d in a.delays_s]
+    def render(self, data: tuple[list[_CycleTally], list[Row]], scope: Scope) -> Findings:
+        """Show a row for each cycle, the instants of those that went wrong, and the errors."""
+        tallies, failures = data
+        delays = [d for t in tallies for d in t.delays_s]
         counts = {
-            name: sum(len(getattr(a, name)) for a in accounts)
+            name: sum(len(getattr(t, name)) for t in tallies)
             for name in ("failed", "missing", "late", "unclosed")
         }
-        said = [f"{n} {name}" for name, n in counts.items() if n]
-        said += [f"the schedule of {a.cycle_id} cannot be read" for a in accounts if not a.is_readable]
-        due = sum(a.due for a in accounts)
-        status = worst([a.status for a in accounts])
+        remarks = [f"{n} {name}" for name, n in counts.items() if n]
+        remarks += [f"the schedule of {t.cycle_id} cannot be read" for t in tallies if not t.is_readable]
+        due = sum(t.due for t in tallies)
+        status = worst([t.status for t in tallies])
         if status is Status.OK and failures:
             status = Status.ATTENTION
         return Findings(
             status=status,
-            summary=f"of {several(due, 'cycle')} due: {', '.join(said)}"
-            if said
+            summary=f"of {several(due, 'cycle')} due: {', '.join(remarks)}"
+            if remarks
             else f"{several(due, 'cycle')} due, and done"
             if due
             else "no cycle was due",
             facts=(
                 Fact(label="Due", value=due),
-                Fact(label="Closed", value=sum(a.closed for a in accounts)),
+                Fact(label="Closed", value=sum(t.closed for t in tallies)),
                 *(
-                    Fact(label=name.capitalize(), value=n, status=_GRAVE[name] if n else None)
+                    Fact(label=name.capitalize(), value=n, status=_STATUS_BY_NAME[name] if n else None)
                     for name, n in counts.items()
                 ),
                 Fact(
@@ -112,14 +112,14 @@ class Cycles(BaseSection):
                 ),
             ),
             tables=(
-                _table(accounts),
-                *_instants(accounts, MOST[scope.kind]),
-                *_errors(failures, MOST[scope.kind]),
+                _table(tallies),
+                *_instants(tallies, MAX_ROWS[scope.kind]),
+                *_errors(failures, MAX_ROWS[scope.kind]),
             ),
         )
 
 
-_GRAVE = {
+_STATUS_BY_NAME = {
     "failed": Status.BAD,
     "missing": Status.BAD,
     "late": Status.ATTENTION,
@@ -127,54 +127,54 @@ _GRAVE = {
 }
 
 
-def _account(
-    schedule: Row, runs: dict[datetime, Row], opened: list[datetime], over: list[Row], scope: Scope
-) -> _Account:
+def _tally(
+    schedule: Row, runs: dict[datetime, Row], opened: list[datetime], ended: list[Row], scope: Scope
+) -> _CycleTally:
     cron, since = schedule["schedule"], max(scope.start, schedule["start_date"])
-    held = _Account(cycle_id=schedule["cycle_id"], is_readable=is_readable(cron))
-    step = interval(cron, scope.start) if held.is_readable else AFTERWARDS
+    tally = _CycleTally(cycle_id=schedule["cycle_id"], is_readable=is_readable(cron))
+    step = interval(cron, scope.start) if tally.is_readable else BACKFILL_DELAY
     live = schedule["live_since"] if schedule["has_run"] else since
     expected = set(runs)
-    if schedule["is_enabled"] and held.is_readable:
+    if schedule["is_enabled"] and tally.is_readable:
         expected.update(due(cron, since, scope.end, live_since=live, opened=opened))
-    held.due = len(expected)
+    tally.due = len(expected)
     for at in sorted(expected):
         run = runs.get(at)
         is_over = scope.taken_at >= at + step
         if run is None:
             if is_over:
-                held.missing.append(at)
+                tally.missing.append(at)
             else:
-                held.running += 1
+                tally.running += 1
             continue
-        held.closed += run["closed_at"] is not None
-        _judge(held, run, at, step, is_over=is_over and scope.taken_at >= run["opened_at"] + PATIENCE)
-    for run in over:
-        if run["cycle_id"] == held.cycle_id:
-            held.from_before += 1
-            _judge(held, run, run["cycle_started_at"], step, is_over=True)
-    return held
+        tally.closed += run["closed_at"] is not None
+        _count(tally, run, at, step, is_over=is_over and scope.taken_at >= run["opened_at"] + PATIENCE)
+    for run in ended:
+        if run["cycle_id"] == tally.cycle_id:
+            tally.from_before += 1
+            _count(tally, run, run["cycle_started_at"], step, is_over=True)
+    return tally
 
 
-def _judge(held: _Account, run: Row, at: datetime, step: timedelta, *, is_over: bool) -> None:
-    is_afterwards = run["opened_at"] - at > AFTERWARDS or (run["dag_run_id"] or "").startswith("backfill__")
-    held.afterwards += is_afterwards
+def _count(tally: _CycleTally, run: Row, at: datetime, step: timedelta, *, is_over: bool) -> None:
+    is_backfill = run["opened_at"] - at > BACKFILL_DELAY or (run["dag_run_id"] or "").startswith("backfill__")
+    tally.backfills += is_backfill
     if run["closed_at"] is None:
         if is_over:
-            held.unclosed.append(at)
+            tally.unclosed.append(at)
         else:
-            held.running += 1
+            tally.running += 1
         return
     if (run["summary"] or {}).get("failed") or (run["summary"] or {}).get("without_primary"):
-        held.failed.append(at)
-    if not is_afterwards:
+        tally.failed.append(at)
+    if not is_backfill:
         delay = run["closed_at"] - at
-        held.delays_s.append(delay.total_seconds())
+        tally.delays_s.append(delay.total_seconds())
         if delay > step:
-            held.late.append(at)
+            tally.late.append(at)
 
 
-def _table(accounts: list[_Account]) -> Table:
+def _table(tallies: list[_CycleTally]) -> Table:
     return Table(
         columns=(
             Column(label="Cycle", kind=Kind.CODE),
@@ -190,35 +190,35 @@ def _table(accounts: list[_Account]) -> Table:
                 label="From before",
                 kind=Kind.COUNT,
                 weight=3,
-                help="were under way when the report before was taken: how they ended is told here",
+                help="were under way when the report before was taken: how they ended is counted here",
             ),
         ),
         rows=tuple(
             (
-                a.cycle_id,
-                a.due,
-                a.closed,
-                len(a.failed),
-                len(a.missing),
-                len(a.late),
-                len(a.unclosed),
-                a.running,
-                a.afterwards,
-                a.from_before,
+                t.cycle_id,
+                t.due,
+                t.closed,
+                len(t.failed),
+                len(t.missing),
+                len(t.late),
+                len(t.unclosed),
+                t.running,
+                t.backfills,
+                t.from_before,
             )
-            for a in accounts
+            for t in tallies
         ),
-        marks=tuple(None if a.status is Status.OK else a.status for a in accounts),
+        marks=tuple(None if t.status is Status.OK else t.status for t in tallies),
         empty="no cycle is registered",
     )
 
 
-def _instants(accounts: list[_Account], most: int) -> list[Table]:
+def _instants(tallies: list[_CycleTally], max_rows: int) -> list[Table]:
     rows = [
-        (a.cycle_id, name, at.isoformat())
+        (t.cycle_id, name, at.isoformat())
         for name in ("missing", "unclosed", "failed", "late")
-        for a in accounts
-        for at in getattr(a, name)
+        for t in tallies
+        for at in getattr(t, name)
     ]
     if not rows:
         return []
@@ -230,14 +230,14 @@ def _instants(accounts: list[_Account], most: int) -> list[Table]:
                 Column(label="Is"),
                 Column(label="At", kind=Kind.INSTANT),
             ),
-            rows=tuple(rows[:most]),
-            marks=tuple(_GRAVE[row[1]] for row in rows[:most]),
-            left_out=max(0, len(rows) - most),
+            rows=tuple(rows[:max_rows]),
+            marks=tuple(_STATUS_BY_NAME[row[1]] for row in rows[:max_rows]),
+            left_out=max(0, len(rows) - max_rows),
         )
     ]
 
 
-def _errors(failures: list[Row], most: int) -> list[Table]:
+def _errors(failures: list[Row], max_rows: int) -> list[Table]:
     if not failures:
         return []
     return [
@@ -256,8 +256,8 @@ def _errors(failures: list[Row], most: int) -> list[Table]:
                     r["role"],
                     r["error"] or "",
                 )
-                for r in failures[:most]
+                for r in failures[:max_rows]
             ),
-            left_out=1 if len(failures) > most else 0,
+            left_out=1 if len(failures) > max_rows else 0,
         )
     ]

@@ -1,4 +1,4 @@
-"""Do the hourly counts still say what the events say?"""
+"""Agreement of the hourly counts with the events."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from airflow_detection.snapshot.rendering.formats import several
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
-SHARE, LEAST = 0.02, 1
-KEPT_UP = timedelta(hours=72)
-"""How far back upkeep counts anew; an older hour that was never counted is history, and not drift."""
-MOST = {"hourly": 12, "diagnostic": 60}
+ALLOWED_SHARE, ALLOWED_EVENTS = 0.02, 1
+"""A count may differ from its events by this share of the larger number, or by so many, if that is more."""
+RECOUNT_PERIOD = timedelta(hours=72)
+"""How far back upkeep counts again; an older hour that was never counted is not drift."""
+MAX_ROWS = {"hourly": 12, "diagnostic": 60}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One category in one hour: `events` without those that came late."""
+class HourlyCount:
+    """One category in one hour (UTC): its count and its events, `events` without those that came late."""
 
     hour: datetime
     category: str
     events: int | None
     counted: int | None
     late: int
-    is_kept_up: bool
+    is_recounted: bool
 
     @property
-    def what(self) -> str:
-        """What is the matter, or nothing."""
+    def difference(self) -> str:
+        """How the count and the events differ; empty where they agree."""
         if self.counted is None:
             return "only in events" if self.events else ""
         if self.events is None:
             return "only in the counts"
-        allowed = max(LEAST, SHARE * max(self.events, self.counted))
+        allowed = max(ALLOWED_EVENTS, ALLOWED_SHARE * max(self.events, self.counted))
         return "differs" if abs(self.events - self.counted) > allowed else ""
 
 
@@ -42,36 +43,36 @@ class Drift(BaseSection):
 
     name, title = "drift", "Drift: hourly counts and events"
 
-    def query(self, scope: Scope) -> list[Difference]:
-        """Every category of every full hour of the trailing day."""
+    def query(self, scope: Scope) -> list[HourlyCount]:
+        """Return every category of every full hour of the trailing day."""
         until = scope.end.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
         day = scope.day.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        kept_up = scope.taken_at - KEPT_UP
-        return [_difference(row, kept_up) for row in scope.rows("drift", day=day, until=until)]
+        recounted_since = scope.taken_at - RECOUNT_PERIOD
+        return [_hourly_count(row, recounted_since) for row in scope.rows("drift", day=day, until=until)]
 
-    def render(self, found: list[Difference], scope: Scope) -> Findings:
-        """What differs; what came late, and hours that nobody counts any more, apart."""
-        drifted = [d for d in found if d.what and d.is_kept_up]
-        never = {d.hour for d in found if d.what and not d.is_kept_up}
-        late = sum(d.late for d in found)
-        one_sided = sorted({d.category for d in drifted if d.what.startswith("only")})
-        said = []
+    def render(self, data: list[HourlyCount], scope: Scope) -> Findings:
+        """Show the counts that differ; apart from them late events, and hours no longer counted."""
+        drifted = [c for c in data if c.difference and c.is_recounted]
+        uncounted = {c.hour for c in data if c.difference and not c.is_recounted}
+        late = sum(c.late for c in data)
+        one_sided = sorted({c.category for c in drifted if c.difference.startswith("only")})
+        remarks = []
         if drifted:
-            said.append(f"{several(len(drifted), 'hourly count')} off from the events")
-        if never:
-            said.append(f"{several(len(never), 'hour')} further back than upkeep counts")
+            remarks.append(f"{several(len(drifted), 'hourly count')} off from the events")
+        if uncounted:
+            remarks.append(f"{several(len(uncounted), 'hour')} further back than upkeep counts")
         if late:
-            said.append(f"{several(late, 'event')} after their hour was counted")
-        most = MOST[scope.kind]
+            remarks.append(f"{several(late, 'event')} after their hour was counted")
+        max_rows = MAX_ROWS[scope.kind]
         return Findings(
-            status=Status.BAD if drifted else Status.ATTENTION if never else Status.OK,
-            summary="; ".join(said) or f"{len(found)} hourly counts fit the events",
+            status=Status.BAD if drifted else Status.ATTENTION if uncounted else Status.OK,
+            summary="; ".join(remarks) or f"{len(data)} hourly counts fit the events",
             facts=(
-                Fact(label="Compared", value=len(found), note="an hour and a category each"),
+                Fact(label="Compared", value=len(data), note="an hour and a category each"),
                 Fact(
                     label="Differ",
-                    value=sum(d.what == "differs" for d in drifted),
-                    status=Status.BAD if any(d.what == "differs" for d in drifted) else None,
+                    value=sum(c.difference == "differs" for c in drifted),
+                    status=Status.BAD if any(c.difference == "differs" for c in drifted) else None,
                     note="by more than 1 and 2 %",
                 ),
                 Fact(
@@ -83,9 +84,9 @@ class Drift(BaseSection):
                 Fact(label="Late", value=late, note="written after the count of their hour"),
                 Fact(
                     label="Not counted any more",
-                    value=len(never),
+                    value=len(uncounted),
                     note="hours",
-                    status=Status.ATTENTION if never else None,
+                    status=Status.ATTENTION if uncounted else None,
                 ),
             ),
             tables=(
@@ -99,27 +100,27 @@ class Drift(BaseSection):
                         Column(label="Is"),
                     ),
                     rows=tuple(
-                        (d.hour.isoformat(), d.category, d.events, d.counted, d.late, d.what)
-                        for d in drifted[:most]
+                        (c.hour.isoformat(), c.category, c.events, c.counted, c.late, c.difference)
+                        for c in drifted[:max_rows]
                     ),
-                    marks=(Status.BAD,) * len(drifted[:most]),
-                    left_out=max(0, len(drifted) - most),
+                    marks=(Status.BAD,) * len(drifted[:max_rows]),
+                    left_out=max(0, len(drifted) - max_rows),
                     empty="every count fits",
                 ),
             ),
         )
 
 
-def _difference(row: Row, kept_up: datetime) -> Difference:
+def _hourly_count(row: Row, recounted_since: datetime) -> HourlyCount:
     late = row["late"] or 0
     events = None if row["events"] is None else row["events"] - late
     if events == 0 and row["counted"] is None:
         events = None  # all of it came late
-    return Difference(
+    return HourlyCount(
         hour=row["hour"],
         category=row["category"],
         events=events,
         counted=row["counted"],
         late=late,
-        is_kept_up=row["counted_at"] is not None or row["hour"] >= kept_up,
+        is_recounted=row["counted_at"] is not None or row["hour"] >= recounted_since,
     )

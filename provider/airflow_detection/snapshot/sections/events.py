@@ -5,32 +5,33 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import datetime, timedelta
 
+from airflow_detection.domain.scores import SEVERITIES
 from airflow_detection.snapshot.report import Column, Fact, Kind, Line, Series, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
-SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
 HUES = {"CRITICAL": 5, "HIGH": 2, "MEDIUM": 1, "LOW": 6}
 HOUR = timedelta(hours=1)
-MOST = {"hourly": 5, "diagnostic": 25}
-Found = tuple[list[Row], list[Row], list[Row]]
+MAX_ROWS = {"hourly": 5, "diagnostic": 25}
+EventRows = tuple[list[Row], list[Row], list[Row]]
+"""Counts, new events by hour, and events that are CRITICAL and open."""
 
 
 class Events(BaseSection):
-    """By category and severity; the CRITICAL ones that nobody has closed, oldest first."""
+    """Events by category and severity; the CRITICAL ones that are open, oldest first."""
 
     name, title = "events", "Events"
 
-    def query(self, scope: Scope) -> Found:
-        """Counts, the new ones of the trailing day, and what is CRITICAL and open."""
+    def query(self, scope: Scope) -> EventRows:
+        """Return the counts, the new events of the trailing day, and those that are CRITICAL and open."""
         return (
             scope.rows("events"),
             scope.rows("event_hours"),
-            scope.rows("oldest_critical", most=MOST[scope.kind]),
+            scope.rows("oldest_critical", most=MAX_ROWS[scope.kind]),
         )
 
-    def render(self, found: Found, scope: Scope) -> Findings:
-        """A row for each category."""
-        counts, hours, critical = found
+    def render(self, data: EventRows, scope: Scope) -> Findings:
+        """Show a row for each category."""
+        counts, hours, critical = data
         total = {name: sum(r[name] for r in counts) for name in ("new", "closed", "retracted", "open")}
         open_critical = sum(r["open"] for r in counts if r["severity"] == "CRITICAL")
         oldest = critical[0] if critical else None
@@ -61,10 +62,10 @@ class Events(BaseSection):
 def _table(counts: list[Row]) -> Table:
     by_category: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for row in counts:
-        held = by_category[row["category"]]
+        sums = by_category[row["category"]]
         for name in ("new", "closed", "retracted", "open"):
-            held[name] += row[name]
-        held[row["severity"]] += row["open"]
+            sums[name] += row[name]
+        sums[row["severity"]] += row["open"]
     return Table(
         columns=(
             Column(label="Category", kind=Kind.CODE),
@@ -83,8 +84,8 @@ def _table(counts: list[Row]) -> Table:
             ),
         ),
         rows=tuple(
-            (category, *(held[n] for n in ("new", "closed", "retracted", "open", *SEVERITIES)))
-            for category, held in sorted(by_category.items())
+            (category, *(sums[n] for n in ("new", "closed", "retracted", "open", *SEVERITIES)))
+            for category, sums in sorted(by_category.items())
         ),
         empty="no event began, ended or is open",
     )
@@ -122,18 +123,18 @@ def _series(rows: list[Row], scope: Scope) -> tuple[Series, ...]:
     if not rows:
         return ()
     hours = [scope.end - (n + 1) * HOUR for n in reversed(range(-((scope.day - scope.end) // HOUR)))]
-    held: dict[str, dict[datetime, int]] = defaultdict(dict)
+    by_severity: dict[str, dict[datetime, int]] = defaultdict(dict)
     for row in rows:
-        held[row["severity"]][row["hour"]] = row["events"]
+        by_severity[row["severity"]][row["hour"]] = row["events"]
     return (
         Series(
             title="New events by severity",
             kind=Kind.COUNT,
             at=tuple(h.isoformat() for h in hours),
             lines=tuple(
-                Line(label=s, values=tuple(held[s].get(h, 0) for h in hours), hue=HUES[s])
+                Line(label=s, values=tuple(by_severity[s].get(h, 0) for h in hours), hue=HUES[s])
                 for s in SEVERITIES
-                if s in held
+                if s in by_severity
             ),
             is_bars=True,
         ),

@@ -1,4 +1,4 @@
-"""Is what the cycles are fed fresh and complete?"""
+"""Freshness and completeness of the inputs of the cycles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 from airflow_detection.snapshot.verdicts.baseline import low_limit
 from airflow_detection.snapshot.verdicts.kinds import VerdictKind
 
-JUDGED = frozenset(
+HEALTHY_FEED_KINDS = frozenset(
     {
         VerdictKind.SUSPECT,
         VerdictKind.SURGE,
@@ -26,13 +26,13 @@ JUDGED = frozenset(
         VerdictKind.OK,
     }
 )
-"""Verdicts that are only given where the feed is as it should be: a night has fewer inputs, too."""
+"""Verdicts that are only given where the feed is complete: fewer inputs, as at night, are usual there."""
 DAY = timedelta(days=1)
 Kinds = Mapping[datetime, Set[VerdictKind]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Feed:
+class _CycleFeed:
     cycle_id: str
     step: timedelta
     rows: list[Row]
@@ -47,15 +47,15 @@ class _Feed:
 
     @property
     def usual(self) -> float | None:
-        """The median of the day before, of inputs."""
-        held = self._before
-        return median(held) if held else None
+        """Median of the inputs of a cycle, over the day before; None if there were none."""
+        before = self._before
+        return median(before) if before else None
 
     @property
-    def floor(self) -> float | None:
-        """Below this the inputs are too few: min(median - 6 MAD, 0.7 median) of the day before."""
-        held, limits = self._before, self.thresholds
-        return max(0.0, low_limit(held, limits.input_mad_factor, limits.input_share)) if held else None
+    def min_inputs(self) -> float | None:
+        """Least inputs that are not too few, by default min(median - 6 MAD, 0.7 median) of the day before."""
+        before, limits = self._before, self.thresholds
+        return max(0.0, low_limit(before, limits.input_mad_factor, limits.input_share)) if before else None
 
     @property
     def _before(self) -> list[int]:
@@ -78,30 +78,30 @@ class _Feed:
         return sum(not r["inputs"] for r in self.now)
 
     @property
-    def short(self) -> list[bool]:
-        """Of each cycle, whether inputs are missed: as its verdicts say, or else by the limits here."""
-        return [self._is_short(r) for r in self.now]
+    def degraded(self) -> list[bool]:
+        """Tell of each cycle whether inputs are missing: by its verdicts, or else by the limits here."""
+        return [self._is_degraded(r) for r in self.now]
 
     @property
     def status(self) -> Status:
-        short = self.short
-        if not short:
+        degraded = self.degraded
+        if not degraded:
             return Status.ATTENTION if self.is_due else Status.OK
-        return Status.BAD if short[-1] else Status.ATTENTION if any(short) else Status.OK
+        return Status.BAD if degraded[-1] else Status.ATTENTION if any(degraded) else Status.OK
 
     def _is_stale(self, row: Row) -> bool:
         lag = _lag_s(row)
         return lag is not None and lag > (self.thresholds.stale_cycles * self.step).total_seconds()
 
     def _is_few(self, row: Row) -> bool:
-        floor = self.floor
-        return floor is not None and 0 < row["inputs"] < floor
+        min_inputs = self.min_inputs
+        return min_inputs is not None and 0 < row["inputs"] < min_inputs
 
-    def _is_short(self, row: Row) -> bool:
+    def _is_degraded(self, row: Row) -> bool:
         kinds = self.kinds.get(row["cycle_started_at"], frozenset())
         if VerdictKind.INPUT_DEGRADED in kinds:
             return True
-        if kinds & JUDGED:
+        if kinds & HEALTHY_FEED_KINDS:
             return False
         return not row["inputs"] or self._is_stale(row) or self._is_few(row)
 
@@ -116,8 +116,8 @@ class Feed(BaseSection):
 
     name, title = "feed", "Feed: freshness and completeness"
 
-    def query(self, scope: Scope) -> list[_Feed]:
-        """The inputs of each cycle, from the manifests; and what the verdicts made of them."""
+    def query(self, scope: Scope) -> list[_CycleFeed]:
+        """Return the inputs of each cycle, from the manifests, with the kinds of its verdicts."""
         by_cycle: dict[str, list[Row]] = defaultdict(list)
         for row in scope.rows("feed"):
             by_cycle[row["cycle_id"]].append(row)
@@ -125,21 +125,21 @@ class Feed(BaseSection):
         for v in scope.memory.get("verdicts", ()):
             kinds[v.cycle_id][v.cycle_started_at].add(v.kind)
         return [
-            _feed(s, by_cycle[s["cycle_id"]], kinds[s["cycle_id"]], scope)
+            _cycle_feed(s, by_cycle[s["cycle_id"]], kinds[s["cycle_id"]], scope)
             for s in scope.rows("schedules")
             if s["is_enabled"] or by_cycle[s["cycle_id"]]
         ]
 
-    def render(self, found: list[_Feed], scope: Scope) -> Findings:
-        """A line for each cycle, and the inputs of the trailing day."""
+    def render(self, data: list[_CycleFeed], scope: Scope) -> Findings:
+        """Show a row for each cycle, and the inputs of the trailing day."""
         del scope
-        lags = [lag for f in found for _, lag in f.lags if lag is not None]
+        lags = [lag for f in data for _, lag in f.lags if lag is not None]
         return Findings(
-            status=worst([f.status for f in found]),
-            summary="; ".join(_said(f) for f in found) or "no cycle is registered",
+            status=worst([f.status for f in data]),
+            summary="; ".join(_summary(f) for f in data) or "no cycle is registered",
             facts=(
-                Fact(label="Cycles with inputs", value=sum(bool(r["inputs"]) for f in found for r in f.now)),
-                Fact(label="Inputs read", value=sum(r["inputs"] for f in found for r in f.now)),
+                Fact(label="Cycles with inputs", value=sum(bool(r["inputs"]) for f in data for r in f.now)),
+                Fact(label="Inputs read", value=sum(r["inputs"] for f in data for r in f.now)),
                 Fact(
                     label="Newest input, typically",
                     value=median(lags) if lags else None,
@@ -153,15 +153,15 @@ class Feed(BaseSection):
                     note="before its cycle",
                 ),
             ),
-            tables=(_table(found),),
-            series=tuple(_series(f) for f in found if len(f.rows) > 1),
+            tables=(_table(data),),
+            series=tuple(_series(f) for f in data if len(f.rows) > 1),
         )
 
 
-def _feed(schedule: Row, rows: list[Row], kinds: Kinds, scope: Scope) -> _Feed:
+def _cycle_feed(schedule: Row, rows: list[Row], kinds: Kinds, scope: Scope) -> _CycleFeed:
     cron = schedule["schedule"]
     can_read, since = is_readable(cron), max(scope.start, schedule["start_date"])
-    return _Feed(
+    return _CycleFeed(
         cycle_id=schedule["cycle_id"],
         step=interval(cron, scope.start) if can_read else DAY,
         rows=rows,
@@ -172,24 +172,24 @@ def _feed(schedule: Row, rows: list[Row], kinds: Kinds, scope: Scope) -> _Feed:
     )
 
 
-def _said(feed: _Feed) -> str:
+def _summary(feed: _CycleFeed) -> str:
     if not feed.now:
         return f"{feed.cycle_id}: {'no cycle read anything' if feed.is_due else 'no cycle was due'}"
     facts = [
-        f"{several(count, 'cycle')} {words}"
-        for count, words in (
+        f"{several(count, 'cycle')} {fact}"
+        for count, fact in (
             (feed.empty, "without inputs"),
             (feed.stale, "with stale inputs"),
             (feed.few, "with few inputs"),
         )
         if count
     ]
-    if facts and not any(feed.short):
+    if facts and not any(feed.degraded):
         facts.append("which no verdict minds")
     return f"{feed.cycle_id}: {', '.join(facts) or 'fresh and complete'}"
 
 
-def _table(feeds: Sequence[_Feed]) -> Table:
+def _table(feeds: Sequence[_CycleFeed]) -> Table:
     return Table(
         columns=(
             Column(label="Cycle", kind=Kind.CODE),
@@ -212,14 +212,14 @@ def _table(feeds: Sequence[_Feed]) -> Table:
     )
 
 
-def _row(f: _Feed) -> tuple[str | int | float | None, ...]:
+def _row(f: _CycleFeed) -> tuple[str | int | float | None, ...]:
     typical = median(r["inputs"] for r in f.now) if f.now else None
     share = typical / f.usual if typical is not None and f.usual else None
     last = f.lags[-1][1] if f.lags else None
     return (f.cycle_id, typical, f.usual, share, last, f.empty, f.stale, f.few)
 
 
-def _series(f: _Feed) -> Series:
+def _series(f: _CycleFeed) -> Series:
     return Series(
         title=f"Inputs of each cycle: {f.cycle_id}",
         kind=Kind.COUNT,

@@ -1,10 +1,11 @@
-"""Collisions of gear identities: all there are, and the open ones by severity."""
+"""Collisions of gear identities: all of them, and the open ones by severity."""
 
 from __future__ import annotations
 
+from airflow_detection.domain.scores import SEVERITIES
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
-from airflow_detection.snapshot.sections.events import MOST, SEVERITIES
+from airflow_detection.snapshot.sections.events import MAX_ROWS
 
 STATUSES = ("OPEN", "CLOSED", "RETRACTED")
 
@@ -15,23 +16,23 @@ class Gear(BaseSection):
     name, title = "gear_identity_collisions", "Gear identity collisions"
 
     def query(self, scope: Scope) -> tuple[list[Row], list[Row]]:
-        """Counts, and the gravest that are open."""
-        return scope.rows("gear"), scope.rows("gear_open", most=MOST[scope.kind])
+        """Return the counts, and the gravest collisions that are open."""
+        return scope.rows("gear"), scope.rows("gear_open", most=MAX_ROWS[scope.kind])
 
-    def render(self, found: tuple[list[Row], list[Row]], scope: Scope) -> Findings:
-        """A row for each severity, a column for each status."""
+    def render(self, data: tuple[list[Row], list[Row]], scope: Scope) -> Findings:
+        """Show a row for each severity, a column for each status."""
         del scope
-        rows, open_ones = found
-        held = {(r["severity"], r["status"]): r["collisions"] for r in rows}
-        total = sum(held.values())
-        is_open = sum(n for (_, status), n in held.items() if status == "OPEN")
-        critical = held.get(("CRITICAL", "OPEN"), 0)
+        rows, open_rows = data
+        counts = {(r["severity"], r["status"]): r["collisions"] for r in rows}
+        total = sum(counts.values())
+        open_count = sum(n for (_, status), n in counts.items() if status == "OPEN")
+        critical = counts.get(("CRITICAL", "OPEN"), 0)
         return Findings(
             status=Status.ATTENTION if critical else Status.OK,
-            summary=f"{total} on record, {is_open} open",
+            summary=f"{total} on record, {open_count} open",
             facts=(
                 Fact(label="On record", value=total, note="raw count"),
-                Fact(label="Open", value=is_open),
+                Fact(label="Open", value=open_count),
                 Fact(
                     label="CRITICAL and open", value=critical, status=Status.ATTENTION if critical else None
                 ),
@@ -43,13 +44,14 @@ class Gear(BaseSection):
                         *(Column(label=s.capitalize(), kind=Kind.COUNT) for s in STATUSES),
                     ),
                     rows=tuple(
-                        (severity, *(held.get((severity, s), 0) for s in STATUSES)) for severity in SEVERITIES
+                        (severity, *(counts.get((severity, s), 0) for s in STATUSES))
+                        for severity in SEVERITIES
                     )
                     if rows
                     else (),
                     empty="none was ever found",
                 ),
-                *_open(open_ones, is_open),
+                *_open(open_rows, open_count),
             ),
         )
 

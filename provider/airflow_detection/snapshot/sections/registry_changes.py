@@ -1,15 +1,23 @@
-"""What changed in the registry: who, what, why."""
+"""Changes of the registry: which, by whom, and for what reason."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 from airflow_detection.snapshot.rendering.formats import several
 from airflow_detection.snapshot.report import Column, Fact, Kind, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
-Change = tuple[datetime, str, str, str, str]
-"""When, which version, what, who, why."""
+
+class RegistryChange(NamedTuple):
+    """One change of a version, in UTC; `actor` and `reason` are empty where none is recorded."""
+
+    at: datetime
+    version: str
+    change: str
+    actor: str
+    reason: str
 
 
 class RegistryChanges(BaseSection):
@@ -18,19 +26,21 @@ class RegistryChanges(BaseSection):
     name, title = "registry", "Registry changes"
 
     def query(self, scope: Scope) -> tuple[list[Row], list[Row]]:
-        """Roles and versions that changed in the period."""
+        """Return the roles and versions that changed in the period."""
         return scope.rows("role_changes"), scope.rows("new_versions")
 
-    def render(self, found: tuple[list[Row], list[Row]], scope: Scope) -> Findings:
-        """One row for each change, newest first."""
-        roles, versions = found
+    def render(self, data: tuple[list[Row], list[Row]], scope: Scope) -> Findings:
+        """Show a row for each change, newest first."""
+        roles, versions = data
         changes = [c for row in roles for c in _changes(row, roles, scope)]
         changes += [
-            (r["created_at"], f"{r['model_id']}@{r['version']}", "registered", r["created_by"], r["notes"])
+            RegistryChange(
+                r["created_at"], f"{r['model_id']}@{r['version']}", "registered", r["created_by"], r["notes"]
+            )
             for r in versions
         ]
-        changes.sort(key=lambda c: (c[0], c[1], c[2]), reverse=True)
-        promoted = sum(c[2] == "became PRIMARY" for c in changes)
+        changes.sort(key=lambda c: (c.at, c.version, c.change), reverse=True)
+        promoted = sum(c.change == "became PRIMARY" for c in changes)
         return Findings(
             summary=several(len(changes), "change")
             + (f", {several(promoted, 'promotion')}" if promoted else "")
@@ -46,9 +56,7 @@ class RegistryChanges(BaseSection):
                         Column(label="Who", weight=2),
                         Column(label="Why", weight=2),
                     ),
-                    rows=tuple(
-                        (at.isoformat(), label, what, who, why) for at, label, what, who, why in changes
-                    ),
+                    rows=tuple((c.at.isoformat(), c.version, c.change, c.actor, c.reason) for c in changes),
                     empty="nothing changed",
                 ),
             )
@@ -57,37 +65,32 @@ class RegistryChanges(BaseSection):
         )
 
 
-def _changes(row: Row, roles: list[Row], scope: Scope) -> list[Change]:
-    """What became of one row of the history within the period."""
+def _changes(row: Row, roles: list[Row], scope: Scope) -> list[RegistryChange]:
+    """Return the changes within the period that one row of the history stands for."""
     label, role = f"{row['model_id']}@{row['version']}", row["role"]
 
     def is_within(instant: datetime | None) -> bool:
         return instant is not None and scope.start <= instant < scope.end
 
-    told: list[Change] = []
+    changes: list[RegistryChange] = []
+
+    def add(at: datetime, change: str, by: Row | None) -> None:
+        actor, reason = (by["actor"], by["reason"]) if by else ("", "")
+        changes.append(RegistryChange(at, label, change, actor, reason))
+
     if row["is_founding"] and is_within(row["recorded_at"]):
-        since = row["since"]
-        told.append(
-            (
-                row["recorded_at"],
-                label,
-                f"{role} since {since:%Y-%m-%d %H:%M} (its first)",
-                row["actor"],
-                row["reason"],
-            )
-        )
+        add(row["recorded_at"], f"{role} since {row['since']:%Y-%m-%d %H:%M} (its first)", row)
     elif row["is_correction"] and is_within(row["recorded_at"]):
-        told.append((row["recorded_at"], label, f"corrected: {role}", row["actor"], row["reason"]))
+        add(row["recorded_at"], f"corrected: {role}", row)
     elif is_within(row["since"]):
-        told.append((row["since"], label, f"became {role}", row["actor"], row["reason"]))
+        add(row["since"], f"became {role}", row)
     elif is_within(row["recorded_at"]):
-        told.append((row["recorded_at"], label, f"is to become {role}", row["actor"], row["reason"]))
+        add(row["recorded_at"], f"is to become {role}", row)
     if is_within(row["until"]):
         successor = next(
             (r for r in roles if r["since"] == row["until"] and r["model_id"] == row["model_id"]), None
         )
-        who, why = (successor["actor"], successor["reason"]) if successor else ("", "")
-        told.append((row["until"], label, f"ceased to be {role}", who, why))
+        add(row["until"], f"ceased to be {role}", successor)
     if is_within(row["superseded_at"]):
-        told.append((row["superseded_at"], label, f"{role} was superseded", "", ""))
-    return told
+        add(row["superseded_at"], f"{role} was superseded", None)
+    return changes

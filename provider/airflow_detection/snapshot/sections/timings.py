@@ -1,4 +1,4 @@
-"""How long each stage takes, beside the day before."""
+"""Durations of each stage, beside those of the day before."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
-SLOWER, SLOWER_MS, FEW_RUNS = 2.0, 100.0, 5
-ALL = "all"
-Held = Mapping[bool, Row]
+SLOWER_FACTOR, SLOWER_MS, MIN_RUNS = 2.0, 100.0, 5
+"""A version is slower if its p95 exceeds that of the day before by this factor and by this many ms; it is
+not compared with fewer runs in the day before."""
+ALL_STAGES = "all"
+TimingRows = Mapping[bool, Row]
+"""The row of the period under True, that of the day before under False."""
 
 
 class Timings(BaseSection):
@@ -19,65 +22,67 @@ class Timings(BaseSection):
     name, title = "timings", "Stage timings"
 
     def query(self, scope: Scope) -> tuple[list[Row], list[Row]]:
-        """Milliseconds by stage, and by version and stage."""
+        """Return milliseconds by stage, and by version and stage."""
         return scope.rows("stages"), scope.rows("version_stages")
 
-    def render(self, found: tuple[list[Row], list[Row]], scope: Scope) -> Findings:
-        """A table of stages and one of versions; the longer look has each version's stages."""
-        stages = _by([r for r in found[0] if r["stage"] != ALL], "stage")
-        whole = _by([r for r in found[1] if r["stage"] == ALL], "model_id", "version", "role")
-        parts = _by([r for r in found[1] if r["stage"] != ALL], "model_id", "version", "role", "stage")
-        slow = [name for name, held in whole.items() if _is_slower(held)]
-        all_of = _by([r for r in found[0] if r["stage"] == ALL], "stage").get((ALL,), {})
-        p50, p95, top = _ms(all_of.get(True))
-        tables = [_table("Each stage, all versions", ("Stage",), stages), _versions(whole, parts)]
+    def render(self, data: tuple[list[Row], list[Row]], scope: Scope) -> Findings:
+        """Show a table of stages and one of versions; a diagnostic report has each version's stages too."""
+        stages = _by_key([r for r in data[0] if r["stage"] != ALL_STAGES], "stage")
+        versions = _by_key([r for r in data[1] if r["stage"] == ALL_STAGES], "model_id", "version", "role")
+        version_stages = _by_key(
+            [r for r in data[1] if r["stage"] != ALL_STAGES], "model_id", "version", "role", "stage"
+        )
+        slow = [key for key, rows in versions.items() if _is_slower(rows)]
+        total = _by_key([r for r in data[0] if r["stage"] == ALL_STAGES], "stage").get((ALL_STAGES,), {})
+        p50, p95, longest = _ms(total.get(True))
+        tables = [_table("Each stage, all versions", ("Stage",), stages), _versions(versions, version_stages)]
         if scope.is_diagnostic:
-            named: dict[tuple[str, ...], dict[bool, Row]] = {
-                (f"{m}@{v}", stage): held for (m, v, _, stage), held in parts.items()
+            labelled: dict[tuple[str, ...], dict[bool, Row]] = {
+                (f"{m}@{v}", stage): rows for (m, v, _, stage), rows in version_stages.items()
             }
-            tables.append(_table("Each stage of each version", ("Version", "Stage"), named))
+            tables.append(_table("Each stage of each version", ("Version", "Stage"), labelled))
         return Findings(
             status=Status.ATTENTION if slow else Status.OK,
             summary=f"slower than the day before: {', '.join(f'{m}@{v}' for m, v, _ in slow)}"
             if slow
             else (
                 "as fast as the day before"
-                if any(False in h for h in whole.values())
+                if any(False in h for h in versions.values())
                 else "no day before to compare with"
             ),
             facts=(
-                Fact(label="Runs", value=all_of[True]["runs"] if True in all_of else 0),
+                Fact(label="Runs", value=total[True]["runs"] if True in total else 0),
                 Fact(label="p50", value=p50, kind=Kind.MS),
                 Fact(label="p95", value=p95, kind=Kind.MS),
-                Fact(label="Longest", value=top, kind=Kind.MS),
+                Fact(label="Longest", value=longest, kind=Kind.MS),
             ),
             tables=tuple(tables),
         )
 
 
-def _by(rows: Sequence[Row], *names: str) -> dict[tuple[str, ...], dict[bool, Row]]:
-    held: dict[tuple[str, ...], dict[bool, Row]] = defaultdict(dict)
+def _by_key(rows: Sequence[Row], *names: str) -> dict[tuple[str, ...], dict[bool, Row]]:
+    by_key: dict[tuple[str, ...], dict[bool, Row]] = defaultdict(dict)
     for row in rows:
-        held[tuple(row[n] for n in names)][row["is_now"]] = row
-    return dict(sorted(held.items()))
+        by_key[tuple(row[n] for n in names)][row["is_now"]] = row
+    return dict(sorted(by_key.items()))
 
 
 def _ms(row: Row | None) -> tuple[float | None, float | None, float | None]:
     return (None, None, None) if row is None else (row["ms"][0], row["ms"][1], row["ms"][2])
 
 
-def _is_slower(held: Held) -> bool:
-    """p95 twice that of the day before, and by a tenth of a second at least."""
-    if True not in held or False not in held or held[False]["runs"] < FEW_RUNS:
+def _is_slower(rows: TimingRows) -> bool:
+    """Tell whether the p95 exceeds twice that of the day before, and by more than a tenth of a second."""
+    if True not in rows or False not in rows or rows[False]["runs"] < MIN_RUNS:
         return False
-    now, before = held[True]["ms"][1], held[False]["ms"][1]
-    return bool(now > SLOWER * before and now - before > SLOWER_MS)
+    now, before = rows[True]["ms"][1], rows[False]["ms"][1]
+    return bool(now > SLOWER_FACTOR * before and now - before > SLOWER_MS)
 
 
-def _ratio(held: Held) -> float | None:
-    if True not in held or False not in held or not held[False]["ms"][1]:
+def _ratio(rows: TimingRows) -> float | None:
+    if True not in rows or False not in rows or not rows[False]["ms"][1]:
         return None
-    ratio: float = held[True]["ms"][1] / held[False]["ms"][1]
+    ratio: float = rows[True]["ms"][1] / rows[False]["ms"][1]
     return ratio
 
 
@@ -92,30 +97,32 @@ _FIGURES = (
 )
 
 
-def _figures(held: Held) -> tuple[Cell, ...]:
-    p50, p95, top = _ms(held.get(True))
-    day50, day95, _ = _ms(held.get(False))
-    runs = held[True]["runs"] if True in held else 0
-    return (runs, p50, p95, top, day50, day95, _ratio(held))
+def _figures(rows: TimingRows) -> tuple[Cell, ...]:
+    p50, p95, longest = _ms(rows.get(True))
+    day50, day95, _ = _ms(rows.get(False))
+    runs = rows[True]["runs"] if True in rows else 0
+    return (runs, p50, p95, longest, day50, day95, _ratio(rows))
 
 
-def _table(title: str, names: tuple[str, ...], held: Mapping[tuple[str, ...], Held]) -> Table:
-    shown = {key: one for key, one in held.items() if True in one}
+def _table(title: str, names: tuple[str, ...], timings: Mapping[tuple[str, ...], TimingRows]) -> Table:
+    shown = {key: rows for key, rows in timings.items() if True in rows}
     return Table(
         title=title,
         columns=(*(Column(label=n, kind=Kind.CODE) for n in names), *_FIGURES),
-        rows=tuple((*key, *_figures(one)) for key, one in shown.items()),
-        marks=tuple(Status.ATTENTION if _is_slower(one) else None for one in shown.values()),
+        rows=tuple((*key, *_figures(rows)) for key, rows in shown.items()),
+        marks=tuple(Status.ATTENTION if _is_slower(rows) else None for rows in shown.values()),
         empty="nothing ran",
     )
 
 
-def _versions(whole: Mapping[tuple[str, ...], Held], parts: Mapping[tuple[str, ...], Held]) -> Table:
-    shown = {key: one for key, one in whole.items() if True in one}
+def _versions(
+    versions: Mapping[tuple[str, ...], TimingRows], version_stages: Mapping[tuple[str, ...], TimingRows]
+) -> Table:
+    shown = {key: rows for key, rows in versions.items() if True in rows}
 
     def slowest(key: tuple[str, ...]) -> str:
-        mine = {k[3]: h[True]["ms"][0] for k, h in parts.items() if k[:3] == key and True in h}
-        return max(sorted(mine), key=lambda s: mine[s], default="")
+        p50 = {k[3]: r[True]["ms"][0] for k, r in version_stages.items() if k[:3] == key and True in r}
+        return max(sorted(p50), key=lambda stage: p50[stage], default="")
 
     return Table(
         title="Each version",
@@ -124,7 +131,7 @@ def _versions(whole: Mapping[tuple[str, ...], Held], parts: Mapping[tuple[str, .
             Column(label="Longest stage", weight=3),
             *_FIGURES,
         ),
-        rows=tuple((f"{key[0]}@{key[1]}", slowest(key), *_figures(one)) for key, one in shown.items()),
-        marks=tuple(Status.ATTENTION if _is_slower(one) else None for one in shown.values()),
+        rows=tuple((f"{key[0]}@{key[1]}", slowest(key), *_figures(rows)) for key, rows in shown.items()),
+        marks=tuple(Status.ATTENTION if _is_slower(rows) else None for rows in shown.values()),
         empty="nothing ran",
     )

@@ -1,4 +1,4 @@
-"""Headroom of the table partitions, and how upkeep last ended."""
+"""Headroom of the table partitions, and the last results of upkeep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_detection.store.partitions.plan import Policy, headroom_alarm, poli
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headroom:
-    """How far the months of a table reach, from its catalog."""
+    """How far the partitions of a table reach, from its catalog, in UTC; `alarm` empty without one."""
 
     policy: Policy
     table: PartitionedTable | None
@@ -29,20 +29,20 @@ class Upkeep(BaseSection):
     name, title = "upkeep", "Table partitions and upkeep"
 
     def query(self, scope: Scope) -> tuple[list[Headroom], list[Row]]:
-        """The headroom of each table that has a policy, and the log."""
-        found = [_headroom(scope, p) for p in policies(scope.db, scope.taken_at)]
-        return found, scope.rows("upkeep")
+        """Return the headroom of each table that has a policy, and the log."""
+        tables = [_headroom(scope, p) for p in policies(scope.db, scope.taken_at)]
+        return tables, scope.rows("upkeep")
 
-    def render(self, found: tuple[list[Headroom], list[Row]], scope: Scope) -> Findings:
-        """A row for each table, and one for each action."""
-        tables, actions = found
+    def render(self, data: tuple[list[Headroom], list[Row]], scope: Scope) -> Findings:
+        """Show a row for each table, and one for each action."""
+        tables, actions = data
         alarms = [h.alarm for h in tables if h.alarm]
         failed = [r for r in actions if r["outcome"] == "failed"]
-        said = [*alarms, *(f"{r['action']} of {r['table_name'] or 'upkeep'} failed" for r in failed)]
+        remarks = [*alarms, *(f"{r['action']} of {r['table_name'] or 'upkeep'} failed" for r in failed)]
         last = max((r["logged_at"] for r in actions), default=None)
         return Findings(
             status=Status.BAD if alarms else Status.ATTENTION if failed else Status.OK,
-            summary="; ".join(said) or "months enough lie ahead, and upkeep does its work",
+            summary="; ".join(remarks) or "months enough lie ahead, and upkeep does its work",
             facts=(
                 Fact(label="Tables", value=len(tables)),
                 Fact(label="Alarms", value=len(alarms), status=Status.BAD if alarms else None),
@@ -99,9 +99,9 @@ def _headroom(scope: Scope, policy: Policy) -> Headroom:
         return Headroom(policy=policy, table=None, until=None, alarm=str(error))
     alarm = headroom_alarm(table, policy, scope.taken_at)
     until = covered_until(table.ranges, scope.taken_at)
-    said = f"{alarm.table}: {alarm.note}" if alarm else ""
-    plain = said.replace(until.isoformat(), f"{instant(until.isoformat())} UTC")
-    return Headroom(policy=policy, table=table, until=until, alarm=plain)
+    text = f"{alarm.table}: {alarm.note}" if alarm else ""
+    shown = text.replace(until.isoformat(), f"{instant(until.isoformat())} UTC")
+    return Headroom(policy=policy, table=table, until=until, alarm=shown)
 
 
 def _row(h: Headroom, scope: Scope) -> tuple[str | int | float | None, ...]:

@@ -1,4 +1,4 @@
-"""What each version's last hour amounts to, worst first, and what changed."""
+"""Verdicts of each version in the period, gravest first, and what changed."""
 
 from __future__ import annotations
 
@@ -16,42 +16,48 @@ from airflow_detection.snapshot.section import BaseSection, Findings, Scope
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.period import verdicts
 
-BEFORE = timedelta(hours=1)
-MOST_REASONS, MOST_MARKS = 3, 60
+TIME_BEFORE = timedelta(hours=1)
+"""How long before the period verdicts are read, to tell what changed."""
+MAX_REASONS, MAX_MARKS = 3, 60
 _ROLES = (Role.PRIMARY, Role.CHALLENGER, Role.SHADOW)
-Key = tuple[str, str, str]
+VersionInCycle = tuple[str, str, str]
+"""Cycle, model, version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictTimeline:
-    """One version's verdicts in order of time: those of the period, and the last one before it."""
+    """Verdicts of one version, oldest first: those of the period, and the last one before it, if any."""
 
     verdicts: tuple[Verdict, ...]
     before: Verdict | None
 
     @property
     def worst(self) -> Verdict:
-        """The gravest of the period, the latest of equals."""
+        """Gravest verdict of the period, the latest of equals."""
         return min(reversed(self.verdicts), key=lambda v: v.kind.rank)
 
     @property
     def last(self) -> Verdict:
-        """The one of the last cycle."""
+        """Verdict of the last cycle."""
         return self.verdicts[-1]
 
     @property
-    def turned(self) -> Verdict | None:
-        """Where it became its worst, or, if it was that before, what it is now; None if nothing changed."""
-        was = self.before.kind if self.before else None
-        kind = self.worst.kind if self.worst.kind is not was else self.last.kind
-        if kind is was:
+    def change(self) -> Verdict | None:
+        """First verdict of the kind that the version changed to; None if its kind did not change.
+
+        That kind is the worst of the period or, if that was the kind before the period already, the last one:
+        then it is the first of the latest verdicts in a row that have it.
+        """
+        previous = self.before.kind if self.before else None
+        kind = self.worst.kind if self.worst.kind is not previous else self.last.kind
+        if kind is previous:
             return None
-        back = list(takewhile(lambda v: v.kind is kind, reversed(self.verdicts)))
-        return back[-1] if kind is not self.worst.kind else next(v for v in self.verdicts if v.kind is kind)
+        latest = list(takewhile(lambda v: v.kind is kind, reversed(self.verdicts)))
+        return latest[-1] if kind is not self.worst.kind else next(v for v in self.verdicts if v.kind is kind)
 
     @property
     def status(self) -> Status:
-        """A champion in trouble is bad; a shadow, or what is over, deserves a look."""
+        """OK without a bad verdict; BAD if a champion's last one is bad; ATTENTION for any other."""
         if not self.worst.kind.is_bad:
             return Status.OK
         is_acute = self.last.kind.is_bad and self.last.role == Role.PRIMARY
@@ -59,112 +65,114 @@ class VerdictTimeline:
 
 
 class Verdicts(BaseSection):
-    """One line for each version, the gravest first."""
+    """One row for each version, the gravest first."""
 
     name, title = "verdicts", "Verdicts"
     may_use_full_budget = True
 
     def query(self, scope: Scope) -> tuple[list[VerdictTimeline], int]:
-        """The verdicts of the period and of the hour before it, by version; and how many cycles ran."""
-        over = {(r["cycle_id"], r["cycle_started_at"]) for r in scope.ended_since()}
-        found = verdicts(
+        """Return the verdicts of the period and the hour before, by version; and how many cycles ran."""
+        ended = {(r["cycle_id"], r["cycle_started_at"]) for r in scope.ended_since()}
+        judged = verdicts(
             scope.db,
-            start=min([scope.start, *(at for _, at in over)]) - BEFORE,
+            start=min([scope.start, *(at for _, at in ended)]) - TIME_BEFORE,
             end=scope.end,
             thresholds=scope.process_facts.thresholds or Thresholds(),
             use_model_registry=scope.use_model_registry,
         )
-        scope.memory["verdicts"] = found
-        by_version: dict[Key, list[Verdict]] = defaultdict(list)
-        for verdict in sorted(found, key=lambda v: v.cycle_started_at):
+        scope.memory["verdicts"] = judged
+        by_version: dict[VersionInCycle, list[Verdict]] = defaultdict(list)
+        for verdict in sorted(judged, key=lambda v: v.cycle_started_at):
             by_version[verdict.cycle_id, verdict.model_id, verdict.version].append(verdict)
-        courses = []
-        for held in by_version.values():
-            told = tuple(
+        timelines = []
+        for of_version in by_version.values():
+            reported = tuple(
                 v
-                for v in held
-                if v.cycle_started_at >= scope.start or (v.cycle_id, v.cycle_started_at) in over
+                for v in of_version
+                if v.cycle_started_at >= scope.start or (v.cycle_id, v.cycle_started_at) in ended
             )
-            earlier = [v for v in held if told and v.cycle_started_at < told[0].cycle_started_at]
-            if told:
-                courses.append(VerdictTimeline(verdicts=told, before=earlier[-1] if earlier else None))
-        return courses, scope.rows("cycles_that_ran")[0]["cycles"]
+            earlier = [
+                v for v in of_version if reported and v.cycle_started_at < reported[0].cycle_started_at
+            ]
+            if reported:
+                timelines.append(VerdictTimeline(verdicts=reported, before=earlier[-1] if earlier else None))
+        return timelines, scope.rows("cycles_that_ran")[0]["cycles"]
 
-    def render(self, found: tuple[list[VerdictTimeline], int], scope: Scope) -> Findings:
-        """The table of versions, and that of changes; cycles without a single verdict need a look."""
+    def render(self, data: tuple[list[VerdictTimeline], int], scope: Scope) -> Findings:
+        """Show the versions, and what changed; ATTENTION if cycles ran and no version has a verdict."""
         del scope
-        held, cycles = found
-        if not held and cycles:
+        timelines, cycles = data
+        if not timelines and cycles:
             return Findings(
                 status=Status.ATTENTION,
                 summary=f"{cycles} cycles ran, and no version has a verdict",
                 tables=(_versions([]),),
             )
-        courses = sorted(
-            held,
-            key=lambda c: (
-                c.worst.kind.rank,
-                c.last.kind.rank,
-                _ROLES.index(c.last.role),
-                c.last.model_id,
-                c.last.version,
+        timelines = sorted(
+            timelines,
+            key=lambda t: (
+                t.worst.kind.rank,
+                t.last.kind.rank,
+                _ROLES.index(t.last.role),
+                t.last.model_id,
+                t.last.version,
             ),
         )
-        kinds = [c.last.kind for c in courses]
-        statuses = [c.status for c in courses]
+        kinds = [t.last.kind for t in timelines]
+        statuses = [t.status for t in timelines]
         status = min(statuses, key=[Status.BAD, Status.ATTENTION, Status.OK].index, default=Status.OK)
         return Findings(
             status=status,
-            summary=_summary(courses),
+            summary=_summary(timelines),
             facts=tuple(
                 Fact(label=kind.value, value=kinds.count(kind), status=Status.BAD if kind.is_bad else None)
                 for kind in sorted(set(kinds), key=lambda k: k.rank)
             ),
-            tables=(_versions(courses), _changes(courses)),
-            standings=tuple(_standing(c) for c in courses),
+            tables=(_versions(timelines), _changes(timelines)),
+            standings=tuple(_standing(t) for t in timelines),
         )
 
 
-def _standing(course: VerdictTimeline) -> Standing:
+def _standing(timeline: VerdictTimeline) -> Standing:
     return Standing(
-        model_id=course.last.model_id,
-        version=course.last.version,
-        role=str(course.last.role),
-        worst=course.worst.kind.value,
-        last=course.last.kind.value,
-        is_bad=course.worst.kind.is_bad,
+        model_id=timeline.last.model_id,
+        version=timeline.last.version,
+        role=str(timeline.last.role),
+        worst=timeline.worst.kind.value,
+        last=timeline.last.kind.value,
+        is_bad=timeline.worst.kind.is_bad,
     )
 
 
-def _summary(courses: Sequence[VerdictTimeline]) -> str:
-    if not courses:
+def _summary(timelines: Sequence[VerdictTimeline]) -> str:
+    if not timelines:
         return "no cycle was due, or none has a record"
-    bad = [c for c in courses if c.last.kind.is_bad]
-    over = [c for c in courses if c.worst.kind.is_bad and not c.last.kind.is_bad]
-    said = []
+    bad = [t for t in timelines if t.last.kind.is_bad]
+    recovered = [t for t in timelines if t.worst.kind.is_bad and not t.last.kind.is_bad]
+    remarks = []
     if bad:
-        said.append(f"{len(bad)} of {several(len(courses), 'version')} are in trouble now")
-    if over:
-        said.append(f"{len(over)} had trouble that is over")
-    quiet = [c for c in courses if c.last.kind is VerdictKind.NO_SIGNAL]
+        remarks.append(f"{len(bad)} of {several(len(timelines), 'version')} are in trouble now")
+    if recovered:
+        remarks.append(f"{len(recovered)} had trouble that is over")
+    quiet = [t for t in timelines if t.last.kind is VerdictKind.NO_SIGNAL]
     if quiet:
-        said.append(f"{several(len(quiet), 'version')} found nothing: it is quiet")
-    warming = [c for c in courses if c.last.kind is VerdictKind.WARMING_UP]
+        remarks.append(f"{several(len(quiet), 'version')} found nothing: it is quiet")
+    warming = [t for t in timelines if t.last.kind is VerdictKind.WARMING_UP]
     if warming:
-        said.append(f"too little history to judge {several(len(warming), 'version')}")
-    return "; ".join(said) or f"{several(len(courses), 'version')}, and all is as it should be"
+        remarks.append(f"too little history to judge {several(len(warming), 'version')}")
+    return "; ".join(remarks) or f"{several(len(timelines), 'version')}, and all is as it should be"
 
 
 def _strip(verdicts: Sequence[Verdict]) -> list[VerdictKind]:
-    """Each verdict, or the gravest of as many in a row as leave no more than fit."""
-    step = -(-len(verdicts) // MOST_MARKS) or 1
+    """Return the kind of each verdict, or the gravest of every few in a row: MAX_MARKS at most."""
+    step = -(-len(verdicts) // MAX_MARKS) or 1
     return [
         min((v.kind for v in verdicts[n : n + step]), key=lambda k: k.rank)
         for n in range(0, len(verdicts), step)
     ]
 
 
-def _versions(courses: Sequence[VerdictTimeline]) -> Table:
+def _versions(timelines: Sequence[VerdictTimeline]) -> Table:
     return Table(
         columns=(
             Column(label="Version", kind=Kind.CODE),
@@ -181,35 +189,35 @@ def _versions(courses: Sequence[VerdictTimeline]) -> Table:
         ),
         rows=tuple(
             (
-                f"{c.last.model_id}@{c.last.version}",
-                str(c.last.role),
-                c.worst.kind.value,
-                c.last.kind.value,
-                tuple(kind.value for kind in _strip(c.verdicts)),
-                "; ".join(c.worst.reasons[:MOST_REASONS]),
+                f"{t.last.model_id}@{t.last.version}",
+                str(t.last.role),
+                t.worst.kind.value,
+                t.last.kind.value,
+                tuple(kind.value for kind in _strip(t.verdicts)),
+                "; ".join(t.worst.reasons[:MAX_REASONS]),
             )
-            for c in courses
+            for t in timelines
         ),
-        marks=tuple(None if c.status is Status.OK else c.status for c in courses),
+        marks=tuple(None if t.status is Status.OK else t.status for t in timelines),
         empty="no version was due",
     )
 
 
-def _changes(courses: Sequence[VerdictTimeline]) -> Table:
+def _changes(timelines: Sequence[VerdictTimeline]) -> Table:
     rows, marks = [], []
-    for c in courses:
-        turned = c.turned
-        if c.before is None or turned is None:
+    for t in timelines:
+        change = t.change
+        if t.before is None or change is None:
             continue
         rows.append(
             (
-                f"{c.last.model_id}@{c.last.version}",
-                c.before.kind.value,
-                turned.kind.value,
-                turned.cycle_started_at.isoformat(),
+                f"{t.last.model_id}@{t.last.version}",
+                t.before.kind.value,
+                change.kind.value,
+                change.cycle_started_at.isoformat(),
             )
         )
-        marks.append(c.status if turned.kind.is_bad else None)
+        marks.append(t.status if change.kind.is_bad else None)
     return Table(
         title="Changed since the hour before",
         columns=(
