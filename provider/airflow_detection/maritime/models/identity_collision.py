@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_detection.domain.specs import Cycle
 
-MIN_FIXES = 2  # of a track: a single false fix is no second transmitter
+MIN_FIXES = 2  # of a track: a single false fix is not a second transmitter
 MIN_ALTERNATIONS = 2
 ALTERNATION_SCALE = 4.0
 MAX_TRACKS_SHOWN = 5

@@ -129,7 +129,7 @@ def _fleet(rng: Random, numbers: range, each: int) -> list[Ship]:
     for number, kind in zip(numbers, planted, strict=True):
         mmsi = rng.choice((338, 366, 367, 538)) * 1_000_000 + 900_000 + number
         if kind == "impossible_identity":
-            mmsi = 100_000_000 + number  # 100 is no country
+            mmsi = 100_000_000 + number  # 100 is not a country
         fleet.append(ship(rng, number, mmsi, kind, SEAS[number % len(SEAS)]))
         if kind == "twin":
             fleet.append(ship(rng, number, mmsi, kind, SEAS[(number + 1) % len(SEAS)]))

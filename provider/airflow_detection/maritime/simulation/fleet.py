@@ -106,7 +106,7 @@ class Ship:
     def _jump(self, rng: Random, second: int, duration_s: int) -> tuple[float, float]:
         """Choose where one false report goes, degrees of latitude and longitude, and note it.
 
-        To the other side than the last time: two false reports in a row are no track of a second ship.
+        To the other side than the last time: two false reports in a row are not a track of a second ship.
         """
         km = rng.uniform(100, 300)
         bearing = math.radians(rng.uniform(-60, 60) + 180 * (len(self.jumps) % 2))

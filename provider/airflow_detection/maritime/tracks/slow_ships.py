@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STEP_S = 300.0
 OPEN_S = 1800.0
-"""What was seen longer ago than this is no longer known to go on."""
+"""Seconds; an episode that was seen longer ago is not known to go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
-    """What a ship did for a stretch, and where it was last (degrees); `is_open`: it is known to go on."""
+    """A ship slow and offshore for a stretch; its last place, degrees; `is_open`: it is known to go on."""
 
     stretch: Stretch
     place: tuple[float, float]
@@ -83,7 +83,7 @@ E = TypeVar("E", bound=Episode)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowShipRule(ABC):
-    """What is slow and offshore, for how long, and how far back it is looked for.
+    """The bounds of an episode, slow and offshore, and how far back it is looked for.
 
     `min_duration_s`: an episode takes so long at least, seconds. `max_speed_kn`: slower than this, knots.
     `offshore_km`: as far from the nearest shore, kilometres. `history_h`: hours back from the window's end.
