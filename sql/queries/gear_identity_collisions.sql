@@ -1,5 +1,6 @@
 -- name: refresh
--- Follow the events of the model that finds gear identity collisions. Rows that are right already are left alone.
+-- Bring the table up to date with the events of the model of gear identity collisions. Rows that are equal
+-- already are not written.
 insert into {schema}.gear_identity_collisions
     (identity, severity, status, first_seen_at, last_seen_at, evidence)
 select e.entity_id, e.severity, e.status, e.first_seen_at, e.last_seen_at,

@@ -1,5 +1,5 @@
 -- name: last_fixes
--- The last usable fix of each vessel in [:since, :window_start). One index step for each vessel,
+-- The last usable fix of each vessel in [:since, :window_start). One step along the index for each vessel,
 -- however many positions it has.
 with recursive vessel as (
     (select min(mmsi) as mmsi from ais_positions)
@@ -30,7 +30,7 @@ select distinct on (p.mmsi, floor(date_part('epoch', p.observed_at) / :step_s), 
        p.observed_at, p.lat, p.lon;
 
 -- name: thinned_fixes_of_all
--- The same of every vessel, for a short period: read by time, not by vessel.
+-- The same of every vessel, for a short time: found by time, not by vessel.
 select distinct on (p.mmsi, floor(date_part('epoch', p.observed_at) / :step_s), floor(p.lat * 10), floor(p.lon * 10))
        p.mmsi, date_part('epoch', p.observed_at) as observed_s, p.lat, p.lon, p.sog_kn::float8 as sog_kn
   from ais_positions p
@@ -39,8 +39,15 @@ select distinct on (p.mmsi, floor(date_part('epoch', p.observed_at) / :step_s), 
  order by p.mmsi, floor(date_part('epoch', p.observed_at) / :step_s), floor(p.lat * 10), floor(p.lon * 10),
        p.observed_at, p.lat, p.lon;
 
+-- name: stored_fixes
+-- All fixes of these vessels in [:since, :window_start), usable or not, with the vessel's name.
+select mmsi, extract(epoch from observed_at)::float8 as observed_s, lat, lon, vessel_name
+  from ais_positions
+ where mmsi = any(:vessels) and observed_at >= :since and observed_at < :window_start
+   and loaded_at <= :opened_at;
+
 -- name: times_before
--- When each vessel was heard up to an instant of its own: the last :most usable fixes in :span_s before it.
+-- The times at which each vessel was heard up to an instant of its own: the last :max_times usable fixes in :span_s before it.
 select c.place - 1 as place, date_part('epoch', p.observed_at) as observed_s
   from unnest(:vessels::bigint[], :starts::float8[]) with ordinality as c (mmsi, start_s, place)
  cross join lateral (
@@ -50,5 +57,5 @@ select c.place - 1 as place, date_part('epoch', p.observed_at) as observed_s
        and p.observed_at >= to_timestamp(c.start_s - :span_s) and p.observed_at < :window_start
        and p.loaded_at <= :opened_at and p.lat between -90 and 90 and p.lon between -180 and 180
      order by p.observed_at desc
-     limit :most
+     limit :max_times
  ) p;

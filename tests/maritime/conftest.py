@@ -1,4 +1,4 @@
-"""What the maritime tests share: cycles, inputs of plain rows, and the NOAA day where it is at hand."""
+"""Helpers of the maritime tests: cycles, inputs of plain rows, and the NOAA day where it is at hand."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ Row = dict[str, Any]
 def fix(
     second: float, lat: float | None, lon: float | None, sog: float | None = None, mmsi: int = SHIP
 ) -> Row:
-    """One input row, `second` after the start of the window."""
+    """Return one input row, `second` after the start of the window."""
     start = (END - timedelta(hours=1)).timestamp()
     return {"mmsi": mmsi, "observed_s": start + second, "lat": lat, "lon": lon, "sog_kn": sog}
 
 
 def cycle_at(end: datetime = END) -> Cycle:
-    """A cycle that looks at the hour before `end`."""
+    """Return a cycle whose window is the hour before `end`."""
     return Cycle(cycle_id="maritime", started_at=end, lookback=timedelta(hours=1))
 
 
 def outputs_of(
     model: BaseDetectionModel, rows: Sequence[Mapping[str, Any]] | Inputs, **shared: Any
 ) -> dict[str, Row]:
-    """Run a model; its outputs by entity."""
+    """Run a model, and return its outputs by entity."""
     inputs = rows if isinstance(rows, Inputs) else Inputs.of_rows(rows, COLUMNS)
     ctx = ModelContext(cycle=cycle_at(), params=model.params, inputs=inputs, shared=shared)
     pairs = list(model.run(ctx).outputs_per_input)

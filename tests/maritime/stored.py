@@ -1,4 +1,4 @@
-"""Models over stored positions: what a test puts into the database, and a cycle's run over it."""
+"""Stored positions of a test, and runs of models over them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ select mmsi, extract(epoch from observed_at)::float8 as observed_s, lat, lon, so
 
 def put(database: Connection, rows: Iterable[Mapping[str, Any]], loaded_at: datetime | None = None) -> None:
     """Store positions in any order."""
-    held = list(rows)
-    random.Random(1).shuffle(held)
+    shuffled = list(rows)
+    random.Random(1).shuffle(shuffled)
     with database.cursor() as cur:
         cur.executemany(
             "insert into detection.ais_positions (mmsi, observed_at, lat, lon, sog_kn, loaded_at)"
             " values (%s, to_timestamp(%s), %s, %s, %s, coalesce(%s, now())) on conflict do nothing",
-            [(r["mmsi"], r["observed_s"], r["lat"], r["lon"], r.get("sog_kn"), loaded_at) for r in held],
+            [(r["mmsi"], r["observed_s"], r["lat"], r["lon"], r.get("sog_kn"), loaded_at) for r in shuffled],
         )
 
 
@@ -42,7 +42,7 @@ def context_at(
     opened_at: datetime | None = None,
     **shared: Any,
 ) -> ModelContext:
-    """What the engine gives a model for the hour before `end`."""
+    """Return the context of a model for the hour before `end`."""
     cycle = Cycle(cycle_id="maritime", started_at=end, lookback=timedelta(hours=1))
     window = {
         "window_start": cycle.window.start,
@@ -62,15 +62,15 @@ def run_at(
     opened_at: datetime | None = None,
     **shared: Any,
 ) -> dict[str, Row]:
-    """Run a model on stored positions; its outputs by entity, one each."""
+    """Run a model on stored positions, and return its outputs by entity, one each."""
     pairs = list(model.run(context_at(database, end, model, opened_at, **shared)).outputs_per_input)
-    found = {output["entity_id"]: dict(output) for _, output in pairs}
-    assert len(found) == len(pairs)
-    return found
+    outputs = {output["entity_id"]: dict(output) for _, output in pairs}
+    assert len(outputs) == len(pairs)
+    return outputs
 
 
 def cycles(first: datetime, count: int, minutes: int = 5) -> list[datetime]:
-    """The ends of some windows."""
+    """Return the ends of `count` windows."""
     return [first + timedelta(minutes=minutes * i) for i in range(count)]
 
 
@@ -78,12 +78,12 @@ def replayed(
     database: Connection, ends: list[datetime], model: BaseDetectionModel, **shared: Any
 ) -> dict[datetime, dict[str, Row]]:
     """Run the cycles in order, then shuffled: the rows have to be the same."""
-    found = {end: run_at(database, end, model, **shared) for end in ends}
+    outputs = {end: run_at(database, end, model, **shared) for end in ends}
     shuffled = list(ends)
     random.Random(7).shuffle(shuffled)
     for end in shuffled:
-        assert run_at(database, end, model, **shared) == found[end]
-    return found
+        assert run_at(database, end, model, **shared) == outputs[end]
+    return outputs
 
 
 class Upstream:

@@ -68,12 +68,12 @@ def test_the_query_gives_the_models_what_they_need(
 def models(registry: dict[str, Any]) -> list[Any]:
     project = loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     points = project["entry-points"]["airflow_detection.models"]
-    made = []
+    loaded = []
     for model_id, model in registry["models"].items():
         module, _, name = points[model["entrypoint"]].partition(":")
         for version, spec in model["versions"].items():
-            made.append(getattr(import_module(module), name)(model_id, version, spec.get("params")))
-    return made
+            loaded.append(getattr(import_module(module), name)(model_id, version, spec.get("params")))
+    return loaded
 
 
 def test_each_model_has_one_champion_and_versions_that_differ(registry: dict[str, Any]) -> None:

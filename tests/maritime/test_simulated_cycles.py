@@ -53,10 +53,10 @@ def second(dsn: str) -> Iterator[Connection]:
 
 @pytest.fixture
 def truth(database: Connection, tmp_path: Path) -> SimulatedTruth:
-    found = write_day(tmp_path / "day.csv", start=START, hours=4, vessels=20)
+    planted = write_day(tmp_path / "day.csv", start=START, hours=4, vessels=20)
     load_file(database, tmp_path / "day.csv")
     apply_file(Database(database, "detection"), REGISTRY)
-    return found
+    return planted
 
 
 def run(database: Connection, second: Connection, order: Sequence[datetime]) -> None:

@@ -1,7 +1,7 @@
-"""Each model on simulated days with known truth: everything planted is found, and nothing else.
+"""Each model on simulated days with known truth: all planted anomalies are found, and no others.
 
-The cycles are those at each full hour, and those around the ends of what happens. There is no database: what
-a model would read of the hours before is among its inputs.
+The cycles are those at each full hour, and those around the ends of scenes. There is no database: the
+hours before, which a model would read from it, are among its inputs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NAMED = (*COLUMNS, "vessel_name", "vessel_type")
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A simulated day: its rows in order of time, and what was planted."""
+    """A simulated day: its rows in order of time, and the planted anomalies."""
 
     truth: SimulatedTruth
     rows: list[tuple[Any, ...]]
@@ -77,12 +77,12 @@ def minutes_after(instant: datetime, minutes: float) -> datetime:
 
 
 def overlaps(scene: Scene, end: datetime) -> bool:
-    """Whether a scene goes on in the window that ends at `end`; three minutes more, for its fixes."""
+    """Tell whether a scene goes on in the window that ends at `end`; three minutes more, for its fixes."""
     return scene.started_at < end and scene.ended_at + timedelta(minutes=4) > end - HOUR
 
 
 def lasting(end: datetime) -> tuple[str, ...]:
-    """What a collision that began with the day can be: its third hour may be seen in part."""
+    """Return the severities of a collision that began with the day: its third hour may be seen in part."""
     if end <= START + 2 * HOUR:
         return ("HIGH",)
     return ("CRITICAL",) if end >= START + 3 * HOUR else ("HIGH", "CRITICAL")
@@ -95,11 +95,11 @@ def written(folder: Path, seed: int) -> Day:
     with open_text(path) as text:
         lines = numbered_lines(text)
         layout = Layout.of_header(next(lines)[1], path)
-        held = [layout.position(line) for _, line in lines]
+        positions = [layout.position(line) for _, line in lines]
     rows = [
         (p.mmsi, p.observed_at.timestamp(), p.lat, p.lon, p.sog_kn, p.cog_deg, p.heading_deg,
          p.vessel_name, p.vessel_type)
-        for p in held
+        for p in positions
     ]  # fmt: skip
     return Day(truth, rows)
 
@@ -129,7 +129,7 @@ def test_track_quality_finds_missing_positions_and_identities(day: Day) -> None:
 def test_spoofing_finds_every_track_that_cannot_be_sailed(day: Day, params: dict[str, Any]) -> None:
     model = Spoofing("spoofing", params=params)
     jumps = {(jump.mmsi, jump.started_at) for jump in day.truth.jumps}
-    cloned, found = day.truth.of("clone_once"), set()
+    cloned, detected = day.truth.of("clone_once"), set()
     for end in day.cycles("clone_once"):
         outputs = {output["mmsi"]: output for output in day.run(model, end).values()}
         assert all(outputs[mmsi]["score"] > 0.7 for mmsi in day.truth.twins)
@@ -138,12 +138,12 @@ def test_spoofing_finds_every_track_that_cannot_be_sailed(day: Day, params: dict
         now |= {(scene.mmsis[0], scene.started_at) for scene in cloned if overlaps(scene, end)}
         expected = {mmsi for mmsi, _ in now} | set(day.truth.twins)
         assert high <= expected
-        found |= {one for one in now if one[0] in high}
+        detected |= {one for one in now if one[0] in high}
         for mmsi in set(outputs) - expected - set(day.truth.impossible_identities):
             assert (outputs[mmsi]["score"] or 0) < 0.05, outputs[mmsi]
         for mmsi in day.truth.impossible_identities:
             assert outputs[mmsi]["score"] == pytest.approx(0.25, abs=0.02)
-    assert found == jumps | {(scene.mmsis[0], scene.started_at) for scene in cloned}
+    assert detected == jumps | {(scene.mmsis[0], scene.started_at) for scene in cloned}
 
 
 @pytest.mark.parametrize(
@@ -188,43 +188,43 @@ def test_ais_gap_finds_every_silence_while_it_lasts_and_when_it_ends(day: Day) -
     model = AisGap("ais_gap", params={"satellite_min_h": 12})
     gaps = {scene.mmsis[0]: scene for scene in day.scenes("satellite_gap", "terrestrial_gap")}
     assert len(gaps) == 2
-    found: set[tuple[int, bool]] = set()
+    detected: set[tuple[int, bool]] = set()
     for end in day.cycles("satellite_gap", "terrestrial_gap"):
         for output in day.run(model, end, hours=HOURS).values():
             if output["score"]:
                 scene = gaps[output["mmsi"]]
                 assert overlaps(scene, end)
-                found.add((output["mmsi"], end < scene.ended_at))
-    assert found == {(mmsi, is_open) for mmsi in gaps for is_open in (True, False)}
+                detected.add((output["mmsi"], end < scene.ended_at))
+    assert detected == {(mmsi, is_open) for mmsi in gaps for is_open in (True, False)}
 
 
 def test_encounter_finds_who_lies_side_by_side(day: Day) -> None:
     model = Encounter("encounter", params={"within_m": 500, "min_duration_h": 2})
     [scene] = day.truth.of("encounter")
-    found = set()
+    detected = set()
     for end in day.cycles("encounter"):
         outputs = day.run(model, end, hours=12).values()
         met = {output["mmsi"] for output in outputs if output["score"]}
         assert met in (set(), set(scene.mmsis))
         assert not met or overlaps(scene, end)
-        found |= {end < scene.ended_at} if met else set()
-    assert found == {True, False}, "while it lasts, and in the hour in which it ended"
+        detected |= {end < scene.ended_at} if met else set()
+    assert detected == {True, False}, "while it lasts, and in the hour in which it ended"
 
 
 def test_loitering_finds_who_stays_offshore_for_hours(day: Day) -> None:
     model = Loitering("loitering", params={"min_duration_h": 4})
     [scene] = day.truth.of("loitering")
-    found = set()
+    detected = set()
     for end in day.cycles("loitering"):
         for output in day.run(model, end, hours=12).values():
             if output["score"]:
                 assert (output["mmsi"],) == scene.mmsis
                 assert overlaps(scene, end)
-                found.add(end < scene.ended_at)
-    assert found == {True, False}, "while it lasts, and in the hour in which it ended"
+                detected.add(end < scene.ended_at)
+    assert detected == {True, False}, "while it lasts, and in the hour in which it ended"
 
 
-class Said:
+class StoredScores:
     """A champion's outputs, as its dependents see them."""
 
     def __init__(self, outputs: dict[str, Row]) -> None:
@@ -244,21 +244,23 @@ def test_risk_score_is_high_for_those_who_are_found_and_for_nobody_else(day: Day
     truth, seen = day.truth, set()
     planted = {*truth.twins, *truth.jumpers, *truth.impossible_identities}
     planted |= {mmsi for scene in truth.scenes if scene.kind != "gear" for mmsi in scene.mmsis}
-    wanted = {*truth.twins, *truth.jumpers}
+    expected = {*truth.twins, *truth.jumpers}
     scenes = ("satellite_gap", "terrestrial_gap", "encounter", "loitering")
-    wanted |= {mmsi for scene in day.scenes("gear_collision", *scenes) for mmsi in scene.mmsis}
+    expected |= {mmsi for scene in day.scenes("gear_collision", *scenes) for mmsi in scene.mmsis}
     for end in day.cycles(*scenes):
-        said: dict[str, Any] = {
-            "spoofing": Said(day.run(Spoofing("spoofing"), end)),
-            "ais_gap": Said(day.run(AisGap("ais_gap"), end, hours=HOURS)),
-            "identity_collision": Said(day.run(IdentityCollision("identity_collision"), end, hours=7)),
-            "gear_identity_collision": Said(day.run(GearIdentityCollision("gear"), end, hours=7)),
-            "encounter": Said(day.run(Encounter("encounter"), end, hours=12)),
-            "loitering": Said(day.run(Loitering("loitering"), end, hours=12)),
+        upstreams: dict[str, Any] = {
+            "spoofing": StoredScores(day.run(Spoofing("spoofing"), end)),
+            "ais_gap": StoredScores(day.run(AisGap("ais_gap"), end, hours=HOURS)),
+            "identity_collision": StoredScores(
+                day.run(IdentityCollision("identity_collision"), end, hours=7)
+            ),
+            "gear_identity_collision": StoredScores(day.run(GearIdentityCollision("gear"), end, hours=7)),
+            "encounter": StoredScores(day.run(Encounter("encounter"), end, hours=12)),
+            "loitering": StoredScores(day.run(Loitering("loitering"), end, hours=12)),
         }
-        for output in day.run(RiskScore("risk_score"), end, **said).values():
+        for output in day.run(RiskScore("risk_score"), end, **upstreams).values():
             risk = output["score"] or 0
             seen |= {output["mmsi"]} if risk > 0.05 else set()
             assert risk < 0.02 or output["mmsi"] in planted
             assert risk > 0.5 or output["mmsi"] not in truth.twins
-    assert wanted <= seen
+    assert expected <= seen

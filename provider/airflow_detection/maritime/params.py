@@ -1,4 +1,4 @@
-"""Params of the maritime models: numbers within bounds, refused with one clear sentence."""
+"""Params of the maritime models, read and checked."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def positive(params: JsonMapping, name: str, default: float) -> float:
     """Read a number above 0.
 
     Raises:
-        TerminalModelError: it is none.
+        TerminalModelError: it is not one.
     """
     value = params.get(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise TerminalModelError(f"param {name!r} is {value!r}; it must be a number above 0")
+        raise TerminalModelError(f"param {name!r} is {value!r}: must be a number above 0")
     return float(value)
 
 
 def one_of(params: JsonMapping, name: str, choices: Iterable[str]) -> str:
-    """Read one of some words; the first is the default.
+    """Read one of several choices; the first is the default.
 
     Raises:
         TerminalModelError: it is another.
     """
-    held = list(choices)
-    value = params.get(name, held[0])
-    if value not in held:
-        raise TerminalModelError(f"param {name!r} is {value!r}; it must be one of {', '.join(held)}")
+    allowed = list(choices)
+    value = params.get(name, allowed[0])
+    if value not in allowed:
+        raise TerminalModelError(f"param {name!r} is {value!r}: must be one of {', '.join(allowed)}")
     return str(value)

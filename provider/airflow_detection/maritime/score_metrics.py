@@ -11,10 +11,10 @@ EDGES = (("0", 0.0), ("03", 0.3), ("05", 0.5), ("07", 0.7))
 
 
 def score_metrics(scores: Iterable[float | None]) -> dict[str, float | int | None]:
-    """Share of null scores (None of no score at all), and how many exceed 0, 0.3, 0.5, 0.7."""
-    held = list(scores)
-    known = [score for score in held if score is not None]
+    """Return the share of null scores (None without any score), and how many exceed 0, 0.3, 0.5, 0.7."""
+    every = list(scores)
+    numbers = [score for score in every if score is not None]
     return {
-        "score_null_rate": 1 - len(known) / len(held) if held else None,
-        **{f"score_gt{label}_count": sum(score > edge for score in known) for label, edge in EDGES},
+        "score_null_rate": 1 - len(numbers) / len(every) if every else None,
+        **{f"score_gt{label}_count": sum(score > edge for score in numbers) for label, edge in EDGES},
     }

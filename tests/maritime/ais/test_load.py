@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 import zstandard
+from psycopg import sql
 
 from airflow_detection.errors import InputFileError
 from airflow_detection.maritime.ais.load import load_file
@@ -38,7 +39,8 @@ def written(folder: Path, text: str | bytes, name: str = "day.csv") -> Path:
 
 
 def count(database: Connection, table: str = "ais_positions") -> int:
-    row = database.execute(f"select count(*) from detection.{table}").fetchone()  # noqa: S608
+    query = sql.SQL("select count(*) from {}").format(sql.Identifier("detection", table))
+    row = database.execute(query).fetchone()
     assert row
     return int(row[0])
 
@@ -87,14 +89,14 @@ def test_each_header_style_is_read(
 
 
 def zipped(text: bytes, folder: Path) -> bytes:
-    with zipfile.ZipFile(folder / "made.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(folder / "day.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("AIS_2020_01_01.csv", text)
         archive.writestr("about.xml", "<about/>")
-    return (folder / "made.zip").read_bytes()
+    return (folder / "day.zip").read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["plain", "gzip", "zstd", "zstd in two frames", "zip"])
-def test_a_file_is_decompressed_by_what_it_holds_not_by_its_name(
+def test_a_file_is_decompressed_by_its_content_not_by_its_name(
     database: Connection, tmp_path: Path, kind: str
 ) -> None:
     text = (SNAKE + SNAKE_ROWS).encode()
@@ -137,11 +139,11 @@ def test_malformed_rows_are_reported_by_line_and_cost_only_themselves(
     content = (SNAKE + "".join(lines)).encode() + b"366000001,2020-01-01T00:00:01,29.5,-90.25,7.7,\xff,5\n"
     report = load_file(database, written(tmp_path, content))
     assert (report.rows_read, report.rows_loaded, report.malformed_count) == (len(bad) + 3, 2, len(bad) + 1)
-    expected = [(number, fact) for number, (_, fact) in enumerate(bad, start=3)]
+    expected = [(number, reason) for number, (_, reason) in enumerate(bad, start=3)]
     expected.append((len(bad) + 4, "is not UTF-8 text"))
     assert [number for number, _ in report.malformed] == [number for number, _ in expected]
-    for (_, fact), (_, wanted) in zip(report.malformed, expected, strict=True):
-        assert wanted in fact
+    for (_, reason), (_, expected_reason) in zip(report.malformed, expected, strict=True):
+        assert expected_reason in reason
     assert count(database) == 2
 
 
@@ -153,8 +155,8 @@ def test_only_the_first_hundred_malformed_rows_are_named(database: Connection, t
 def test_a_second_load_adds_nothing(database: Connection, tmp_path: Path) -> None:
     path = written(tmp_path, SNAKE + SNAKE_ROWS)
     load_file(database, path)
-    again = load_file(database, path)
-    assert (again.is_already_loaded, again.rows_loaded, count(database)) == (True, 0, 5)
+    second = load_file(database, path)
+    assert (second.is_already_loaded, second.rows_loaded, count(database)) == (True, 0, 5)
     repacked = load_file(database, written(tmp_path, gzip.compress(path.read_bytes()), "day.csv.gz"))
     assert (repacked.is_already_loaded, repacked.rows_loaded, repacked.duplicates) == (False, 0, 5)
     assert (count(database), count(database, "ais_files")) == (5, 2)
@@ -173,7 +175,7 @@ def test_two_places_in_one_second_are_two_rows(database: Connection, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("content", "fact"),
+    ("content", "reason"),
     [
         (b"", "is not a positions file"),
         (SNAKE.encode(), "holds no rows"),
@@ -189,13 +191,13 @@ def test_two_places_in_one_second_are_two_rows(database: Connection, tmp_path: P
         (b"PK\x03\x04 and no more", "is damaged"),
     ],
 )
-def test_a_file_that_is_no_positions_file_is_refused_in_one_sentence(
-    database: Connection, tmp_path: Path, content: bytes, fact: str
+def test_a_file_that_is_not_a_positions_file_is_an_error_of_one_line(
+    database: Connection, tmp_path: Path, content: bytes, reason: str
 ) -> None:
-    path = written(tmp_path, content, "given.csv")
-    with pytest.raises(InputFileError, match=r"given\.csv") as caught:
+    path = written(tmp_path, content, "other.csv")
+    with pytest.raises(InputFileError, match=r"other\.csv") as caught:
         load_file(database, path)
-    assert fact in str(caught.value)
+    assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
     assert (count(database), count(database, "ais_files")) == (0, 0)
     assert load_file(database, written(tmp_path, SNAKE + SNAKE_ROWS)).rows_loaded == 5, (

@@ -16,7 +16,7 @@ from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.models.ais_gap import AisGap
 from airflow_detection.store.connection import Connection
 
-SEA, HARBOUR = (0.0, -25.0), (40.65, -74.05)
+OCEAN, HARBOUR = (0.0, -25.0), (40.65, -74.05)
 HOUR = 3600.0
 
 
@@ -25,7 +25,7 @@ def model(**params: Any) -> AisGap:
 
 
 def heard(
-    last_s: float, n: int, every_s: float = 600.0, place: tuple[float, float] = SEA, mmsi: int = SHIP
+    last_s: float, n: int, every_s: float = 600.0, place: tuple[float, float] = OCEAN, mmsi: int = SHIP
 ) -> list[Row]:
     """`n` fixes, the last one `last_s` before the window's end."""
     return [fix(HOUR - last_s - every_s * i, *place, mmsi=mmsi) for i in range(n)]
@@ -74,7 +74,7 @@ def test_only_fixes_of_the_twelve_hours_before_a_gap_count() -> None:
     assert judged(rows)["score"] is None, "one fix in the twelve hours before"
 
 
-def test_a_gap_that_ended_in_the_window_is_closed_and_one_that_ended_before_is_gone() -> None:
+def test_a_gap_that_ended_in_the_window_is_closed_and_one_that_ended_before_is_none() -> None:
     rows = heard(15 * HOUR, 20) + heard(0, 4)
     output = judged(rows)
     assert output["score"] == pytest.approx(1 - 2 ** (-14.5 / 12))
@@ -85,7 +85,7 @@ def test_a_gap_that_ended_in_the_window_is_closed_and_one_that_ended_before_is_g
     assert judged(heard(15 * HOUR, 20) + heard(0, 8))["score"] == 0, "it ended 70 minutes ago"
 
 
-def test_the_clearest_of_two_gaps_is_told() -> None:
+def test_the_clearest_of_two_gaps_is_reported() -> None:
     # silent for 12.5 h up to the window's first minute, then for 0.9 h: only params make the second a gap
     rows = heard(0.9 * HOUR, 1) + heard(13.4 * HOUR, 20)
     assert judged(rows)["evidence"]["duration_s"] == 12.5 * HOUR
@@ -93,8 +93,8 @@ def test_the_clearest_of_two_gaps_is_told() -> None:
 
 def test_single_fixes_and_positions_that_cannot_be_used_are_null() -> None:
     for rows in (
-        [fix(0, *SEA)],
-        [fix(0, *SEA), fix(0, *SEA)],
+        [fix(0, *OCEAN)],
+        [fix(0, *OCEAN), fix(0, *OCEAN)],
         [fix(0, 91, 181), fix(60, 91, 181)],
         [fix(0, None, None)],
         [dict.fromkeys(COLUMNS[1:]) | {"mmsi": SHIP}] * 2,
@@ -103,7 +103,7 @@ def test_single_fixes_and_positions_that_cannot_be_used_are_null() -> None:
         assert (output["score"], output["severity"]) == (None, None)
     assert outputs_of(model(), [dict.fromkeys(COLUMNS)]) == {}
     assert outputs_of(model(), Inputs()) == {}
-    assert judged([fix(0, *SEA), fix(60, *SEA)])["score"] == 0
+    assert judged([fix(0, *OCEAN), fix(60, *OCEAN)])["score"] == 0
 
 
 def test_a_ship_that_transmits_without_positions_is_not_silent(database: Connection) -> None:
@@ -130,7 +130,7 @@ def test_the_date_line_and_the_poles_are_places_like_any_other(place: tuple[floa
     assert output["score"] > 0.5
 
 
-def test_canaries_have_the_scores_they_promise() -> None:
+def test_canaries_have_the_scores_that_they_expect() -> None:
     for params in (
         {},
         {"satellite_min_h": 6, "terrestrial_min_h": 2},
@@ -139,11 +139,11 @@ def test_canaries_have_the_scores_they_promise() -> None:
         gap = model(**params)
         canaries = list(gap.canaries(cycle_at()))
         ship = heard(600, 3)
-        said = [o for c in canaries for _, o in c.upstream.get("track_quality", ())]
+        quality = [o for c in canaries for _, o in c.upstream.get("track_quality", ())]
         outputs = outputs_of(
             gap,
             [*ship, *(row for canary in canaries for row in canary.rows)],
-            track_quality=Upstream({o["entity_id"]: o["score"] for o in said}),
+            track_quality=Upstream({o["entity_id"]: o["score"] for o in quality}),
         )
         for canary in canaries:
             expected = canary.expected if canary.expected is None else pytest.approx(canary.expected)
@@ -162,14 +162,14 @@ def test_canaries_have_the_scores_they_promise() -> None:
 
 @pytest.mark.parametrize("name", ["satellite_min_h", "terrestrial_intervals", "history_h"])
 @pytest.mark.parametrize("value", [0, -1, "12", None, True])
-def test_a_param_that_is_no_number_above_0_is_terminal(name: str, value: Any) -> None:
+def test_a_param_that_is_not_a_number_above_0_is_terminal(name: str, value: Any) -> None:
     with pytest.raises(TerminalModelError, match=name):
-        outputs_of(model(**{name: value}), [fix(0, *SEA)])
+        outputs_of(model(**{name: value}), [fix(0, *OCEAN)])
 
 
 def test_a_history_shorter_than_the_gaps_is_terminal() -> None:
     with pytest.raises(TerminalModelError, match="history_h"):
-        outputs_of(model(history_h=6), [fix(0, *SEA)])
+        outputs_of(model(history_h=6), [fix(0, *OCEAN)])
 
 
 def test_a_silent_ship_is_reported_in_every_cycle_until_it_is_heard_again(database: Connection) -> None:
@@ -177,17 +177,17 @@ def test_a_silent_ship_is_reported_in_every_cycle_until_it_is_heard_again(databa
     start = midnight - timedelta(hours=8)  # heard up to 16:00, again at 05:30 of the next day
 
     def at(instant: datetime, mmsi: int = SHIP) -> Row:
-        return {"mmsi": mmsi, "observed_s": instant.timestamp(), "lat": SEA[0], "lon": SEA[1]}
+        return {"mmsi": mmsi, "observed_s": instant.timestamp(), "lat": OCEAN[0], "lon": OCEAN[1]}
 
     back = start + timedelta(hours=13, minutes=30)
     rows = [at(start - timedelta(minutes=10 * i)) for i in range(20)]
     rows += [at(back + timedelta(minutes=10 * i)) for i in range(20)]
     put(database, rows)
     ends = cycles(start + timedelta(hours=11, minutes=30), 50)
-    seen = {end: found.get(str(SHIP)) for end, found in replayed(database, ends, model()).items()}
+    seen = {end: outputs.get(str(SHIP)) for end, outputs in replayed(database, ends, model()).items()}
     for end, output in seen.items():
         if end < start + timedelta(hours=12):
-            assert output is None, "silent, but not for so long that it is told"
+            assert output is None, "silent, but not for so long that it is reported"
         elif end <= back:
             assert output is not None
             assert output["evidence"]["is_open"]

@@ -42,7 +42,7 @@ def outputs_of(
 
 
 def heard(second: float, km: float, name: str | None, mmsi: int = SHIP) -> Row:
-    """A fix `km` north of a place at sea."""
+    """Return a fix `km` north of a place on open water."""
     return {**fix(second, 30 + math.degrees(km / 6371.0088), 124, mmsi=mmsi), "vessel_name": name}
 
 
@@ -175,7 +175,7 @@ def test_empty_and_all_null_inputs_give_no_output() -> None:
     assert list(model().run(ModelContext(cycle=cycle_at())).outputs_per_input) == []
 
 
-def test_an_input_without_names_is_refused() -> None:
+def test_an_input_without_names_is_terminal() -> None:
     with pytest.raises(TerminalModelError, match="selects no column 'vessel_name'"):
         model().run(ModelContext(cycle=cycle_at(), inputs=Inputs.of_rows([fix(0, 1, 2)], COLUMNS)))
 
@@ -187,7 +187,7 @@ def test_a_param_that_makes_no_sense_is_terminal(params: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("params", [{}, {"separation_km": 1}, {"critical_hours": 1}])
-def test_canaries_have_the_scores_they_promise_and_are_in_no_metric(params: dict[str, Any]) -> None:
+def test_canaries_have_the_scores_that_they_expect_and_are_in_no_metric(params: dict[str, Any]) -> None:
     one = model(**params)
     canaries = list(one.canaries(cycle_at()))
     rows = [*two_buoys(), *(row for canary in canaries for row in canary.rows)]

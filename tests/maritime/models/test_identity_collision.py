@@ -67,7 +67,7 @@ def test_two_transmitters_that_take_turns_are_a_collision() -> None:
         turns(2, 100),
         turns(3, 100),
     ],
-    ids=["under way", "one false fix", "gone for good", "too near", "one turn", "one fix there"],
+    ids=["under way", "one false fix", "to another place", "too near", "one turn", "one fix there"],
 )
 def test_anything_less_is_none(rows: list[Row]) -> None:
     output = output_of(rows)
@@ -81,7 +81,7 @@ def test_a_ship_that_passes_where_one_false_fix_was_is_no_second_transmitter() -
     assert output_of(rows)["score"] == 0.0
 
 
-def test_three_transmitters_are_told_apart() -> None:
+def test_three_transmitters_are_three_tracks() -> None:
     rows = [fix(60 * i, 10 + 2 * (i % 3), 20) for i in range(12)]
     evidence = output_of(rows)["evidence"]
     assert (evidence["track_count"], evidence["alternations"]) == (3, 11)
@@ -156,17 +156,17 @@ def test_no_input_gives_no_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "fact"),
+    ("params", "reason"),
     [
         ({"separation_km": 0}, "separation_km"),
-        ({"separation_km": 0.5}, "at least 1"),
+        ({"separation_km": 0.5}, "must be at least 1 km"),
         ({"v_max_kn": math.nan}, "v_max_kn"),
         ({"bins": "day"}, "one of window, clock_hour"),
-        ({"history_hours": 2}, "less than 'critical_hours'"),
+        ({"history_hours": 2}, "must be at least 'critical_hours'"),
     ],
 )
-def test_a_param_that_makes_no_sense_is_terminal(params: dict[str, Any], fact: str) -> None:
-    with pytest.raises(TerminalModelError, match=fact):
+def test_a_param_that_makes_no_sense_is_terminal(params: dict[str, Any], reason: str) -> None:
+    with pytest.raises(TerminalModelError, match=reason):
         outputs_of(model(**params), turns(4, 100))
 
 
@@ -176,13 +176,13 @@ def test_a_param_that_makes_no_sense_is_terminal(params: dict[str, Any], fact: s
     [{}, {"separation_km": 50}, {"bins": "clock_hour"}, {"separation_km": 1, "critical_hours": 1}],
     ids=["20 km", "50 km", "clock hours", "1 km"],
 )
-def test_canaries_have_the_scores_they_promise(params: dict[str, Any], minutes: int) -> None:
+def test_canaries_have_the_scores_that_they_expect(params: dict[str, Any], minutes: int) -> None:
     one, cycle = model(**params), cycle_at(END + timedelta(minutes=minutes))
     canaries = list(one.canaries(cycle))
     rows = [row for canary in canaries for row in canary.rows]
     real = [fix(4000, 10, 20), fix(4100, 10, 20)]
-    for given in (rows, real + rows):
-        result = one.run(ModelContext(cycle=cycle, params=one.params, inputs=Inputs.of_rows(given, COLUMNS)))
+    for inputs in (rows, real + rows):
+        result = one.run(ModelContext(cycle=cycle, params=one.params, inputs=Inputs.of_rows(inputs, COLUMNS)))
         outputs = {output["entity_id"]: output for _, output in result.outputs_per_input}
         for canary in canaries:
             assert outputs[canary.entity_id]["score"] == pytest.approx(canary.expected, abs=1e-9)
@@ -230,14 +230,14 @@ def test_the_hours_before_come_from_the_stored_positions(
 def test_polar_sea_is_critical_from_the_third_hour_on(noaa_day: list[tuple[Any, ...]]) -> None:
     midnight = datetime(2020, 1, 1, tzinfo=UTC)
     own = [row for row in noaa_day if row[0] == 303457000]
-    found = []
+    severities = []
     for hour in range(1, 25):
         end = midnight + timedelta(hours=hour)
-        known = [row for row in own if row[1] < end.timestamp()]
-        inputs = Inputs(dict(zip(COLUMNS, zip(*known, strict=True), strict=True)))
+        rows = [row for row in own if row[1] < end.timestamp()]
+        inputs = Inputs(dict(zip(COLUMNS, zip(*rows, strict=True), strict=True)))
         [(_, output)] = model().run(ModelContext(cycle=cycle_at(end), inputs=inputs)).outputs_per_input
-        found.append(output["severity"])
-    assert found == ["HIGH"] * 2 + ["CRITICAL"] * 22
+        severities.append(output["severity"])
+    assert severities == ["HIGH"] * 2 + ["CRITICAL"] * 22
 
 
 def test_an_hour_of_the_noaa_day_is_judged_in_milliseconds(noaa_day: list[tuple[Any, ...]]) -> None:

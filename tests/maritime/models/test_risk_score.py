@@ -17,8 +17,8 @@ from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.models.risk_score import WEIGHTS, RiskScore
 
 
-class Said:
-    """A champion's outputs, as its dependents see them."""
+class StoredScores:
+    """A champion's outputs, as its dependents read them."""
 
     def __init__(self, *outputs: Row) -> None:
         self.outputs, self.is_read = outputs, False
@@ -34,12 +34,12 @@ class Said:
         return [o["entity_id"] for o in self.outputs], [o["score"] for o in self.outputs]
 
 
-def said(score: float | None, entity: object = SHIP, **more: Any) -> Row:
+def scored(score: float | None, entity: object = SHIP, **more: Any) -> Row:
     return {"entity_id": str(entity), "score": score, **more}
 
 
 def outputs_of(
-    shared: dict[str, Said], params: dict[str, Any] | None = None, rows: list[Row] | None = None
+    shared: dict[str, StoredScores], params: dict[str, Any] | None = None, rows: list[Row] | None = None
 ) -> dict[str, Row]:
     model = RiskScore("risk_score", "1.0", params or {})
     inputs = Inputs.of_rows(rows or [], COLUMNS)
@@ -48,7 +48,11 @@ def outputs_of(
 
 
 def test_scores_are_weighed_and_put_together() -> None:
-    shared = {"identity_collision": Said(said(0.8)), "spoofing": Said(said(1.0)), "loitering": Said(said(0))}
+    shared = {
+        "identity_collision": StoredScores(scored(0.8)),
+        "spoofing": StoredScores(scored(1.0)),
+        "loitering": StoredScores(scored(0)),
+    }
     output = outputs_of(shared, rows=[fix(0, 1, 2), fix(60, 1, 2), fix(60, 1, 2), fix(0, 1, 2, mmsi=5)])
     [(entity, output)] = output.items()
     assert entity == str(SHIP)
@@ -58,26 +62,38 @@ def test_scores_are_weighed_and_put_together() -> None:
 
 
 def test_a_null_contributes_nothing_and_is_named() -> None:
-    shared = {"spoofing": Said(said(None)), "ais_gap": Said(said(1.0)), "loitering": Said()}
+    shared = {
+        "spoofing": StoredScores(scored(None)),
+        "ais_gap": StoredScores(scored(1.0)),
+        "loitering": StoredScores(),
+    }
     output = outputs_of(shared)[str(SHIP)]
     assert output["score"] == pytest.approx(0.35)
     assert output["evidence"] == {"parts": {"ais_gap": 0.35}, "unknown": ["spoofing"]}
 
 
 def test_the_risk_is_null_where_all_scores_are() -> None:
-    output = outputs_of({"spoofing": Said(said(None)), "ais_gap": Said(said(None))})[str(SHIP)]
+    output = outputs_of({"spoofing": StoredScores(scored(None)), "ais_gap": StoredScores(scored(None))})[
+        str(SHIP)
+    ]
     assert (output["score"], output["severity"]) == (None, None)
     assert output["evidence"]["unknown"] == ["spoofing", "ais_gap"]
 
 
 def test_a_vessel_that_was_judged_and_is_fine_has_no_risk() -> None:
-    output = outputs_of({"spoofing": Said(said(0.0)), "ais_gap": Said(said(None))})[str(SHIP)]
+    output = outputs_of({"spoofing": StoredScores(scored(0.0)), "ais_gap": StoredScores(scored(None))})[
+        str(SHIP)
+    ]
     assert (output["score"], output["severity"]) == (0.0, None)
 
 
 def test_gear_and_pairs_are_joined_by_the_mmsi_that_they_name() -> None:
-    gear = Said(said(0.6, "ZSY06159-32", evidence={"mmsis": (SHIP, SHIP + 1)}), said(0.9, SHIP + 2))
-    pair = Said(said(1.0, f"{SHIP}+{SHIP + 3}", mmsis=(SHIP, SHIP + 3)), said(0.5, "x", mmsi=SHIP + 4))
+    gear = StoredScores(
+        scored(0.6, "ZSY06159-32", evidence={"mmsis": (SHIP, SHIP + 1)}), scored(0.9, SHIP + 2)
+    )
+    pair = StoredScores(
+        scored(1.0, f"{SHIP}+{SHIP + 3}", mmsis=(SHIP, SHIP + 3)), scored(0.5, "x", mmsi=SHIP + 4)
+    )
     outputs = outputs_of({"gear_identity_collision": gear, "encounter": pair})
     assert {int(e) - SHIP: o["score"] for e, o in outputs.items()} == {
         0: pytest.approx(1 - 0.7 * 0.7),
@@ -90,31 +106,31 @@ def test_gear_and_pairs_are_joined_by_the_mmsi_that_they_name() -> None:
 
 def test_of_several_outputs_for_one_vessel_the_highest_counts() -> None:
     for scores in ((0.2, 0.9, None), (None, 0.9, 0.2), (0.9, None, 0.2)):
-        output = outputs_of({"loitering": Said(*(said(score) for score in scores))})[str(SHIP)]
+        output = outputs_of({"loitering": StoredScores(*(scored(score) for score in scores))})[str(SHIP)]
         assert output["score"] == pytest.approx(0.15 * 0.9)
         assert output["evidence"]["unknown"] == []
 
 
 def test_outputs_are_read_in_bulk_where_entities_are_vessels() -> None:
-    spoofing = Said(said(0.2), said(None, SHIP + 1))
+    spoofing = StoredScores(scored(0.2), scored(None, SHIP + 1))
     outputs_of({"spoofing": spoofing})
     assert not spoofing.is_read
 
 
 def test_other_weights_count_instead() -> None:
-    shared = {"spoofing": Said(said(1.0)), "loitering": Said(said(1.0))}
+    shared = {"spoofing": StoredScores(scored(1.0)), "loitering": StoredScores(scored(1.0))}
     assert outputs_of(shared, {"weights": {"spoofing": 1.0}})[str(SHIP)]["score"] == 1.0
     assert outputs_of(shared, {"weights": {"spoofing": 0, "loitering": 0.25}})[str(SHIP)]["score"] == 0.25
 
 
-def test_nothing_said_is_no_output() -> None:
+def test_no_upstream_is_no_output() -> None:
     assert outputs_of({}) == {}
-    assert outputs_of({"spoofing": Said(), "track_quality": Said(said(1.0))}) == {}
+    assert outputs_of({"spoofing": StoredScores(), "track_quality": StoredScores(scored(1.0))}) == {}
     assert outputs_of({}, rows=[fix(0, 1, 2)]) == {}
 
 
 @pytest.mark.parametrize(
-    ("weights", "fact"),
+    ("weights", "reason"),
     [
         ({}, "must map models"),
         (0.5, "must map models"),
@@ -124,18 +140,18 @@ def test_nothing_said_is_no_output() -> None:
         ({"spoofing": "1"}, "from 0 to 1"),
     ],
 )
-def test_weights_that_make_no_sense_are_terminal(weights: Any, fact: str) -> None:
-    with pytest.raises(TerminalModelError, match=fact):
+def test_weights_that_make_no_sense_are_terminal(weights: Any, reason: str) -> None:
+    with pytest.raises(TerminalModelError, match=reason):
         outputs_of({}, {"weights": weights})
 
 
 @pytest.mark.parametrize("weights", [None, {"identity_collision": 0.9, "spoofing": 0.1, "loitering": 0.0}])
-def test_canaries_have_the_scores_they_promise(weights: dict[str, float] | None) -> None:
+def test_canaries_have_the_scores_that_they_expect(weights: dict[str, float] | None) -> None:
     params = {} if weights is None else {"weights": weights}
     model = RiskScore("risk_score", "1.0", params)
     canaries = list(model.canaries(cycle_at()))
     ids = WEIGHTS if weights is None else weights
-    real: dict[str, Any] = {model_id: Said(said(0.5)) for model_id in ids}
+    real: dict[str, Any] = {model_id: StoredScores(scored(0.5)) for model_id in ids}
     shared = {
         model_id: SharedOutputs(
             one, [(c.entity_id, pair) for c in canaries for pair in c.upstream.get(model_id, ())]
@@ -152,7 +168,7 @@ def test_canaries_have_the_scores_they_promise(weights: dict[str, float] | None)
 
 
 def test_740_vessels_of_six_models_are_weighed_in_milliseconds() -> None:
-    shared = {m: Said(*(said(k % 10 / 10, SHIP + k) for k in range(740))) for m in WEIGHTS}
+    shared = {m: StoredScores(*(scored(k % 10 / 10, SHIP + k) for k in range(740))) for m in WEIGHTS}
     rows = [fix(i, 10, 20, mmsi=SHIP + k) for k in range(740) for i in range(11)]
     model, inputs = RiskScore("risk_score"), Inputs.of_rows(rows, COLUMNS)
     best = math.inf

@@ -1,4 +1,4 @@
-"""The spoofing model: its formula beside an independent scalar one, and the inputs that nobody expects."""
+"""The spoofing model: its formula beside an independent scalar one, and unexpected inputs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def km_between(a: Row, b: Row) -> float:
 
 
 def scalar_score(rows: list[Row], v_max: float, *, is_identity_valid: bool = True) -> float | None:
-    """The formula, written down a second time: one pair after the other."""
+    """Compute the formula once more, by one pair after the other."""
     rows = sorted(rows, key=lambda r: (r["observed_s"], r["lat"], r["lon"]))
     if len(rows) < 2:
         return None
@@ -63,7 +63,7 @@ def scalar_score(rows: list[Row], v_max: float, *, is_identity_valid: bool = Tru
 
 
 def wandering(rng: random.Random, n: int) -> list[Row]:
-    """Fixes all over a sea, so that hops of every speed occur, some of them without a reported speed."""
+    """Return fixes in half a degree, so that hops of every speed occur, some without a reported speed."""
     return [
         fix(
             rng.randrange(3600),
@@ -206,12 +206,12 @@ def test_a_param_that_is_no_speed_is_terminal(v_max_kn: Any) -> None:
 def test_a_column_that_is_missing_or_holds_no_numbers_is_terminal() -> None:
     with pytest.raises(TerminalModelError, match="selects no column 'lat'"):
         outputs_of(model(), Inputs({"mmsi": (1,), "observed_s": (1.0,), "lon": (1.0,)}))
-    with pytest.raises(TerminalModelError, match="'lat' holds a value that is no number"):
+    with pytest.raises(TerminalModelError, match="'lat' holds a value that is not a number"):
         outputs_of(model(), [fix(0, "north", 20)])  # type: ignore[arg-type]  # that is the point
 
 
 class Quality:
-    """What `track_quality` found, as its dependents see it."""
+    """The outputs of `track_quality`, as its dependents read them."""
 
     def __init__(self, **scores: float | None) -> None:
         self.scores = {entity.removeprefix("v"): score for entity, score in scores.items()}
@@ -237,8 +237,8 @@ def test_a_track_of_which_too_little_is_left_cannot_be_judged() -> None:
 TYPED = (*COLUMNS, "vessel_type")
 
 
-class Judged:
-    """What `track_quality` is said to have found of the canaries."""
+class CanaryQuality:
+    """The outputs of `track_quality` that the canaries bring along."""
 
     def __init__(self, canaries: list[Canary]) -> None:
         self.pairs = [pair for canary in canaries for pair in canary.upstream.get("track_quality", ())]
@@ -266,12 +266,12 @@ def test_the_speed_limit_can_be_by_type() -> None:
 def test_of_several_types_the_fastest_counts_whatever_the_order() -> None:
     limits = {"v_max_by_type": {"cargo": 20, "high_speed": 80}}
     rows = [dict(row, vessel_type=code) for row, code in zip(of_type(70), (70, 40, None), strict=True)]
-    for given in (rows, rows[::-1]):
-        assert outputs_of(model(**limits), Inputs.of_rows(given, TYPED))[str(SHIP)]["score"] == 0
+    for ordered in (rows, rows[::-1]):
+        assert outputs_of(model(**limits), Inputs.of_rows(ordered, TYPED))[str(SHIP)]["score"] == 0
 
 
 @pytest.mark.parametrize(
-    ("limits", "fact"),
+    ("limits", "reason"),
     [
         (30, "must map vessel classes"),
         ({"submarine": 20}, "names 'submarine'"),
@@ -279,8 +279,8 @@ def test_of_several_types_the_fastest_counts_whatever_the_order() -> None:
         ({"cargo": "fast"}, "'cargo' is 'fast'"),
     ],
 )
-def test_limits_by_type_that_make_no_sense_are_terminal(limits: Any, fact: str) -> None:
-    with pytest.raises(TerminalModelError, match=fact):
+def test_limits_by_type_that_make_no_sense_are_terminal(limits: Any, reason: str) -> None:
+    with pytest.raises(TerminalModelError, match=reason):
         outputs_of(model(v_max_by_type=limits), Inputs.of_rows(of_type(70), TYPED))
 
 
@@ -290,24 +290,24 @@ def test_limits_by_type_need_the_type() -> None:
     assert outputs_of(model(v_max_by_type={"cargo": 20}), Inputs()) == {}
 
 
-def test_canaries_by_type_have_the_scores_they_promise() -> None:
+def test_canaries_by_type_have_the_scores_that_they_expect() -> None:
     spoofing = model(v_max_by_type={"cargo": 20, "high_speed": 80})
     canaries = list(spoofing.canaries(cycle_at()))
     rows = [row for canary in canaries for row in canary.rows]
-    outputs = outputs_of(spoofing, Inputs.of_rows(rows, TYPED), track_quality=Judged(canaries))
+    outputs = outputs_of(spoofing, Inputs.of_rows(rows, TYPED), track_quality=CanaryQuality(canaries))
     assert len(canaries) == 14
     for canary in canaries:
         assert outputs[canary.entity_id]["score"] == pytest.approx(canary.expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("v_max_kn", [5, 30, 50, 100])
-def test_canaries_have_the_scores_they_promise(v_max_kn: float) -> None:
+def test_canaries_have_the_scores_that_they_expect(v_max_kn: float) -> None:
     spoofing = model(v_max_kn=v_max_kn)
     canaries = list(spoofing.canaries(cycle_at()))
     ship = [fix(0, 10, 20), fix(1800, 11, 20)]
     alone = outputs_of(spoofing, ship)
     rows = [*ship, *(row for canary in canaries for row in canary.rows)]
-    outputs = outputs_of(spoofing, rows, track_quality=Judged(canaries))
+    outputs = outputs_of(spoofing, rows, track_quality=CanaryQuality(canaries))
     assert len(outputs) == 1 + len(canaries)
     for canary in canaries:
         assert outputs[canary.entity_id]["score"] == pytest.approx(canary.expected, abs=1e-6)
@@ -323,9 +323,9 @@ def test_canaries_are_in_no_metric_and_no_profile() -> None:
     with_canaries = rows + [dict(row) for canary in spoofing.canaries(cycle_at()) for row in canary.rows]
     results = [
         spoofing.run(
-            ModelContext(cycle=cycle_at(), params=spoofing.params, inputs=Inputs.of_rows(given, COLUMNS))
+            ModelContext(cycle=cycle_at(), params=spoofing.params, inputs=Inputs.of_rows(inputs, COLUMNS))
         )
-        for given in (rows, with_canaries)
+        for inputs in (rows, with_canaries)
     ]
     assert results[0].metrics == results[1].metrics
     assert results[0].features == results[1].features

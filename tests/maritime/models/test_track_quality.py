@@ -1,4 +1,4 @@
-"""The track_quality model: what is kept, what is dropped, what is missing."""
+"""The track_quality model: fixes kept and dropped, fields missing."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_nothing_gives_nothing() -> None:
     assert (metrics["fix_count"], metrics["position_null_rate"]) == (0, None)
 
 
-def test_canaries_have_the_scores_they_promise_and_are_in_no_metric() -> None:
+def test_canaries_have_the_scores_that_they_expect_and_are_in_no_metric() -> None:
     canaries = list(MODEL.canaries(cycle_at()))
     rows = [fix(0, 10, 20), fix(60, 91, 181)]
     canary_rows = [dict(row) for canary in canaries for row in canary.rows]

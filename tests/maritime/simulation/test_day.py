@@ -1,4 +1,4 @@
-"""The simulator: the same bytes each time, and what it plants is there to be found."""
+"""The simulator: the same bytes each time, and its anomalies can be found."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_short_file_holds_the_scenes_that_end_in_it(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "day.csv.truth.json").read_text())["scenes"][0]["kind"] == "terrestrial_gap"
 
 
-def test_the_seas_are_where_they_are_said_to_be() -> None:
+def test_the_areas_are_as_far_offshore_as_stated() -> None:
     def nm(box: Box) -> tuple[float, float]:
         south, north, west, east = box
         lat, lon = np.meshgrid(np.linspace(south, north, 30), np.linspace(west, east, 30))
@@ -157,7 +157,7 @@ def test_the_seas_are_where_they_are_said_to_be() -> None:
     assert all(nm(box)[0] > 3 and nm(box)[1] < 18 for box in COAST)
 
 
-def test_gear_says_its_battery_and_that_it_is_simulated(tmp_path: Path) -> None:
+def test_the_name_of_gear_has_its_battery_and_marks_it_as_simulated(tmp_path: Path) -> None:
     truth = written(tmp_path / "day.csv", hours=4)
     with (tmp_path / "day.csv").open(newline="") as file:
         heard = {(int(row["MMSI"]), row["VesselName"]) for row in csv.DictReader(file)}
@@ -170,18 +170,18 @@ def test_gear_says_its_battery_and_that_it_is_simulated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "fact"),
+    ("options", "reason"),
     [
-        ({"vessels": 19}, "vessels must be at least 20"),
-        ({"hours": 0}, "hours must be above 0"),
-        ({"hours": float("nan")}, "hours must be above 0"),
+        ({"vessels": 19}, "vessels is 19: must be at least 20"),
+        ({"hours": 0}, "hours is 0: must be a number above 0"),
+        ({"hours": float("nan")}, "hours is nan: must be a number above 0"),
     ],
 )
-def test_numbers_out_of_bounds_are_refused(tmp_path: Path, options: dict[str, float], fact: str) -> None:
-    with pytest.raises(ValueError, match=fact):
+def test_numbers_out_of_bounds_are_errors(tmp_path: Path, options: dict[str, float], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         written(tmp_path / "day.csv", **options)
 
 
-def test_a_start_without_time_zone_is_refused(tmp_path: Path) -> None:
+def test_a_start_without_time_zone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="time zone"):
         write_day(tmp_path / "day.csv", start=START.replace(tzinfo=None))

@@ -1,4 +1,4 @@
-"""Distance offshore, held against places that a chart shows."""
+"""Distance offshore, compared with charts."""
 
 from __future__ import annotations
 
@@ -62,10 +62,12 @@ def test_beyond_the_shores_land_and_water_agree_with_their_surroundings() -> Non
     lat, lon = np.degrees(np.arcsin(rng.uniform(-1, 1, 4000))), rng.uniform(-180, 180, 4000)
     near = offshore_km(lat, lon)
     # a place more than 20 km offshore is surrounded by water 8 km around it
-    sea = near > 20
-    assert 0.6 < sea.mean() < 0.75, "two thirds of the Earth are open water"
+    is_offshore = near > 20
+    assert 0.6 < is_offshore.mean() < 0.75, "two thirds of the Earth are open water"
     for shift in (0.07, -0.07):
-        assert (offshore_km(lat[sea] + shift * (np.abs(lat[sea]) < 89.9), lon[sea]) > 10).all()
+        assert (
+            offshore_km(lat[is_offshore] + shift * (np.abs(lat[is_offshore]) < 89.9), lon[is_offshore]) > 10
+        ).all()
 
 
 def test_no_shoreline_is_read_before_a_distance_is_asked_for() -> None:

@@ -1,4 +1,4 @@
-"""What models read from before their window: bounded, as it had arrived, thinned as numpy thins it."""
+"""Reads from before the window: bounded, only what had arrived, thinned as numpy thins."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from tests.maritime.conftest import COLUMNS, END, SHIP, Row, cycle_at, fix
 from tests.maritime.stored import context_at, put
 
 from airflow_detection.domain.inputs import Inputs
-from airflow_detection.engine.model import ModelContext
+from airflow_detection.engine.model import BaseDetectionModel, ModelContext
+from airflow_detection.maritime.models.ais_gap import AisGap
+from airflow_detection.maritime.models.encounter import Encounter
+from airflow_detection.maritime.models.gear_identity_collision import GearIdentityCollision
+from airflow_detection.maritime.models.identity_collision import IdentityCollision
 from airflow_detection.maritime.models.loitering import Loitering
 from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, read_fixes
 from airflow_detection.maritime.tracks.history import last_fixes, merged, thinned, thinned_fixes, times_before
 from airflow_detection.store.connection import Connection
+from airflow_detection.store.queries import load_queries
 
 MODEL = Loitering("loitering", "1.0", {})
 SINCE = END - timedelta(hours=6)
@@ -90,7 +95,7 @@ def test_only_what_had_arrived_is_read(database: Connection) -> None:
     assert last_fixes(ctx, SINCE).lat.tolist() == [10.0]
     assert thinned_fixes(ctx, SINCE, 60.0).lat.tolist() == [10.0]
     assert thinned_fixes(ctx, SINCE, 60.0, vessels).lat.tolist() == [10.0]
-    times = times_before(ctx, fixes_of([]), vessels, starts, span_s=7200, most=9)
+    times = times_before(ctx, fixes_of([]), vessels, starts, span_s=7200, max_times=9)
     assert [t.tolist() for t in times] == [[fix(-600, 0, 0)["observed_s"]]]
 
 
@@ -100,16 +105,18 @@ def test_times_before_an_instant_are_of_its_span_and_the_last_ones(database: Con
     ctx = context_at(database, END, MODEL)
     start = fix(120, 0, 0)["observed_s"]
 
-    def minutes(most: int, span_s: float, at_s: float = start) -> list[float]:
+    def minutes(max_times: int, span_s: float, at_s: float = start) -> list[float]:
         vessels = np.array([SHIP + 1, SHIP], dtype=np.int64)
-        none, found = times_before(ctx, now, vessels, np.array([at_s, at_s]), span_s=span_s, most=most)
+        none, times = times_before(
+            ctx, now, vessels, np.array([at_s, at_s]), span_s=span_s, max_times=max_times
+        )
         assert len(none) == 0
-        return [(s - start) / 60 + 2 for s in found.tolist()]
+        return [(s - start) / 60 + 2 for s in times.tolist()]
 
     assert minutes(50, 300) == [-3, -2, -1, 0, 1, 2]
     assert minutes(4, 300) == [-1, 0, 1, 2]
     assert minutes(50, 120, start - 900) == [-15, -14, -13]
-    assert times_before(ctx, now, np.zeros(0, dtype=np.int64), np.zeros(0), span_s=1, most=1) == []
+    assert times_before(ctx, now, np.zeros(0, dtype=np.int64), np.zeros(0), span_s=1, max_times=1) == []
 
 
 def test_without_a_database_there_is_no_history() -> None:
@@ -122,3 +129,28 @@ def test_without_a_database_there_is_no_history() -> None:
 def test_two_transmitters_under_one_mmsi_are_both_kept() -> None:
     rows = [fix(10 * i, 10 + 5 * (i % 2), 20) for i in range(20)]
     assert len(thinned(in_time_order(fixes_of(rows)), 300.0)) == 2
+
+
+class RecordingDatabase:
+    """A database without rows, which keeps the statements of its queries."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    def query(self, sql: str, params: Any = None) -> Inputs:
+        self.statements.append(sql)
+        return Inputs()
+
+
+@pytest.mark.parametrize(
+    "model_class", [AisGap, Encounter, GearIdentityCollision, IdentityCollision, Loitering]
+)
+def test_each_query_of_a_model_is_a_named_statement(model_class: type[BaseDetectionModel]) -> None:
+    model, database = model_class("model"), RecordingDatabase()
+    canary_rows = [row for canary in model.canaries(cycle_at()) for row in canary.rows]
+    rows = [{**row, "mmsi": SHIP - row["mmsi"]} for row in canary_rows]  # of vessels that may be stored
+    inputs = Inputs.of_rows(rows, (*COLUMNS, "vessel_name"))
+    model.run(ModelContext(cycle=cycle_at(), params=model.params, inputs=inputs, database=database))
+    named = {query.as_string() for query in load_queries("maritime_history", "detection").values()}
+    assert database.statements
+    assert set(database.statements) <= named

@@ -33,7 +33,7 @@ def km_between(fixes: Fixes, i: int, j: int) -> float:
 
 
 def plainly_separated(fixes: Fixes, v_max_kn: float) -> list[int]:
-    """The rule, written down a second time: every fix of every vessel, one after the other."""
+    """Separate by the same rule, every fix of every vessel, one after the other."""
     tracks: list[list[int]] = []
     for i in range(len(fixes)):
         own = [t for t in tracks if fixes.mmsi[t[-1]] == fixes.mmsi[i]]
@@ -47,7 +47,7 @@ def plainly_separated(fixes: Fixes, v_max_kn: float) -> list[int]:
             if km < 1 or kn <= v_max_kn:
                 possible.append((km, t))
         if possible:
-            min(possible, key=lambda found: found[0])[1].append(i)
+            min(possible, key=lambda candidate: candidate[0])[1].append(i)
         else:
             tracks.append([i])
     numbers = [0] * len(fixes)

@@ -1,4 +1,4 @@
-"""Encounters and loitering: what lasts, from which start, on whose tracks, and what cannot be judged."""
+"""Encounters and loitering: durations, starts, tracks, and vessels that cannot be judged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_detection.maritime.models.loitering import Loitering
 from airflow_detection.store.connection import Connection
 
 OTHER = SHIP + 1
-SEA, HARBOUR = (0.0, -25.0), (40.65, -74.05)
+OCEAN, HARBOUR = (0.0, -25.0), (40.65, -74.05)
 HOUR = 3600.0
 METRE = 1 / 111_195  # of latitude, degrees
 BOTH = [Encounter("encounter"), Loitering("loitering")]
@@ -29,7 +29,7 @@ def adrift(
     end_h: float = 0.0,
     *,
     mmsi: int = SHIP,
-    place: tuple[float, float] = SEA,
+    place: tuple[float, float] = OCEAN,
     every_s: float = 300.0,
     kn: float = 0.5,
     north_m: float = 0.0,
@@ -40,9 +40,9 @@ def adrift(
     return [fix(HOUR - begin_h * HOUR + every_s * k, lat, place[1], kn, mmsi) for k in range(count)]
 
 
-def side_by_side(begin_h: float, end_h: float = 0.0, metres: float = 300.0, **facts: Any) -> list[Row]:
-    rows = adrift(begin_h, end_h, **facts)
-    return rows + adrift(begin_h, end_h, mmsi=OTHER, north_m=metres, **facts)
+def side_by_side(begin_h: float, end_h: float = 0.0, metres: float = 300.0, **options: Any) -> list[Row]:
+    rows = adrift(begin_h, end_h, **options)
+    return rows + adrift(begin_h, end_h, mmsi=OTHER, north_m=metres, **options)
 
 
 def met(rows: list[Row], **params: Any) -> Row:
@@ -113,7 +113,7 @@ def test_two_transmitters_under_one_mmsi_are_not_averaged() -> None:
     """Ten minutes here, ten minutes two degrees away: the mean would be adrift in between."""
     rows = []
     for k in range(6 * 12 + 1):
-        place = SEA if k % 4 < 2 else (2.0, -25.0)
+        place = OCEAN if k % 4 < 2 else (2.0, -25.0)
         rows.append(fix(HOUR - 300 * k, *place, 0.3))
     output = stayed(rows)
     assert output["score"] >= 0.5
@@ -130,16 +130,16 @@ def test_what_lasts_has_one_start_and_then_an_end(database: Connection, model: B
     offset = (END - end) / timedelta(hours=1)
     put(database, [_moved(row, offset) for row in side_by_side(6 + 1 / 3)])
     ends = cycles(midnight - timedelta(minutes=30), 40, minutes=10)
-    found = {at: rows.get(str(SHIP)) for at, rows in replayed(database, ends, model).items()}
-    told = {at: row for at, row in found.items() if row and row["score"]}
-    assert {row["evidence"]["started_at"] for row in told.values()} == {begin.isoformat()}
-    assert all(row["evidence"]["is_start_seen"] for row in told.values())
-    last = max(told)
+    outputs = {at: rows.get(str(SHIP)) for at, rows in replayed(database, ends, model).items()}
+    scored = {at: row for at, row in outputs.items() if row and row["score"]}
+    assert {row["evidence"]["started_at"] for row in scored.values()} == {begin.isoformat()}
+    assert all(row["evidence"]["is_start_seen"] for row in scored.values())
+    last = max(scored)
     assert last >= end + timedelta(minutes=50)
-    assert not told[last]["evidence"]["is_open"]
-    assert told[last]["evidence"]["last_seen_at"] == end.isoformat()
-    assert found[ends[-1]] is None
-    durations = [told[at]["evidence"]["duration_s"] for at in sorted(told)]
+    assert not scored[last]["evidence"]["is_open"]
+    assert scored[last]["evidence"]["last_seen_at"] == end.isoformat()
+    assert outputs[ends[-1]] is None
+    durations = [scored[at]["evidence"]["duration_s"] for at in sorted(scored)]
     assert durations == sorted(durations)
 
 
@@ -147,7 +147,7 @@ def _moved(row: Row, hours: float) -> Row:
     return row | {"observed_s": row["observed_s"] - hours * HOUR}
 
 
-def test_a_start_beyond_the_history_is_told_to_be_unseen(database: Connection) -> None:
+def test_a_start_beyond_the_history_is_reported_as_unseen(database: Connection) -> None:
     put(database, adrift(40))
     output = run_at(database, END, Loitering("loitering"))[str(SHIP)]
     assert not output["evidence"]["is_start_seen"]
@@ -189,8 +189,8 @@ def test_the_date_line_and_the_pole_are_like_any_other_place(
 @pytest.mark.parametrize("model", BOTH, ids=lambda m: m.model_id)
 def test_what_cannot_be_judged_is_null(model: BaseDetectionModel) -> None:
     for rows in (
-        [fix(0, *SEA)],
-        [fix(0, *SEA), fix(0, *SEA)],
+        [fix(0, *OCEAN)],
+        [fix(0, *OCEAN), fix(0, *OCEAN)],
         [fix(0, 91, 181), fix(60, 91, 181)],
         [dict.fromkeys(COLUMNS[1:]) | {"mmsi": SHIP}] * 2,
     ):
@@ -198,7 +198,7 @@ def test_what_cannot_be_judged_is_null(model: BaseDetectionModel) -> None:
         assert (output["score"], output["severity"]) == (None, None)
     assert outputs_of(model, [dict.fromkeys(COLUMNS)]) == {}
     assert outputs_of(model, Inputs()) == {}
-    assert outputs_of(model, [fix(0, *SEA), fix(60, *SEA)])[str(SHIP)]["score"] == 0
+    assert outputs_of(model, [fix(0, *OCEAN), fix(60, *OCEAN)])[str(SHIP)]["score"] == 0
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_what_cannot_be_judged_is_null(model: BaseDetectionModel) -> None:
     ids=["encounter", "loitering", "encounter 2", "loitering 2"],
 )
 @pytest.mark.parametrize("minute", [0, 3])
-def test_canaries_score_what_their_version_says(model: BaseDetectionModel, minute: int) -> None:
+def test_canaries_have_the_scores_that_they_expect(model: BaseDetectionModel, minute: int) -> None:
     cycle = cycle_at(END + timedelta(minutes=minute))
     canaries = list(model.canaries(cycle))
     rows = [row for canary in canaries for row in canary.rows]
@@ -225,9 +225,9 @@ def test_canaries_score_what_their_version_says(model: BaseDetectionModel, minut
 def test_a_param_that_makes_no_sense_is_named(model: type[BaseDetectionModel]) -> None:
     for name, value in (("max_speed_kn", "two"), ("min_duration_h", 0), ("history_h", True)):
         with pytest.raises(TerminalModelError, match=name):
-            outputs_of(model("m", "1", {name: value}), [fix(0, *SEA)])
-    with pytest.raises(TerminalModelError, match="'history_h' is 1, less than 'min_duration_h', 3"):
-        outputs_of(model("m", "1", {"history_h": 1, "min_duration_h": 3}), [fix(0, *SEA)])
+            outputs_of(model("m", "1", {name: value}), [fix(0, *OCEAN)])
+    with pytest.raises(TerminalModelError, match="'history_h' is 1: must be at least 'min_duration_h', 3"):
+        outputs_of(model("m", "1", {"history_h": 1, "min_duration_h": 3}), [fix(0, *OCEAN)])
 
 
 def test_what_lasts_just_long_enough_is_found_off_the_five_minute_grid() -> None:

@@ -26,7 +26,7 @@ MAX_LINE = 65_536
 
 _READ_BYTES = 4_096
 _FULL_TIME = len("2020-01-01T00:00")
-_SMALLEST_REAL, _LARGEST_REAL = 1e-30, 1e6
+_MIN_REAL, _MAX_REAL = 1e-30, 1e6
 
 # Field -> the names it has had, without case, spaces and underscores.
 _NAMES = {
@@ -46,7 +46,7 @@ _REQUIRED = ("mmsi", "observed_at", "lat", "lon")
 
 
 class MalformedRowError(ValueError):
-    """A row that cannot be read; the text is the fact."""
+    """A row that cannot be read; the text is the reason."""
 
 
 class Position(NamedTuple):
@@ -67,10 +67,10 @@ class Position(NamedTuple):
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """Open a positions file, plain or compressed (gzip, Zstandard, zip), by what it holds, not by its name.
+    """Open a positions file, plain or compressed (gzip, Zstandard, zip), by its content, not by its name.
 
-    Bytes that are no UTF-8 come out as lone surrogates. Whatever goes wrong with the file, here or while
-    it is read inside the context, is an InputFileError that names it.
+    Bytes that are not UTF-8 become lone surrogates. An error of the file, here or while it is read inside
+    the context, is an InputFileError that names it.
     """
     try:
         with ExitStack() as stack:
@@ -97,7 +97,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
 def _only_member(archive: zipfile.ZipFile, path: Path) -> IO[bytes]:
     members = [m for m in archive.infolist() if m.filename.lower().endswith((".csv", ".txt"))]
     if len(members) != 1:
-        raise InputFileError(f"{path}: the archive holds {len(members)} CSV files; it must hold one")
+        raise InputFileError(f"{path}: the archive holds {len(members)} CSV files: must hold one")
     if members[0].flag_bits & 0x1:
         raise InputFileError(f"{path}: the archive is encrypted")
     try:
@@ -149,7 +149,7 @@ def numbered_lines(text: IO[str]) -> Iterator[tuple[int, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a file keeps each field of a position: an index, -1 for a field that it lacks."""
+    """The column of each field of a position in a file: an index, -1 for a field that it lacks."""
 
     width: int
     index: tuple[int, ...]
@@ -167,28 +167,28 @@ class Layout:
             raise InputFileError(f"{path}: is not a positions file: its first line {exc}") from exc
         index: dict[str, int] = {}
         for field, names in _NAMES.items():
-            found = [i for i, name in enumerate(header) if name in names]
-            if len(found) > 1:
-                raise InputFileError(f"{path}: its header has {len(found)} columns for {field}")
-            index[field] = found[0] if found else -1
+            columns = [i for i, name in enumerate(header) if name in names]
+            if len(columns) > 1:
+                raise InputFileError(f"{path}: its header has {len(columns)} columns for {field}")
+            index[field] = columns[0] if columns else -1
         missing = [f for f in _REQUIRED if index[f] < 0]
         if len(missing) == len(_REQUIRED):
             raise InputFileError(f"{path}: is not a positions file: its first line names no column of one")
         if missing:
-            lacking = ", ".join(" or ".join(_NAMES[f]) for f in missing)
-            raise InputFileError(f"{path}: its header lacks a required column: {lacking}")
+            names_of_missing = ", ".join(" or ".join(_NAMES[f]) for f in missing)
+            raise InputFileError(f"{path}: its header lacks a required column: {names_of_missing}")
         return cls(len(header), tuple(index[f] for f in Position._fields))
 
     def position(self, line: str) -> Position:
         """Read one line.
 
         Raises:
-            MalformedRowError: the line is no position.
+            MalformedRowError: the line is not a position.
         """
         fields = _fields(line)
         if len(fields) != self.width:
             raise MalformedRowError(f"has {len(fields)} fields, the header has {self.width}")
-        fields.append("")  # what an absent column reads
+        fields.append("")  # the value of an absent column
         mmsi, time, lat, lon, sog, cog, heading, name, imo, call_sign, vessel_type = (
             fields[i].strip() for i in self.index
         )
@@ -258,13 +258,13 @@ def _number(name: str, text: str, limit: float) -> float | None:
 
 
 def _real(name: str, text: str) -> float | None:
-    """Read what goes into a column of single precision."""
-    value = _number(name, text, _LARGEST_REAL)
-    return 0.0 if value is not None and abs(value) < _SMALLEST_REAL else value
+    """Read a number for a column of single precision."""
+    value = _number(name, text, _MAX_REAL)
+    return 0.0 if value is not None and abs(value) < _MIN_REAL else value
 
 
 def _whole(name: str, text: str) -> int | None:
-    value = _number(name, text, _LARGEST_REAL)
+    value = _number(name, text, _MAX_REAL)
     if value is None:
         return None
     if value != int(value):

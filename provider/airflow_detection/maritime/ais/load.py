@@ -1,4 +1,4 @@
-"""Load a positions file into `ais_positions`: all of it or nothing, and never twice."""
+"""Load a positions file into `ais_positions`: all of it or none, and never twice."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _ROWS_PER_REPORT = 50_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """What came of a file: `rows_read` counts malformed rows too, `rows_loaded` only those that are new.
+    """The result of a load: `rows_read` counts malformed rows too, `rows_loaded` only those that are new.
 
-    `malformed` names the first 100 as (line number from 1, fact). Instants are UTC. Of a file that is
-    loaded already nothing is read again: `malformed_count` is then the recorded one.
+    `malformed` names the first 100 as (line number from 1, reason). Instants are UTC. A file that is loaded
+    already is not read: `malformed_count` is then the recorded one.
     """
 
     rows_read: int = 0
@@ -51,8 +51,8 @@ class LoadReport:
         text = f"{self.rows_read:,} rows read, {self.rows_loaded:,} new, {self.duplicates:,} known already"
         if not self.malformed_count:
             return text
-        line, fact = self.malformed[0]
-        return f"{text}, {self.malformed_count:,} malformed (first: line {line} {fact})"
+        line, reason = self.malformed[0]
+        return f"{text}, {self.malformed_count:,} malformed (first: line {line} {reason})"
 
 
 def load_file(
@@ -82,31 +82,31 @@ def load_file(
             recorded = cur.fetchone()
             return LoadReport(is_already_loaded=True, malformed_count=recorded[1] if recorded else 0)
         count = _copy_in(cur, queries, path, report)
-        found = _finished(path, count)
+        loaded = _report(path, count)
         cur.execute(queries["incoming_interval"])
         first, last = cur.fetchone() or (None, None)
         cur.execute(queries["insert_new"])
-        loaded = cur.rowcount
-        found = replace(
-            found,
-            rows_loaded=loaded,
-            duplicates=count.read - count.malformed - loaded,
+        rows_loaded = cur.rowcount
+        loaded = replace(
+            loaded,
+            rows_loaded=rows_loaded,
+            duplicates=count.read - count.malformed - rows_loaded,
             first_observed_at=first,
             last_observed_at=last,
         )
         recorded_values = {
             "sha256": digest,
-            "row_count": found.rows_read,
-            "malformed_count": found.malformed_count,
-            "is_simulated": found.is_simulated,
+            "row_count": loaded.rows_read,
+            "malformed_count": loaded.malformed_count,
+            "is_simulated": loaded.is_simulated,
         }
         cur.execute(queries["complete_file"], recorded_values)
-    return found
+    return loaded
 
 
 @dataclass(slots=True)
 class _Count:
-    """What was seen so far of a file that is being read."""
+    """Counts so far of a file that is being read."""
 
     read: int = 0
     malformed: int = 0
@@ -115,7 +115,7 @@ class _Count:
 
 
 def _copy_in(
-    cur: psycopg.Cursor[tuple[Any, ...]],  # Any: a row of whatever was asked for
+    cur: psycopg.Cursor[tuple[Any, ...]],  # Any: a row of any statement
     queries: Mapping[str, sql.Composed],
     path: Path,
     report: Callable[[int], None] | None,
@@ -157,13 +157,13 @@ def _rows(path: Path, count: _Count) -> Iterator[str]:
                 yield _copied(position)
 
 
-def _finished(path: Path, count: _Count) -> LoadReport:
+def _report(path: Path, count: _Count) -> LoadReport:
     if not count.read:
         raise InputFileError(f"{path}: holds no rows")
     if count.read == count.malformed:
-        line, fact = count.shown[0]
+        line, reason = count.shown[0]
         raise InputFileError(
-            f"{path}: none of its {count.read:,} rows can be read; the first, line {line}, {fact}"
+            f"{path}: none of its {count.read:,} rows can be read; the first, line {line}, {reason}"
         )
     return LoadReport(
         rows_read=count.read,

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from airflow_detection.domain.json_values import JsonMapping
-from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
+from airflow_detection.engine.model import Canary, ModelContext, ModelResult
 from airflow_detection.errors import TerminalModelError
+from airflow_detection.maritime.models.offshore_model import OffshoreModel
 from airflow_detection.maritime.models.track_quality import mostly_dropped
 from airflow_detection.maritime.params import positive
-from airflow_detection.maritime.score_metrics import score_metrics
-from airflow_detection.maritime.severity import severity
-from airflow_detection.maritime.tracks.coast import load_shorelines, offshore_km
-from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, read_fixes
+from airflow_detection.maritime.tracks.coast import offshore_km
+from airflow_detection.maritime.tracks.duration import half_life_score
+from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, iso_utc, read_fixes
 from airflow_detection.maritime.tracks.geo import KM_PER_NM, FloatArray
 from airflow_detection.maritime.tracks.history import last_fixes, merged, times_before
-from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT, is_reserved
+from airflow_detection.maritime.vessel_canaries import vessel_canary
+from airflow_detection.maritime.vessel_outputs import vessel_metrics, vessel_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
     from airflow_detection.domain.specs import Cycle
 
-BEFORE_S = 12 * 3600.0  # how a ship was heard before it fell silent is judged by so much
+BEFORE_S = 12 * 3600.0  # how often a ship was heard before a gap is judged by so many seconds
 SATELLITE_FIXES = 14
-TERRESTRIAL_FIXES = 6  # fewer give no median worth the name
-MOST_FIXES = 50
+TERRESTRIAL_FIXES = 6  # fewer are too few for a median
+MAX_FIXES = 50
 TERRESTRIAL_WEIGHT = 0.6  # to leave the range of the receivers looks the same
-_CLOCK_S = 1e-3  # floating point has seconds since 1970 to a microsecond
+_CLOCK_S = 1e-3  # tolerance: floating point has seconds since 1970 to a microsecond
 
 
-class AisGap(BaseDetectionModel):
+class AisGap(OffshoreModel):
     """One output per vessel of the window, and one per vessel that is silent: 0 where no gap meets its rule.
 
     Params:
@@ -52,34 +52,48 @@ class AisGap(BaseDetectionModel):
 
     features: ClassVar[tuple[str, ...]] = ("lat", "lon")
 
-    @classmethod
-    def prepare(cls) -> None:
-        """Read the shorelines."""
-        load_shorelines()
+    @staticmethod
+    def rule(params: JsonMapping) -> _GapRule:
+        """Read the params; see `OffshoreModel.rule`."""
+        satellite_min_h = positive(params, "satellite_min_h", 12.0)
+        terrestrial_min_h = positive(params, "terrestrial_min_h", 3.0)
+        history_h = positive(params, "history_h", 36.0)
+        longer_h = max(satellite_min_h, terrestrial_min_h)
+        if history_h < longer_h:
+            raise TerminalModelError(
+                f"param 'history_h' is {history_h:g}: must be at least {longer_h:g}, "
+                "the longer of 'satellite_min_h' and 'terrestrial_min_h'"
+            )
+        return _GapRule(
+            satellite_min_s=satellite_min_h * 3600.0,
+            offshore_nm=positive(params, "satellite_offshore_nm", 50.0),
+            intervals=positive(params, "terrestrial_intervals", 20.0),
+            terrestrial_min_s=terrestrial_min_h * 3600.0,
+            history_h=history_h,
+            max_dropped_share=positive(params, "max_dropped_share", 0.9),
+        )
 
     def run(self, ctx: ModelContext) -> ModelResult:
         """Judge the gaps that end in the window, and those that are open at its end.
 
         Raises:
-            TerminalModelError: a param is no number or out of bounds, or an input column is missing.
+            TerminalModelError: a param is not a number or out of bounds, or an input column is missing.
         """
-        rule = _Rule.of(ctx.params)
-        given = read_fixes(ctx.inputs)
-        now = in_time_order(given)
-        known = merged(last_fixes(ctx, ctx.window.end - timedelta(hours=rule.history_h)), now)
-        gaps = _gaps(known, ctx.window.start.timestamp(), ctx.window.end.timestamp())
-        judged = _judged(ctx, now, gaps, rule)
-        outputs = list(_outputs(ctx, given, now, known, judged, rule))
-        real = now.take(~is_reserved(now.mmsi))
+        rule = self.rule(ctx.params)
+        fixes = read_fixes(ctx.inputs)
+        now = in_time_order(fixes)
+        recent = merged(last_fixes(ctx, ctx.window.end - timedelta(hours=rule.history_h)), now)
+        gaps = _gaps(recent, ctx.window.start.timestamp(), ctx.window.end.timestamp())
+        scored = _scored_gaps(ctx, now, gaps, rule)
+        outputs = list(_outputs(ctx, fixes, now, recent, scored, rule))
         return ModelResult(
             outputs_per_input=outputs,
-            metrics=_metrics(outputs),
-            features={name: real.feature(name) for name in self.features},
+            metrics=vessel_metrics(
+                outputs,
+                open_gap_count=lambda output: bool(output["score"] and output["evidence"]["is_open"]),
+            ),
+            features=now.features(self.features),
         )
-
-    def reads_since(self, cycle: Cycle) -> datetime:
-        """Where the last fix before a gap is looked for."""
-        return cycle.started_at - timedelta(hours=_Rule.of(self.params).history_h)
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """Offshore: long, long enough, not long enough, too seldom heard (null); coastal; a single fix.
@@ -87,18 +101,14 @@ class AisGap(BaseDetectionModel):
         And long ones that were heard since, but not where; and of which `track_quality` dropped most (null),
         or just not too much.
         """
-        rule, end = _Rule.of(self.params), cycle.window.end.timestamp()
+        rule, end = self.rule(self.params), cycle.window.end.timestamp()
         mid_atlantic, harbour = (0.0, -25.0), (29.7, -95.0)
 
         def canary(
             mmsi: int, expected: float | None, silent_s: float, fixes: int, place: tuple[float, float]
         ) -> Canary:
-            """Heard every ten minutes, silent up to the end of the window."""
-            rows = tuple(
-                {"mmsi": mmsi, "observed_s": end - silent_s - 600.0 * i, "lat": place[0], "lon": place[1]}
-                for i in range(fixes)
-            )
-            return Canary(entity_id=str(mmsi), rows=rows, expected=expected)
+            """A vessel heard every ten minutes, then silent up to the end of the window."""
+            return vessel_canary(mmsi, expected, [(end - silent_s - 600.0 * i, *place) for i in range(fixes)])
 
         long_s, short_s = rule.satellite_min_s, rule.terrestrial_s(600.0)
         yield canary(-1, 1 - 0.5**2.5, 2.5 * long_s, 20, mid_atlantic)
@@ -112,14 +122,14 @@ class AisGap(BaseDetectionModel):
         unplaced = {"mmsi": -123_456_789, "observed_s": end - 60.0, "lat": 91.0, "lon": 181.0}
         yield replace(lost, rows=(*lost.rows, unplaced))
         for mmsi, expected, share in ((-8, None, 1.0), (-9, 0.75, 0.99 * rule.max_dropped_share)):
-            said = (({"mmsi": mmsi}, {"entity_id": str(mmsi), "score": share}),)
+            quality = (({"mmsi": mmsi}, {"entity_id": str(mmsi), "score": share}),)
             dropped = canary(mmsi, expected, 2 * long_s, 20, mid_atlantic)
             if expected is not None or rule.max_dropped_share < 1:
-                yield replace(dropped, upstream={"track_quality": said}, needs_upstream=True)
+                yield replace(dropped, upstream={"track_quality": quality}, needs_upstream=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Rule:
+class _GapRule:
     satellite_min_s: float
     offshore_nm: float
     intervals: float
@@ -127,30 +137,14 @@ class _Rule:
     history_h: float
     max_dropped_share: float
 
-    @classmethod
-    def of(cls, params: JsonMapping) -> _Rule:
-        satellite_min_h = positive(params, "satellite_min_h", 12.0)
-        terrestrial_min_h = positive(params, "terrestrial_min_h", 3.0)
-        history_h = positive(params, "history_h", 36.0)
-        if history_h < max(satellite_min_h, terrestrial_min_h):
-            raise TerminalModelError(f"param 'history_h' is {history_h:g}, less than the gaps to be found")
-        return cls(
-            satellite_min_s=satellite_min_h * 3600.0,
-            offshore_nm=positive(params, "satellite_offshore_nm", 50.0),
-            intervals=positive(params, "terrestrial_intervals", 20.0),
-            terrestrial_min_s=terrestrial_min_h * 3600.0,
-            history_h=history_h,
-            max_dropped_share=positive(params, "max_dropped_share", 0.9),
-        )
-
     def terrestrial_s(self, median_s: float) -> float:
-        """How long a vessel must be silent that was heard every `median_s`."""
+        """Return how long a vessel that was heard every `median_s` must be silent, seconds."""
         return max(self.terrestrial_min_s, self.intervals * median_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gaps:
-    """Silences, shape (n,): `first` is the fix before it, `end_s` the fix after it or the window's end."""
+    """Gaps, shape (n,): `first` is the fix before one, `end_s` the fix after it or the window's end."""
 
     first: Fixes
     end_s: FloatArray
@@ -164,42 +158,42 @@ class _Gaps:
         return _Gaps(first=self.first.take(index), end_s=self.end_s[index], is_open=self.is_open[index])
 
 
-def _gaps(known: Fixes, start_s: float, end_s: float) -> _Gaps:
-    """All silences of time-ordered fixes that end in [start, end), and those that are open at the end."""
-    is_open = np.append(known.mmsi[1:] != known.mmsi[:-1], True)[: len(known)]
-    following = np.where(is_open, end_s, np.append(known.observed_s[1:], end_s)[: len(known)])
+def _gaps(fixes: Fixes, start_s: float, end_s: float) -> _Gaps:
+    """Return all gaps of time-ordered fixes that end in [start, end), and those that are open at the end."""
+    is_open = np.append(fixes.mmsi[1:] != fixes.mmsi[:-1], True)[: len(fixes)]
+    following = np.where(is_open, end_s, np.append(fixes.observed_s[1:], end_s)[: len(fixes)])
     ended = following >= start_s
-    return _Gaps(first=known.take(ended), end_s=following[ended], is_open=is_open[ended])
+    return _Gaps(first=fixes.take(ended), end_s=following[ended], is_open=is_open[ended])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
-    """A gap that is long enough to be asked about; the score is None where it cannot be known."""
+class _ScoredGap:
+    """A gap of the least length; the score is None where it cannot be known."""
 
     mmsi: int
     score: float | None
     evidence: JsonMapping
 
 
-def _judged(ctx: ModelContext, now: Fixes, gaps: _Gaps, rule: _Rule) -> dict[int, _Judged]:
-    """The clearest gap of each vessel that has one of the least length, by MMSI."""
+def _scored_gaps(ctx: ModelContext, now: Fixes, gaps: _Gaps, rule: _GapRule) -> dict[int, _ScoredGap]:
+    """Return the clearest gap of each vessel that has one of the least length, by MMSI."""
     gaps = gaps.take(gaps.duration_s >= min(rule.satellite_min_s, rule.terrestrial_min_s) - _CLOCK_S)
     offshore_nm = offshore_km(gaps.first.lat, gaps.first.lon) / KM_PER_NM
     least_s = np.where(offshore_nm >= rule.offshore_nm, rule.satellite_min_s, rule.terrestrial_min_s)
     is_long = gaps.duration_s >= least_s - _CLOCK_S
     gaps, offshore_nm = gaps.take(is_long), offshore_nm[is_long]
     starts = gaps.first.observed_s
-    heard = times_before(ctx, now, gaps.first.mmsi, starts, span_s=BEFORE_S, most=MOST_FIXES)
-    found: dict[int, _Judged] = {}
-    for k, (mmsi, times) in enumerate(zip(gaps.first.mmsi.tolist(), heard, strict=True)):
-        one = _judge(gaps, k, times, float(offshore_nm[k]), rule)
-        other = found.get(mmsi)
-        if other is None or _clearness(one) >= _clearness(other):
-            found[mmsi] = one
-    return found
+    times_by_gap = times_before(ctx, now, gaps.first.mmsi, starts, span_s=BEFORE_S, max_times=MAX_FIXES)
+    clearest: dict[int, _ScoredGap] = {}
+    for k, (mmsi, times) in enumerate(zip(gaps.first.mmsi.tolist(), times_by_gap, strict=True)):
+        gap = _scored(gaps, k, times, float(offshore_nm[k]), rule)
+        earlier = clearest.get(mmsi)
+        if earlier is None or _clearness(gap) >= _clearness(earlier):
+            clearest[mmsi] = gap
+    return clearest
 
 
-def _judge(gaps: _Gaps, k: int, times: FloatArray, offshore_nm: float, rule: _Rule) -> _Judged:
+def _scored(gaps: _Gaps, k: int, times: FloatArray, offshore_nm: float, rule: _GapRule) -> _ScoredGap:
     is_satellite = offshore_nm >= rule.offshore_nm
     duration_s, start_s = float(gaps.duration_s[k]), float(gaps.first.observed_s[k])
     median_s = float(np.median(np.diff(times))) if len(times) > 1 else None
@@ -211,12 +205,12 @@ def _judge(gaps: _Gaps, k: int, times: FloatArray, offshore_nm: float, rule: _Ru
     if threshold_s is not None:
         weight = 1.0 if is_satellite else TERRESTRIAL_WEIGHT
         is_met = duration_s >= threshold_s - _CLOCK_S
-        score = weight * -math.expm1(-math.log(2) * duration_s / threshold_s) if is_met else 0.0
+        score = weight * half_life_score(duration_s, threshold_s) if is_met else 0.0
     evidence = {
         "rule": "satellite" if is_satellite else "terrestrial",
         "is_open": bool(gaps.is_open[k]),
-        "started_at": _at(start_s),
-        "ended_at": None if gaps.is_open[k] else _at(float(gaps.end_s[k])),
+        "started_at": iso_utc(start_s),
+        "ended_at": None if gaps.is_open[k] else iso_utc(gaps.end_s[k]),
         "duration_s": duration_s,
         "threshold_s": threshold_s,
         "from": [float(gaps.first.lat[k]), float(gaps.first.lon[k])],
@@ -224,51 +218,30 @@ def _judge(gaps: _Gaps, k: int, times: FloatArray, offshore_nm: float, rule: _Ru
         "fixes_before": len(times),
         "median_interval_s": median_s,
     }
-    return _Judged(mmsi=int(gaps.first.mmsi[k]), score=score, evidence=evidence)
+    return _ScoredGap(mmsi=int(gaps.first.mmsi[k]), score=score, evidence=evidence)
 
 
-def _clearness(judged: _Judged) -> float:
-    """A gap that meets its rule goes before one of which that cannot be known, and both before the others."""
-    return judged.score if judged.score else (1e-9 if judged.score is None else 0.0)
+def _clearness(gap: _ScoredGap) -> float:
+    """Rank a gap: one that meets its rule, before one of which that cannot be known, before the others."""
+    return gap.score if gap.score else (1e-9 if gap.score is None else 0.0)
 
 
 def _outputs(
-    ctx: ModelContext, given: Fixes, now: Fixes, known: Fixes, judged: dict[int, _Judged], rule: _Rule
+    ctx: ModelContext, fixes: Fixes, now: Fixes, recent: Fixes, scored: dict[int, _ScoredGap], rule: _GapRule
 ) -> Iterator[tuple[JsonMapping, JsonMapping]]:
-    present = set(np.unique(given.mmsi).tolist())
-    n_known, n_pos = _counted(known), _counted(now)
+    present = set(np.unique(fixes.mmsi).tolist())
+    n_recent, n_pos = _fix_counts(recent), _fix_counts(now)
     dropped = mostly_dropped(ctx, rule.max_dropped_share)
-    silent = {mmsi for mmsi, gap in judged.items() if gap.score and gap.evidence["is_open"]}
+    silent = {mmsi for mmsi, gap in scored.items() if gap.score and gap.evidence["is_open"]}
     for mmsi in sorted(present | silent):
-        gap = judged.get(mmsi)
+        gap = scored.get(mmsi)
         score = gap.score if gap else 0.0
-        says_not_where = mmsi in present and mmsi not in n_pos
-        if says_not_where or str(mmsi) in dropped or (gap is None and n_known[mmsi] < 2):
+        has_no_position = mmsi in present and mmsi not in n_pos
+        if has_no_position or str(mmsi) in dropped or (gap is None and n_recent[mmsi] < 2):
             score = None
-        output = {
-            "entity_id": str(mmsi),
-            "mmsi": mmsi,
-            "score": score,
-            "severity": severity(score),
-            "n_pos": n_pos[mmsi],
-            "evidence": gap.evidence if gap else {"is_open": False},
-        }
-        yield {"mmsi": mmsi}, output
+        yield vessel_output(mmsi, score, n_pos[mmsi], gap.evidence if gap else {"is_open": False})
 
 
-def _counted(fixes: Fixes) -> Counter[int]:
+def _fix_counts(fixes: Fixes) -> Counter[int]:
     vessels, counts = np.unique(fixes.mmsi, return_counts=True)
     return Counter(dict(zip(vessels.tolist(), counts.tolist(), strict=True)))
-
-
-def _metrics(outputs: list[tuple[JsonMapping, JsonMapping]]) -> dict[str, float | int | None]:
-    real = [output for _, output in outputs if 0 <= output["mmsi"] < MMSI_LIMIT]
-    return {
-        "vessel_count": len(real),
-        "open_gap_count": sum(bool(output["score"]) and output["evidence"]["is_open"] for output in real),
-        **score_metrics(output["score"] for output in real),
-    }
-
-
-def _at(observed_s: float) -> str:
-    return datetime.fromtimestamp(observed_s, UTC).isoformat()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -15,9 +15,10 @@ from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.score_metrics import score_metrics
 from airflow_detection.maritime.severity import severity
 from airflow_detection.maritime.tracks.duration import Hours
-from airflow_detection.maritime.tracks.fixes import Fixes
+from airflow_detection.maritime.tracks.fixes import Fixes, iso_utc
 from airflow_detection.maritime.tracks.gear_fixes import GearFixes, read_gear
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, haversine_km
+from airflow_detection.maritime.tracks.history import stored_fixes
 from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 MIN_FIXES = 2
 PAIR_SCALE = 4.0
 MAX_SHOWN = 10
-
-_COLUMNS = "select mmsi, extract(epoch from observed_at)::float8 as observed_s, lat, lon, vessel_name"
-_WHICH = "where mmsi = any(:mmsi) and observed_at >= :since and observed_at < :window_start"
-_EARLIER = f"{_COLUMNS} from ais_positions {_WHICH} and loaded_at <= :opened_at"
 
 
 class GearIdentityCollision(BaseDetectionModel):
@@ -55,31 +52,28 @@ class GearIdentityCollision(BaseDetectionModel):
         """Judge every gear identity that has a row in the window.
 
         Raises:
-            TerminalModelError: a param is no number or out of bounds, or an input column is missing.
+            TerminalModelError: a param is not a number or out of bounds, or an input column is missing.
         """
-        rule, hours = _Rule.of(ctx.params), Hours.of(ctx.window, ctx.params)
+        rule, hours = _GearCollisionRule.of(ctx.params), Hours.of(ctx.window, ctx.params)
         gear = read_gear(ctx.inputs)
-        found = collisions(gear, hours, rule)
-        flagged = {identity for identity, bin_ in found if bin_ == 0}
-        mmsi = sorted({m for identity in flagged for m in gear.mmsis[identity] if 0 <= m < MMSI_LIMIT})
-        if ctx.database is not None and mmsi:
-            earlier = ctx.database.query(_EARLIER, {"mmsi": mmsi, "since": hours.since})
-            found |= collisions(read_gear(earlier), hours, rule)
-        outputs = list(_outputs(gear, found, hours, rule))
-        real = gear.fixes.take((gear.fixes.mmsi >= 0) & (gear.fixes.mmsi < MMSI_LIMIT))
+        by_bin = collisions(gear, hours, rule)
+        flagged = {identity for identity, bin_ in by_bin if bin_ == 0}
+        mmsis = np.array(sorted({m for identity in flagged for m in gear.mmsis[identity]}), dtype=np.int64)
+        by_bin |= collisions(read_gear(stored_fixes(ctx, hours.since, mmsis)), hours, rule)
+        outputs = list(_outputs(gear, by_bin, hours, rule))
         return ModelResult(
             outputs_per_input=outputs,
             metrics=_metrics(outputs),
-            features={name: real.feature(name) for name in self.features},
+            features=gear.fixes.features(self.features),
         )
 
     def reads_since(self, cycle: Cycle) -> datetime:
-        """Where the oldest bin begins."""
+        """Return the start of the oldest bin, UTC."""
         return Hours.of(cycle.window, self.params).since
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """Hours in two places, two places once, one place, a single fix (null); by name and by MMSI."""
-        rule, hours = _Rule.of(self.params), Hours.of(cycle.window, self.params)
+        rule, hours = _GearCollisionRule.of(self.params), Hours.of(cycle.window, self.params)
         start = cycle.window.start.timestamp()
 
         def canary(
@@ -109,24 +103,24 @@ class GearIdentityCollision(BaseDetectionModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Rule:
+class _GearCollisionRule:
     separation_km: float
     within_s: float
 
     @classmethod
-    def of(cls, params: JsonMapping) -> _Rule:
+    def of(cls, params: JsonMapping) -> _GearCollisionRule:
         return cls(
             separation_km=positive(params, "separation_km", 5.0),
             within_s=60.0 * positive(params, "within_minutes", 60.0),
         )
 
     def strength(self, pairs: int, km: float) -> float:
-        """How clear a collision is, in (0, 1): more pairs and a larger distance are clearer."""
+        """Rate how clear a collision is, in (0, 1): more pairs and a larger distance are clearer."""
         return math.expm1(-pairs / PAIR_SCALE) * math.expm1(-km / self.separation_km)
 
 
 @dataclass(slots=True)
-class Collision:
+class GearCollision:
     """One identity in two places in one bin; seconds since 1970 UTC, distances km."""
 
     pairs: set[tuple[int, int]] = field(default_factory=set)
@@ -145,12 +139,14 @@ class Collision:
             self.places = tuple((float(fixes.lat[k]), float(fixes.lon[k])) for k in (i, j))
 
 
-def collisions(gear: GearFixes, hours: Hours, rule: _Rule) -> dict[tuple[str, int], Collision]:
+def collisions(
+    gear: GearFixes, hours: Hours, rule: _GearCollisionRule
+) -> dict[tuple[str, int], GearCollision]:
     """Find identities in two places, by (identity, bin): consecutive fixes far apart within the time.
 
     Consecutive, so that gear which is seen on its way (on the deck of its boat) is in one place at a time.
     """
-    found: dict[tuple[str, int], Collision] = {}
+    by_bin: dict[tuple[str, int], GearCollision] = {}
     bins = hours.back(gear.fixes.observed_s)
     for key in (gear.identity, gear.fixes.mmsi):
         for i, j, km in _far_pairs(gear, key, bins, rule):
@@ -159,12 +155,12 @@ def collisions(gear: GearFixes, hours: Hours, rule: _Rule) -> dict[tuple[str, in
                 identity for identity, own in gear.mmsis.items() if int(gear.fixes.mmsi[i]) in own
             ]
             for identity in identities:
-                found.setdefault((identity, int(bins[i])), Collision()).add(gear.fixes, i, j, km)
-    return found
+                by_bin.setdefault((identity, int(bins[i])), GearCollision()).add(gear.fixes, i, j, km)
+    return by_bin
 
 
 def _far_pairs(
-    gear: GearFixes, key: NDArray[np.int64], bins: NDArray[np.int64], rule: _Rule
+    gear: GearFixes, key: NDArray[np.int64], bins: NDArray[np.int64], rule: _GearCollisionRule
 ) -> list[tuple[int, int, float]]:
     f = gear.fixes
     order = np.lexsort((f.lon, f.lat, f.observed_s, key))
@@ -181,12 +177,12 @@ def _far_pairs(
 
 
 def _outputs(
-    gear: GearFixes, found: dict[tuple[str, int], Collision], hours: Hours, rule: _Rule
+    gear: GearFixes, by_bin: dict[tuple[str, int], GearCollision], hours: Hours, rule: _GearCollisionRule
 ) -> Iterator[tuple[JsonMapping, JsonMapping]]:
     own = gear.identity[(hours.back(gear.fixes.observed_s) == 0) & (gear.identity >= 0)]
     n_pos = np.bincount(own, minlength=len(gear.identities))
     for identity, n in zip(gear.identities, n_pos.tolist(), strict=True):
-        seen = hours.in_a_row(found, identity)
+        seen = hours.in_a_row(by_bin, identity)
         score = 0.0 if n >= MIN_FIXES else None
         if seen:
             score = hours.score(rule.strength(len(seen[0].pairs), seen[0].separation_km), len(seen))
@@ -204,7 +200,7 @@ def _outputs(
         yield {"gear": identity}, output
 
 
-def _evidence(seen: list[Collision]) -> JsonMapping:
+def _evidence(seen: list[GearCollision]) -> JsonMapping:
     if not seen:
         return {"is_open": False, "pairs": 0, "hours_seen": 0}
     return {
@@ -213,8 +209,8 @@ def _evidence(seen: list[Collision]) -> JsonMapping:
         "hours_seen": len(seen),
         "separation_km": round(seen[0].separation_km, 1),
         "places": seen[0].places,
-        "first_seen_at": _at(seen[-1].first_s),
-        "last_seen_at": _at(seen[0].last_s),
+        "first_seen_at": iso_utc(seen[-1].first_s),
+        "last_seen_at": iso_utc(seen[0].last_s),
     }
 
 
@@ -225,7 +221,3 @@ def _metrics(outputs: list[tuple[JsonMapping, JsonMapping]]) -> dict[str, float 
         "collision_count": sum(output["evidence"]["is_open"] for output in real),
         **score_metrics(output["score"] for output in real),
     }
-
-
-def _at(observed_s: float) -> str:
-    return datetime.fromtimestamp(observed_s, UTC).isoformat()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,29 +13,25 @@ from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.params import one_of, positive
-from airflow_detection.maritime.score_metrics import score_metrics
-from airflow_detection.maritime.severity import severity
 from airflow_detection.maritime.tracks.duration import Hours
-from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, read_fixes
+from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, iso_utc, read_fixes
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, haversine_km
-from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT, is_reserved
+from airflow_detection.maritime.tracks.history import merged, stored_fixes
 from airflow_detection.maritime.tracks.separation import SAME_PLACE_KM, separate
+from airflow_detection.maritime.vessel_canaries import vessel_canary
+from airflow_detection.maritime.vessel_outputs import vessel_metrics, vessel_output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from airflow_detection.domain.specs import Cycle
 
-MIN_FIXES = 2  # of a track: a single false fix is no second transmitter
+MIN_FIXES = 2  # of a track: a single false fix is not a second transmitter
 MIN_ALTERNATIONS = 2
 ALTERNATION_SCALE = 4.0
 MAX_TRACKS_SHOWN = 5
-
-_COLUMNS = "select mmsi, extract(epoch from observed_at)::float8 as observed_s, lat, lon from ais_positions"
-_WHICH = "where mmsi = any(:mmsi) and observed_at >= :since and observed_at < :window_start"
-_EARLIER = f"{_COLUMNS} {_WHICH} and loaded_at <= :opened_at"
 
 
 class IdentityCollision(BaseDetectionModel):
@@ -58,51 +54,52 @@ class IdentityCollision(BaseDetectionModel):
         """Judge every vessel that has a row in the inputs.
 
         Raises:
-            TerminalModelError: a param is no number or out of bounds, or an input column is missing.
+            TerminalModelError: a param is not a number or out of bounds, or an input column is missing.
         """
-        rule = _Rule.of(ctx.params)
+        rule = _VesselCollisionRule.of(ctx.params)
         hours = Hours.of(ctx.window, ctx.params)
         fixes = read_fixes(ctx.inputs)
         kept = in_time_order(fixes)
         now = kept.take(hours.back(kept.observed_s) == 0)
-        found = collisions(now, hours, rule)
-        flagged = np.array(sorted(mmsi for mmsi, _ in found), dtype=np.int64)
+        by_bin = collisions(now, hours, rule)
+        flagged = np.array(sorted(mmsi for mmsi, _ in by_bin), dtype=np.int64)
         earlier = kept.take((hours.back(kept.observed_s) > 0) & np.isin(kept.mmsi, flagged))
-        if ctx.database is not None and len(flagged):
-            at = {"mmsi": flagged[~is_reserved(flagged)].tolist(), "since": hours.since}
-            earlier = _joined(earlier, read_fixes(ctx.database.query(_EARLIER, at)))
-        found |= collisions(earlier, hours, rule)
-        outputs = list(_outputs(np.unique(fixes.mmsi), now, found, hours, rule))
-        real = now.take(~is_reserved(now.mmsi))
+        earlier = merged(earlier, read_fixes(stored_fixes(ctx, hours.since, flagged)))
+        by_bin |= collisions(earlier, hours, rule)
+        outputs = list(_outputs(np.unique(fixes.mmsi), now, by_bin, hours, rule))
         return ModelResult(
             outputs_per_input=outputs,
-            metrics=_metrics(outputs),
-            features={name: real.feature(name) for name in self.features},
+            metrics=vessel_metrics(
+                outputs, collision_count=lambda output: bool(output["evidence"]["is_open"])
+            ),
+            features=now.features(self.features),
         )
 
     def reads_since(self, cycle: Cycle) -> datetime:
-        """Where the oldest bin begins."""
+        """Return the start of the oldest bin, UTC."""
         return Hours.of(cycle.window, self.params).since
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """A far clone of hours, a clone just far enough, one not far enough, a single fix (null)."""
-        rule, hours = _Rule.of(self.params), Hours.of(cycle.window, self.params)
+        rule, hours = _VesselCollisionRule.of(self.params), Hours.of(cycle.window, self.params)
         start = cycle.window.start.timestamp()
         start += (-start) % 3600 if (start + 10) // 3600 > start // 3600 else 0.0  # all in one clock hour
 
         def canary(mmsi: int, expected: float | None, km: float, fixes: int, bins: int) -> Canary:
             """Take turns between two places in mid-Atlantic, each second, in each of the last `bins` bins."""
-            rows = tuple(
-                {
-                    "mmsi": mmsi,
-                    "observed_s": start + i - hours.length_s * back,
-                    "lat": 0.0,
-                    "lon": -25.0 + math.degrees(km / EARTH_RADIUS_KM) * (i % 2),
-                }
-                for back in range(bins)
-                for i in range(fixes)
+            return vessel_canary(
+                mmsi,
+                expected,
+                [
+                    (
+                        start + i - hours.length_s * back,
+                        0.0,
+                        -25.0 + math.degrees(km / EARTH_RADIUS_KM) * (i % 2),
+                    )
+                    for back in range(bins)
+                    for i in range(fixes)
+                ],
             )
-            return Canary(entity_id=str(mmsi), rows=rows, expected=expected)
 
         far, near = 20 * rule.separation_km, 1.05 * rule.separation_km
         yield canary(-1, hours.score(rule.strength(7, far), hours.critical), far, 8, hours.critical)
@@ -117,16 +114,18 @@ class IdentityCollision(BaseDetectionModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Rule:
+class _VesselCollisionRule:
     separation_km: float
     is_by_clock_hour: bool
     v_max_kn: float
 
     @classmethod
-    def of(cls, params: JsonMapping) -> _Rule:
+    def of(cls, params: JsonMapping) -> _VesselCollisionRule:
         separation_km = positive(params, "separation_km", 20.0)
         if separation_km < SAME_PLACE_KM:
-            raise TerminalModelError(f"param 'separation_km' is {separation_km:g}; it must be at least 1")
+            raise TerminalModelError(
+                f"param 'separation_km' is {separation_km:g}: must be at least {SAME_PLACE_KM:g} km"
+            )
         return cls(
             separation_km=separation_km,
             is_by_clock_hour=one_of(params, "bins", ("window", "clock_hour")) == "clock_hour",
@@ -134,12 +133,12 @@ class _Rule:
         )
 
     def strength(self, alternations: int, km: float) -> float:
-        """How clear a collision is, in (0, 1): more turns and a larger distance are clearer."""
+        """Rate how clear a collision is, in (0, 1): more turns and a larger distance are clearer."""
         return math.expm1(-alternations / ALTERNATION_SCALE) * math.expm1(-km / self.separation_km)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Collision:
+class VesselCollision:
     """One MMSI in two places in one bin; seconds since 1970 UTC, distances km."""
 
     alternations: int
@@ -149,7 +148,9 @@ class Collision:
     tracks: tuple[dict[str, Any], ...]  # Any: JSON
 
 
-def collisions(fixes: Fixes, hours: Hours, rule: _Rule) -> dict[tuple[int, int], Collision]:
+def collisions(
+    fixes: Fixes, hours: Hours, rule: _VesselCollisionRule
+) -> dict[tuple[int, int], VesselCollision]:
     """Find the collisions among fixes in order of (MMSI, time), by (MMSI, bin)."""
     cells = np.column_stack((fixes.mmsi, hours.back(fixes.observed_s)))
     if rule.is_by_clock_hour:
@@ -164,7 +165,7 @@ def collisions(fixes: Fixes, hours: Hours, rule: _Rule) -> dict[tuple[int, int],
     km = haversine_km(fixes.lat[first], fixes.lon[first], fixes.lat[second], fixes.lon[second])
     is_turn = (cell[first] == cell[second]) & (tracks[first] != tracks[second]) & (km >= rule.separation_km)
     first, second, km = first[is_turn], second[is_turn], km[is_turn]
-    found: dict[tuple[int, int], Collision] = {}
+    by_bin: dict[tuple[int, int], VesselCollision] = {}
     for number in np.unique(cell[first]).tolist():
         of_cell = cell[first] == number
         taken = np.union1d(first[of_cell], second[of_cell])  # fixes that are on either side of a turn
@@ -173,7 +174,7 @@ def collisions(fixes: Fixes, hours: Hours, rule: _Rule) -> dict[tuple[int, int],
         if alternations < MIN_ALTERNATIONS or np.count_nonzero(places >= MIN_FIXES) < 2:
             continue
         part = np.flatnonzero(cell == number)
-        one = Collision(
+        collision = VesselCollision(
             alternations=alternations,
             separation_km=float(np.median(km[of_cell])),
             first_s=float(fixes.observed_s[taken[0]]),
@@ -181,12 +182,12 @@ def collisions(fixes: Fixes, hours: Hours, rule: _Rule) -> dict[tuple[int, int],
             tracks=_described(fixes, part, tracks),
         )
         key = (int(fixes.mmsi[part[0]]), int(cells[part[0], 1]))
-        found[key] = _clearer(one, found[key]) if key in found else one
-    return found
+        by_bin[key] = _clearer(collision, by_bin[key]) if key in by_bin else collision
+    return by_bin
 
 
-def _clearer(one: Collision, other: Collision) -> Collision:
-    """Of two in one bin the one with more turns, seen from the first of both to the last."""
+def _clearer(one: VesselCollision, other: VesselCollision) -> VesselCollision:
+    """Return, of two in one bin, the one with more turns, seen from the first of both to the last."""
     clear = max(one, other, key=lambda c: (c.alternations, c.separation_km))
     first_s, last_s = min(one.first_s, other.first_s), max(one.last_s, other.last_s)
     return replace(clear, first_s=first_s, last_s=last_s)
@@ -202,42 +203,27 @@ def _described(
         i = int(own[-1])
         if len(own) >= MIN_FIXES:
             last = [float(fixes.lat[i]), float(fixes.lon[i])]
-            described.append({"fixes": len(own), "last": last, "last_at": _at(fixes.observed_s[i])})
+            described.append({"fixes": len(own), "last": last, "last_at": iso_utc(fixes.observed_s[i])})
     return tuple(sorted(described, key=lambda track: -track["fixes"]))
-
-
-def _joined(one: Fixes, other: Fixes) -> Fixes:
-    names = Fixes.__slots__
-    return in_time_order(
-        Fixes(**{name: np.concatenate((getattr(one, name), getattr(other, name))) for name in names})
-    )
 
 
 def _outputs(
     vessels: NDArray[np.int64],
     now: Fixes,
-    found: dict[tuple[int, int], Collision],
+    by_bin: dict[tuple[int, int], VesselCollision],
     hours: Hours,
-    rule: _Rule,
+    rule: _VesselCollisionRule,
 ) -> Iterator[tuple[JsonMapping, JsonMapping]]:
     n_pos = np.bincount(np.searchsorted(vessels, now.mmsi), minlength=len(vessels))
     for mmsi, n in zip(vessels.tolist(), n_pos.tolist(), strict=True):
-        seen = hours.in_a_row(found, mmsi)
+        seen = hours.in_a_row(by_bin, mmsi)
         score = 0.0 if n >= MIN_FIXES else None
         if seen:
             score = hours.score(rule.strength(seen[0].alternations, seen[0].separation_km), len(seen))
-        output = {
-            "entity_id": str(mmsi),
-            "mmsi": mmsi,
-            "score": score,
-            "severity": severity(score),
-            "n_pos": n,
-            "evidence": _evidence(seen),
-        }
-        yield {"mmsi": mmsi}, output
+        yield vessel_output(mmsi, score, n, _evidence(seen))
 
 
-def _evidence(seen: list[Collision]) -> JsonMapping:
+def _evidence(seen: list[VesselCollision]) -> JsonMapping:
     if not seen:
         return {"is_open": False, "alternations": 0, "hours_seen": 0}
     return {
@@ -245,21 +231,8 @@ def _evidence(seen: list[Collision]) -> JsonMapping:
         "alternations": seen[0].alternations,
         "hours_seen": len(seen),
         "separation_km": round(seen[0].separation_km, 1),
-        "first_seen_at": _at(seen[-1].first_s),
-        "last_seen_at": _at(seen[0].last_s),
+        "first_seen_at": iso_utc(seen[-1].first_s),
+        "last_seen_at": iso_utc(seen[0].last_s),
         "track_count": len(seen[0].tracks),
         "tracks": seen[0].tracks[:MAX_TRACKS_SHOWN],
     }
-
-
-def _metrics(outputs: Sequence[tuple[JsonMapping, JsonMapping]]) -> dict[str, float | int | None]:
-    real = [output for _, output in outputs if 0 <= output["mmsi"] < MMSI_LIMIT]
-    return {
-        "vessel_count": len(real),
-        "collision_count": sum(output["evidence"]["is_open"] for output in real),
-        **score_metrics(output["score"] for output in real),
-    }
-
-
-def _at(observed_s: float) -> str:
-    return datetime.fromtimestamp(float(observed_s), UTC).isoformat()

@@ -1,4 +1,4 @@
-"""How much speaks against a vessel in all: the scores of the other models, weighed and put together."""
+"""The risk of a vessel in all: the scores of the other models, weighed and put together."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy as np
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult, Upstream
 from airflow_detection.errors import TerminalModelError
-from airflow_detection.maritime.score_metrics import score_metrics
-from airflow_detection.maritime.severity import severity
 from airflow_detection.maritime.tracks.fixes import in_time_order, read_fixes
-from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT
+from airflow_detection.maritime.vessel_outputs import vessel_metrics, vessel_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,39 +44,31 @@ class RiskScore(BaseDetectionModel):
     features: ClassVar[tuple[str, ...]] = ()
 
     def run(self, ctx: ModelContext) -> ModelResult:
-        """Weigh what the upstreams say; one that is not there says nothing.
+        """Weigh the outputs of the upstreams; one that is not there contributes nothing.
 
         Raises:
-            TerminalModelError: a weight is no number in [0, 1].
+            TerminalModelError: a weight is not a number in [0, 1].
         """
         weights = {m: w for m, w in _weights(ctx.params).items() if m in ctx.shared}
-        said = {model_id: _by_mmsi(ctx.shared[model_id]) for model_id in weights}
-        vessels = np.unique(np.array([mmsi for one in said.values() for mmsi in one], dtype=np.int64))
-        scores = {model_id: _column(one, vessels) for model_id, one in said.items()}
+        by_model = {model_id: _by_mmsi(ctx.shared[model_id]) for model_id in weights}
+        vessels = np.unique(
+            np.array([mmsi for by_mmsi in by_model.values() for mmsi in by_mmsi], dtype=np.int64)
+        )
+        scores = {model_id: _column(by_mmsi, vessels) for model_id, by_mmsi in by_model.items()}
         safe = np.ones(len(vessels))
         for model_id, weight in weights.items():
             safe *= 1 - weight * np.nan_to_num(scores[model_id])
-        is_known = np.zeros(len(vessels), dtype=np.bool_)
+        has_score = np.zeros(len(vessels), dtype=np.bool_)
         for column in scores.values():
-            is_known |= ~np.isnan(column)
+            has_score |= ~np.isnan(column)
         fixes = in_time_order(read_fixes(ctx.inputs))
         n_pos = np.searchsorted(fixes.mmsi, vessels, side="right") - np.searchsorted(fixes.mmsi, vessels)
-        risk = [score if known else None for score, known in zip((1 - safe).tolist(), is_known, strict=True)]
-        outputs = []
-        for k, (mmsi, score, n) in enumerate(zip(vessels.tolist(), risk, n_pos.tolist(), strict=True)):
-            output = {
-                "entity_id": str(mmsi),
-                "mmsi": mmsi,
-                "score": score,
-                "severity": severity(score),
-                "n_pos": n,
-                "evidence": _evidence(mmsi, k, said, scores, weights),
-            }
-            outputs.append(({"mmsi": mmsi}, output))
-        real = [output["score"] for _, output in outputs if 0 <= output["mmsi"] < MMSI_LIMIT]
-        return ModelResult(
-            outputs_per_input=outputs, metrics={"vessel_count": len(real), **score_metrics(real)}
-        )
+        columns = zip(vessels.tolist(), (1 - safe).tolist(), has_score, n_pos.tolist(), strict=True)
+        outputs = [
+            vessel_output(mmsi, risk if is_scored else None, n, _evidence(mmsi, k, by_model, scores, weights))
+            for k, (mmsi, risk, is_scored, n) in enumerate(columns)
+        ]
+        return ModelResult(outputs_per_input=outputs, metrics=vessel_metrics(outputs))
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """All models sure, one half sure, one sure beside a null, none, and all null."""
@@ -103,19 +93,19 @@ class RiskScore(BaseDetectionModel):
 
 
 def _by_mmsi(upstream: Upstream) -> dict[int, float | None]:
-    """The highest score of each MMSI that a champion's outputs are about; null where all are."""
+    """Return the highest score of each MMSI that a champion's outputs are about; null where all are."""
     entities, scores = upstream.columns()
-    held: dict[int, float | None] = {}
+    highest: dict[int, float | None] = {}
     for entity, score in zip(entities, scores, strict=True):
         if entity is not None and _is_mmsi(entity):
-            _keep_highest(held, int(entity), score)
+            _keep_highest(highest, int(entity), score)
     if not all(entity is not None and _is_mmsi(entity) for entity in entities):
         # gear and pairs of vessels: their outputs name the MMSI
         for (_, output), entity, score in zip(upstream, entities, scores, strict=True):
             if entity is None or not _is_mmsi(entity):
                 for mmsi in _mmsis(output):
-                    _keep_highest(held, mmsi, score)
-    return held
+                    _keep_highest(highest, mmsi, score)
+    return highest
 
 
 def _is_mmsi(entity: str) -> bool:
@@ -128,34 +118,39 @@ def _mmsis(output: JsonMapping) -> list[int]:
     return [int(mmsi) for mmsi in named if mmsi is not None]
 
 
-def _keep_highest(held: dict[int, float | None], mmsi: int, score: float | None) -> None:
-    known = held.get(mmsi)
-    held[mmsi] = score if known is None else known if score is None else max(known, score)
+def _keep_highest(highest: dict[int, float | None], mmsi: int, score: float | None) -> None:
+    before = highest.get(mmsi)
+    highest[mmsi] = score if before is None else before if score is None else max(before, score)
 
 
-def _column(said: Mapping[int, float | None], vessels: NDArray[np.int64]) -> FloatArray:
-    """Scores in the order of `vessels`, NaN where there is none."""
-    values = [said.get(mmsi) for mmsi in vessels.tolist()]
+def _column(by_mmsi: Mapping[int, float | None], vessels: NDArray[np.int64]) -> FloatArray:
+    """Return scores in the order of `vessels`, NaN where there is none."""
+    values = [by_mmsi.get(mmsi) for mmsi in vessels.tolist()]
     return np.array(values, dtype=np.float64)
 
 
 def _evidence(
     mmsi: int,
     k: int,
-    said: Mapping[str, Mapping[int, float | None]],
+    by_model: Mapping[str, Mapping[int, float | None]],
     scores: Mapping[str, FloatArray],
     weights: Mapping[str, float],
 ) -> JsonMapping:
     parts = {m: round(weights[m] * float(column[k]), 6) for m, column in scores.items() if column[k] > 0}
-    return {"parts": parts, "unknown": [m for m, one in said.items() if one.get(mmsi, 0.0) is None]}
+    return {
+        "parts": parts,
+        "unknown": [m for m, by_mmsi in by_model.items() if by_mmsi.get(mmsi, 0.0) is None],
+    }
 
 
 def _weights(params: JsonMapping) -> Mapping[str, float]:
     weights = params.get("weights", WEIGHTS)
     if not isinstance(weights, Mapping) or not weights:
-        raise TerminalModelError(f"param 'weights' is {weights!r}; it must map models to weights")
+        raise TerminalModelError(f"param 'weights' is {weights!r}: must map models to weights")
     for model_id, weight in weights.items():
         is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
         if not is_number or not 0 <= weight <= 1:
-            raise TerminalModelError(f"the weight of {model_id!r} is {weight!r}; it must be from 0 to 1")
+            raise TerminalModelError(
+                f"the weight of {model_id!r} is {weight!r}: must be a number from 0 to 1"
+            )
     return {str(model_id): float(weight) for model_id, weight in weights.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,9 +13,7 @@ from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelCont
 from airflow_detection.maritime.models.spoofing_canaries import edge_canaries
 from airflow_detection.maritime.models.track_quality import mostly_dropped
 from airflow_detection.maritime.params import positive
-from airflow_detection.maritime.score_metrics import score_metrics
-from airflow_detection.maritime.severity import severity
-from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, read_fixes
+from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, iso_utc, read_fixes
 from airflow_detection.maritime.tracks.geo import (
     EARTH_RADIUS_KM,
     KM_PER_NM,
@@ -24,8 +21,10 @@ from airflow_detection.maritime.tracks.geo import (
     haversine_km,
     speed_kn,
 )
-from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT, is_reserved, is_valid
+from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT, is_valid
 from airflow_detection.maritime.tracks.vessel_types import CLASSES, limits_by_type, speed_limits
+from airflow_detection.maritime.vessel_canaries import vessel_canary
+from airflow_detection.maritime.vessel_outputs import vessel_metrics, vessel_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,7 +59,7 @@ class Spoofing(BaseDetectionModel):
         """Judge every vessel that has a row in the inputs.
 
         Raises:
-            TerminalModelError: a param is no number or out of bounds, or an input column is missing.
+            TerminalModelError: a param is not a number or out of bounds, or an input column is missing.
         """
         v_max_kn = positive(ctx.params, "v_max_kn", 50.0)
         by_type = limits_by_type(ctx.params, "v_max_by_type")
@@ -72,20 +71,21 @@ class Spoofing(BaseDetectionModel):
         if by_type is not None:
             limits = speed_limits(ctx.inputs, vessels, v_max_kn, by_type)
         scores = _score(kept, vessels, limits)
-        real = kept.take(~is_reserved(kept.mmsi))
         outputs = list(_outputs(vessels, scores, unusable))
         return ModelResult(
             outputs_per_input=outputs,
-            metrics=_metrics(outputs),
-            features={name: real.feature(name) for name in self.features},
+            metrics=vessel_metrics(
+                outputs, impossible_hop_count=lambda output: int(output["evidence"]["impossible_hops"])
+            ),
+            features=kept.features(self.features),
         )
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """Strong, marginal, negative, a contradicted speed, an impossible identity, a single fix (null).
 
-        And two that must not be judged as they look: a track that `track_quality` found unusable (null), and
-        fixes without a position between good ones; `edge_canaries` has more such. They sail off the equator
-        and across the date line, so that swapped, flattened or unwrapped coordinates show.
+        And a track of which `track_quality` dropped too much (null), and fixes without a position between
+        good ones; `edge_canaries` has more. They sail off the equator and across the date line, so that
+        swapped, flattened or unwrapped coordinates show.
         """
         v_max_kn = positive(self.params, "v_max_kn", 50.0)
         by_type = limits_by_type(self.params, "v_max_by_type") or {}
@@ -109,23 +109,13 @@ class Spoofing(BaseDetectionModel):
             ratio = math.sin(km / 2 / EARTH_RADIUS_KM) / math.cos(math.radians(lat))
             east = lon + math.degrees(2 * math.asin(ratio))
             lons = (lon, east - 360.0 if east > 180 else east)
-            rows = tuple(
-                {
-                    "mmsi": mmsi,
-                    "observed_s": start + step_s * i,
-                    "lat": lat,
-                    "lon": lons[i % 2],
-                    "sog_kn": sog,
-                    "vessel_type": vessel_type,
-                }
-                for i in range(fixes)
-            )
-            return Canary(
-                entity_id=str(mmsi),
-                rows=rows,
-                expected=expected,
-                upstream=upstream or {},
-                needs_upstream=bool(upstream),
+            return vessel_canary(
+                mmsi,
+                expected,
+                [(start + step_s * i, lat, lons[i % 2]) for i in range(fixes)],
+                upstream=upstream,
+                sog_kn=sog,
+                vessel_type=vessel_type,
             )
 
         strong = 0.4 * (1 - math.exp(-20 / 5))
@@ -152,16 +142,12 @@ class Spoofing(BaseDetectionModel):
 def _without_positions(mmsi: int, start_s: float) -> Canary:
     """A ship at rest; every other fix of it has no position."""
     places = ((27.0, -89.5), (91.0, 181.0), (27.0, -89.5), (None, None), (27.0, -89.5))
-    rows = tuple(
-        {"mmsi": mmsi, "observed_s": start_s + 60.0 * i, "lat": lat, "lon": lon}
-        for i, (lat, lon) in enumerate(places)
-    )
-    return Canary(entity_id=str(mmsi), rows=rows, expected=0.0)
+    return vessel_canary(mmsi, 0.0, [(start_s + 60.0 * i, *place) for i, place in enumerate(places)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scores:
-    """Per vessel, shape (n,) in the order of the vessels asked for; without a pair, `max_speed_kn` is NaN."""
+    """Scores per vessel, shape (n,), in the order of the vessels; without a pair, `max_speed_kn` is NaN."""
 
     n_pos: NDArray[np.int64]
     c_kin: FloatArray
@@ -237,7 +223,7 @@ def _worst_hops(
     for k in order[last_of_group].tolist():
         i = int(first[k])
         worst[int(group[k])] = {
-            "at": datetime.fromtimestamp(float(fixes.observed_s[i + 1]), UTC).isoformat(),
+            "at": iso_utc(fixes.observed_s[i + 1]),
             "from": [float(fixes.lat[i]), float(fixes.lon[i])],
             "to": [float(fixes.lat[i + 1]), float(fixes.lon[i + 1])],
             "km": round(float(distance[k]), 3),
@@ -261,32 +247,15 @@ def _outputs(
         strict=True,
     )
     for index, (mmsi, n_pos, value, c_kin, c_sog, c_id, max_speed, hops) in enumerate(columns):
-        entity = str(mmsi)
-        score = None if entity in unusable or n_pos < 2 else value
+        score = None if str(mmsi) in unusable or n_pos < 2 else value
         worst = scores.worst.get(index)
-        output = {
-            "entity_id": entity,
-            "mmsi": mmsi,
-            "score": score,
-            "severity": severity(score),
-            "n_pos": n_pos,
-            "evidence": {
-                "c_kin": round(c_kin, 6),
-                "c_sog": round(c_sog, 6),
-                "c_id": c_id,
-                "max_speed_kn": round(max_speed, 1) if n_pos > 1 else None,
-                "impossible_hops": hops,
-                "largest_hop_km": worst["km"] if worst else None,
-                "worst_hop": worst,
-            },
+        evidence = {
+            "c_kin": round(c_kin, 6),
+            "c_sog": round(c_sog, 6),
+            "c_id": c_id,
+            "max_speed_kn": round(max_speed, 1) if n_pos > 1 else None,
+            "impossible_hops": hops,
+            "largest_hop_km": worst["km"] if worst else None,
+            "worst_hop": worst,
         }
-        yield {"mmsi": mmsi}, output
-
-
-def _metrics(outputs: list[tuple[JsonMapping, JsonMapping]]) -> dict[str, float | int | None]:
-    real = [output for _, output in outputs if 0 <= output["mmsi"] < MMSI_LIMIT]
-    return {
-        "vessel_count": len(real),
-        "impossible_hop_count": sum(output["evidence"]["impossible_hops"] for output in real),
-        **score_metrics(output["score"] for output in real),
-    }
+        yield vessel_output(mmsi, score, n_pos, evidence)

@@ -1,4 +1,4 @@
-"""Canaries of the spoofing model whose score hangs on one constant or rule each."""
+"""Canaries of the spoofing model, each of which tests one constant or rule."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_detection.engine.model import Canary
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, KM_PER_NM
+from airflow_detection.maritime.vessel_canaries import vessel_canary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,23 +47,10 @@ def _north(
     sog_kn: float | None = None,
     upstream: dict[str, tuple[tuple[JsonMapping, JsonMapping], ...]] | None = None,
 ) -> Canary:
-    """A fix at each of these seconds: the last one `km` north of where all others are."""
+    """Return a canary with a fix at each of these seconds: the last one `km` north of all others."""
     last = len(seconds) - 1
-    rows = tuple(
-        {
-            "mmsi": mmsi,
-            "observed_s": start_s + second,
-            "lat": 27.0 + (math.degrees(km / EARTH_RADIUS_KM) if i == last else 0.0),
-            "lon": -89.5,
-            "sog_kn": sog_kn,
-            "vessel_type": None,
-        }
-        for i, second in enumerate(seconds)
-    )
-    return Canary(
-        entity_id=str(mmsi),
-        rows=rows,
-        expected=expected,
-        upstream=upstream or {},
-        needs_upstream=bool(upstream),
-    )
+    north = math.degrees(km / EARTH_RADIUS_KM)
+    fixes = [
+        (start_s + second, 27.0 + (north if i == last else 0.0), -89.5) for i, second in enumerate(seconds)
+    ]
+    return vessel_canary(mmsi, expected, fixes, upstream=upstream, sog_kn=sog_kn, vessel_type=None)

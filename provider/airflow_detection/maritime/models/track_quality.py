@@ -1,4 +1,4 @@
-"""How much of each vessel's track can be used: fixes kept and dropped, fields missing."""
+"""The usable part of each vessel's track: fixes kept and dropped, fields missing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelCont
 from airflow_detection.maritime.severity import severity
 from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, read_fixes
 from airflow_detection.maritime.tracks.mmsi import is_reserved, is_valid
+from airflow_detection.maritime.vessel_canaries import vessel_canary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ class TrackQuality(BaseDetectionModel):
         return ModelResult(
             outputs_per_input=_outputs(fixes),
             metrics=_metrics(real),
-            features={name: real.feature(name) for name in self.features},
+            features=real.features(self.features),
         )
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
@@ -46,16 +47,9 @@ class TrackQuality(BaseDetectionModel):
         start = cycle.window.start.timestamp()
 
         def canary(mmsi: int, expected: float | None, lats: tuple[float | None, ...]) -> Canary:
-            rows = tuple(
-                {
-                    "mmsi": mmsi,
-                    "observed_s": None if expected is None else start + 60.0 * i,
-                    "lat": lat,
-                    "lon": None if lat is None else 181.0 if lat == 91.0 else 0.0,
-                }
-                for i, lat in enumerate(lats)
-            )
-            return Canary(entity_id=str(mmsi), rows=rows, expected=expected)
+            lons = [None if lat is None else 181.0 if lat == 91.0 else 0.0 for lat in lats]
+            seconds = [None if expected is None else start + 60.0 * i for i in range(len(lats))]
+            return vessel_canary(mmsi, expected, zip(seconds, lats, lons, strict=True))
 
         yield canary(-1, 1.0, (91.0, None, 91.0))
         yield canary(-123_456_789, 1 / 3, (0.0, 0.01, 91.0, 0.02, None, 0.03))  # as long as a real MMSI
@@ -64,7 +58,7 @@ class TrackQuality(BaseDetectionModel):
 
 
 def mostly_dropped(ctx: ModelContext, max_dropped_share: float) -> frozenset[str]:
-    """The entities of which the champion dropped more than this share of the fixes; none without one."""
+    """Return the entities of which the champion dropped more than this share; none without a champion."""
     upstream = ctx.shared.get("track_quality")
     if upstream is None:
         return frozenset()

@@ -1,7 +1,8 @@
 """A simulated day of ship positions, in the format of the official daily file, with anomalies planted in it.
 
-The same arguments give the same bytes. Every vessel is named `SIM ...`, so that nothing made here can pass
-for an observation. What was planted is returned, and written beside the file as `<name>.truth.json`.
+The same arguments give the same bytes. Every vessel is named `SIM ...`, so that a simulated row cannot
+pass for an observation. The planted anomalies are returned, and written beside the file as
+`<name>.truth.json`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Jump:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What happens in `[started_at, ended_at]`, UTC; `identity` is that of a piece of gear.
+    """An event in `[started_at, ended_at]`, UTC; `identity` is that of a piece of gear.
 
     A `satellite_gap` (far offshore) and a `terrestrial_gap` (near the coast) are silences; in `clone_once` an
     MMSI is in two seas for twenty minutes; in an `encounter` two ships lie side by side; `loitering` is one
@@ -58,7 +59,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedTruth:
-    """What was planted: MMSI by kind, jumps in order of time, scenes. Every other vessel is plain traffic.
+    """The planted anomalies: MMSI by kind, jumps in order of time, scenes. All others are plain traffic.
 
     Twins are two transmitters with one MMSI, at sea in two places all the time. Frozen vessels report speed
     from one place. Of `partly_unavailable` a third of the reports says that it has no position.
@@ -78,7 +79,7 @@ class SimulatedTruth:
     scenes: tuple[Scene, ...] = ()
 
     def of(self, kind: str) -> tuple[Scene, ...]:
-        """The scenes of one kind."""
+        """Return the scenes of one kind."""
         return tuple(scene for scene in self.scenes if scene.kind == kind)
 
 
@@ -99,9 +100,9 @@ def write_day(
     """
     start = require_utc("start", start).replace(microsecond=0)
     if vessels < MIN_VESSELS:
-        raise ValueError(f"vessels must be at least {MIN_VESSELS}, not {vessels}")
+        raise ValueError(f"vessels is {vessels}: must be at least {MIN_VESSELS}")
     if not 0 < hours < math.inf:
-        raise ValueError(f"hours must be above 0, not {hours}")
+        raise ValueError(f"hours is {hours}: must be a number above 0")
     rng = Random(seed)  # noqa: S311 - repeatable on purpose
     each, duration_s = max(1, vessels // 50), round(hours * 3600)
     casts, taken = _casts(rng, each, duration_s)
@@ -120,24 +121,23 @@ def write_day(
 
 
 def _fleet(rng: Random, numbers: range, each: int) -> list[Ship]:
-    """Ships that sail about all the time: `each` of a kind, the others plain."""
+    """Return ships that are under way all the time: `each` of a kind, the others plain."""
     kinds = ["jumper", "twin", "impossible_identity", "frozen", "partly_unavailable"]
-    wanted = [kind for kind in kinds for _ in range(each)]
-    wanted += ["plain"] * (len(numbers) - len(wanted))
+    planted = [kind for kind in kinds for _ in range(each)]
+    planted += ["plain"] * (len(numbers) - len(planted))
     fleet = []
-    for number, kind in zip(numbers, wanted, strict=True):
-        sea = number % len(SEAS)
+    for number, kind in zip(numbers, planted, strict=True):
         mmsi = rng.choice((338, 366, 367, 538)) * 1_000_000 + 900_000 + number
         if kind == "impossible_identity":
-            mmsi = 100_000_000 + number  # 100 is no country
-        fleet.append(ship(rng, number, mmsi, kind, SEAS[sea]))
+            mmsi = 100_000_000 + number  # 100 is not a country
+        fleet.append(ship(rng, number, mmsi, kind, SEAS[number % len(SEAS)]))
         if kind == "twin":
-            fleet.append(ship(rng, number, mmsi, kind, SEAS[(sea + 1) % len(SEAS)]))
+            fleet.append(ship(rng, number, mmsi, kind, SEAS[(number + 1) % len(SEAS)]))
     return fleet
 
 
 def _casts(rng: Random, each: int, duration_s: int) -> tuple[list[Cast], int]:
-    """The scenes that have an end within the file, `each` of a kind, and how many MMSI they take."""
+    """Return the scenes that end within the file, `each` of a kind, and how many MMSI they take."""
     casts: list[Cast] = []
     number = 0
     for make, size, hours in SCENES.values():

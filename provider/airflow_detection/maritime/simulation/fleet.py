@@ -1,4 +1,4 @@
-"""Simulated ships that sail about on open water, and report about every three minutes."""
+"""Simulated ships that are under way on open water, and report about every three minutes."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Transmitter(Protocol):
 class Ship:
     """A transmitter on its way: a position in degrees, a speed in knots, a course in degrees.
 
-    It reports in `heard` alone (seconds, both ends in), and not in `silent` (both ends out).
+    It reports only in `heard` (seconds, both ends included), and not in `silent` (both ends excluded).
     """
 
     mmsi: int
     name: str
     kind: str
-    sea: Box
+    area: Box
     lat: float
     lon: float
     kn: float
@@ -68,8 +68,8 @@ class Ship:
     jumps: list[tuple[int, int, float]] = field(default_factory=list)
 
     def sail(self, seconds: int, rng: Random) -> None:
-        """Move on; now and then turn, and at the edge of the sea turn back to its middle."""
-        south, north, west, east = self.sea
+        """Move on; now and then turn, and outside of the area turn back to its middle."""
+        south, north, west, east = self.area
         if not (south < self.lat < north and west < self.lon < east):
             d_lon = ((west + east) / 2 - self.lon) * math.cos(math.radians(self.lat))
             self.course = math.degrees(math.atan2(d_lon, (south + north) / 2 - self.lat)) % 360
@@ -106,7 +106,7 @@ class Ship:
     def _jump(self, rng: Random, second: int, duration_s: int) -> tuple[float, float]:
         """Choose where one false report goes, degrees of latitude and longitude, and note it.
 
-        To the other side than the last time: two false reports in a row are no track of a second ship.
+        To the other side than the last time: two false reports in a row are not a track of a second ship.
         """
         km = rng.uniform(100, 300)
         bearing = math.radians(rng.uniform(-60, 60) + 180 * (len(self.jumps) % 2))
@@ -123,7 +123,7 @@ class Ship:
 
 
 class Described(Protocol):
-    """What a row says of a transmitter beside where it is."""
+    """The parts of a row that describe a transmitter, beside its position."""
 
     @property
     def mmsi(self) -> int: ...
@@ -139,16 +139,16 @@ class Described(Protocol):
 
 
 def row_text(of: Described, lat: float, lon: float, sog: float, course: float, heading: str) -> str:
-    """One row of the file without its time: degrees and knots."""
+    """Write one row of the file without its time: degrees and knots."""
     where = "91.0,181.0" if lat == 91.0 else f"{lat:.5f},{lon:.5f}"
     cog = f"{course:.1f}" if course < 359.95 else "0.0"
     described = f"{of.name},{of.imo},SIM{of.mmsi % 10_000:04d},{of.ship_type},0,100,20,8.0,,A"
     return f"{of.mmsi},{where},{sog:.1f},{cog},{heading},{described}"
 
 
-def ship(rng: Random, number: int, mmsi: int, kind: str, sea: Box) -> Ship:
-    """A ship somewhere in the middle of a sea, with a name that says that it is simulated."""
-    south, north, west, east = sea
+def ship(rng: Random, number: int, mmsi: int, kind: str, area: Box) -> Ship:
+    """Return a ship in the middle of an area, with a name that marks it as simulated."""
+    south, north, west, east = area
     margin = min(0.5, (north - south) / 4, (east - west) / 4)
     digits = f"{900_000 + number:06d}"
     check = sum(int(digit) * weight for digit, weight in zip(digits, range(7, 1, -1), strict=True)) % 10
@@ -157,7 +157,7 @@ def ship(rng: Random, number: int, mmsi: int, kind: str, sea: Box) -> Ship:
         mmsi=mmsi,
         name=f"{SIMULATED_NAME}{label} {number:03d}",
         kind=kind,
-        sea=sea,
+        area=area,
         lat=rng.uniform(south + margin, north - margin),
         lon=rng.uniform(west + margin, east - margin),
         kn=rng.uniform(6, 16),

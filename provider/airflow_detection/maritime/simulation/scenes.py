@@ -1,4 +1,4 @@
-"""What happens in a simulated sea: ships that fall silent, meet, lie still or are in two places, and gear."""
+"""Scenes of a simulated day: ships that fall silent, meet, lie still or are in two places, and gear."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _GEAR_APART_DEGREES = 0.1  # of latitude: 11 km
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cast:
-    """Who plays in a scene: from when to when, seconds; `identity` is a piece of gear's."""
+    """The transmitters of a scene, and its span in seconds; `identity` is that of a piece of gear."""
 
     kind: str
     transmitters: tuple[Transmitter, ...]
@@ -60,7 +60,7 @@ class Drifter:
     battery: int | None = None
 
     def at(self, second: int) -> tuple[float, float, float, float]:
-        """Latitude, longitude, speed in knots and course at an instant."""
+        """Return latitude, longitude, speed in knots and course at an instant."""
         begin, end = self.span
         drifted_nm = self.drift_kn * (min(max(second, begin), end) - begin) / 3600
         lat, lon = _moved(self.lat, self.lon, drifted_nm, self.drift_course)
@@ -221,4 +221,4 @@ SCENES: Mapping[str, tuple[Callable[[Random, int, int], Cast], int, float]] = {
     "encounter": (encounter, 2, 6.0),
     "loitering": (loitering, 1, 8.0),
 }
-"""Kind -> how it is made, how many MMSI it takes, how many hours it needs to end before the file does."""
+"""Kind -> its function, how many MMSI it takes, how many hours it needs to end before the file does."""

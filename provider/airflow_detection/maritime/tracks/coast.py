@@ -1,4 +1,4 @@
-"""How far offshore a position is: kilometres to the nearest shoreline, nothing on land."""
+"""Distances offshore: kilometres to the nearest shoreline, 0 on land."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _CELL_KM = 7.0  # no place in a cell of 5' is further from its middle: beyond it
 
 
 def offshore_km(lat: FloatArray, lon: FloatArray) -> FloatArray:
-    """Distances to the nearest shoreline, by GSHHG 2.3.6 in intermediate resolution (shores within 1 km).
+    """Measure to the nearest shoreline of GSHHG 2.3.6 in intermediate resolution (shores within 1 km).
 
-    Positions are rounded to 0.01 degrees (at most 0.8 km), so that a ship that lies still is one question.
+    Positions are rounded to 0.01 degrees (at most 0.8 km), so that a ship that lies still is one look-up.
     Lakes are water and their shores count: the Great Lakes have an offshore of their own. On land and on
     rivers the distance is that of the nearest shoreline up to 7 km, and 0 beyond: within 7 km of a shore
-    nothing is said about land or water. The shorelines are read at the first call in a process (0.25 s).
+    land is not told from water. The shorelines are read at the first call in a process (0.25 s).
 
     Args:
         lat, lon: degrees, shape (n,); longitudes may lie on either side of the date line.
@@ -40,15 +40,15 @@ def offshore_km(lat: FloatArray, lon: FloatArray) -> FloatArray:
         TerminalModelError: the package with the shorelines is not installed.
     """
     km = np.full(len(lat), np.nan)
-    known = np.flatnonzero(~(np.isnan(lat) | np.isnan(lon)))
-    if not len(known):
+    placed = np.flatnonzero(~(np.isnan(lat) | np.isnan(lon)))
+    if not len(placed):
         return km
-    row = np.round((lat[known] + 90) * _PLACES_PER_DEGREE).astype(np.int64)
-    column = np.round((lon[known] + 180) * _PLACES_PER_DEGREE).astype(np.int64)
+    row = np.round((lat[placed] + 90) * _PLACES_PER_DEGREE).astype(np.int64)
+    column = np.round((lon[placed] + 180) * _PLACES_PER_DEGREE).astype(np.int64)
     width = 360 * _PLACES_PER_DEGREE
     places, which = np.unique(row * width + column % width, return_inverse=True)
     row, column = np.divmod(places, width)
-    km[known] = _distances(row / _PLACES_PER_DEGREE - 90.0, column / _PLACES_PER_DEGREE - 180.0)[which]
+    km[placed] = _distances(row / _PLACES_PER_DEGREE - 90.0, column / _PLACES_PER_DEGREE - 180.0)[which]
     return km
 
 
@@ -72,7 +72,7 @@ def _distances(lat: FloatArray, lon: FloatArray) -> FloatArray:
 @lru_cache(maxsize=1)
 def _shore_points() -> Any:  # Any: scipy has no types
     """Points on all shorelines, at most 4 km apart, as a tree of unit vectors."""
-    from scipy.spatial import cKDTree  # here: a process that asks for no distance does without
+    from scipy.spatial import cKDTree  # here: a process that needs no distance does not import it
 
     source = _source()
     degrees = np.frombuffer(source.joinpath("gshhs_i.dat").read_bytes(), dtype="<f4").reshape(-1, 2)
@@ -86,13 +86,13 @@ def _shore_points() -> Any:  # Any: scipy has no types
     number = np.arange(1, len(at) + 1) - np.repeat(np.cumsum(missing) - missing, missing)
     between = points[at] + (number / (missing[at] + 1)).astype(np.float32)[:, None] * steps[at]
     between /= np.linalg.norm(between, axis=1)[:, None]
-    # unbalanced and with large leaves: built in a third of the time, asked a few hundred times
+    # unbalanced and with large leaves: built in a third of the time, and queried a few hundred times only
     return cKDTree(np.concatenate((points, between)), balanced_tree=False, compact_nodes=False, leafsize=64)
 
 
 @lru_cache(maxsize=1)
 def _land() -> NDArray[np.bool_]:
-    """Which cells of 5 minutes of arc have land in their middle, from 90 S and 180 W on."""
+    """Cells of 5 minutes of arc with land in their middle, from 90 S and 180 W on."""
     cells = np.frombuffer(
         gzip.decompress(_source().joinpath("lsmask_5min_i.bin").read_bytes()), dtype=np.uint8
     )

@@ -1,4 +1,4 @@
-"""How long a collision lasts, from positions alone: consecutive hours, counted back from the window."""
+"""Scores of durations: by half-life, and of collisions, in consecutive hours counted back from the window."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ E = TypeVar("E")
 T = TypeVar("T")
 
 
+def half_life_score(duration_s: float, least_s: float) -> float:
+    """Return 1 - 0.5 ** (duration / least duration): 0.5 at the least duration, 0.75 at twice."""
+    return -math.expm1(-math.log(2) * duration_s / least_s)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hours:
     """Bins of time as long as the window, counted back from its end: 0 is the window itself.
@@ -41,13 +46,14 @@ class Hours:
         """Read `critical_hours` (3) and `history_hours` (6); a window over an hour counts as one hour.
 
         Raises:
-            TerminalModelError: a param is no number above 0, or the history cannot hold what is critical.
+            TerminalModelError: a param is not a number above 0, or the history cannot hold what is critical.
         """
         critical_hours = positive(params, "critical_hours", 3.0)
         history_hours = positive(params, "history_hours", 6.0)
         if history_hours < critical_hours:
             raise TerminalModelError(
-                f"param 'history_hours' is {history_hours:g}, less than 'critical_hours', {critical_hours:g}"
+                f"param 'history_hours' is {history_hours:g}: "
+                f"must be at least 'critical_hours', {critical_hours:g}"
             )
         hours = min((window.end - window.start).total_seconds() / 3600.0, 1.0)
         return cls(
@@ -58,25 +64,28 @@ class Hours:
 
     @property
     def length_s(self) -> float:
-        """How long a bin is, seconds."""
+        """Length of a bin, seconds."""
         return (self.window.end - self.window.start).total_seconds()
 
     @property
     def since(self) -> datetime:
-        """Where the oldest bin begins, UTC."""
+        """Start of the oldest bin, UTC."""
         return self.window.start - self.count * (self.window.end - self.window.start)
 
     def back(self, observed_s: FloatArray) -> NDArray[np.int64]:
-        """The bin of each instant, shape (n,); what is not before the window's end is in 0."""
+        """Return the bin of each instant, shape (n,); what is not before the window's end is in 0."""
         bins = np.ceil((self.window.end.timestamp() - observed_s) / self.length_s) - 1
         return np.asarray(np.maximum(bins, 0), dtype=np.int64)
 
-    def in_a_row(self, found: Mapping[tuple[E, int], T], entity: E) -> list[T]:
-        """What was found of an entity in bins 0, 1, ... without a gap."""
-        held: list[T] = []
-        while len(held) <= self.count and (one := found.get((entity, len(held)))) is not None:
-            held.append(one)
-        return held
+    def in_a_row(self, collisions: Mapping[tuple[E, int], T], entity: E) -> list[T]:
+        """Return the collisions of an entity in bins 0, 1, ... without a gap; they are by (entity, bin)."""
+        consecutive: list[T] = []
+        while len(consecutive) <= self.count:
+            collision = collisions.get((entity, len(consecutive)))
+            if collision is None:
+                break
+            consecutive.append(collision)
+        return consecutive
 
     def score(self, strength: float, bins: int) -> float:
         """Score a collision of strength in (0, 1] that was seen in `bins` bins in a row.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.errors import TerminalModelError
+from airflow_detection.maritime.tracks.mmsi import is_reserved
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +24,7 @@ COG_NOT_AVAILABLE_DEG = 360.0
 HEADING_NOT_AVAILABLE_DEG = 360.0
 """511 means 'not available'; nothing from 360 on is an angle."""
 
-_LARGEST_EXACT = 2.0**53
+_MAX_EXACT = 2.0**53
 
 COLUMNS = ("mmsi", "observed_s", "lat", "lon", "sog_kn", "cog_deg", "heading_deg")
 REQUIRED = COLUMNS[:4]
@@ -51,7 +54,7 @@ class Fixes:
         return ~(np.isnan(self.observed_s) | np.isnan(self.lat))
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Fixes:
-        """These fixes at `index`, in its order."""
+        """Return the fixes at `index`, in its order."""
         return Fixes(
             mmsi=self.mmsi[index],
             observed_s=self.observed_s[index],
@@ -62,10 +65,13 @@ class Fixes:
             heading_deg=self.heading_deg[index],
         )
 
-    def feature(self, name: str) -> list[float | None]:
-        """One column for a profile: null where not available."""
-        values: list[float] = getattr(self, name).tolist()
-        return [None if value != value else value for value in values]
+    def features(self, names: Iterable[str]) -> dict[str, list[float | None]]:
+        """Return columns for a profile, without reserved MMSI: null where a value is not available."""
+        real = self.take(~is_reserved(self.mmsi))
+        columns = {name: getattr(real, name).tolist() for name in names}
+        return {
+            name: [None if value != value else value for value in values] for name, values in columns.items()
+        }
 
 
 def read_fixes(inputs: Inputs) -> Fixes:
@@ -74,7 +80,7 @@ def read_fixes(inputs: Inputs) -> Fixes:
     A position counts only as a pair: latitude within 90 and longitude within 180 degrees.
 
     Raises:
-        TerminalModelError: a column is missing (speeds and angles may be), or holds no numbers.
+        TerminalModelError: a column is missing (speeds and angles may be), or one holds no numbers.
     """
     if not inputs.columns:
         inputs = Inputs(dict.fromkeys(REQUIRED, ()))
@@ -89,13 +95,13 @@ def read_fixes(inputs: Inputs) -> Fixes:
     ):
         column[name][~((column[name] >= 0) & (column[name] < limit))] = np.nan
     mmsi = column.pop("mmsi")
-    known = np.abs(mmsi) < _LARGEST_EXACT  # false for NaN
-    others = {name: values[known] for name, values in column.items()}
-    return Fixes(mmsi=mmsi[known].astype(np.int64), **others)
+    has_mmsi = np.abs(mmsi) < _MAX_EXACT  # false for NaN
+    others = {name: values[has_mmsi] for name, values in column.items()}
+    return Fixes(mmsi=mmsi[has_mmsi].astype(np.int64), **others)
 
 
 def in_time_order(fixes: Fixes) -> Fixes:
-    """The usable fixes by MMSI, then time, then place, each (MMSI, time, place) once.
+    """Sort the usable fixes by MMSI, then time, then place, each (MMSI, time, place) once.
 
     The order of the input changes nothing: of repeated fixes the one with the lowest known speed stays.
     """
@@ -112,6 +118,11 @@ def in_time_order(fixes: Fixes) -> Fixes:
     return fixes.take(is_new)
 
 
+def iso_utc(observed_s: float) -> str:
+    """Write an instant, seconds since 1970 UTC, as ISO 8601."""
+    return datetime.fromtimestamp(float(observed_s), UTC).isoformat()
+
+
 def _numbers(inputs: Inputs, name: str) -> FloatArray:
     values = inputs.columns.get(name)
     if values is None:
@@ -121,6 +132,6 @@ def _numbers(inputs: Inputs, name: str) -> FloatArray:
     try:
         numbers = np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as exc:
-        raise TerminalModelError(f"column {name!r} holds a value that is no number: {exc}") from exc
+        raise TerminalModelError(f"column {name!r} holds a value that is not a number: {exc}") from exc
     numbers[~np.isfinite(numbers)] = np.nan
     return numbers

@@ -45,23 +45,23 @@ def read_gear(inputs: Inputs) -> GearFixes:
         inputs = Inputs(dict.fromkeys(COLUMNS, ()))
     if "vessel_name" not in inputs.columns:
         raise TerminalModelError("the input query selects no column 'vessel_name'")
-    heard = inputs["vessel_name"]
-    gear = {name: found for name in set(heard) if name and (found := gear_name(str(name)))}
+    heard_names = inputs["vessel_name"]
+    gear = {name: parts for name in set(heard_names) if name and (parts := gear_name(str(name)))}
     of_mmsi: dict[int, set[str]] = {}
     mmsis: dict[str, set[int]] = {}
     names: dict[str, set[str]] = {}
-    for mmsi, name in zip(inputs["mmsi"], heard, strict=True):
-        if name in gear and _is_known(mmsi):
+    for mmsi, name in zip(inputs["mmsi"], heard_names, strict=True):
+        if name in gear and _is_mmsi(mmsi):
             identity = gear[name].identity or str(int(mmsi))
             of_mmsi.setdefault(int(mmsi), set()).add(identity)
             mmsis.setdefault(identity, set()).add(int(mmsi))
             names.setdefault(identity, set()).add(str(name))
     identities = sorted(mmsis)
     number = {identity: i for i, identity in enumerate(identities)}
-    rows = [i for i, mmsi in enumerate(inputs["mmsi"]) if _is_known(mmsi) and int(mmsi) in of_mmsi]
+    rows = [i for i, mmsi in enumerate(inputs["mmsi"]) if _is_mmsi(mmsi) and int(mmsi) in of_mmsi]
     own = np.full(len(rows), -1, dtype=np.int64)
     for k, i in enumerate(rows):
-        mmsi, name = int(inputs["mmsi"][i]), heard[i]
+        mmsi, name = int(inputs["mmsi"][i]), heard_names[i]
         if name in gear:
             own[k] = number[gear[name].identity or str(mmsi)]
         elif len(of_mmsi[mmsi]) == 1:
@@ -72,8 +72,8 @@ def read_gear(inputs: Inputs) -> GearFixes:
     order = np.lexsort((fixes.lon, fixes.lat, fixes.observed_s, own, fixes.mmsi))
     order = order[fixes.is_usable[order]]
     fixes, own = fixes.take(order), own[order]
-    facts = np.column_stack((fixes.mmsi, own, fixes.observed_s, fixes.lat, fixes.lon))
-    is_new = np.append(True, (facts[1:] != facts[:-1]).any(axis=1))[: len(fixes)]
+    keys = np.column_stack((fixes.mmsi, own, fixes.observed_s, fixes.lat, fixes.lon))
+    is_new = np.append(True, (keys[1:] != keys[:-1]).any(axis=1))[: len(fixes)]
     fixes, own = fixes.take(is_new), own[is_new]
     return GearFixes(
         fixes=fixes,
@@ -84,5 +84,5 @@ def read_gear(inputs: Inputs) -> GearFixes:
     )
 
 
-def _is_known(mmsi: object) -> bool:
+def _is_mmsi(mmsi: object) -> bool:
     return isinstance(mmsi, (int, float)) and abs(mmsi) < 2.0**53  # false for NaN

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 MAX_VOLTS = 30.0
+MAX_PERCENT = 100.0
 
-_LABELS = ("SIM ", "canary:")  # what is no observation says so in front of its name
+_LABELS = ("SIM ", "canary:")  # in front of names that are not observed
 _SEPARATORS = "-_ #&/:;,.*+=|@"
 _SEP = f"[{_SEPARATORS}]"
 _NUMBER = r"(?P<value>\d{1,3}(?:[.,]\d{1,2})?)"
@@ -29,18 +30,18 @@ _WORD = (
     r"(?:NET[- _]?MARK(?:ER)?S?|(?:FISH(?:ING)?|DRIFT|GILL)[- ]?NETS?|NET[- ]?B(?:UO|OU)YS?|B(?:UO|OU)YS?"
     r"|(?:FISHING ?)?GEAR|NETS?)"
 )
-_WORDED = re.compile(rf"^(?P<parent>(?:.*{_SEP})?){_WORD}{_SEP}*(?P<index>\d{{0,4}}[A-Z]?)$")
+_WITH_WORD = re.compile(rf"^(?P<parent>(?:.*{_SEP})?){_WORD}{_SEP}*(?P<index>\d{{0,4}}[A-Z]?)$")
 _INDEXED = re.compile(rf"^(?P<parent>.*\d){_SEP}+(?P<index>\d{{1,3}}[A-Z]?)$")
 _LICENCE = re.compile(rf"^[A-Z]*(?: [A-Z]+)* ?\d{{3,}}(?:{_SEP}+\d{{1,3}}[A-Z]?)?$")
 _BOAT_AND_INDEX = re.compile(r"^[A-Z]{2,}(?: [A-Z]+)* ?\d{4,} ?[-_#] ?\d{1,3}$")
 _HINT = re.compile(
     rf"%|PCT|PERCENT|\dV|V ?\d|(?:^|{_SEP})\d{{1,2}}[.,]\d$|NET|B(?:UO|OU)Y|GEAR|\d{{4}}{_SEP}+\d"
-)  # every gear's name has one of these; most ships' names have none
+)  # each name of gear has one of these, few names of ships have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GearName:
-    """What the name of a piece of gear says; None where it does not.
+    """The parts of a name of a piece of gear; None where it lacks one.
 
     `identity` is the parent and the index without the battery, None where the name is nobody's in particular;
     `battery` is the number as transmitted with its unit (`%` or `V`), or no unit where that was lost.
@@ -63,15 +64,15 @@ def gear_name(name: str | None) -> GearName | None:
     if not _HINT.search(text):
         return None
     stem, battery, is_certain = _battery(text)
-    worded = _WORDED.match(stem)
+    worded = _WITH_WORD.match(stem)
     form = _LICENCE if battery else _BOAT_AND_INDEX
     if not (worded or is_certain or form.match(stem) or (battery and not stem)):
         return None
-    found = worded or _INDEXED.match(stem)
-    parent = re.sub(_SEP, "", found["parent"] if found else stem) or None
-    index = re.sub(r"^0+(?=\d)", "", found["index"]) or None if found else None
+    indexed = worded or _INDEXED.match(stem)
+    parent = re.sub(_SEP, "", indexed["parent"] if indexed else stem) or None
+    index = re.sub(r"^0+(?=\d)", "", indexed["index"]) or None if indexed else None
     identity = None
-    if parent and _is_somebody(parent, index, is_worded=bool(worded)):
+    if parent and _names_one_boat(parent, index, is_worded=bool(worded)):
         identity = label + parent + (f"-{index}" if index else "")
     return GearName(identity=identity, parent=parent, index=index, battery=battery)
 
@@ -85,31 +86,31 @@ def _label(name: str) -> tuple[str, str]:
 
 def _battery(text: str) -> tuple[str, str | None, bool]:
     """Split a name into stem, battery, and whether only gear has such a battery."""
-    if (found := _PERCENT.match(text)) and _value(found["value"]) <= 100:
-        return _stem(found), found["value"].replace(",", ".") + "%", True
-    if found := _VOLTS.match(text):
-        value = found["value"] or f"{found['whole']}.{found['tenth']}"
-        at = max(found.start("value"), found.start("whole"))
+    if (match := _PERCENT.match(text)) and _value(match["value"]) <= MAX_PERCENT:
+        return _stem(match), match["value"].replace(",", ".") + "%", True
+    if match := _VOLTS.match(text):
+        value = match["value"] or f"{match['whole']}.{match['tenth']}"
+        at = max(match.start("value"), match.start("whole"))
         if _value(value) <= MAX_VOLTS:  # behind a letter it may be a name: U2V
-            return _stem(found), value.replace(",", ".") + "V", not text[:at][-1:].isalpha()
+            return _stem(match), value.replace(",", ".") + "V", not text[:at][-1:].isalpha()
     for pattern, unit in ((_V_FIRST, "V"), (_DECIMAL, ""), (_UNIT_LOST, "")):
-        if found := pattern.match(text):
-            most = 100 if pattern is _UNIT_LOST else MAX_VOLTS
-            if _value(found["value"]) <= most:
-                return _stem(found), found["value"].replace(",", ".") + unit, False
+        if match := pattern.match(text):
+            max_value = MAX_PERCENT if pattern is _UNIT_LOST else MAX_VOLTS
+            if _value(match["value"]) <= max_value:
+                return _stem(match), match["value"].replace(",", ".") + unit, False
     return text.strip(_SEPARATORS), None, False
 
 
-def _stem(found: re.Match[str]) -> str:
-    return found["stem"].strip(_SEPARATORS)
+def _stem(match: re.Match[str]) -> str:
+    return match["stem"].strip(_SEPARATORS)
 
 
 def _value(text: str) -> float:
     return float(text.replace(",", "."))
 
 
-def _is_somebody(parent: str, index: str | None, *, is_worded: bool) -> bool:
-    """Tell whether a parent is one boat's: it counts something, and is more than a common word."""
+def _names_one_boat(parent: str, index: str | None, *, is_worded: bool) -> bool:
+    """Tell whether a parent names one boat: it has a number, and is more than a common word."""
     digits = sum(char.isdigit() for char in parent)
     if is_worded:
         return digits >= 3

@@ -1,4 +1,4 @@
-"""Fixes from before the window, read from the stored positions: what a model needs of what it saw earlier.
+"""Fixes from before the window, read from the stored positions.
 
 No model reads its own earlier outputs. What lasts longer than a window is computed anew in each cycle, from
 positions that had arrived when the cycle was opened: a cycle that is run again, or out of order, comes to the
@@ -29,22 +29,31 @@ _CELLS_PER_DEGREE = 10
 
 
 def last_fixes(ctx: ModelContext, since: datetime) -> Fixes:
-    """The last usable fix of each vessel in [since, window start); none without a database."""
+    """Read the last usable fix of each vessel in [since, window start); none without a database."""
     return read_fixes(_query(ctx, "last_fixes", {"since": since}))
 
 
 def thinned_fixes(
     ctx: ModelContext, since: datetime, step_s: float, vessels: NDArray[np.int64] | None = None
 ) -> Fixes:
-    """Usable fixes in [since, window start), thinned as `thinned` does; none without a database.
+    """Read the usable fixes in [since, window start), thinned as `thinned` does; none without a database.
 
     `vessels` are the MMSI to read, all vessels if None.
     """
     params = {"since": since, "step_s": step_s}
     if vessels is None:
         return read_fixes(_query(ctx, "thinned_fixes_of_all", params))
-    held = vessels[~is_reserved(vessels)].tolist()
-    return read_fixes(_query(ctx, "thinned_fixes", {**params, "vessels": held}) if held else Inputs())
+    return read_fixes(_query_vessels(ctx, "thinned_fixes", vessels, params))
+
+
+def stored_fixes(ctx: ModelContext, since: datetime, vessels: NDArray[np.int64]) -> Inputs:
+    """Read all fixes of these vessels (MMSI) in [since, window start), with the vessel's name.
+
+    Returns:
+        Columns `mmsi`, `observed_s`, `lat`, `lon` and `vessel_name`; no column without a database, nor
+        where every MMSI is reserved.
+    """
+    return _query_vessels(ctx, "stored_fixes", vessels, {"since": since})
 
 
 def times_before(
@@ -54,19 +63,24 @@ def times_before(
     start_s: FloatArray,
     *,
     span_s: float,
-    most: int,
+    max_times: int,
 ) -> list[FloatArray]:
-    """When each vessel was heard up to an instant of its own.
+    """Return when each vessel was heard up to an instant of its own.
 
     Args:
-        fixes: what is known already, in order of time or not; the database adds what is before the window.
+        fixes: those of the inputs, in order of time or not; the database adds what is before the window.
         vessels, start_s: MMSI and instants (seconds since 1970 UTC), shape (n,).
         span_s: how far back from the instant, seconds.
-        most: how many times at most, the last ones.
+        max_times: how many times at most, the last ones.
     Returns:
         For each vessel its different times in [start - span, start], ascending: n arrays.
     """
-    params = {"vessels": vessels.tolist(), "starts": start_s.tolist(), "span_s": span_s, "most": most}
+    params = {
+        "vessels": vessels.tolist(),
+        "starts": start_s.tolist(),
+        "span_s": span_s,
+        "max_times": max_times,
+    }
     stored = _query(ctx, "times_before", params) if len(vessels) else Inputs()
     place = np.array(stored.columns.get("place", ()), dtype=np.int64)
     seconds = np.array(stored.columns.get("observed_s", ()), dtype=np.float64)
@@ -75,22 +89,22 @@ def times_before(
     order = np.argsort(fixes.mmsi, kind="stable")
     first = np.searchsorted(fixes.mmsi[order], vessels, side="left")
     last = np.searchsorted(fixes.mmsi[order], vessels, side="right")
-    found = []
+    times = []
     for k, start in enumerate(start_s.tolist()):
         near = fixes.observed_s[order[first[k] : last[k]]]
         near = near[(near >= start - span_s) & (near <= start)]
-        found.append(np.unique(np.concatenate((seconds[edges[k] : edges[k + 1]], near)))[-most:])
-    return found
+        times.append(np.unique(np.concatenate((seconds[edges[k] : edges[k + 1]], near)))[-max_times:])
+    return times
 
 
 def merged(*parts: Fixes) -> Fixes:
-    """The usable fixes of all parts, in order of (MMSI, time, place), each once."""
+    """Return the usable fixes of all parts, in order of (MMSI, time, place), each once."""
     joined = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Fixes)}
     return in_time_order(Fixes(**joined))
 
 
 def thinned(fixes: Fixes, step_s: float) -> Fixes:
-    """Of time-ordered fixes, in each step the first of each vessel in each cell of 0.1 degrees, in order.
+    """Keep, of time-ordered fixes, the first of each vessel in each step and cell of 0.1 degrees, in order.
 
     Steps are counted from 1970 and cells from 0 degrees, so that a fix is kept or not whatever the window.
     By cell, because two transmitters may share an MMSI.
@@ -107,6 +121,12 @@ def thinned(fixes: Fixes, step_s: float) -> Fixes:
     for key in keys:
         is_first[1:] |= key[order][1:] != key[order][:-1]
     return fixes.take(np.sort(order[is_first]))
+
+
+def _query_vessels(ctx: ModelContext, name: str, vessels: NDArray[np.int64], params: JsonMapping) -> Inputs:
+    """Run a named statement for the vessels that are not reserved; no query where there is none."""
+    real = vessels[~is_reserved(vessels)].tolist()
+    return _query(ctx, name, {**params, "vessels": real}) if real else Inputs()
 
 
 def _query(ctx: ModelContext, name: str, params: JsonMapping) -> Inputs:

@@ -1,4 +1,4 @@
-"""Which MMSI a transmitter can lawfully have (ITU-R M.585), and which are reserved for canaries."""
+"""Lawful forms of an MMSI (ITU-R M.585), and the MMSI that are reserved for canaries."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def separate(fixes: Fixes, *, v_max_kn: float = 50.0) -> NDArray[np.int64]:
 
 
 def _separated(fixes: Fixes, is_apart: NDArray[np.bool_], km_per_s: float) -> NDArray[np.int64]:
-    """Separate one vessel's fixes, shape (n,); only those apart from the one before are looked at."""
+    """Separate one vessel's fixes, shape (n,); a fix near the one before stays in its track."""
     n = len(fixes)
     heads = np.flatnonzero(is_apart)
     places = unit_vectors(fixes.lat, fixes.lon)
@@ -92,7 +92,7 @@ def _is_reachable(cosine: float, duration_s: float, km_per_s: float) -> bool:
 
 
 def _nearest_reachable(cosines: FloatArray, duration_s: FloatArray, km_per_s: float) -> int:
-    """Index of the nearest end that can be reached from; one past the last where there is none."""
+    """Return the index of the nearest end from which a fix can be reached; one past the last without one."""
     km = EARTH_RADIUS_KM * np.arccos(np.clip(cosines, -1.0, 1.0))
     reachable = (km < SAME_PLACE_KM) | (km <= np.maximum(duration_s, _MIN_DURATION_S) * km_per_s)
     return int(np.where(reachable, km, math.inf).argmin()) if reachable.any() else len(cosines)

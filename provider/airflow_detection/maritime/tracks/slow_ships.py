@@ -1,59 +1,126 @@
-"""Ships that hardly move, far from shore: what `encounter` and `loitering` look at, on common time steps."""
+"""Ships that hardly move, far from shore, on common time steps: what `encounter` and `loitering` look at."""
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.params import positive
-from airflow_detection.maritime.score_metrics import score_metrics
-from airflow_detection.maritime.severity import severity
 from airflow_detection.maritime.tracks.coast import offshore_km
+from airflow_detection.maritime.tracks.duration import half_life_score
+from airflow_detection.maritime.tracks.fixes import Fixes, iso_utc
 from airflow_detection.maritime.tracks.history import merged, thinned, thinned_fixes
-from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT
 from airflow_detection.maritime.tracks.separation import separate
-from airflow_detection.maritime.tracks.steps import MAX_BREAK_STEPS, Steps, resampled
+from airflow_detection.maritime.tracks.steps import MAX_BREAK_STEPS, Steps, resampled, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
+    from airflow_detection.domain.specs import Window
     from airflow_detection.engine.model import ModelContext
-    from airflow_detection.maritime.tracks.fixes import Fixes
 
 STEP_S = 300.0
 OPEN_S = 1800.0
-"""What was seen longer ago than this is no longer known to go on."""
+"""Seconds; an episode that was seen longer ago is not known to go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slow:
-    """What is slow and offshore, and how far back it is looked for.
+class Stretch:
+    """Steps without a long break, up to the window or into it; steps since 1970, and their row numbers.
 
-    `max_speed_kn`: slower than this, knots. `offshore_km`: as far from the nearest shore, kilometres.
-    `history_h`: hours back from the window's end. Between fixes further apart than `max_gap_s`, seconds, it
-    is not known where a ship was.
+    `is_start_seen`: it does not begin where the history does.
     """
 
+    first_row: int
+    last_row: int
+    first_step: int
+    last_step: int
+    is_start_seen: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """A ship slow and offshore for a stretch; its last place, degrees; `is_open`: it is known to go on."""
+
+    stretch: Stretch
+    place: tuple[float, float]
+    is_open: bool
+
+    @property
+    def duration_s(self) -> float:
+        """From the first step to the last, seconds."""
+        return (self.stretch.last_step - self.stretch.first_step) * STEP_S
+
+    def evidence(self, mmsi: int, threshold_s: float) -> JsonMapping:
+        """Describe it for the output of one of its vessels."""
+        return {**self.timing(threshold_s), **self.position()}
+
+    def timing(self, threshold_s: float) -> JsonMapping:
+        """Describe when it was and how long it lasted, beside how long it has to."""
+        return {
+            "is_open": self.is_open,
+            "started_at": iso_utc(self.stretch.first_step * STEP_S),
+            "is_start_seen": self.stretch.is_start_seen,
+            "last_seen_at": iso_utc(self.stretch.last_step * STEP_S),
+            "duration_s": self.duration_s,
+            "threshold_s": threshold_s,
+        }
+
+    def position(self) -> JsonMapping:
+        """Describe where it was."""
+        return {"place": [round(degrees, 5) for degrees in self.place]}
+
+
+E = TypeVar("E", bound=Episode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowShipRule(ABC):
+    """The bounds of an episode, slow and offshore, and how far back it is looked for.
+
+    `min_duration_s`: an episode takes so long at least, seconds. `max_speed_kn`: slower than this, knots.
+    `offshore_km`: as far from the nearest shore, kilometres. `history_h`: hours back from the window's end.
+    Between fixes further apart than `max_gap_s`, seconds, it is not known where a ship was.
+    """
+
+    min_duration_s: float
     max_speed_kn: float
     offshore_km: float
     history_h: float
     max_gap_s: float
 
+    @abstractmethod
+    def episodes(self, ctx: ModelContext, now: Fixes) -> Mapping[int, Episode]:
+        """Find the longest episode of each vessel that reaches into the window, by MMSI.
+
+        Args:
+            ctx: of the run.
+            now: the usable fixes of the inputs, as `in_time_order` gives them.
+        """
+
+    def score(self, duration_s: float) -> float:
+        """Score a duration: 0 below the least, 0.5 there, 0.75 at twice; a step less counts as the least.
+
+        What lasts so long has its first and last step inside it, which may be a step nearer to each other.
+        """
+        if duration_s < self.min_duration_s - STEP_S:
+            return 0.0
+        return half_life_score(max(duration_s, self.min_duration_s), self.min_duration_s)
+
     def vessels(self, now: Fixes) -> NDArray[np.int64]:
-        """The MMSI with a slow or speedless fix offshore, ascending."""
-        at_sea = offshore_km(now.lat, now.lon) >= self.offshore_km
-        return np.unique(now.mmsi[at_sea & ~(now.sog_kn >= self.max_speed_kn)])
+        """Return the MMSI with a slow or speedless fix offshore, ascending."""
+        is_offshore = offshore_km(now.lat, now.lon) >= self.offshore_km
+        return np.unique(now.mmsi[is_offshore & ~(now.sog_kn >= self.max_speed_kn)])
 
     def steps(self, fixes: Fixes) -> Steps:
-        """Where vessels were slow and offshore, every five minutes, by (track, step).
+        """Return where vessels were slow and offshore, every five minutes, by (track, step).
 
         Fixes under one MMSI are separated into tracks that a ship can sail: between two transmitters, where
         nobody is, no step lies. `fixes` are in order, as `in_time_order` gives them.
@@ -64,67 +131,54 @@ class Slow:
         return steps.take(offshore_km(steps.lat, steps.lon) >= self.offshore_km)
 
     def steps_with_history(self, ctx: ModelContext, now: Fixes, vessels: NDArray[np.int64]) -> Steps:
-        """The steps of these vessels, of the window and of the hours before."""
+        """Return the steps of these vessels, of the window and of the hours before."""
         since = ctx.window.end - timedelta(hours=self.history_h)
         earlier = thinned_fixes(ctx, since, STEP_S, vessels)
         return self.steps(merged(earlier, now.take(np.isin(now.mmsi, vessels))))
 
+    def stretches(
+        self, window: Window, group: NDArray[np.int64], step: NDArray[np.int64]
+    ) -> Iterator[Stretch]:
+        """Iterate over the stretches that reach into the window, of rows ordered by (group, step)."""
+        start_s = window.start.timestamp()
+        seen_from_s = window.end.timestamp() - self.history_h * 3600 + self.max_gap_s
+        rows = runs(group, step)
+        for first, last in zip(rows.first.tolist(), rows.last.tolist(), strict=True):
+            if step[last] * STEP_S >= start_s:
+                yield Stretch(
+                    first_row=first,
+                    last_row=last,
+                    first_step=int(step[first]),
+                    last_step=int(step[last]),
+                    is_start_seen=bool(step[first] * STEP_S > seen_from_s),
+                )
 
-def half_life_score(duration_s: float, least_s: float) -> float:
-    """0 below the least duration, 0.5 there, 0.75 at twice; a step less counts as the least.
 
-    What lasts so long has its first and last step inside it, which may be a step nearer to each other.
-    """
-    if duration_s < least_s - STEP_S:
-        return 0.0
-    return -math.expm1(-math.log(2) * max(duration_s, least_s) / least_s)
+def keep_longest(episodes: dict[int, E], mmsi: int, episode: E) -> None:
+    """Put an episode of a vessel in place of a shorter one; of two that are as long, the first stays."""
+    if mmsi not in episodes or episode.duration_s > episodes[mmsi].duration_s:
+        episodes[mmsi] = episode
 
 
 def least_duration_s(params: JsonMapping, default_h: float, history_h: float) -> float:
     """Read `min_duration_h`, hours, as seconds.
 
     Raises:
-        TerminalModelError: it is no number above 0, or more than the history can hold.
+        TerminalModelError: it is not a number above 0, or more than the history can hold.
     """
     min_duration_h = positive(params, "min_duration_h", default_h)
     if history_h < min_duration_h:
         raise TerminalModelError(
-            f"param 'history_h' is {history_h:g}, less than 'min_duration_h', {min_duration_h:g}"
+            f"param 'history_h' is {history_h:g}: must be at least 'min_duration_h', {min_duration_h:g}"
         )
     return min_duration_h * 3600.0
 
 
-def vessel_output(
-    mmsi: int, n_pos: int, score: float, evidence: JsonMapping
-) -> tuple[JsonMapping, JsonMapping]:
-    """The output of one vessel; where nothing was found, null below two fixes and without evidence."""
-    known = None if not score and n_pos < 2 else score
-    output = {
-        "entity_id": str(mmsi),
-        "mmsi": mmsi,
-        "score": known,
-        "severity": severity(known),
-        "n_pos": n_pos,
-        "evidence": evidence if score else {"is_open": False},
-    }
-    return {"mmsi": mmsi}, output
-
-
-def vessel_metrics(outputs: Iterable[tuple[JsonMapping, JsonMapping]]) -> dict[str, float | int | None]:
-    """How many real vessels there are, and the metrics of their scores."""
-    scores = [output["score"] for _, output in outputs if 0 <= output["mmsi"] < MMSI_LIMIT]
-    return {"vessel_count": len(scores), **score_metrics(scores)}
-
-
-def is_open(now: Fixes, mmsi: int, step: int, end_s: float) -> bool:
-    """Whether a vessel is known to do at the window's end what it did at `step`, its last slow one.
+def is_open(now: Fixes, mmsi: int, step: int, window: Window) -> bool:
+    """Tell whether a vessel is known to do at the window's end what it did at `step`, its last slow one.
 
     Not if that was more than half an hour ago, nor if it was heard since and had moved on.
     """
     heard_s = float(now.observed_s[now.mmsi == mmsi].max(initial=0.0))
-    return end_s - step * STEP_S <= OPEN_S and heard_s - step * STEP_S <= (MAX_BREAK_STEPS + 1) * STEP_S
-
-
-def at(step: int) -> str:
-    """The instant of a step, UTC, as ISO 8601."""
-    return datetime.fromtimestamp(step * STEP_S, UTC).isoformat()
+    age_s = window.end.timestamp() - step * STEP_S
+    return age_s <= OPEN_S and heard_s - step * STEP_S <= (MAX_BREAK_STEPS + 1) * STEP_S

@@ -1,4 +1,4 @@
-"""Tracks on common time steps, so that ships can be compared at one instant; and what lasts over steps."""
+"""Tracks on common time steps, so that ships can be compared at one instant; and stretches of steps."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from airflow_detection.maritime.tracks.fixes import Fixes
 
 MAX_BREAK_STEPS = 2
-"""What lasts may be interrupted for so many steps: one false fix does not end it."""
+"""A stretch may be interrupted for so many steps: one false fix does not end it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """Where each track was at each step, by (track, step), shape (n,); `point` is a unit vector, (n, 3).
+    """Positions of tracks at steps, by (track, step), shape (n,); `point` is a unit vector, (n, 3).
 
     `step` counts steps since 1970 UTC: the same instants whatever the window.
     """
@@ -35,7 +35,7 @@ class Steps:
         return len(self.track)
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Steps:
-        """These steps at `index`, in its order."""
+        """Return the steps at `index`, in its order."""
         return Steps(
             track=self.track[index],
             step=self.step[index],
@@ -46,12 +46,12 @@ class Steps:
 
     @property
     def lat(self) -> FloatArray:
-        """Degrees."""
+        """Latitudes, degrees."""
         return np.degrees(np.arcsin(np.clip(self.point[:, 2], -1.0, 1.0)))
 
     @property
     def lon(self) -> FloatArray:
-        """Degrees in [-180, 180]; anything at a pole."""
+        """Longitudes, degrees in [-180, 180]; anything at a pole."""
         return np.degrees(np.arctan2(self.point[:, 1], self.point[:, 0]))
 
 
@@ -75,9 +75,7 @@ def resampled(fixes: Fixes, track: NDArray[np.int64], *, step_s: float, max_gap_
     count = np.maximum(np.floor(fixes.observed_s[pair + 1] / step_s).astype(np.int64) - first_step + 1, 0)
     at = np.repeat(pair, count)
     step = np.repeat(first_step, count) + np.arange(len(at)) - np.repeat(np.cumsum(count) - count, count)
-    is_new = np.ones(
-        len(at), dtype=np.bool_
-    )  # a fix on a step is the end of a pair and the start of the next
+    is_new = np.ones(len(at), dtype=np.bool_)  # a fix on a step ends one pair and begins the next
     is_new[1:] = (track[at[1:]] != track[at[:-1]]) | (step[1:] != step[:-1])
     at, step = at[is_new], step[is_new]
 
@@ -97,7 +95,7 @@ def resampled(fixes: Fixes, track: NDArray[np.int64], *, step_s: float, max_gap_
 
 
 def _made_good_kn(steps: Steps, step_s: float) -> FloatArray:
-    """Speed from each step to the next, else from the one before; NaN at a step without a neighbour."""
+    """Return the speed from each step to the next, else from the one before; NaN without a neighbour."""
     follows = (steps.track[1:] == steps.track[:-1]) & (steps.step[1:] == steps.step[:-1] + 1)
     km = arc_km(np.linalg.norm(np.diff(steps.point, axis=0), axis=1))
     speed = np.where(follows, km / KM_PER_NM * 3600 / step_s, np.nan)

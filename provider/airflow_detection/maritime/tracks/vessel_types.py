@@ -1,4 +1,4 @@
-"""Classes of vessels by the type code that they transmit (ITU-R M.1371), and what each may be fast as."""
+"""Classes of vessels by the type code that they transmit (ITU-R M.1371), and the speed limit of each."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ CLASSES: Mapping[str, tuple[int, ...]] = {
     "cargo": tuple(range(70, 80)),
     "tanker": tuple(range(80, 90)),
 }
-"""Class -> type codes; what is in none of them (pilots, dredgers, 0 for unknown) has no class."""
+"""Class -> type codes; a code that is in none of them (pilots, dredgers, 0 for unknown) has no class."""
 
 
 def limits_by_type(params: JsonMapping, name: str) -> Mapping[str, float] | None:
     """Read a param that maps classes to speeds; None where it is not given.
 
     Raises:
-        TerminalModelError: it is no mapping, names no class of ours, or a speed is no number above 0.
+        TerminalModelError: it is not a mapping, names another class, or a speed is not a number above 0.
     """
-    given = params.get(name)
-    if given is None:
+    limits = params.get(name)
+    if limits is None:
         return None
-    if not isinstance(given, Mapping):
-        raise TerminalModelError(f"param {name!r} is {given!r}; it must map vessel classes to knots")
-    if strange := sorted(set(given) - set(CLASSES)):
+    if not isinstance(limits, Mapping):
+        raise TerminalModelError(f"param {name!r} is {limits!r}: must map vessel classes to knots")
+    if unknown := sorted(set(limits) - set(CLASSES)):
         raise TerminalModelError(
-            f"param {name!r} names {strange[0]!r}, which is none of {', '.join(CLASSES)}"
+            f"param {name!r} names {unknown[0]!r}: must name classes of {', '.join(CLASSES)}"
         )
-    return {key: positive(given, key, math.nan) for key in given}
+    return {key: positive(limits, key, math.nan) for key in limits}
 
 
 def speed_limits(
     inputs: Inputs, vessels: NDArray[np.int64], default_kn: float, by_type: Mapping[str, float]
 ) -> FloatArray:
-    """The speed limit of each vessel by the type codes in its rows: the highest where it sends several.
+    """Return the speed limit of each vessel by the type codes in its rows: the highest of several.
 
     Args:
-        inputs: with a column `vessel_type`; null where a row says nothing.
+        inputs: with a column `vessel_type`; null where a row has none.
         vessels: MMSI in ascending order, shape (n,).
         default_kn: for a vessel without a class, or whose class has no limit, knots.
     Returns:
