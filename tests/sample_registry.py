@@ -24,8 +24,8 @@ class Echo(BaseDetectionModel):
     """One output for each of `params.ids`, scored with the number of outputs it sees upstream."""
 
     def run(self, ctx: ModelContext) -> ModelResult:
-        for word, error in (("terminal", TerminalModelError), ("transient", TransientModelError)):
-            if ctx.params.get("fail") == word:
+        for kind, error in (("terminal", TerminalModelError), ("transient", TransientModelError)):
+            if ctx.params.get("fail") == kind:
                 raise error("told to fail")
         seen = float(sum(len(u) for u in ctx.shared.values()))
         rows = [({"id": i}, {"id": i, "score": seen}) for i in ctx.params.get("ids", ())]
@@ -33,30 +33,30 @@ class Echo(BaseDetectionModel):
 
 
 def legacy(cycle: Cycle) -> None:
-    """What ran before the registry: leaves a line in the file that LEGACY_FILE names."""
+    """Write a line to the file that LEGACY_FILE names, as what ran before the registry."""
     with Path(os.environ["LEGACY_FILE"]).open("a") as file:
         file.write(f"{cycle.cycle_id} {cycle.started_at.isoformat()}\n")
 
 
-def put_cycle(conn: Any, **facts: Any) -> None:
-    """Register the cycle `fleet`, with the facts that a test changes."""
-    held: dict[str, Any] = {
+def put_cycle(conn: Any, **fields: Any) -> None:
+    """Register the cycle `fleet`, with the fields that a test changes."""
+    defaults: dict[str, Any] = {
         "cycle_id": "fleet",
         "schedule": "*/5 * * * *",
         "lookback": timedelta(hours=1),
         "start_date": SINCE,
     }
-    registry.put_cycle(Database(conn, SCHEMA), CycleSpec(**held | facts))
+    registry.put_cycle(Database(conn, SCHEMA), CycleSpec(**defaults | fields))
 
 
-def put_model(conn: Any, model_id: str, depends_on: tuple[str, ...] = (), **facts: Any) -> None:
+def put_model(conn: Any, model_id: str, depends_on: tuple[str, ...] = (), **fields: Any) -> None:
     """Register a model of the cycle."""
     spec = {
         "cycle_id": "fleet",
         "entrypoint": "tests.sample_registry:Echo",
         "score_key": "score",
         "entity_key": "id",
-    } | facts
+    } | fields
     registry.put_model(Database(conn, SCHEMA), ModelSpec(model_id=model_id, depends_on=depends_on, **spec))
 
 

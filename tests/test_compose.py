@@ -1,4 +1,4 @@
-"""What can be checked of docker-compose.yaml without a Docker engine."""
+"""Checks of docker-compose.yaml that need no Docker engine."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ IMAGES = {"POSTGRES_PASSWORD", "POSTGRES_DB", "DUMB_INIT_SETSID"}
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    held: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
-    return held
+    content: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+    return content
 
 
 def test_the_stack_has_every_service(compose: dict[str, Any]) -> None:
@@ -65,8 +65,8 @@ def test_every_service_that_stays_up_has_a_health_check(compose: dict[str, Any])
 def test_what_a_service_waits_for_exists_and_can_come_true(compose: dict[str, Any]) -> None:
     services = compose["services"]
     for name, service in services.items():
-        for other, wanted in service.get("depends_on", {}).items():
-            condition = wanted["condition"]
+        for other, dependency in service.get("depends_on", {}).items():
+            condition = dependency["condition"]
             if condition == "service_healthy":
                 assert "healthcheck" in services[other], (name, other)
             else:

@@ -41,14 +41,14 @@ def test_an_unpacked_wheel_reads_its_own_sql_and_a_checkout_reads_it_in_place(
     zipfile.ZipFile(wheel).extractall(tmp_path)
     where = "from airflow_detection.store.queries import sql_root; print(sql_root())"
     for home, expected in ((tmp_path, tmp_path / "airflow_detection/sql"), (ROOT / "provider", ROOT / "sql")):
-        told = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(home)!r}); {where}"],
             check=True,
             capture_output=True,
             text=True,
             cwd=tmp_path,
         )
-        assert Path(told.stdout.strip()) == expected
+        assert Path(process.stdout.strip()) == expected
 
 
 def test_airflow_finds_the_module_that_it_derives_from_the_distributions_name(

@@ -14,50 +14,50 @@ import json, sys
 from airflow.listeners.listener import get_listener_manager
 from airflow.plugins_manager import get_import_errors
 get_listener_manager()
-found = lambda: sorted(m for m in sys.modules if m.startswith(("airflow_detection.", "psycopg")))
-alone = found()
+loaded = lambda: sorted(m for m in sys.modules if m.startswith(("airflow_detection.", "psycopg")))
+alone = loaded()
 {before}
 from airflow.jobs.job import Job
 Job()  # as `airflow scheduler` and `airflow dag-processor` make theirs before they fork
 from airflow_detection.store.queries import load_queries
-print(json.dumps({{"errors": get_import_errors(), "alone": alone, "started": found(),
+print(json.dumps({{"errors": get_import_errors(), "alone": alone, "started": loaded(),
                   "queries": load_queries.cache_info().currsize}}))
 """
 TASK = """
 from airflow.sdk.execution_time.task_runner import TaskRunnerMarker
 get_listener_manager().hook.on_starting(component=TaskRunnerMarker())
-assert found() == alone, set(found()) - set(alone)
+assert loaded() == alone, set(loaded()) - set(alone)
 """
 
 
 def started(tmp_path: Path, before: str = "") -> tuple[dict[str, Any], str]:
     env = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(before=before)],
         env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told, done.stdout + done.stderr
+    assert process.returncode == 0, process.stderr
+    facts: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return facts, process.stdout + process.stderr
 
 
 def test_a_component_that_forks_imports_what_its_tasks_need_and_a_task_nothing_more(tmp_path: Path) -> None:
-    told, _ = started(tmp_path, TASK)
-    assert told["errors"] == {}
-    assert "airflow_detection.plugin" in told["alone"]
-    assert not {"airflow_detection.dags.cycles", "airflow_detection.cycle.versions"} & set(told["alone"])
-    wanted = {
+    facts, _ = started(tmp_path, TASK)
+    assert facts["errors"] == {}
+    assert "airflow_detection.plugin" in facts["alone"]
+    assert not {"airflow_detection.dags.cycles", "airflow_detection.cycle.versions"} & set(facts["alone"])
+    expected = {
         "airflow_detection.dags.cycles",
         "airflow_detection.cycle.versions",
         "airflow_detection.cycle.inline",
         "airflow_detection.cycle.task",
         "psycopg",
     }
-    assert wanted <= set(told["started"])
-    assert told["queries"] > 10
+    assert expected <= set(facts["started"])
+    assert facts["queries"] > 10
 
 
 def test_a_component_starts_although_an_import_fails(tmp_path: Path) -> None:
-    told, said = started(tmp_path, "sys.modules['airflow_detection.cycle.inline'] = None")
-    assert "could not be made ahead" in said
-    assert "airflow_detection.dags.cycles" in told["started"]
+    facts, output = started(tmp_path, "sys.modules['airflow_detection.cycle.inline'] = None")
+    assert "could not be made ahead" in output
+    assert "airflow_detection.dags.cycles" in facts["started"]

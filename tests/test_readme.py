@@ -1,4 +1,4 @@
-"""What the README shows is run here, so that it stays true."""
+"""The examples of the README are run, so that they stay true."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ COMMANDS = re.findall(r"^\$ airflow (detection .*|backfill .*)", README, re.MULT
 BACKFILL = "backfill create --dag-id x --from-date 2026-01-01 --to-date 2026-01-02"
 
 
-def block(language: str, word: str) -> str:
-    return next(b for b in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if word in b)
+def block(language: str, part: str) -> str:
+    return next(b for b in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if part in b)
 
 
 def test_the_model_of_the_readme_scores_ships() -> None:
@@ -85,5 +85,5 @@ def test_every_command_of_the_readme_is_known_to_the_parser(command: str) -> Non
     from airflow.cli import cli_parser  # after the configuration of the test
 
     # a backfill's further lines hold its required options
-    words = (BACKFILL if command.startswith("backfill") else command).split()
-    assert cli_parser.get_parser().parse_args(words).func
+    argv = (BACKFILL if command.startswith("backfill") else command).split()
+    assert cli_parser.get_parser().parse_args(argv).func

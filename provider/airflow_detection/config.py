@@ -1,4 +1,4 @@
-"""The `[detection]` section of Airflow's configuration, read in one place, at the time of asking."""
+"""The `[detection]` section of Airflow's configuration, read in one place, whenever it is asked for."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from airflow_detection.errors import ConfigurationError
 
 SWITCHES = ("ensure_partitions", "apply_retention", "aggregate_stats_hourly", "snapshot_report")
 """The tasks of the maintenance Dag, each of which an option of the same name turns off."""
+MAX_NUMBER = 366 * 86_400
+"""Of an option that is a number: a year in seconds."""
+THRESHOLD_LIMIT = 1_000_000
+"""An option `verdict_*` is below it."""
 
 
 def _option(description: str, kind: str, default: str, example: str | None = None) -> dict[str, Any]:
@@ -133,13 +137,13 @@ def settings() -> Settings:
     home = Path(get_airflow_home())
     return Settings(
         schema=text("schema"),
-        allowed_prefixes=_words(text("allowed_modules")),
+        allowed_prefixes=_names(text("allowed_modules")),
         statement_timeout_s=_number("statement_timeout", text("statement_timeout")) or None,
         state_dir=home / text("state_dir"),
         plan_ttl_s=_number("plan_ttl", text("plan_ttl")),
         inline_timeout_s=_number("inline_timeout", text("inline_timeout")),
         inline_memory_mib=_number("inline_memory", text("inline_memory")) or None,
-        inline_preload=_words(text("inline_preload")),
+        inline_preload=_names(text("inline_preload")),
         reader_role=text("reader_role") or None,
         reader_conn_id=text("reader_conn_id") or None,
         conn_id=text("conn_id"),
@@ -147,27 +151,32 @@ def settings() -> Settings:
 
 
 def thresholds() -> Thresholds:
-    """Read now what counts as unusual in a verdict: the options `verdict_*`.
+    """Read the options `verdict_*` now: from which numbers on a run counts as unusual.
 
     Raises:
-        ConfigurationError: one of them is no number above 0, or no whole one where cycles are counted.
+        ConfigurationError: one of them is not a number above 0, or not a whole one where cycles are counted.
     """
     from airflow.configuration import conf
 
-    held: dict[str, Any] = {}  # Any: int or float, as the field wants it
+    values: dict[str, Any] = {}  # Any: int or float, as the field wants it
     for field in fields(Thresholds):
         name, kind = f"verdict_{field.name}", int if isinstance(field.default, int) else float
-        said = str(conf.get(SECTION, name, fallback=OPTIONS[name]["default"])).strip()
+        text = str(conf.get(SECTION, name, fallback=OPTIONS[name]["default"])).strip()
         try:
-            held[field.name] = kind(said)
+            value = kind(text)
         except ValueError:
-            held[field.name] = 0
-        if not 0 < held[field.name] < 1e6:
-            raise ConfigurationError(f"[{SECTION}] {name}: {said!r} is no number that it may be")
-    return Thresholds(**held)
+            value = 0
+        if not 0 < value < THRESHOLD_LIMIT:
+            number = "a whole number" if kind is int else "a number"
+            raise ConfigurationError(
+                f"[{SECTION}] {name} is {text!r}: must be {number} above 0 and below {THRESHOLD_LIMIT}"
+            )
+        values[field.name] = value
+    return Thresholds(**values)
 
 
-def _words(text: str) -> tuple[str, ...]:
+def _names(text: str) -> tuple[str, ...]:
+    """Split what is separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
@@ -177,6 +186,8 @@ def _number(name: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 366 * 86_400:
-        raise ConfigurationError(f"[{SECTION}] {name}: {text!r} is no number that it may be")
+    if not 0 <= value <= MAX_NUMBER:
+        raise ConfigurationError(
+            f"[{SECTION}] {name} is {text!r}: must be a number between 0 and {MAX_NUMBER}"
+        )
     return value

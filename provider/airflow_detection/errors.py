@@ -2,7 +2,7 @@
 
 DetectionError
 ├── ConfigurationError          a setting is missing or malformed
-├── RegistrationError           what was registered cannot stand
+├── RegistrationError           a registration is not valid
 │   ├── UnknownUpstream
 │   ├── DependencyLoop
 │   └── EntryPointError         not allowed, not importable, or not a model
@@ -19,7 +19,8 @@ DetectionError
 ├── MigrationError
 └── InputFileError              a file that was to be loaded is not what it should be
 
-Facts are attributes and go unformatted to `Exception.__init__`, so that every error survives pickle.
+The values of an error are attributes and go unformatted to `Exception.__init__`, so that every error survives
+pickle.
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ import difflib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-MOST_NAMES = 20
+MAX_NAMES = 20
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like an unknown one, whatever its case; None if none is."""
-    by_case = {word.casefold(): word for word in sorted(known)}
+    """Return the known name that is most like an unknown one, whatever its case; None if none is."""
+    by_case = {candidate.casefold(): candidate for candidate in sorted(known)}
     close = difflib.get_close_matches(name.casefold(), by_case, n=1)
     return by_case[close[0]] if close else None
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """What an error adds of an unknown name: `; the nearest name is 'x'`, else `; known: ...`, or nothing."""
+    """Return the end of an unknown name's error: `; the nearest name is 'x'`, `; known: ...` or nothing."""
     names = sorted(known)
     close = nearest(name, names)
     if close is not None:
         return f"; the nearest name is {close!r}"
-    return f"; known: {', '.join(names)}" if 0 < len(names) <= MOST_NAMES else ""
+    return f"; known: {', '.join(names)}" if 0 < len(names) <= MAX_NAMES else ""
 
 
 class DetectionError(Exception):
@@ -56,7 +57,7 @@ class ConfigurationError(DetectionError):
 
 
 class RegistrationError(DetectionError):
-    """What was registered cannot stand."""
+    """A registration is not valid."""
 
 
 class UnknownUpstream(RegistrationError):
@@ -83,14 +84,14 @@ class DependencyLoop(RegistrationError):
 
 
 class EntryPointError(RegistrationError):
-    """An entry point is not allowed, cannot be imported, or is no model."""
+    """An entry point is not allowed, cannot be imported, or is not a model."""
 
-    def __init__(self, entrypoint: str, fact: str) -> None:
-        super().__init__(entrypoint, fact)
-        self.entrypoint, self.fact = entrypoint, fact
+    def __init__(self, entrypoint: str, reason: str) -> None:
+        super().__init__(entrypoint, reason)
+        self.entrypoint, self.reason = entrypoint, reason
 
     def __str__(self) -> str:
-        return f"entry point {self.entrypoint!r} {self.fact}"
+        return f"entry point {self.entrypoint!r} {self.reason}"
 
 
 class PlanError(DetectionError):
@@ -119,12 +120,12 @@ class UnstorableValue(StorageError):
     `path` is the place inside the output, such as `outputs.evidence[2].speed`.
     """
 
-    def __init__(self, entity: str | None, path: str, fact: str) -> None:
-        super().__init__(entity, path, fact)
-        self.entity, self.path, self.fact = entity, path, fact
+    def __init__(self, entity: str | None, path: str, reason: str) -> None:
+        super().__init__(entity, path, reason)
+        self.entity, self.path, self.reason = entity, path, reason
 
     def __str__(self) -> str:
-        return f"output of entity {self.entity!r} cannot be stored: {self.path} {self.fact}"
+        return f"output of entity {self.entity!r} cannot be stored: {self.path} {self.reason}"
 
 
 class StaleAttempt(StorageError):

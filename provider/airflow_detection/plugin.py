@@ -25,9 +25,9 @@ class Preload:
 
     @hookimpl
     def on_starting(self, component: object) -> None:
-        """Import what the processes need that a scheduler or a Dag processor will fork.
+        """Import the modules that the processes need which a scheduler or a Dag processor will fork.
 
-        A task announces its start, too: it has its imports from before, or makes them where it needs them.
+        A task announces its start, too: it has these imports already, or makes them where it needs them.
         """
         if type(component).__name__ != "Job":
             return
@@ -35,7 +35,7 @@ class Preload:
             for name in PRELOADED:
                 importlib.import_module(name)
             _read_queries()
-        except Exception:  # a component of Airflow starts, whatever is the matter with a provider
+        except Exception:  # a component of Airflow starts, whatever is wrong with a provider
             log.warning("the imports of detection tasks could not be made ahead", exc_info=True)
 
 

@@ -1,4 +1,4 @@
-"""What Airflow asks a provider about itself."""
+"""The description of this provider that Airflow asks for."""
 
 from __future__ import annotations
 

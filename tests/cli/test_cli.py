@@ -89,7 +89,7 @@ def cli(tmp_path: Path, dsn: str) -> Cli:
             check=False,
         )
         assert "RESULTS" in done.stdout, done.stderr
-        return [Ran(*one) for one in json.loads(done.stdout.rpartition("RESULTS")[2])]
+        return [Ran(*result) for result in json.loads(done.stdout.rpartition("RESULTS")[2])]
 
     return run
 
@@ -112,7 +112,7 @@ def test_the_installed_command_answers_in_one_line_without_a_traceback(
 
 
 def test_a_database_is_migrated_once_and_checked(cli: Cli, empty_dsn: str) -> None:
-    check, dry, migrate, again, checked = cli(
+    check, dry, migrate, repeated, checked = cli(
         ["db", "migrate", "--check"],
         ["db", "migrate", "--dry-run"],
         ["db", "migrate"],
@@ -122,10 +122,10 @@ def test_a_database_is_migrated_once_and_checked(cli: Cli, empty_dsn: str) -> No
     )
     assert check.code == 1
     assert "0001_registry" in check.err
-    assert dry.code == migrate.code == again.code == checked.code == 0
+    assert dry.code == migrate.code == repeated.code == checked.code == 0
     assert dry.out.splitlines() == [line.replace("applied", "pending") for line in migrate.out.splitlines()]
     assert migrate.out.startswith("applied 0001_registry\n")
-    assert again.out == checked.out == "up to date\n"
+    assert repeated.out == checked.out == "up to date\n"
 
 
 def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
@@ -157,7 +157,7 @@ def test_a_correction_is_seen_by_those_who_ask_for_it(cli: Cli) -> None:
     span = ["--from", "2021-01-01T00:00:00Z", "--to", "2021-02-01T00:00:00Z"]
     asked = ["plan", "maritime", "--at", "2021-01-15T00:00:00Z"]
     later = datetime.now(UTC) + timedelta(days=1)
-    _, refused, done, again, as_known_then, as_known_now, not_yet = cli(
+    _, refused, done, repeated, as_known_then, as_known_now, not_yet = cli(
         ["apply", MARITIME],
         ["correct", "spoofing@1.1", "PRIMARY", *span, "--reason", " "],
         ["correct", "spoofing@1.1", "PRIMARY", *span, "--reason", "swapped by mistake", "--actor", "ana"],
@@ -170,7 +170,7 @@ def test_a_correction_is_seen_by_those_who_ask_for_it(cli: Cli) -> None:
     assert done.out == (
         "spoofing@1.1 had PRIMARY from 2021-01-01T00:00:00+00:00 to 2021-02-01T00:00:00+00:00\n"
     )
-    assert again.out.startswith("spoofing@1.1 had already PRIMARY ")
+    assert repeated.out.startswith("spoofing@1.1 had already PRIMARY ")
     assert "PRIMARY    1.0  spoofing" in as_known_then.out
     assert "PRIMARY    1.1  spoofing" in as_known_now.out
     assert not_yet.code == 1
@@ -187,18 +187,18 @@ def test_confirm_names_what_a_cycle_is_left_with_and_is_kept(cli: Cli, database:
     assert meant.out.startswith("cycle maritime is meant to have ")
     assert "risk_score, " in meant.out
     assert empty.out == "cycle no_such_cycle is meant to have 0 models: none\n"
-    held = database.execute(
+    rows = database.execute(
         "select cycle_id, reason from detection.detection_confirmations order by confirmed_at"
     ).fetchall()
-    assert held == [("maritime", "the others moved"), ("no_such_cycle", "")]
+    assert rows == [("maritime", "the others moved"), ("no_such_cycle", "")]
 
 
 def test_grants_makes_the_roles_again_and_again_and_says_what_is_wrong(
     cli: Cli, empty_dsn: str, database: Connection
 ) -> None:
     once, twice = cli(["grants"], ["grants"])
-    told = "granted in schema detection: detection_reader, detection_writer, detection_admin\n"
-    assert [(ran.code, ran.out) for ran in (once, twice)] == [(0, told)] * 2
+    line = "granted in schema detection: detection_reader, detection_writer, detection_admin\n"
+    assert [(ran.code, ran.out) for ran in (once, twice)] == [(0, line)] * 2
     may = "select has_table_privilege('detection_reader', 'detection.detection_models', %s)"
     assert [database.execute(may, (right,)).fetchone() for right in ("select", "insert")] == [
         (True,),
@@ -237,21 +237,21 @@ def test_check_tells_every_problem_and_exits_1(cli: Cli, database: Connection) -
     (check,) = cli(["check"])
     assert check.code == 1
     assert "Traceback" not in check.err
-    for fact in (
+    for text in (
         "cycle endless: a row of detection_cycles cannot be read: ",
         "model lost: task_options.retries: must be a whole number from 0 to 100, not 101",
         "model lost: ",
         "model foreign: ",
-        "cycle maritime: 'often' is no cron expression",
+        "cycle maritime: 'often' is not a cron expression",
         "'gone'",
     ):
-        assert fact in check.err
+        assert text in check.err
 
 
 def test_errors_are_clear_lines_on_stderr(cli: Cli, tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("cycles:\n  sea: {schedule: often}\nmodel: {}\n")
-    for ran, fact in zip(
+    for ran, text in zip(
         cli(
             ["apply", str(broken)],
             ["apply", str(tmp_path / "none.yaml")],
@@ -271,16 +271,19 @@ def test_errors_are_clear_lines_on_stderr(cli: Cli, tmp_path: Path) -> None:
         strict=True,
     ):
         assert ran.code == 1
-        assert fact in ran.err
+        assert text in ran.err
         assert "Traceback" not in ran.err
 
 
 def test_a_database_that_does_not_answer_and_bad_settings_are_one_line_each(cli: Cli, dsn: str) -> None:
-    (gone,) = cli(["check"], dsn="host=127.0.0.1 port=1 dbname=none user=none")
-    assert gone.code == 1
-    assert gone.err.startswith("no connection to the registry: ")
+    (unreachable,) = cli(["check"], dsn="host=127.0.0.1 port=1 dbname=none user=none")
+    assert unreachable.code == 1
+    assert unreachable.err.startswith("no connection to the registry: ")
     (bad,) = cli(["check"], AIRFLOW__DETECTION__SCHEMA='x"y')
-    assert (bad.code, bad.err) == (1, "[detection] schema: 'x\"y' is no plain lower-case identifier\n")
+    assert (bad.code, bad.err) == (
+        1,
+        "[detection] schema is 'x\"y': must be 1 to 63 characters of a-z, 0-9 and _, the first not a digit\n",
+    )
     (absent,) = cli(["check"], AIRFLOW__DETECTION__CONN_ID="elsewhere")
     assert absent.code == 1
     assert "Traceback" not in absent.err
@@ -288,12 +291,12 @@ def test_a_database_that_does_not_answer_and_bad_settings_are_one_line_each(cli:
 
 def test_a_simulated_day_is_written_and_loaded_once(cli: Cli, tmp_path: Path, database: Connection) -> None:
     day = str(tmp_path / "day.csv")
-    simulate, load, again = cli(
+    simulate, load, repeated = cli(
         ["ais", "simulate", day, "--start", "2025-01-01", "--hours", "1", "--seed", "3"],
         ["ais", "load", day],
         ["ais", "load", day],
     )
-    assert (simulate.code, load.code, again.code) == (0, 0, 0), (simulate, load, again)
+    assert (simulate.code, load.code, repeated.code) == (0, 0, 0), (simulate, load, repeated)
     count = database.execute("select count(*) from detection.ais_positions").fetchone()
     assert count is not None
     assert count[0] > 0

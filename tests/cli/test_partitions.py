@@ -16,14 +16,14 @@ from airflow_detection.store.connection import Connection
 
 @pytest.fixture(autouse=True)
 def _connection(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = conninfo_to_dict(dsn)
+    parts = conninfo_to_dict(dsn)
     value = {
         "conn_type": "postgres",
-        "host": facts["host"],
-        "login": facts.get("user"),
-        "password": facts.get("password"),
-        "port": int(facts["port"]) if facts.get("port") else None,
-        "schema": facts["dbname"],
+        "host": parts["host"],
+        "login": parts.get("user"),
+        "password": parts.get("password"),
+        "port": int(parts["port"]) if parts.get("port") else None,
+        "schema": parts["dbname"],
     }
     monkeypatch.setenv("AIRFLOW_CONN_DETECTION_DEFAULT", json.dumps(value))
 
@@ -36,10 +36,10 @@ def test_the_command_line_plans_does_and_brings_back(
     database: Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:
     partitions.partitions_plan(_args())
-    told = capsys.readouterr().out.splitlines()
+    planned = capsys.readouterr().out.splitlines()
     partitions.partitions_apply(_args())
-    assert [line.split(" -> ")[0] for line in capsys.readouterr().out.splitlines()] == told
-    assert len(told) == 8
+    assert [line.split(" -> ")[0] for line in capsys.readouterr().out.splitlines()] == planned
+    assert len(planned) == 8
     old = (datetime.now(UTC) - timedelta(days=1500)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     database.execute(
         "create table detection.ancient partition of detection.detection_model_metrics "
@@ -51,4 +51,4 @@ def test_the_command_line_plans_does_and_brings_back(
     assert f"detection_model_metrics {old:%Y-%m}: is back" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         partitions.partitions_apply(_args(recreate_expired="soon"))
-    assert "'soon' is no month of the form YYYY-MM" in capsys.readouterr().err
+    assert "--recreate-expired is 'soon': must be a month, YYYY-MM" in capsys.readouterr().err

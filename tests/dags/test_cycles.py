@@ -24,7 +24,6 @@ from airflow_detection.domain.cron import cron_problem
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import CycleSpec, Execution, ModelSpec, Role, VersionSpec
 from airflow_detection.errors import ConfigurationError, RegistryUnavailable
-from airflow_detection.hooks.connection import conninfo
 from airflow_detection.plan_cache import file
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
 from airflow_detection.registration.task_options import TaskOptions
@@ -36,26 +35,26 @@ DOWN = json.dumps({"conn_type": "postgres", "host": "127.0.0.1", "port": 9, "sch
 
 def connection(dsn: str) -> str:
     """The value of AIRFLOW_CONN_* for a libpq connection string."""
-    facts = conninfo_to_dict(dsn)
-    held = {
+    parts = conninfo_to_dict(dsn)
+    fields = {
         "conn_type": "postgres",
-        "host": facts["host"],
-        "login": facts.get("user"),
-        "schema": facts["dbname"],
+        "host": parts["host"],
+        "login": parts.get("user"),
+        "schema": parts["dbname"],
     }
-    held |= {"password": facts.get("password"), "port": int(facts["port"]) if facts.get("port") else None}
-    return json.dumps(held)
+    fields |= {"password": parts.get("password"), "port": int(parts["port"]) if parts.get("port") else None}
+    return json.dumps(fields)
 
 
-def model(model_id: str, *depends_on: str, shadows: tuple[str, ...] = (), **facts: Any) -> ModelSpec:
+def model(model_id: str, *depends_on: str, shadows: tuple[str, ...] = (), **fields: Any) -> ModelSpec:
     champion = VersionSpec(model_id=model_id, version="1", role=Role.PRIMARY, params={"b": 1, "a": [2]})
     others = tuple(VersionSpec(model_id=model_id, version=v, role=Role.SHADOW) for v in shadows)
-    return ModelSpec(model_id=model_id, depends_on=depends_on, versions=(champion, *others), **facts)
+    return ModelSpec(model_id=model_id, depends_on=depends_on, versions=(champion, *others), **fields)
 
 
-def cycle(*models: ModelSpec, **facts: Any) -> KnownCycle:
-    held: dict[str, Any] = {"cycle_id": "fleet", "schedule": "*/5 * * * *", "lookback": timedelta(hours=1)}
-    return KnownCycle(spec=CycleSpec(**held | {"start_date": sample_registry.SINCE} | facts), models=models)
+def cycle(*models: ModelSpec, **fields: Any) -> KnownCycle:
+    spec: dict[str, Any] = {"cycle_id": "fleet", "schedule": "*/5 * * * *", "lookback": timedelta(hours=1)}
+    return KnownCycle(spec=CycleSpec(**spec | {"start_date": sample_registry.SINCE} | fields), models=models)
 
 
 @contextmanager
@@ -108,7 +107,7 @@ def test_a_shadow_retries_like_its_champion_and_waits_behind_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "fact"),
+    ("options", "reason"),
     [
         ({"colour": "red"}, "colour: unknown option"),
         ({"retries": True}, "retries"),
@@ -121,14 +120,14 @@ def test_a_shadow_retries_like_its_champion_and_waits_behind_it() -> None:
     ],
 )
 def test_a_wrong_task_option_becomes_a_task_that_fails_with_the_reason(
-    options: dict[str, Any], fact: str
+    options: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=fact):
+    with pytest.raises(ConfigurationError, match=reason):
         TaskOptions.of(options)
     dag = build_dag(cycle(model("odd", task_options=options), model("tracks")))
-    assert fact in dag.task_dict["odd"].problem
+    assert reason in dag.task_dict["odd"].problem
     assert dag.task_dict["tracks"].problem is None
-    assert fact in dag.doc_md
+    assert reason in dag.doc_md
 
 
 @pytest.mark.parametrize("schedule", ["every five minutes", "61 * * * *", "0 0 31 2 *", "", "* * *"])
@@ -162,8 +161,8 @@ def test_a_loop_and_an_unknown_upstream_leave_the_other_models_standing() -> Non
 
 def test_no_two_tasks_share_an_id() -> None:
     dag = build_dag(cycle(model("a", shadows=("b", "ä")), model("a__b"), model("open_cycle"), model("a.ö")))
-    found = {(t.model_id, t.version): t.task_id for t in dag.tasks if hasattr(t, "model_id")}
-    assert found == {
+    ids = {(t.model_id, t.version): t.task_id for t in dag.tasks if hasattr(t, "model_id")}
+    assert ids == {
         ("a", None): "a",
         ("a", "b"): "a__b_",
         ("a", "ä"): "a___",
@@ -269,8 +268,8 @@ def test_while_the_registry_is_down_the_dags_stand_on_the_last_known_good_plan(
     note = next(line for line in after.doc_md.splitlines() if "does not answer" in line)
     assert after.doc_md.replace(f"{note}\n\n", "") == before.doc_md
     time.sleep(1.1)
-    again = cycle_dags(settings=settings)["detection_fleet"]
-    assert again.doc_md == after.doc_md, "marked by the plan's own timestamp, never by an age"
+    later = cycle_dags(settings=settings)["detection_fleet"]
+    assert later.doc_md == after.doc_md, "marked by the plan's own timestamp, never by an age"
 
 
 def test_without_any_known_plan_an_outage_is_an_error_and_no_empty_set(
@@ -340,7 +339,7 @@ def test_a_plan_from_the_future_is_stale() -> None:
 
 
 def in_process(code: str, **env: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **env},
         cwd=ROOT,
@@ -348,7 +347,7 @@ def in_process(code: str, **env: str) -> str:
         capture_output=True,
         text=True,
     )
-    return done.stdout.strip().splitlines()[-1]
+    return process.stdout.strip().splitlines()[-1]
 
 
 def test_the_serialised_dag_is_the_same_in_every_process(database: Any, dsn: str, tmp_path: Path) -> None:
@@ -377,17 +376,6 @@ def test_importing_the_factory_loads_no_driver_and_no_web_framework() -> None:
     assert in_process(code) == "[]"
 
 
-def test_extras_that_the_driver_does_not_know_are_left_out(reachable: None, dsn: str) -> None:
-    class Held:
-        host, port, login, password, schema = "db", 5433, "me", None, "registry"
-        extra_dejson = {"sslmode": "require", "iam": True}
-
-    facts = conninfo_to_dict(conninfo(Held()))
-    assert facts == {"host": "db", "port": 5433, "user": "me", "dbname": "registry", "sslmode": "require"} | {
-        "port": facts["port"]
-    }
-
-
 def test_ids_that_are_too_long_become_tasks_or_dags_that_state_the_reason() -> None:
     long = "m" * 65
     dag = build_dag(cycle(model(long), model("tracks")))
@@ -397,9 +385,9 @@ def test_ids_that_are_too_long_become_tasks_or_dags_that_state_the_reason() -> N
     from airflow_detection.dags.cycles import dags_of
 
     odd = cycle(model("tracks"), cycle_id=beyond)
-    found = {d.dag_id: d for d in dags_of(KnownRegistry(read_at=1.0, cycles=(odd, cycle(model("a")))))}
-    assert "a" in found["detection_fleet"].task_dict
-    (other,) = (d for d in found.values() if d.dag_id != "detection_fleet")
+    dags = {d.dag_id: d for d in dags_of(KnownRegistry(read_at=1.0, cycles=(odd, cycle(model("a")))))}
+    assert "a" in dags["detection_fleet"].task_dict
+    (other,) = (d for d in dags.values() if d.dag_id != "detection_fleet")
     assert list(other.task_dict) == ["registration_error"]
     assert beyond[:100] in other.task_dict["registration_error"].reason
 
@@ -408,9 +396,9 @@ def test_no_secret_is_in_a_rendered_field(
     database: Any, dsn: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = "s3cr3t-of-the-registry"  # noqa: S105
-    held = {**json.loads(connection(dsn)), "password": secret, "extra": {"sslpassword": secret}}
+    fields = {**json.loads(connection(dsn)), "password": secret, "extra": {"sslpassword": secret}}
     sample_registry.register(database)
-    monkeypatch.setenv(CONN_ENV, json.dumps(held))
+    monkeypatch.setenv(CONN_ENV, json.dumps(fields))
     sample_registry.put_cycle(database, legacy_entrypoint="tests.sample_registry:legacy")
     for task in cycle_dags(settings=settings)["detection_fleet"].tasks:
         task.render_template_fields({"params": {}, "conn": "{{ conn.detection_default.password }}"})

@@ -51,13 +51,13 @@ class Machine:
     def diff(self, cycle: str | None = "fleet", file: Path | None = None) -> tuple[int, str]:
         """How `plan --diff` exits, and what it says."""
         code = 0
-        words = {"at": None, "known_at": None, "output": "text", "diff": True, "file": file}
+        options = {"at": None, "known_at": None, "output": "text", "diff": True, "file": file}
         try:
-            plan.plan(Namespace(cycle=cycle, **words))
+            plan.plan(Namespace(cycle=cycle, **options))
         except SystemExit as exit_:
             code = int(exit_.code or 0)
-        told = self.capsys.readouterr()
-        return code, told.out + told.err
+        output = self.capsys.readouterr()
+        return code, output.out + output.err
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_what_alters_neither_structure_nor_what_runs_makes_no_new_dag_version(ma
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "line"),
     [
         (lambda db: sample_registry.put_version(db, "tracks@9", Role.SHADOW), "+ task tracks__9"),
         (
@@ -102,13 +102,13 @@ def test_what_alters_neither_structure_nor_what_runs_makes_no_new_dag_version(ma
     ],
 )
 def test_what_alters_structure_or_what_runs_makes_one_and_is_named(
-    machine: Machine, change: Any, told: str
+    machine: Machine, change: Any, line: str
 ) -> None:
     before = machine.parse()
     change(machine.database)
     code, out = machine.diff(cycle=None)
     assert (code, out.splitlines()[0]) == (3, "detection_fleet: new Dag version")
-    assert told in out
+    assert line in out
     assert machine.parse() != before
     assert machine.diff() == (0, "detection_fleet: no new Dag version\n")
 

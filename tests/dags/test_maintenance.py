@@ -75,7 +75,7 @@ def test_the_registry_flag_switches_no_upkeep_off(
 
 
 @pytest.mark.parametrize(
-    "made",
+    "operator",
     [
         operators.EnsurePartitionsOperator,
         operators.ApplyRetentionOperator,
@@ -84,12 +84,12 @@ def test_the_registry_flag_switches_no_upkeep_off(
     ],
 )
 def test_each_switch_turns_off_its_own_task_and_no_other(
-    database: Conn, made: type[operators.MaintenanceOperator], monkeypatch: pytest.MonkeyPatch
+    database: Conn, operator: type[operators.MaintenanceOperator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(f"AIRFLOW__DETECTION__{made.switch.upper()}", "False")
-    with pytest.raises(AirflowSkipException, match=f"{made.switch} is off"):
-        _run(made(task_id="t"))
-    if made is not operators.EnsurePartitionsOperator:
+    monkeypatch.setenv(f"AIRFLOW__DETECTION__{operator.switch.upper()}", "False")
+    with pytest.raises(AirflowSkipException, match=f"{operator.switch} is off"):
+        _run(operator(task_id="t"))
+    if operator is not operators.EnsurePartitionsOperator:
         assert _run(operators.EnsurePartitionsOperator(task_id="t")) == {"done": 8}
 
 

@@ -86,8 +86,8 @@ def test_a_cycle_that_cannot_be_read_is_refused_with_the_reason_and_the_others_s
     assert reason.startswith("cycle 'fleet' cannot be read: ")
     assert len(reason) < 300
     with parsing("detection_fleet", "registration_error"):
-        (again,) = cycle_dags(settings=settings).values()
-    assert again.task_dict["registration_error"].reason == reason
+        (dag,) = cycle_dags(settings=settings).values()
+    assert dag.task_dict["registration_error"].reason == reason
     planning.open_cycle(Database(two, settings.schema), "bay", AT, mode=Mode.AS_OF)
     with pytest.raises(RegistrationError, match=r"cannot be read|lookback is not between"):
         planning.open_cycle(Database(two, settings.schema), "fleet", AT, mode=Mode.AS_OF)
@@ -150,8 +150,8 @@ def test_the_cycle_whose_id_is_its_dags_keeps_it_and_the_other_is_refused(tmp_pa
         alone = plan_file.read(path, dag_id)
         assert alone is not None
         assert len(alone.cycles) == 1, "a worker reads one cycle alone"
-        (again,) = dags_of(alone, only=dag_id)
-        assert (again.dag_id, again.doc_md) == (dag_id, dag.doc_md)
+        (dag_alone,) = dags_of(alone, only=dag_id)
+        assert (dag_alone.dag_id, dag_alone.doc_md) == (dag_id, dag.doc_md)
 
 
 def test_the_model_whose_id_is_its_tasks_keeps_it() -> None:

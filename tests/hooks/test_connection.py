@@ -1,4 +1,4 @@
-"""Tasks connect without PostgresHook, to the same effect."""
+"""Tasks connect without PostgresHook, to the same effect; parsing connects as tasks do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
+import pytest
 from airflow.providers.postgres.hooks.postgres import PostgresHook
+from airflow.sdk import Connection
+from psycopg.conninfo import conninfo_to_dict
 from tests import sample_registry
 from tests.operators.test_operators import airflow_uri, environment
 from tests.sample_registry import AT, SETTINGS
@@ -17,7 +21,9 @@ from airflow_detection.cycle import planning
 from airflow_detection.cycle.task import run_task
 from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.specs import Mode, Outcome
-from airflow_detection.hooks.connection import IGNORED_EXTRAS
+from airflow_detection.errors import RegistryUnavailable
+from airflow_detection.hooks import connection as hook_connection
+from airflow_detection.hooks.connection import IGNORED_EXTRAS, conninfo
 from airflow_detection.store import connection
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
@@ -37,15 +43,15 @@ def facts(conn):
     names = ("TimeZone", "default_transaction_read_only", "work_mem", "application_name")
     shown = {name: conn.execute(f"show {name}".encode()).fetchone()[0] for name in names}
     return [conn.autocommit, shown, conn.info.get_parameters()]
-found = []
+sessions = []
 for read_only in (False, True):
     with connection.connect("detection_default", read_only=read_only) as conn:
-        found.append(facts(conn))
+        sessions.append(facts(conn))
 is_light = HOOK not in sys.modules
 from airflow_detection.hooks.detection import DetectionHook
 for read_only in (False, True):
     with DetectionHook().connect(read_only=read_only) as conn:
-        found.append(facts(conn))
+        sessions.append(facts(conn))
 errors = []
 for connect in (connection.connect, lambda name: DetectionHook(name).connect()):
     for name in ("missing", "malformed", "refused"):
@@ -53,12 +59,12 @@ for connect in (connection.connect, lambda name: DetectionHook(name).connect()):
             connect(name)
         except Exception as error:
             errors.append([type(error).__name__, str(error)])
-print(json.dumps([is_light, found, errors]))
+print(json.dumps([is_light, sessions, errors]))
 """
 
 
-def said(home: Path, code: str, **env: str) -> Any:
-    done = subprocess.run(
+def output_of(home: Path, code: str, **env: str) -> Any:
+    process = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(home, **env),
         capture_output=True,
@@ -66,13 +72,13 @@ def said(home: Path, code: str, **env: str) -> Any:
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def test_a_task_connects_as_the_hook_does_without_importing_it(tmp_path: Path, dsn: str) -> None:
     good = json.loads(airflow_uri(dsn))
-    is_light, (task, task_reading, hook, hook_reading), errors = said(
+    is_light, (task, task_reading, hook, hook_reading), errors = output_of(
         tmp_path,
         BOTH,
         AIRFLOW_CONN_DETECTION_DEFAULT=json.dumps(good | {"extra": EXTRAS}),
@@ -105,6 +111,38 @@ def test_the_extras_kept_from_libpq_are_those_of_the_hook() -> None:
     assert set(PostgresHook.ignored_extra_options) == IGNORED_EXTRAS
 
 
+def test_extras_that_the_driver_does_not_know_are_left_out() -> None:
+    class AirflowConnection:
+        host, port, login, password, schema = "db", 5433, "me", None, "registry"
+        extra_dejson = {"sslmode": "require", "iam": True}
+
+    options = conninfo_to_dict(conninfo(AirflowConnection()))
+    assert options == {"host": "db", "port": "5433", "user": "me", "dbname": "registry", "sslmode": "require"}
+
+
+def test_parsing_and_tasks_pass_on_the_same_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    extras = {"sslcrl": "/etc/ssl/revoked.crl", "keepalives_idle": 30, "krbsrvname": "pg"}
+    fields = {"host": "db", "port": 5433, "login": "me", "password": "pw", "schema": "registry"}
+    value = json.dumps({"conn_type": "postgres", **fields, "extra": extras})
+    monkeypatch.setenv("AIRFLOW_CONN_DETECTION_DEFAULT", value)
+    passed: list[dict[str, Any]] = []
+
+    def refuse(**arguments: Any) -> None:
+        passed.append(arguments)
+        raise psycopg.OperationalError("refused")
+
+    parsing = conninfo_to_dict(conninfo(Connection.get("detection_default")))
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg, "connect", refuse)
+        with pytest.raises(RegistryUnavailable, match="refused"):
+            hook_connection.connect("detection_default")
+    assert {name: parsing[name] for name in extras} == {name: str(extra) for name, extra in extras.items()}
+    (task,) = passed
+    assert {name: task[name] for name in extras} == extras
+    assert task.pop("connect_timeout") == 5
+    assert {name: str(argument) for name, argument in task.items()} == parsing
+
+
 def test_a_connection_whose_extras_need_the_hook_is_opened_by_it(tmp_path: Path, dsn: str) -> None:
     code = (
         "import json\n"
@@ -112,8 +150,8 @@ def test_a_connection_whose_extras_need_the_hook_is_opened_by_it(tmp_path: Path,
         "with connection.connect('detection_default') as conn:\n"
         "    print(json.dumps(conn.execute('select 1 as one').fetchone()))\n"
     )
-    held = json.loads(airflow_uri(dsn)) | {"extra": {"cursor": "dictcursor"}}
-    assert said(tmp_path, code, AIRFLOW_CONN_DETECTION_DEFAULT=json.dumps(held)) == {"one": 1}
+    fields = json.loads(airflow_uri(dsn)) | {"extra": {"cursor": "dictcursor"}}
+    assert output_of(tmp_path, code, AIRFLOW_CONN_DETECTION_DEFAULT=json.dumps(fields)) == {"one": 1}
 
 
 def test_a_reading_connection_is_opened_only_where_a_model_reads(database: Any, dsn: str) -> None:

@@ -23,14 +23,14 @@ def run(step: dict[str, Any]) -> dict[str, Any]:
     for task in dag.tasks:
         task.retry_delay = task.retry_delay * 0
     at = datetime.fromisoformat(step["at"]) if step["at"] else None
-    done = dag.test(logical_date=at, run_conf=step.get("conf") or {})
+    dag_run = dag.test(logical_date=at, run_conf=step.get("conf") or {})
     return {
-        "state": str(done.state),
-        "tasks": {ti.task_id: str(ti.state) for ti in done.get_task_instances()},
+        "state": str(dag_run.state),
+        "tasks": {ti.task_id: str(ti.state) for ti in dag_run.get_task_instances()},
     }
 
 
 if __name__ == "__main__":
     with redirect_stdout(sys.stderr):
-        found = [run(step) for step in json.load(sys.stdin)]
-    print("\n".join(json.dumps(one) for one in found))
+        results = [run(step) for step in json.load(sys.stdin)]
+    print("\n".join(json.dumps(result) for result in results))

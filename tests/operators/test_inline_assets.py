@@ -20,7 +20,7 @@ TRACKS, SPOOFING = "x-detection://fleet/tracks", "x-detection://fleet/spoofing"
 
 
 @pytest.fixture
-def told(home: Path) -> Callable[[], list[str]]:
+def announced(home: Path) -> Callable[[], list[str]]:
     """The assets that were announced since it was last asked."""
     seen = [0]
 
@@ -39,26 +39,26 @@ def told(home: Path) -> Callable[[], list[str]]:
 
 
 def test_an_inline_cycle_announces_the_champions_that_succeeded_in_this_run(
-    database: Any, cycles: Cycles, told: Callable[[], list[str]]
+    database: Any, cycles: Cycles, announced: Callable[[], list[str]]
 ) -> None:
     sample_registry.register(database, shadow={"fail": "terminal"})
     sample_registry.put_cycle(database, execution=Execution.INLINE)
     sample_registry.put_version(database, "spoofing@next", ids=["y"])
     cycles({})
-    assert told() == [SPOOFING, TRACKS]
+    assert announced() == [SPOOFING, TRACKS]
     (replay,) = cycles({"conf": {"mode": "override", "replay": ["spoofing@next"]}})
-    assert (replay["state"], told()) == ("success", []), "a replay makes nothing that is live"
+    assert (replay["state"], announced()) == ("success", []), "a replay makes nothing that is live"
     sample_registry.put_model(database, "spoofing", ("tracks",), is_enabled=False)
     cycles({"at": (AT + timedelta(minutes=5)).isoformat()})
-    assert told() == [TRACKS], "a model that is switched off has not run"
+    assert announced() == [TRACKS], "a model that is switched off has not run"
 
 
 def test_an_inline_cycle_whose_champion_fails_announces_nothing(
-    database: Any, cycles: Cycles, told: Callable[[], list[str]]
+    database: Any, cycles: Cycles, announced: Callable[[], list[str]]
 ) -> None:
     sample_registry.register(database)
     sample_registry.put_cycle(database, execution=Execution.INLINE)
     sample_registry.put_model(database, "last", ("spoofing",))
     sample_registry.put_version(database, "last@1", Role.PRIMARY, fail="terminal")
     (run,) = cycles({})
-    assert (run["state"], told()) == ("failed", [])
+    assert (run["state"], announced()) == ("failed", [])

@@ -27,15 +27,15 @@ Cycles = Callable[..., list[dict[str, Any]]]
 
 def airflow_uri(dsn: str) -> str:
     """The value of AIRFLOW_CONN_* for a libpq connection string."""
-    facts = conninfo_to_dict(dsn)
+    parts = conninfo_to_dict(dsn)
     return json.dumps(
         {
             "conn_type": "postgres",
-            "host": facts["host"],
-            "login": facts.get("user"),
-            "password": facts.get("password"),
-            "port": int(facts["port"]) if facts.get("port") else None,
-            "schema": facts["dbname"],
+            "host": parts["host"],
+            "login": parts.get("user"),
+            "password": parts.get("password"),
+            "port": int(parts["port"]) if parts.get("port") else None,
+            "schema": parts["dbname"],
         }
     )
 
@@ -76,7 +76,7 @@ def cycles(home: Path, dsn: str, tmp_path: Path) -> Cycles:
     """Run cycles in one Airflow process; each argument is a step of `cycle_run`."""
 
     def run(*steps: dict[str, Any], **env: str) -> list[dict[str, Any]]:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "tests.operators.cycle_run"],
             input=json.dumps([{"at": AT.isoformat(), **step} for step in steps]),
             env=environment(
@@ -92,9 +92,9 @@ def cycles(home: Path, dsn: str, tmp_path: Path) -> Cycles:
             text=True,
             timeout=240,
         )
-        print(done.stderr)  # pytest shows it when the test fails
-        assert done.returncode == 0
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        print(process.stderr)  # pytest shows it when the test fails
+        assert process.returncode == 0
+        return [json.loads(line) for line in process.stdout.splitlines()]
 
     return run
 
@@ -277,11 +277,11 @@ def test_registrations_that_cannot_run_are_one_failed_task_each_and_the_rest_sta
         "other_versions": "skipped",
         "close_cycle": "failed",
     }
-    told = dict(
+    errors = dict(
         database.execute(
             "select model_id, error from detection.detection_model_runs"
             " join detection.detection_model_versions using (model_id, version_id) where error is not null"
         ).fetchall()
     )
-    assert "'tests.sample_registry:NoSuchClass'" in told["gone"]
-    assert "'tests.fleet_of_old:Echo'" in told["absent"]
+    assert "'tests.sample_registry:NoSuchClass'" in errors["gone"]
+    assert "'tests.fleet_of_old:Echo'" in errors["absent"]

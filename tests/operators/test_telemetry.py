@@ -1,4 +1,4 @@
-"""What a run tells Airflow: metrics, and log lines that say whose they are."""
+"""Metrics and log lines of a run, as Airflow gets them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["cycles", "home"]  # fixtures
 MODULES = {"AIRFLOW__DETECTION__ALLOWED_MODULES": "tests.sample_registry,tests.misbehaving_models"}
 
 
-class Kept:
+class RecordingStats:
     """A metrics backend that keeps what it is sent."""
 
     def __init__(self) -> None:
@@ -47,8 +47,8 @@ class Kept:
 
 
 @pytest.fixture
-def kept() -> Iterator[Kept]:
-    backend = Kept()
+def recording() -> Iterator[RecordingStats]:
+    backend = RecordingStats()
     stats.initialize(factory=lambda: backend, export_legacy_names=False)  # type: ignore[arg-type, return-value]
     yield backend
     from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
@@ -56,7 +56,7 @@ def kept() -> Iterator[Kept]:
     stats.initialize(factory=NoStatsLogger, export_legacy_names=False)
 
 
-def test_each_run_tells_its_outcome_duration_and_counts(kept: Kept) -> None:
+def test_each_run_tells_its_outcome_duration_and_counts(recording: RecordingStats) -> None:
     version = VersionSpec(model_id="tracks", version="2", role=Role.SHADOW)
     at = datetime(2026, 1, 1, tzinfo=UTC)
     report = RunReport(
@@ -69,7 +69,7 @@ def test_each_run_tells_its_outcome_duration_and_counts(kept: Kept) -> None:
     )
     emit("fleet", [report])
     tags = {"cycle": "fleet", "model": "tracks", "version": "2", "role": "SHADOW"}
-    assert kept.sent == [
+    assert recording.sent == [
         ("incr", "detection.version.outcome", 1, tags | {"outcome": "FAILED"}),
         ("timing", "detection.version.duration", 12.5, tags),
         ("gauge", "detection.version.inputs", 7, tags),
@@ -95,7 +95,8 @@ def test_the_log_says_whose_failure_it_is(
     (run,) = cycles({}, AIRFLOW__LOGGING__COLORED_CONSOLE_LOG="False")
     assert run["state"] == "success"
     text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
-    line = next(one for one in text.splitlines() if "tracks@2 failed: TerminalModelError" in one)
+    error = "tracks@2 failed: TerminalModelError"
+    line = next(entry for entry in text.splitlines() if error in entry)
     facts = {"model": "tracks", "version": "2", "role": "SHADOW"}
     after = text[text.index(line) :][:4000]
     assert all(re.search(rf"\b{key}=['\"]?{value}\b", after) for key, value in facts.items()), after
@@ -105,8 +106,8 @@ def test_the_log_says_whose_failure_it_is(
 def test_a_shadow_that_hangs_is_ended_at_its_execution_timeout(
     database: Any, cycles: Cycles, tmp_path: Path
 ) -> None:
-    sample_registry.register(database)
     """Whatever it catches; and it is not tried again, for the cycle would wait once more."""
+    sample_registry.register(database)
     sample_registry.put_model(database, "tracks", task_options={"execution_timeout": 5, "retries": 2})
     entrypoint = "tests.misbehaving_models:MisbehavingModel"
     sample_registry.put_version(

@@ -1,4 +1,4 @@
-"""What the Dags stand on: asked once per TTL, silent servers, changes that wait to be confirmed."""
+"""The registry that Dags are made of: asked once per TTL, silent servers, changes to be confirmed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from airflow_detection.dags.cycles import build_dag, cycle_dags
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Role
 from airflow_detection.errors import RegistryUnavailable
-from airflow_detection.plan_cache import cache, file, held_back, source
+from airflow_detection.plan_cache import file, source
+from airflow_detection.plan_cache.held_back import hold_back
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
 from airflow_detection.store import confirmations, registry, roles
 from airflow_detection.store.confirmations import Confirmation
@@ -38,12 +39,12 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def connection(dsn: str, **changed: Any) -> str:
-    facts = {k: v for k, v in conninfo_to_dict(dsn).items() if v is not None} | changed
+    parts = {k: v for k, v in conninfo_to_dict(dsn).items() if v is not None} | changed
     names = {"host": "host", "user": "login", "password": "password", "dbname": "schema", "port": "port"}
-    held = {names[k]: v for k, v in facts.items() if k in names}
-    if "port" in held:
-        held["port"] = int(str(held["port"]))
-    return json.dumps({"conn_type": "postgres", **held})
+    fields = {names[k]: v for k, v in parts.items() if k in names}
+    if "port" in fields:
+        fields["port"] = int(str(fields["port"]))
+    return json.dumps({"conn_type": "postgres", **fields})
 
 
 @pytest.fixture
@@ -81,22 +82,22 @@ def test_a_change_that_removes_half_of_the_models_is_followed(ten: Any, settings
     assert (tags, len(models)) == ({"detection"}, 5)
 
 
-@pytest.mark.parametrize("gone", [6, 10])
+@pytest.mark.parametrize("lost", [6, 10])
 def test_a_change_that_removes_more_than_half_waits_until_it_is_confirmed(
-    ten: Any, settings: Settings, caplog: pytest.LogCaptureFixture, gone: int
+    ten: Any, settings: Settings, caplog: pytest.LogCaptureFixture, lost: int
 ) -> None:
     of_dag(settings)
-    retire(ten, *range(gone))
+    retire(ten, *range(lost))
     with caplog.at_level(logging.WARNING):
         tags, models, doc = of_dag(settings)
     assert (tags, len(models)) == ({"detection", "held back"}, 10)
-    told = f"'fleet' with {10 - gone} of its 10 models, without m0, m1, m2, m3, m4 and {gone - 5} more"
-    assert told in doc
-    assert told in caplog.text
+    reason = f"'fleet' with {10 - lost} of its 10 models, without m0, m1, m2, m3, m4 and {lost - 5} more"
+    assert reason in doc
+    assert reason in caplog.text
     assert of_dag(settings) == (tags, models, doc), "it stays held back, and the same"
-    assert len(confirmations.confirm(Database(ten, SCHEMA), "fleet")) == 10 - gone
+    assert len(confirmations.confirm(Database(ten, SCHEMA), "fleet")) == 10 - lost
     tags, models, doc = of_dag(settings)
-    assert (tags, len(models)) == ({"detection"}, 10 - gone)
+    assert (tags, len(models)) == ({"detection"}, 10 - lost)
     assert "held back" not in doc
 
 
@@ -119,14 +120,14 @@ def test_an_old_confirmation_lets_no_new_change_through(ten: Any, settings: Sett
 
 def test_a_cycle_that_vanishes_is_held_back_too() -> None:
     old = KnownRegistry(read_at=1.0, cycles=(_cycle("a", 3), _cycle("b", 1)))
-    held = held_back.held_back(old, KnownRegistry(read_at=2.0, cycles=(_cycle("b", 1),)), {})
-    assert [(c.spec.cycle_id, len(c.models), bool(c.held_back)) for c in held.cycles] == [
+    followed = hold_back(old, KnownRegistry(read_at=2.0, cycles=(_cycle("b", 1),)), {})
+    assert [(c.spec.cycle_id, len(c.models), bool(c.held_back_reason)) for c in followed.cycles] == [
         ("a", 3, True),
         ("b", 1, False),
     ]
     meant = {"a": Confirmation(models=frozenset(), confirmed_at=AT)}
-    gone = held_back.held_back(held, KnownRegistry(read_at=3.0, cycles=(_cycle("b", 1),)), meant)
-    assert [c.spec.cycle_id for c in gone.cycles] == ["b"]
+    confirmed = hold_back(followed, KnownRegistry(read_at=3.0, cycles=(_cycle("b", 1),)), meant)
+    assert [c.spec.cycle_id for c in confirmed.cycles] == ["b"]
 
 
 def _cycle(cycle_id: str, models: int) -> KnownCycle:
@@ -138,9 +139,9 @@ def _cycle(cycle_id: str, models: int) -> KnownCycle:
 def test_the_plan_of_one_dag_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "plan.jsonl"
     file.write(path, KnownRegistry(read_at=1.0, cycles=(_cycle("a", 2), _cycle("b", 1))))
-    one = file.read(path, "detection_b")
-    assert one is not None
-    assert [c.spec.cycle_id for c in one.cycles] == ["b"]
+    known = file.read(path, "detection_b")
+    assert known is not None
+    assert [c.spec.cycle_id for c in known.cycles] == ["b"]
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1].replace(b"a0", b"x0") + lines[2])
     assert file.read(path) is None, "a damaged line is found out"
@@ -152,12 +153,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     asked: list[float] = []
     real = source.read_registry
 
-    def read(*words: Any) -> Any:
+    def read(*args: Any) -> Any:
         asked.append(time.monotonic())
-        return real(*words)
+        return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "read_registry", read)
+        patch.setattr(source, "read_registry", read)
         yield asked
 
 
@@ -184,9 +185,9 @@ def test_of_many_processes_one_asks_the_registry(ten: Any, dsn: str, tmp_path: P
         "import logging, sys\n"
         "from airflow_detection.plan_cache import source\n"
         "real = source.read_registry\n"
-        "def read(*words):\n"
+        "def read(*args):\n"
         "    print('asked', flush=True)\n"
-        "    return real(*words)\n"
+        "    return real(*args)\n"
         "source.read_registry = read\n"
         "from airflow_detection.dags.cycles import cycle_dags\n"
         "sys.stdin.readline()\n"
@@ -210,23 +211,23 @@ def test_of_many_processes_one_asks_the_registry(ten: Any, dsn: str, tmp_path: P
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [line for process in many for line in process.communicate(timeout=120)[0].splitlines()]
-    assert said.count("asked") == 1
-    assert said.count("13") == 4
+    lines = [line for process in many for line in process.communicate(timeout=120)[0].splitlines()]
+    assert lines.count("asked") == 1
+    assert lines.count("13") == 4
 
 
 @contextmanager
 def silent_server() -> Iterator[int]:
     """A server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        held: list[socket.socket] = []
+        clients: list[socket.socket] = []
         is_over = threading.Event()
 
         def accept() -> None:
             server.settimeout(0.1)
             while not is_over.is_set():
                 try:
-                    held.append(server.accept()[0])
+                    clients.append(server.accept()[0])
                 except TimeoutError:
                     continue
 
@@ -237,8 +238,8 @@ def silent_server() -> Iterator[int]:
         finally:
             is_over.set()
             thread.join()
-            for one in held:
-                one.close()
+            for client in clients:
+                client.close()
 
 
 def test_a_server_that_accepts_and_never_answers_is_given_up_well_within_the_import_timeout(

@@ -1,4 +1,4 @@
-"""Registration files: what they change, and how every problem is told."""
+"""Registration files: what they change, and how every problem is reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_detection.store.database import Database
 Connection = psycopg.Connection[tuple[Any, ...]]
 SCHEMA = "detection"
 START = datetime(2020, 1, 1, tzinfo=UTC)
-MARITIME = Path(__file__).parents[1] / "dags" / "registry" / "maritime.yaml"
+MARITIME = Path(__file__).parents[2] / "dags" / "registry" / "maritime.yaml"
 
 GOOD = """\
 cycles:
@@ -65,7 +65,7 @@ def everything(conn: Connection) -> list[Any]:
     ]
 
 
-def told(text: str, **known: Any) -> list[str]:
+def problems_of(text: str, **known: Any) -> list[str]:
     with pytest.raises(RegistrationError) as caught:
         parse(text, "f.yaml", **known)
     return str(caught.value).splitlines()
@@ -74,9 +74,9 @@ def told(text: str, **known: Any) -> list[str]:
 def test_applying_twice_changes_nothing(database: Connection, file: Path) -> None:
     first = apply_file(Database(database, SCHEMA), file)
     assert len(first) == 9
-    held = everything(database)
+    rows = everything(database)
     assert apply_file(Database(database, SCHEMA), file) == []
-    assert everything(database) == held
+    assert everything(database) == rows
 
 
 def test_what_the_file_says_is_what_the_plan_is_made_of(database: Connection, file: Path) -> None:
@@ -168,7 +168,7 @@ def test_what_the_registry_refuses_names_its_line_and_nothing_is_kept(
 
 
 def test_every_problem_of_a_file_is_told_at_once_with_its_line() -> None:
-    lines = told(
+    lines = problems_of(
         """\
 cycles:
   sea:
@@ -215,9 +215,9 @@ models:
         ["f.yaml:20:", "models.a.versions.1"],
     ]
     text = "\n".join(lines)
-    for fact in (
+    for reason in (
         "unknown field; the nearest name is 'schedule'",
-        "no cron expression",
+        "not a cron expression",
         "'tasks' is not one of task, inline; the nearest name is 'task'",
         "unknown field; the nearest name is 'models'",
         "'see' is not registered; the nearest name is 'sea'",
@@ -227,7 +227,7 @@ models:
         "has no time zone: write 2020-01-01T00:00:00Z",
         "unknown field; the nearest name is 'role'",
     ):
-        assert fact in text
+        assert reason in text
 
 
 MODELS = """\
@@ -239,7 +239,7 @@ models:
 
 
 def test_a_loop_is_told_once_with_its_path_and_an_unknown_upstream_with_the_nearest() -> None:
-    assert told(MODELS, cycles=["sea"]) == [
+    assert problems_of(MODELS, cycles=["sea"]) == [
         "f.yaml:2: models.a.depends_on: dependency loop: a -> c -> b -> a",
         "f.yaml:4: models.c.depends_on: 'bb' is not registered; the nearest name is 'b'",
     ]
@@ -269,7 +269,7 @@ def test_a_loop_through_a_registered_model_is_found(database: Connection, file: 
     ],
 )
 def test_a_malformed_file_names_the_line(text: str, line: str) -> None:
-    assert any(found.startswith(line) for found in told(text)), told(text)
+    assert any(problem.startswith(line) for problem in problems_of(text)), problems_of(text)
 
 
 def test_a_file_that_cannot_be_read_is_one_clear_line(database: Connection, tmp_path: Path) -> None:
@@ -285,8 +285,8 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(database: Connection, tmp_
     [("90s", 90), ("60m", 3600), ("2h", 7200), ("1d", 86400), ("1w", 604800)],
 )
 def test_lookbacks_read_as_lengths_of_time(text: str, length: int) -> None:
-    wanted = parse(GOOD.replace("60m", text), "f.yaml")
-    assert wanted.cycles[0].spec.lookback.total_seconds() == length
+    registration = parse(GOOD.replace("60m", text), "f.yaml")
+    assert registration.cycles[0].spec.lookback.total_seconds() == length
 
 
 def test_the_maritime_registry_applies(database: Connection) -> None:

@@ -1,4 +1,4 @@
-"""What a model's task options may say: what Airflow's tables can hold, told in the Dag and in the file."""
+"""Task options have the bounds of Airflow's tables; a wrong one is reported in the Dag and in the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_detection.registration.task_options import TaskOptions
 
 
 @pytest.mark.parametrize(
-    ("options", "fact"),
+    ("options", "reason"),
     [
         ({"retries": 2**40}, "retries: must be a whole number from 0 to 100, not 1099511627776"),
         ({"retries": 101}, "retries: must be a whole number from 0 to 100, not 101"),
@@ -34,14 +34,14 @@ from airflow_detection.registration.task_options import TaskOptions
     ],
 )
 def test_an_option_beyond_what_airflow_can_hold_is_refused_with_its_bound(
-    options: dict[str, Any], fact: str
+    options: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
         TaskOptions.of(options)
-    assert fact in str(caught.value)
+    assert reason in str(caught.value)
     assert len(str(caught.value)) < 200
     dag = build_dag(cycle(model("odd", task_options=options), model("tracks")))
-    assert fact in dag.task_dict["odd"].problem
+    assert reason in dag.task_dict["odd"].problem
     columns = TaskInstance.__table__.columns
     for name in ("pool", "queue", "executor"):
         assert len(getattr(dag.task_dict["odd"], name) or "") <= columns[name].type.length

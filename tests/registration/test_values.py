@@ -32,7 +32,7 @@ def flow(levels: int) -> str:
     return "[" * levels + "1" + "]" * levels
 
 
-def told(params: str) -> list[str]:
+def problems_of(params: str) -> list[str]:
     text = f"""\
 models:
   a:
@@ -65,17 +65,17 @@ PLACE = "models.a.versions.1.params"
     ],
 )
 def test_a_file_names_the_place_of_params_that_cannot_be_held(params: str, line: str) -> None:
-    (found,) = told(params)
-    assert found.startswith(line)
-    assert len(found) < 200
+    (problem,) = problems_of(params)
+    assert problem.startswith(line)
+    assert len(problem) < 200
 
 
 def test_yaml_that_is_nested_too_deep_to_be_read_is_one_line() -> None:
-    assert told(f"          a: {flow(5000)}") == ["f.yaml:1: YAML: is nested too deep"]
+    assert problems_of(f"          a: {flow(5000)}") == ["f.yaml:1: YAML: is nested too deep"]
 
 
 @pytest.mark.parametrize(
-    ("fact", "line"),
+    ("field", "line"),
     [
         ("start_date: 0044-01-01", "cycles.sea.start_date: must lie between the years 1900 and 2999"),
         ("start_date: 0001-01-01T00:00:00+05:00", "cycles.sea.start_date: must lie between"),
@@ -84,21 +84,21 @@ def test_yaml_that_is_nested_too_deep_to_be_read_is_one_line() -> None:
         (f"max_active_runs: {'9' * 5000}", "cycles.sea.max_active_runs: must be a whole number"),
     ],
 )
-def test_a_cycle_with_times_that_nobody_can_reckon_with_is_refused(fact: str, line: str) -> None:
-    held = {"schedule": '"* * * * *"', "start_date": "2020-01-01", "lookback": "1h"}
-    held = {key: value for key, value in held.items() if f"{key}:" not in fact}
-    text = "cycles:\n  sea:\n" + "".join(f"    {key}: {value}\n" for key, value in held.items())
-    text += f"    {fact}\n"
+def test_a_cycle_with_times_that_nobody_can_reckon_with_is_refused(field: str, line: str) -> None:
+    fields = {"schedule": '"* * * * *"', "start_date": "2020-01-01", "lookback": "1h"}
+    fields = {key: value for key, value in fields.items() if f"{key}:" not in field}
+    text = "cycles:\n  sea:\n" + "".join(f"    {key}: {value}\n" for key, value in fields.items())
+    text += f"    {field}\n"
     if not line:
         assert parse(text, "f.yaml").cycles[0].spec.lookback == timedelta(weeks=5000)
         return
     with pytest.raises(RegistrationError) as caught:
         parse(text, "f.yaml")
-    assert any(line in found for found in str(caught.value).splitlines())
+    assert any(line in problem for problem in str(caught.value).splitlines())
 
 
 @pytest.mark.parametrize(
-    ("params", "fact"),
+    ("params", "reason"),
     [
         ({"seed": 2**70}, "params.seed is an integer beyond 64 bits"),
         ({"a": [1, {"b": float("nan")}]}, r"params.a\[1\].b is not a finite number: nan"),
@@ -110,11 +110,11 @@ def test_a_cycle_with_times_that_nobody_can_reckon_with_is_refused(fact: str, li
     ],
 )
 def test_params_that_a_plan_cannot_hold_are_refused_in_one_clear_sentence(
-    database: Connection, params: dict[Any, Any], fact: str
+    database: Connection, params: dict[Any, Any], reason: str
 ) -> None:
     sample_registry.put_cycle(database)
     sample_registry.put_model(database, "tracks")
-    with pytest.raises(RegistrationError, match=fact) as caught:
+    with pytest.raises(RegistrationError, match=reason) as caught:
         registry.put_version(Database(database, SCHEMA), model_id="tracks", version="1", params=params)
     assert str(caught.value).startswith("tracks@1: params")
 
@@ -125,7 +125,7 @@ def test_params_at_the_bounds_run_and_come_back_as_the_same_numbers(database: Co
     params = {"least": -(2**63), "most": 2**64 - 1, "huge": 1e22, "tiny": 5e-324, "deep": deep(99)}
     sample_registry.put_version(database, "tracks@1", Role.PRIMARY, **params)
     planning.open_cycle(Database(database, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
-    _, opened = planning.planned(Database(database, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
+    opened = planning.planned(Database(database, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
     assert opened.plan.primaries["tracks"].params == params
 
 

@@ -1,4 +1,4 @@
-"""What the commands of `airflow detection` share: arguments, one connection, one line for each error."""
+"""Parts that the commands of `airflow detection` share: arguments, a connection, one line for each error."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ Command = Callable[[Arguments], None]
 
 
 def instant(text: str) -> datetime:
-    """An argument that is an instant; without a time zone it is UTC."""
+    """Read an argument that is an instant; without a time zone it is UTC."""
     try:
-        settings = datetime.fromisoformat(text)
+        value = datetime.fromisoformat(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no instant such as 2026-01-31T00:00:00Z") from error
-    return settings.astimezone(UTC) if settings.tzinfo else settings.replace(tzinfo=UTC)
+        message = f"{text!r} is not an instant such as 2026-01-31T00:00:00Z"
+        raise argparse.ArgumentTypeError(message) from error
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def instant_or_now(text: str) -> datetime | str:
-    """An argument that is an instant or the word now."""
+    """Read an argument that is an instant or the word now."""
     return NOW if text == NOW else instant(text)
 
 
 def positive(text: str) -> int:
-    """An argument that is a whole number above 0."""
+    """Read an argument that is a whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
@@ -55,7 +56,7 @@ DRY_RUN = arg("--dry-run", help="tell what would be done, and do nothing", actio
 
 
 def command(run: Command) -> Command:
-    """Errors of our tree are one clear line each on stderr, and exit 1."""
+    """Turn a `DetectionError` of a command into one clear line on stderr and exit 1."""
 
     @wraps(run)
     def guarded(args: Arguments) -> None:
@@ -71,7 +72,7 @@ def command(run: Command) -> Command:
 
 
 def fail(message: str) -> None:
-    """Say why on stderr, and exit 1."""
+    """Write the error to stderr, and exit 1."""
     sys.stderr.write(f"{message.rstrip()}\n")
     sys.exit(1)
 

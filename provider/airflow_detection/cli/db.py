@@ -9,7 +9,7 @@ from airflow_detection.cli.command import DRY_RUN, Arguments, arg, command, conn
 
 @command
 def db_migrate(args: Arguments) -> None:
-    """Bring the registry's schema up to date, or say whether it is."""
+    """Bring the registry's schema up to date; with --check, tell whether it is."""
     from airflow_detection.store import migrations
 
     with connected() as (db, _):

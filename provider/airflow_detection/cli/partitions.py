@@ -29,7 +29,7 @@ def partitions_plan(args: Arguments) -> None:
 
 @command
 def partitions_apply(args: Arguments) -> None:
-    """Do it, or bring back a month that retention removed; exit 1 unless all of it succeeded."""
+    """Do the upkeep, or bring back a month that retention removed; exit 1 unless all of it succeeded."""
     with connected() as (db, _):
         if args.recreate_expired:
             lines, is_success = recreate_lines(db, args.recreate_expired), True
@@ -77,11 +77,11 @@ def recreate_lines(db: Database, month: str) -> list[str]:
     try:
         instant = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
     except ValueError as error:
-        raise ConfigurationError(f"{month!r} is no month of the form YYYY-MM") from error
+        raise ConfigurationError(f"--recreate-expired is {month!r}: must be a month, YYYY-MM") from error
     from airflow_detection.store.partitions.create import PARTITIONED, recreate
 
-    made = {table: recreate(db, table, instant) for table in PARTITIONED}
-    return [f"{table} {month}: {'is back' if done else 'was there'}" for table, done in made.items()]
+    recreated = {table: recreate(db, table, instant) for table in PARTITIONED}
+    return [f"{table} {month}: {'is back' if is_new else 'was there'}" for table, is_new in recreated.items()]
 
 
 def _limits(max_drops: int | None) -> UpkeepLimits:

@@ -1,4 +1,4 @@
-"""`airflow detection plan`: what runs in a cycle, and what the next parse makes of its Dag."""
+"""`airflow detection plan`: the versions that run in a cycle, and what the next parse changes in its Dag."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_detection.engine.plan import ExecutionPlan
 
 NEW_VERSION = 3
-"""How `plan --diff` exits if the next parse makes a new Dag version; 0 if it makes none, 1 on an error."""
+"""Exit code of `plan --diff` if the next parse makes a new Dag version; 0 if it makes none, 1 on an error."""
 
 
 @command
@@ -44,47 +44,48 @@ def plan(args: Arguments) -> None:
         spec = registry.cycle_spec(db, args.cycle)
         known_at = registry.clock(db) if args.known_at == NOW else args.known_at
         models = registry.models_at(db, spec.cycle_id, args.at, known_at)
-    drawn = build_plan(models, strict=False)
+    execution_plan = build_plan(models, strict=False)
     if args.output == "json":
-        say(json.dumps({"digest": drawn.digest, **drawn.to_json()}, indent=2, sort_keys=True))
+        content = {"digest": execution_plan.digest, **execution_plan.to_json()}
+        say(json.dumps(content, indent=2, sort_keys=True))
         return
-    for line in _plan_lines(drawn):
+    for line in _plan_lines(execution_plan):
         say(line)
 
 
-def _plan_lines(drawn: ExecutionPlan) -> Iterator[str]:
-    if not drawn.topo_order:
-        yield "no version settings a role then: nothing runs"
-    for model_id in drawn.topo_order:
-        behind = ", ".join(drawn.upstreams(model_id))
+def _plan_lines(execution_plan: ExecutionPlan) -> Iterator[str]:
+    if not execution_plan.topo_order:
+        yield "no version held a role then: nothing runs"
+    for model_id in execution_plan.topo_order:
+        behind = ", ".join(execution_plan.upstreams(model_id))
         yield f"{model_id}{f'  after {behind}' if behind else ''}"
-        if model_id in drawn.broken:
-            yield f"  broken: {drawn.broken[model_id]}"
+        if model_id in execution_plan.broken:
+            yield f"  broken: {execution_plan.broken[model_id]}"
             continue
-        champion = drawn.primaries.get(model_id)
+        champion = execution_plan.primaries.get(model_id)
         if champion is None:
             yield "  no PRIMARY: it does not run"
-        versions = ((champion,) if champion else ()) + tuple(drawn.shadows.get(model_id, ()))
+        versions = ((champion,) if champion else ()) + tuple(execution_plan.shadows.get(model_id, ()))
         for version in versions:
             yield f"  {version.role:<10} {version.version}  {version.entrypoint}"
-    yield f"digest {drawn.digest}"
+    yield f"digest {execution_plan.digest}"
 
 
 def _diff(args: Arguments) -> None:
     from airflow_detection.dags.difference import differences
     from airflow_detection.domain.names import dag_id_of
 
-    wanted = dag_id_of(args.cycle) if args.cycle else None
+    dag_id = dag_id_of(args.cycle) if args.cycle else None
     with connected() as (db, settings):
-        found = differences(db, settings, file=Path(args.file) if args.file else None, dag_id=wanted)
-    if wanted and not found:
+        dags = differences(db, settings, file=Path(args.file) if args.file else None, dag_id=dag_id)
+    if dag_id and not dags:
         raise ConfigurationError(f"cycle {args.cycle!r} is neither registered nor known on this machine")
     if args.output == "json":
-        say(json.dumps({one.dag_id: list(one.changes) for one in found}, indent=2))
+        say(json.dumps({dag.dag_id: list(dag.changes) for dag in dags}, indent=2))
     else:
-        for line in (line for one in found for line in one.lines()):
+        for line in (line for dag in dags for line in dag.lines()):
             say(line)
-    if any(one.changes for one in found):
+    if any(dag.changes for dag in dags):
         sys.exit(NEW_VERSION)
 
 
@@ -101,7 +102,7 @@ def commands() -> list[ActionCommand]:
     output = arg("--output", help="how to print", choices=("text", "json"), default="text")
     diff = arg(
         "--diff",
-        help=f"whether the next parse here makes a new Dag version: exit {NEW_VERSION} if so, else 0",
+        help=f"tell whether the next parse here makes a new Dag version: exit {NEW_VERSION} if so, else 0",
         action="store_true",
     )
     file = arg("--file", help="with --diff: after this file is applied; it is not", metavar="FILE")

@@ -1,4 +1,4 @@
-"""`airflow detection apply`, `check`, `promote`, `correct`, `confirm`: what is registered, in which role."""
+"""`airflow detection apply`, `check`, `promote`, `correct`, `confirm`: registrations and roles."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
 
     models = registry.model_specs(db)
     for spec in models:
-        for key, fact in option_problems(spec.task_options):
-            yield f"model {spec.model_id}: task_options.{key}: {fact}"
+        for key, reason in option_problems(spec.task_options):
+            yield f"model {spec.model_id}: task_options.{key}: {reason}"
     own = {spec.model_id: spec.entrypoint for spec in models}
     used = {(f"model {model_id}", entrypoint) for model_id, entrypoint in own.items()}
     used |= {(f"version {v.label}", v.entrypoint) for v in registry.versions(db) if v.entrypoint}
@@ -94,14 +94,14 @@ def _cycle_problems(db: Database, settings: Settings, cycle_id: str) -> Iterator
     from airflow_detection.store import registry
 
     try:
-        fact = cron_problem(registry.cycle_spec(db, cycle_id).schedule)
-        drawn = build_plan(registry.models_at(db, cycle_id, None), strict=False)
+        reason = cron_problem(registry.cycle_spec(db, cycle_id).schedule)
+        execution_plan = build_plan(registry.models_at(db, cycle_id, None), strict=False)
     except DetectionError as error:
         yield f"cycle {cycle_id}: {error}"
         return
-    if fact:
-        yield f"cycle {cycle_id}: {fact}"
-    for model_id, reason in sorted(drawn.broken.items()):
+    if reason:
+        yield f"cycle {cycle_id}: {reason}"
+    for model_id, reason in sorted(execution_plan.broken.items()):
         yield f"cycle {cycle_id}: model {model_id}: {reason}"
 
 
@@ -158,10 +158,8 @@ def commands() -> list[ActionCommand]:
     """Return these commands."""
     label = arg("label", help="the version", metavar="MODEL@VERSION")
     reason = arg("--reason", help="why, for the history", default="")
-    why = arg("--reason", help="why, for the history", required=True)
-    role = arg(
-        "role", help="the role it settings, or none", choices=("PRIMARY", "SHADOW", "CHALLENGER", "none")
-    )
+    required_reason = arg("--reason", help="why, for the history", required=True)
+    role = arg("role", help="the role it holds, or none", choices=("PRIMARY", "SHADOW", "CHALLENGER", "none"))
     since = arg(
         "--from", help="since this instant (UTC)", type=instant, metavar="T", dest="since", required=True
     )
@@ -180,6 +178,9 @@ def commands() -> list[ActionCommand]:
         ActionCommand("promote", "Make a version PRIMARY from now on", promote, (label, reason)),
         ActionCommand("confirm", "Confirm the models that a cycle is left with", confirm, (cycle, reason)),
         ActionCommand(
-            "correct", "Correct who settings which role", correct, (label, role, since, until, why, actor)
+            "correct",
+            "Correct who holds which role",
+            correct,
+            (label, role, since, until, required_reason, actor),
         ),
     ]

@@ -44,20 +44,20 @@ def _report(db: Database, settings: Settings, args: argparse.Namespace) -> dict[
     from airflow_detection.store.snapshots import hourly, save
 
     at = args.at or datetime.now(UTC)
-    sections, around = sections_of(settings), process_facts_of(settings)
+    sections, process_facts = sections_of(settings), process_facts_of(settings)
     start = collector.hour_before(at)
     stored = None if args.diagnostic else hourly(db, start)
     if stored is not None:
         return dict(stored.report)
     report: Report = (
-        collector.diagnostic(db, sections, at=at, hours=args.hours, process_facts=around)
+        collector.diagnostic(db, sections, at=at, hours=args.hours, process_facts=process_facts)
         if args.diagnostic
         else collector.take(
             db,
             sections,
             start=start,
             end=start + collector.HOUR,
-            process_facts=around,
+            process_facts=process_facts,
         )
     )
     try:

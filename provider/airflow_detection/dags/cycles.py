@@ -50,7 +50,7 @@ from airflow_detection.operators.cycle import (
 from airflow_detection.operators.model import DetectionModelOperator
 from airflow_detection.plan_cache.cache import known_registry
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
-from airflow_detection.registration.task_options import FRAME_PRIORITY, SHADOW_PRIORITY, TaskOptions
+from airflow_detection.registration.task_options import CYCLE_TASK_PRIORITY, SHADOW_PRIORITY, TaskOptions
 
 log = logging.getLogger(__name__)
 RETRIES, RETRY_DELAY = 2, timedelta(seconds=30)
@@ -58,7 +58,7 @@ TAG, HELD_BACK, LAST_KNOWN = "detection", "held back", "last known plan"
 
 
 def cycle_dags(detection_conn_id: str | None = None, settings: Settings | None = None) -> dict[str, DAG]:
-    """The Dag of each registered cycle, by Dag id, in order of cycle id.
+    """Make the Dag of each registered cycle, by Dag id, in order of cycle id.
 
     Where Airflow runs one task, only that task's Dag is made, and for a model's task no more of it than the
     task and its neighbours.
@@ -83,7 +83,7 @@ def dags_of(
     only: str | None = None,
     task_id: str | None = None,
 ) -> list[DAG]:
-    """The Dags of a known registry, in order of cycle id; of one Dag id if `only` names it.
+    """Make the Dags of a known registry, in order of cycle id; of one Dag id if `only` names it.
 
     Args:
         task_id: the task that is about to run, see `build_dag`.
@@ -102,7 +102,7 @@ def dags_of(
         else:
             first = next(other for other, dag_id in ids.items() if dag_id == dag_id_of(cycle_id))
             reason = f"cycle {cycle_id!r} would have the Dag of cycle {first!r}: give it another id"
-            dags.append(refused(ids[cycle_id], reason))
+            dags.append(refused_dag(ids[cycle_id], reason))
     return dags
 
 
@@ -112,27 +112,29 @@ def build_dag(
     notes: dict[str, str] | None = None,
     task_id: str | None = None,
 ) -> DAG:
-    """The Dag of one cycle; a cycle that cannot be scheduled becomes a Dag that states the reason.
+    """Make the Dag of one cycle; a cycle that cannot be scheduled becomes a Dag that states the reason.
 
     Args:
-        notes: what has to be known before everything else, by the tag that shows it.
+        notes: sentences that stand above the documentation, by the tag that shows each.
         task_id: if it is a model's task, nothing is made but this task, its neighbours, and no documentation.
     """
     cycle_id = cycle.spec.cycle_id
-    if cycle.refused:
-        return refused(dag_id_of(cycle_id), cycle.refused)
+    if cycle.refused_reason:
+        return refused_dag(dag_id_of(cycle_id), cycle.refused_reason)
     if reason := cron_problem(cycle.spec.schedule):
-        return refused(dag_id_of(cycle_id), f"schedule of cycle {cycle_id!r}: {reason}")
-    held = {HELD_BACK: f"A change is held back: {cycle.held_back}."} if cycle.held_back else {}
+        return refused_dag(dag_id_of(cycle_id), f"schedule of cycle {cycle_id!r}: {reason}")
+    own_notes = {}
+    if cycle.held_back_reason:
+        own_notes[HELD_BACK] = f"A change is held back: {cycle.held_back_reason}."
     try:
-        return _Builder(cycle, conn_id, {**held, **(notes or {})}, task_id).build()
+        return _Builder(cycle, conn_id, own_notes | (notes or {}), task_id).build()
     except Exception as error:  # one bad cycle must not take the file, and with it the others, down
         log.exception("the Dag of cycle %s cannot be made", cycle_id)
-        return refused(dag_id_of(cycle_id), f"cycle {cycle_id!r}: {type(error).__name__}: {error}")
+        return refused_dag(dag_id_of(cycle_id), f"cycle {cycle_id!r}: {type(error).__name__}: {error}")
 
 
-def refused(dag_id: str, reason: str) -> DAG:
-    """A Dag without a schedule whose one task fails with the reason."""
+def refused_dag(dag_id: str, reason: str) -> DAG:
+    """Make a Dag without a schedule whose one task fails with the reason."""
     with DAG(
         dag_id[:250],
         schedule=None,
@@ -154,20 +156,20 @@ class _Builder:
         self.models = {m.model_id: m for m in sorted(cycle.models, key=lambda m: m.model_id)}
         self.plan: ExecutionPlan = build_plan(self.models.values(), strict=False)
         self.ids = task_ids(self.models.values())
-        self.alone = next((m for (m, _), name in self.ids.items() if name == task_id), None)
+        self.target_model = next((m for (m, _), name in self.ids.items() if name == task_id), None)
         """The model whose task is about to run; None where the whole Dag is wanted."""
-        self.options, self.faults = self._options()
-        self.frame = {"cycle_id": self.spec.cycle_id, "detection_conn_id": conn_id}
+        self.options, self.option_reasons = self._options()
+        self.common_args = {"cycle_id": self.spec.cycle_id, "detection_conn_id": conn_id}
 
     def _options(self) -> tuple[dict[str, TaskOptions], dict[str, str]]:
-        options, faults = {}, {}
-        for model_id in self._near():
+        options, reasons = {}, {}
+        for model_id in self._neighbours():
             model = self.models[model_id]
             try:
                 options[model_id] = TaskOptions.of(model.task_options)
             except ConfigurationError as error:
-                options[model_id], faults[model_id] = TaskOptions(), f"model {model_id!r}: {error}"
-        return options, faults
+                options[model_id], reasons[model_id] = TaskOptions(), f"model {model_id!r}: {error}"
+        return options, reasons
 
     def build(self) -> DAG:
         spec = self.spec
@@ -180,62 +182,62 @@ class _Builder:
             max_active_runs=spec.max_active_runs,
             tags=[TAG, *self.notes],
             doc_md=None
-            if self.alone is not None
+            if self.target_model is not None
             else dag_doc(self.cycle, self.plan, self.broken(), self.notes.values()),
             default_args={"retries": RETRIES, "retry_delay": RETRY_DELAY},
         ) as dag:
-            first = OpenCycleOperator(task_id=OPEN, **self.frame, **_frame_priority())
+            first = OpenCycleOperator(task_id=OPEN, **self.common_args, **_cycle_task_priority())
             last = CloseCycleOperator(
-                task_id=CLOSE, **self.frame, trigger_rule="all_done", **_frame_priority()
+                task_id=CLOSE, **self.common_args, trigger_rule="all_done", **_cycle_task_priority()
             )
             if spec.legacy_entrypoint:
-                first >> LegacyPathOperator(task_id=LEGACY, **self.frame) >> last
+                first >> LegacyPathOperator(task_id=LEGACY, **self.common_args) >> last
             if spec.execution is Execution.INLINE:
                 # Not the assets: all of them would be announced, whichever champions have run.
                 outlets = [AssetAlias(asset_alias_of(spec.cycle_id))]
-                first >> InlineCycleOperator(task_id=INLINE, outlets=outlets, **self.frame) >> last
+                first >> InlineCycleOperator(task_id=INLINE, outlets=outlets, **self.common_args) >> last
             else:
-                self._models(first, last)
-        # Behind the tasks: each would take a copy, which is most of the time and of the bytes of a big Dag.
-        # Past the setter, which has jsonschema look at the three schemas anew for each Dag: a test does that.
+                self._model_tasks(first, last)
+        # After the tasks: each would take a copy, which is most of the time and of the bytes of a big Dag.
+        # Not with the setter, which validates the three schemas for each Dag: a test does that once.
         vars(dag)["params"] = ParamsDict(run_params())
         return dag
 
     def broken(self) -> dict[str, str]:
         """Every reason why a model cannot run, by model id."""
-        found = dict(self.plan.broken)
-        for model_id, fault in self.faults.items():
-            found[model_id] = f"{found[model_id]}; {fault}" if model_id in found else fault
-        return found
+        reasons = dict(self.plan.broken)
+        for model_id, reason in self.option_reasons.items():
+            reasons[model_id] = f"{reasons[model_id]}; {reason}" if model_id in reasons else reason
+        return reasons
 
-    def _models(self, first: BaseOperator, last: BaseOperator) -> None:
-        champions = {m: self._task(self.models[m], None) for m in self._near()}
+    def _model_tasks(self, first: BaseOperator, last: BaseOperator) -> None:
+        champions = {m: self._task(self.models[m], None) for m in self._neighbours()}
         other = OtherVersionsOperator(
             task_id=OTHER,
-            **self.frame,
+            **self.common_args,
             trigger_rule="all_done",
             priority_weight=SHADOW_PRIORITY,
             weight_rule="absolute",
         )
         for model_id, champion in champions.items():
             upstreams = self._upstreams(model_id)
-            drawn = [champions[upstream] for upstream in upstreams if upstream in champions]
-            if drawn or not upstreams:
-                champion.set_upstream(drawn or first)
-            for shadow in self.models[model_id].shadows if self.alone in (None, model_id) else ():
+            upstream_tasks = [champions[upstream] for upstream in upstreams if upstream in champions]
+            if upstream_tasks or not upstreams:
+                champion.set_upstream(upstream_tasks or first)
+            for shadow in self.models[model_id].shadows if self.target_model in (None, model_id) else ():
                 champion >> self._task(self.models[model_id], shadow) >> last
         other.set_upstream([first, *champions.values()])
         last.set_upstream([other, *champions.values()])
 
-    def _near(self) -> list[str]:
-        """The models to make tasks of: all, or the one alone and those that it reads or that read it."""
-        if self.alone is None:
+    def _neighbours(self) -> list[str]:
+        """Return the models to make tasks of: all, or the target, those it reads and those that read it."""
+        if self.target_model is None:
             return list(self.models)
-        near = {self.alone, *self._upstreams(self.alone)}
-        return [m for m in self.models if m in near or self.alone in self._upstreams(m)]
+        model_ids = {self.target_model, *self._upstreams(self.target_model)}
+        return [m for m in self.models if m in model_ids or self.target_model in self._upstreams(m)]
 
     def _upstreams(self, model_id: str) -> list[str]:
-        """The upstreams to draw: all registered ones but those that are broken on both ends (loops)."""
+        """Return the upstreams to draw: the registered ones, unless both models are broken (loops)."""
         broken = self.plan.broken
         return [
             u
@@ -249,21 +251,21 @@ class _Builder:
             task_id=self.ids[model.model_id, shadow.version if shadow else None],
             model_id=model.model_id,
             version=shadow.version if shadow else None,
-            problem=self.faults.get(model.model_id),
+            problem=self.option_reasons.get(model.model_id),
             trigger_rule="none_failed",
             do_xcom_push=False,  # its counts are in the manifest; a push is one more call of the API server
             outlets=outlets,
-            **self.frame,
+            **self.common_args,
             **self.options[model.model_id].arguments(is_primary=shadow is None),
         )
 
 
-def _frame_priority() -> dict[str, Any]:  # Any: BaseOperator's own
-    return {"priority_weight": FRAME_PRIORITY, "weight_rule": "absolute"}
+def _cycle_task_priority() -> dict[str, Any]:  # Any: BaseOperator's own
+    return {"priority_weight": CYCLE_TASK_PRIORITY, "weight_rule": "absolute"}
 
 
 def run_params() -> dict[str, Param]:
-    """What a run may be told: where its plan comes from."""
+    """Return the params of a run: where its plan comes from."""
     modes: Sequence[str] = [m.value for m in Mode]
     return {
         "mode": Param(

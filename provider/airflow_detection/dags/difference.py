@@ -1,6 +1,6 @@
-"""Whether the next parse makes new versions of the Dags, and of what: told before it happens.
+"""The changes that the next parse will make to the Dags, known before it.
 
-The judge is Airflow's own: the hash of the serialised Dag, of what the Dags stand on and of what they will.
+Airflow's own hash decides: that of the serialised Dags of the plan file and of the registry as it is now.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_detection.domain.settings import Settings
-from airflow_detection.plan_cache.cache import standing
-from airflow_detection.plan_cache.held_back import held_back
+from airflow_detection.plan_cache.cache import last_known
+from airflow_detection.plan_cache.held_back import hold_back
 from airflow_detection.plan_cache.source import registered_now
 
 if TYPE_CHECKING:
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from airflow_detection.store.database import Database
 
 Json = dict[str, Any]  # Any: a JSON object
-TOLD_APART = ("doc_md", "tasks")
-FOLLOWS = ("dag_dependencies", "task_group")
-"""They repeat what the tasks say."""
+COMPARED_APART = ("doc_md", "tasks")
+REPEATED = ("dag_dependencies", "task_group")
+"""Entries that repeat what the tasks say."""
 
 
 @dataclass(frozen=True, slots=True)
 class DagDifference:
-    """What the next parse does to one Dag: nothing, unless `changes` (one line each) says otherwise."""
+    """The changes that the next parse makes to one Dag, one line each; none if there are no `changes`."""
 
     dag_id: str
     changes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """To be read by people."""
+        """Return the lines to print."""
         if not self.changes:
             return [f"{self.dag_id}: no new Dag version"]
         return [f"{self.dag_id}: new Dag version", *(f"  {line}" for line in self.changes)]
@@ -45,7 +45,7 @@ class DagDifference:
 def differences(
     db: Database, settings: Settings, *, file: Path | None = None, dag_id: str | None = None
 ) -> list[DagDifference]:
-    """What the next parse changes on this machine, by Dag id; of one Dag if `dag_id` names it.
+    """Return what the next parse changes on this machine, by Dag id; of one Dag if `dag_id` names it.
 
     Args:
         file: a registration file; what would change after `airflow detection apply` of it. Nothing is kept.
@@ -54,7 +54,7 @@ def differences(
         InputFileError, RegistrationError: the file cannot be applied.
         RegistryUnavailable: the database did not answer.
     """
-    old = standing(settings.conn_id, settings)
+    old = last_known(settings.conn_id, settings)
     new = _coming(db, settings, old, file)
     before, after = _serialised(old, settings), _serialised(new, settings)
     ids = sorted(before.keys() | after.keys())
@@ -62,7 +62,7 @@ def differences(
 
 
 def _coming(db: Database, settings: Settings, old: KnownRegistry | None, file: Path | None) -> KnownRegistry:
-    """What the next parse will stand on: a change that it will hold back is held back here too."""
+    """Return what the next parse will make Dags of: a change that it holds back is held back here too."""
     import psycopg
 
     from airflow_detection.registration.apply import apply_file
@@ -76,7 +76,7 @@ def _coming(db: Database, settings: Settings, old: KnownRegistry | None, file: P
             apply_file(db, file)
             fresh, confirmed = registered_now(db)
             raise psycopg.Rollback
-    return held_back(old, fresh, confirmed)
+    return hold_back(old, fresh, confirmed)
 
 
 def _serialised(known: KnownRegistry | None, settings: Settings) -> dict[str, Json]:
@@ -93,7 +93,7 @@ def _difference(dag_id: str, before: Json | None, after: Json | None) -> DagDiff
 
     if before is None or after is None:
         return DagDifference(dag_id, ("- the Dag" if after is None else "+ the Dag",))
-    old, new = (SerializedDagModel.hash(held) for held in (before, after))  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+    old, new = (SerializedDagModel.hash(dag) for dag in (before, after))  # type: ignore[no-untyped-call]  # Airflow's own is untyped
     if old == new:
         return DagDifference(dag_id)
     changes = tuple(_changes(before["dag"], after["dag"]))
@@ -101,8 +101,8 @@ def _difference(dag_id: str, before: Json | None, after: Json | None) -> DagDiff
 
 
 def _changes(before: Json, after: Json) -> Iterator[str]:
-    left = {key: value for key, value in before.items() if key not in (*TOLD_APART, *FOLLOWS)}
-    right = {key: value for key, value in after.items() if key not in (*TOLD_APART, *FOLLOWS)}
+    left = {key: value for key, value in before.items() if key not in (*COMPARED_APART, *REPEATED)}
+    right = {key: value for key, value in after.items() if key not in (*COMPARED_APART, *REPEATED)}
     yield from _fields("", left, right)
     old, new = _tasks(before), _tasks(after)
     for task_id in sorted(old.keys() | new.keys()):
@@ -112,7 +112,7 @@ def _changes(before: Json, after: Json) -> Iterator[str]:
             yield f"+ task {task_id}"
         else:
             yield from _fields(f"task {task_id} ", old[task_id], new[task_id])
-    was, now = ((held.get("doc_md") or "").splitlines() for held in (before, after))
+    was, now = ((dag.get("doc_md") or "").splitlines() for dag in (before, after))
     for line in unified_diff(was, now, n=0, lineterm=""):
         if not line.startswith(("---", "+++", "@@")) and line[1:].strip():
             yield f"{line[0]} doc: {line[1:]}"

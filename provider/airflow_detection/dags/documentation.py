@@ -1,4 +1,4 @@
-"""What a cycle's Dag says about itself in Airflow: graph, versions, and the rule for past cycles."""
+"""The documentation of a cycle's Dag in Airflow: graph, versions, and the rule for past cycles."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from airflow_detection.domain.names import asset_uri_of
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.plan_cache.known import KnownCycle
 
-MOST_NODES = 200
-"""Beyond that a picture says nothing, and Mermaid refuses it."""
+MAX_NODES = 200
+"""Mermaid does not draw a larger graph, and nobody could read it."""
 AS_OF_RULE = """\
 Each run takes its plan **as of its logical date**: the roles in force then, as known then; no later promotion
 changes it. `as_run` repeats the recorded plan, `override` replays the versions in `replay`.
@@ -25,7 +25,7 @@ def dag_doc(
 
     Args:
         broken: the reason by model id.
-        notes: what has to be known before everything else.
+        notes: sentences that stand above everything else.
     """
     spec = cycle.spec
     parts = [
@@ -44,7 +44,7 @@ def dag_doc(
 def _graph(plan: ExecutionPlan) -> str:
     nodes = [(m, None) for m in plan.topo_order]
     shadows = [(m, v.version) for m in plan.topo_order for v in plan.shadows.get(m, ())]
-    if len(nodes) + len(shadows) > MOST_NODES:
+    if len(nodes) + len(shadows) > MAX_NODES:
         return f"{len(nodes)} models and {len(shadows)} shadows: too many for a picture."
     number = {key: f"n{i}" for i, key in enumerate([*nodes, *shadows])}
     lines = ["```mermaid", "graph LR"]

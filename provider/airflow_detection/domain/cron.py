@@ -8,21 +8,24 @@ from typing import Any
 
 
 def cron_problem(schedule: str) -> str | None:
-    """Why a schedule is no cron expression of five fields (or @hourly or such) that ever fires, or None."""
+    """Return the reason why a schedule is not a cron expression that ever fires, None if it is one.
+
+    It has five fields, or is an alias such as @hourly.
+    """
     from croniter import CroniterError, croniter
 
     fields = len(schedule.split())
     if fields not in {1, 5} or (fields == 1 and not schedule.strip().startswith("@")):
-        return f"{schedule!r} is no cron expression: it has {fields} fields, not 5"
+        return f"{schedule!r} is not a cron expression: it has {fields} fields, not 5"
     try:
         croniter(schedule).get_next()
     except (CroniterError, ValueError, KeyError, AttributeError, OverflowError) as error:
-        return f"{schedule!r} is no cron expression: {error}"
+        return f"{schedule!r} is not a cron expression: {error}"
     return None
 
 
 def ticks(schedule: str, start: datetime, end: datetime) -> Iterator[datetime]:
-    """The instants in [start, end), ascending; ValueError if `schedule` is no cron expression."""
+    """The instants in [start, end), ascending; ValueError if `schedule` is not a cron expression."""
     clock = _clock(schedule, start)
     while (tick := clock.get_next(datetime)) < end:
         yield tick
@@ -37,7 +40,7 @@ def interval(schedule: str, around: datetime) -> timedelta:
 
 
 def is_readable(schedule: str) -> bool:
-    """Whether it is a cron expression."""
+    """Tell whether it is a cron expression."""
     from croniter import croniter
 
     return croniter.is_valid(schedule) is True

@@ -58,9 +58,9 @@ class Inputs:
     @classmethod
     def of_rows(cls, rows: Iterable[JsonMapping], names: Sequence[str] = ()) -> Inputs:
         """Make inputs of mappings; a key that a row lacks is null. `names` sets columns and their order."""
-        held = list(rows)
-        wanted = tuple(names) or tuple(dict.fromkeys(key for row in held for key in row))
-        return cls(MappingProxyType({n: tuple(frozen(row.get(n)) for row in held) for n in wanted}))
+        mappings = list(rows)
+        keys = tuple(names) or tuple(dict.fromkeys(key for row in mappings for key in row))
+        return cls(MappingProxyType({n: tuple(frozen(row.get(n)) for row in mappings) for n in keys}))
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))

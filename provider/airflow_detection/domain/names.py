@@ -34,15 +34,15 @@ def dag_ids(cycle_ids: Iterable[str]) -> dict[str, str]:
 
 
 def _given(written: dict[K, str], taken: set[str]) -> dict[K, str]:
-    """A safe name of its own for each key, none of those `taken`; what is written safely comes first."""
-    found = {}
+    """Return a safe name of its own for each key, none of those `taken`; safe ones come first."""
+    names = {}
     for key in sorted(written, key=lambda key: written[key] != _safe(written[key])):
         name = _safe(written[key])
         while name in taken:
             name += "_"
         taken.add(name)
-        found[key] = name
-    return found
+        names[key] = name
+    return names
 
 
 def _written(model_id: str, version: str | None) -> str:
@@ -68,10 +68,10 @@ def task_ids(models: Iterable[ModelSpec]) -> dict[tuple[str, str | None], str]:
     shadows: list[tuple[str, str | None]] = [(m.model_id, v.version) for m in ordered for v in m.shadows]
     taken = set(RESERVED)
     champions: list[tuple[str, str | None]] = [(m.model_id, None) for m in ordered]
-    found: dict[tuple[str, str | None], str] = {}
+    ids: dict[tuple[str, str | None], str] = {}
     for keys in (champions, shadows):
-        found |= _given({key: _written(*key) for key in keys}, taken)
-    return found
+        ids |= _given({key: _written(*key) for key in keys}, taken)
+    return ids
 
 
 def asset_uri_of(cycle_id: str, model_id: str) -> str:

@@ -33,7 +33,7 @@ class CanaryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureProfile:
-    """What a feature column looked like in one run.
+    """Profile of a feature column in one run.
 
     `mean` and `deviation` (standard) are of its finite numbers, None where there are none.
     """
@@ -79,7 +79,7 @@ def _moments(values: Sequence[Any]) -> tuple[float | None, float | None]:  # Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What became of one version in one cycle. Times in milliseconds, instants in UTC.
+    """Outcome and measures of one version in one cycle. Times in milliseconds, instants in UTC.
 
     `reads_since` and `projection` are the model's own (see `BaseDetectionModel`).
     """

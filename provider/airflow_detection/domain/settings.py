@@ -15,7 +15,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What can be configured; every default is the one that `provider_info` declares.
+    """Every setting; its default is the one that `config.OPTIONS` declares.
 
     `statement_timeout_s` None leaves the server's own. `inline_timeout_s` and `inline_memory_mib` bound a
     version of an inline cycle whose model sets no limits; `inline_preload` names modules that its task
@@ -38,11 +38,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):
-            raise ConfigurationError(f"[{SECTION}] schema: {self.schema!r} is no plain lower-case identifier")
+            raise ConfigurationError(
+                f"[{SECTION}] schema is {self.schema!r}: must be 1 to 63 characters of a-z, 0-9 and _, "
+                "the first not a digit"
+            )
         for prefix in self.allowed_prefixes:
             if not _MODULE.fullmatch(prefix):
-                raise ConfigurationError(f"[{SECTION}] allowed_modules: {prefix!r} is no module name")
+                raise ConfigurationError(
+                    f"[{SECTION}] allowed_modules has {prefix!r}: must be a module such as acme.detectors"
+                )
         if self.inline_timeout_s <= 0:
-            raise ConfigurationError(f"[{SECTION}] inline_timeout: there must be one")
+            raise ConfigurationError(
+                f"[{SECTION}] inline_timeout is {self.inline_timeout_s:g}: must be above 0 seconds"
+            )
         if not self.conn_id:
-            raise ConfigurationError(f"[{SECTION}] conn_id is empty")
+            raise ConfigurationError(f"[{SECTION}] conn_id is '': must be the id of an Airflow connection")

@@ -1,6 +1,6 @@
 """The values that stand in the registry, and what they are made of: all that reading a plan needs.
 
-Apart from `domain`, which gives the same names and those of runs: each Dag file parse pays for every class.
+The values of runs are apart: each parse of a Dag file pays for every class.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_ID_LENGTH = 64
 
 
 class Role(StrEnum):
-    """What a version is to its cycle."""
+    """The part that a version has in its cycle."""
 
     PRIMARY = "PRIMARY"  # the champion: feeds models downstream, is what people act on
     SHADOW = "SHADOW"  # observed only

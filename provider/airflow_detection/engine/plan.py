@@ -198,17 +198,28 @@ def _loops(reads: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, ...]]:
         TopologicalSorter(reads).prepare()
     except CycleError:
         for model_id in sorted(reads):
-            path = _loop_through(model_id, reads)
-            if path:
-                yield path
+            loop = shortest_loop(model_id, reads)
+            if loop:
+                yield loop
 
 
-def _loop_through(model_id: str, reads: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+def shortest_loop(
+    model_id: str, reads: Mapping[str, Iterable[str]], *, via: str | None = None
+) -> tuple[str, ...]:
+    """Return the shortest loop through a model, which is its first and its last id; empty if there is none.
+
+    Of several that are as short it is the first by name.
+
+    Args:
+        reads: the upstreams of each model; one that is not a key reads nothing.
+        via: the upstream of the model that the loop goes to first; any of them unless given.
+    """
     came_from: dict[str, str] = {}
     queue = deque([model_id])
     while queue:
         here = queue.popleft()
-        for upstream in reads[here]:
+        is_first = here == model_id  # it comes up once: the search ends where an edge leads back to it
+        for upstream in [via] if is_first and via is not None else sorted(reads.get(here, ())):
             if upstream == model_id:
                 path = [model_id, here]
                 while path[-1] != model_id:

@@ -17,7 +17,7 @@ IGNORED_EXTRAS = frozenset(
 )
 """Extras that PostgresHook keeps from libpq."""
 HOOK_EXTRAS = ("iam", "cursor")
-"""Extras that ask for more than libpq can: such a connection is opened by the hook."""
+"""Extras that ask for more than libpq can do: such a connection is opened by the hook."""
 
 
 def connect(conn_id: str, *, read_only: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
@@ -25,15 +25,15 @@ def connect(conn_id: str, *, read_only: bool = False) -> psycopg.Connection[tupl
     return session_of(conn_id, lambda: _open(conn_id), read_only=read_only)
 
 
-def connect_arguments(held: Any) -> dict[str, Any]:  # Any: Airflow's Connection; libpq's own
-    """What libpq is told: the fields of an Airflow connection, and each extra that PostgresHook passes on."""
-    extras = {key: value for key, value in held.extra_dejson.items() if key not in IGNORED_EXTRAS}
+def connect_arguments(connection: Any) -> dict[str, Any]:  # Any: Airflow's Connection; libpq's own
+    """Return libpq's arguments: an Airflow connection's fields and each extra that PostgresHook passes on."""
+    extras = {key: value for key, value in connection.extra_dejson.items() if key not in IGNORED_EXTRAS}
     return {
-        "host": held.host,
-        "user": held.login,
-        "password": held.password,
-        "dbname": held.schema,
-        "port": held.port,
+        "host": connection.host,
+        "user": connection.login,
+        "password": connection.password,
+        "dbname": connection.schema,
+        "port": connection.port,
         **extras,
     }
 
@@ -41,16 +41,16 @@ def connect_arguments(held: Any) -> dict[str, Any]:  # Any: Airflow's Connection
 def _open(conn_id: str) -> Any:  # Any: whichever driver the hook found
     from airflow.sdk import Connection
 
-    held: Any = Connection.get(conn_id)  # Any: untyped there; it masks the secrets
-    if any(held.extra_dejson.get(name) for name in HOOK_EXTRAS):
+    connection: Any = Connection.get(conn_id)  # Any: untyped there; it masks the secrets
+    if any(connection.extra_dejson.get(name) for name in HOOK_EXTRAS):
         from airflow_detection.hooks.detection import DetectionHook
 
         return DetectionHook(conn_id).get_conn()
-    return psycopg.connect(**{"connect_timeout": CONNECT_TIMEOUT_S} | connect_arguments(held))
+    return psycopg.connect(**{"connect_timeout": CONNECT_TIMEOUT_S} | connect_arguments(connection))
 
 
 def conninfo(connection: Any) -> str:  # Any: Airflow's Connection, whose get() is untyped
-    """The libpq connection string with which `connect` opens an Airflow connection.
+    """Return the libpq connection string with which `connect` opens an Airflow connection.
 
     Raises:
         psycopg.ProgrammingError: an extra is no option of libpq.

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_detection.config import settings
+from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import CycleSpec, Role
+from airflow_detection.engine.params import ParamsLoader
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
+from airflow_detection.errors import PlanError
 from airflow_detection.hooks.session import CONNECT_TIMEOUT_S, session_of
 from airflow_detection.store import registry, roles
 from airflow_detection.store.database import Database
@@ -39,6 +43,8 @@ class DetectionHook(PostgresHook):
     ) -> None:  # Any: what PostgresHook takes
         super().__init__(detection_conn_id, **kwargs)
         self._schema = schema
+        # Further arguments may lead to another database: such a hook has a loader of its own.
+        self._own_loader = ParamsLoader(partial(_primary_params, self)) if kwargs else None
 
     @classmethod
     def configured(cls, configuration: Settings | None = None) -> DetectionHook:
@@ -95,6 +101,19 @@ class DetectionHook(PostgresHook):
         with self._database() as db:
             return registry.versions(db, model_id)
 
+    def params(self, model_id: str) -> JsonMapping:
+        """Return the params of a model's current PRIMARY version, read-only and at most five minutes old.
+
+        While the registry does not answer they are those last read, with a warning in the log. All hooks of
+        this process on the same connection and schema share them.
+
+        Raises:
+            PlanError: the model is not registered, or has no PRIMARY version now.
+            RegistryUnavailable: the registry does not answer, and these params have not been read yet.
+        """
+        loader = self._own_loader or _shared_loader(self._conn_id, self.registry_schema)
+        return loader.get(model_id)
+
     def promote(self, label: str, *, actor: str | None = None, reason: str = "") -> bool:
         """Make `model@version` PRIMARY from now on; return whether anything changed."""
         return self._assign(label, Role.PRIMARY, actor, reason)
@@ -114,3 +133,20 @@ class DetectionHook(PostgresHook):
                 actor=actor,
                 reason=reason,
             )
+
+
+@cache
+def _shared_loader(conn_id: str, schema: str) -> ParamsLoader[str]:
+    """Return the loader of a connection and a schema, the same one for as long as the process lives."""
+    # A new hook for each load: a hook keeps the Airflow connection that it has looked up once.
+    return ParamsLoader(lambda model_id: _primary_params(DetectionHook(conn_id, schema=schema), model_id))
+
+
+def _primary_params(hook: DetectionHook, model_id: str) -> JsonMapping:
+    with hook.connect(read_only=True) as conn:
+        db = Database(conn, hook.registry_schema)
+        for version in registry.versions(db, model_id):
+            if version.role is Role.PRIMARY:
+                return version.params
+        registry.cycle_of(db, model_id)
+    raise PlanError(f"model {model_id!r} has no PRIMARY version now")

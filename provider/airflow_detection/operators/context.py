@@ -1,4 +1,4 @@
-"""What an operator takes from the context of its task."""
+"""Parts that every operator takes from its task's context and configuration."""
 
 from __future__ import annotations
 

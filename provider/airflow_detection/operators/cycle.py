@@ -58,31 +58,31 @@ def divide(
         out_of_order: set[str] = set()
     else:
         out_of_order = _out_of_order(tasks, plan)
-    mine = {tasks[k].task_id for k in keys if k in tasks and k[0] not in out_of_order}
+    task_ids = {tasks[k].task_id for k in keys if k in tasks and k[0] not in out_of_order}
     left = [s for s, k in zip(enabled, keys, strict=True) if k not in tasks or k[0] in out_of_order]
     if mode is not Mode.OVERRIDE:
-        mine |= {tasks[m, None].task_id for m in plan.broken if (m, None) in tasks and plan.is_enabled(m)}
-    return mine, left
+        task_ids |= {tasks[m, None].task_id for m in plan.broken if (m, None) in tasks and plan.is_enabled(m)}
+    return task_ids, left
 
 
 def _out_of_order(
     tasks: dict[tuple[str, str | None], DetectionModelOperator], plan: ExecutionPlan
 ) -> set[str]:
-    found: set[str] = set()
+    out_of_order: set[str] = set()
     for model_id in plan.topo_order:
         task = tasks.get((model_id, None))
         before = task.get_flat_relative_ids(upstream=True) if task else set()
         for upstream in plan.upstreams(model_id):
             other = tasks.get((upstream, None))
-            if upstream in found or other is None or other.task_id not in before:
-                found.add(model_id)
+            if upstream in out_of_order or other is None or other.task_id not in before:
+                out_of_order.add(model_id)
         if task is None:
-            found.add(model_id)
-    return found
+            out_of_order.add(model_id)
+    return out_of_order
 
 
 class CycleOperator(BaseOperator):
-    """What the operators of a cycle have in common.
+    """Base of the operators of a cycle.
 
     Args:
         cycle_id: the registered cycle.
@@ -109,7 +109,7 @@ class CycleOperator(BaseOperator):
         return dag
 
     def _opened(self, context: Context) -> dict[str, Any] | None:  # Any: counts, and the mode
-        """What `open_cycle` has told of the cycle; None if it has not opened it."""
+        """Return what `open_cycle` has recorded of the cycle; None if it has not opened it."""
         counts: dict[str, Any] | None = context["ti"].xcom_pull(task_ids=OPEN, key=COUNTS)
         return counts
 
@@ -139,9 +139,9 @@ class OpenCycleOperator(CycleOperator):
         others = {t.task_id for t in dag.tasks} - {self.task_id, CLOSE}
         with terminal_errors():
             is_registry = flags.use_model_registry()
-            wanted, counts = self._open(context, dag) if is_registry else self._legacy(others)
+            task_ids, counts = self._open(context, dag) if is_registry else self._legacy(others)
         context["ti"].xcom_push(key=COUNTS, value=counts)
-        if skipped := sorted(others - wanted):
+        if skipped := sorted(others - task_ids):
             raise DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]
 
     def _legacy(self, others: set[str]) -> tuple[set[str], dict[str, Any]]:  # Any: counts
@@ -167,13 +167,13 @@ class OpenCycleOperator(CycleOperator):
         primaries = sum(1 for s in steps if s.role is Role.PRIMARY)
         counts = {"primaries": primaries, "shadows": len(steps) - primaries, "broken": len(plan.broken)}
         is_comparison = opened.mode is not mode_of(context)
-        told = {MODE: opened.mode.value} if is_comparison else {}
+        mode = {MODE: opened.mode.value} if is_comparison else {}
         if INLINE in dag.task_dict:
-            return {INLINE}, {**counts, **told, "other": 0}
-        # A model's task knows what was asked for alone, and would run what is live.
-        wanted, left = (set(), list(steps)) if is_comparison else divide(dag, plan, steps, opened.mode)
+            return {INLINE}, {**counts, **mode, "other": 0}
+        # A model's task knows only the mode of the run's params: here it would run the live version.
+        task_ids, left = (set(), list(steps)) if is_comparison else divide(dag, plan, steps, opened.mode)
         self.log.info("without a task of their own: %s", ", ".join(s.label for s in left) or "none")
-        return wanted | ({OTHER} if left else set()), {**counts, **told, "other": len(left)}
+        return task_ids | ({OTHER} if left else set()), {**counts, **mode, "other": len(left)}
 
 
 class OtherVersionsOperator(CycleOperator):
@@ -207,8 +207,8 @@ class OtherVersionsOperator(CycleOperator):
 def _raise_failed(failed: Sequence[RunReport]) -> None:
     if not failed:
         return
-    facts = "; ".join(f"{r.version.label}: {r.error}" for r in failed)
-    raise (AirflowException if any(r.is_transient for r in failed) else AirflowFailException)(facts)
+    reasons = "; ".join(f"{r.version.label}: {r.error}" for r in failed)
+    raise (AirflowException if any(r.is_transient for r in failed) else AirflowFailException)(reasons)
 
 
 class InlineCycleOperator(CycleOperator):
@@ -318,7 +318,7 @@ class CloseCycleOperator(CycleOperator):
 
 
 class RefusedOperator(BaseOperator):
-    """Stands for a registration that cannot run: fails at once with the reason."""
+    """Stand for a registration that cannot run: fail at once with the reason."""
 
     template_fields: Sequence[str] = ("reason",)
     ui_color = "#f7d7d7"

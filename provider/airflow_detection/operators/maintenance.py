@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class MaintenanceOperator(BaseOperator):
-    """What the operators of upkeep have in common.
+    """Base of the operators of upkeep.
 
     Args:
         detection_conn_id: the connection to the registry's database.
@@ -53,9 +53,9 @@ class _PartitionsOperator(MaintenanceOperator):
 
         with terminal_errors(), open_database(self.detection_conn_id, settings_of()) as db:
             report = apply(db, Phase(phase_name), now=datetime.now(UTC))
-        return self._told(report)
+        return self._outcomes(report)
 
-    def _told(self, report: UpkeepReport) -> dict[str, int]:
+    def _outcomes(self, report: UpkeepReport) -> dict[str, int]:
         for line in report.lines():
             self.log.info("%s", line)
         if report.is_skipped:

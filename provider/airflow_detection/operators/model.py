@@ -39,14 +39,14 @@ def conclude(report: RunReport) -> dict[str, int]:
     if report.outcome is Outcome.SKIPPED:
         raise AirflowSkipException(report.error or "skipped")
     if report.outcome is Outcome.FAILED:
-        fact = f"{report.version.label}: {report.error}"
+        reason = f"{report.version.label}: {report.error}"
         is_tried_again = report.is_transient and report.version.role is Role.PRIMARY
-        raise AirflowException(fact) if is_tried_again else AirflowFailException(fact)
+        raise AirflowException(reason) if is_tried_again else AirflowFailException(reason)
     return {"input_count": report.input_count, "output_count": report.output_count}
 
 
 class DetectionModelOperator(BaseOperator):
-    """Run one version of a model for the run's cycle and store what it found.
+    """Run one version of a model for the run's cycle and store its outputs.
 
     In a generated Dag it follows the plan that `open_cycle` recorded. In a Dag of your own it needs no other
     task: it resolves the plan as of the cycle itself and makes the month's table partitions.
@@ -56,7 +56,7 @@ class DetectionModelOperator(BaseOperator):
         version: the registered version; None runs the champion of the cycle.
         cycle_id: the model's own cycle when None.
         detection_conn_id: the connection to the registry's database.
-        problem: a fault of the registration; the task fails with it and does nothing else.
+        problem: the reason why the registration cannot run; the task fails with it and does nothing else.
 
     Returns (XCom, but not in a generated Dag): `input_count` and `output_count`. The outputs are in
     `detection_model_run_outputs`.

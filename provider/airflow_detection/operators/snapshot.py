@@ -1,4 +1,4 @@
-"""The operator that takes the hourly snapshot report, and tells of a turn for the worse."""
+"""The operator that takes the hourly snapshot report, and notifies of a turn for the worse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run tells Airflow: metrics, and log lines that say whose they are."""
+"""Metrics and log lines of a run, as Airflow gets them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def log_context(facts: Facts) -> AbstractContextManager[object]:
-    """Every line of the task log, whoever writes it, carries the facts while this is entered."""
+    """Add the facts of a run to every line of the task log, whoever writes it, while this is entered."""
     import structlog  # here: parsing a Dag file must stay cheap
 
     return structlog.contextvars.bound_contextvars(**facts)

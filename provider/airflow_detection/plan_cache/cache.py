@@ -1,4 +1,4 @@
-"""The registry as the Dags see it: asked at most once per TTL and machine, else as it was last known.
+"""The registry that the Dags are made of: asked at most once per TTL and machine, else as last known.
 
 A change that takes all or most of a cycle's models away is not followed until it is confirmed.
 """
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from airflow_detection.domain.names import RESERVED, task_ids
@@ -18,7 +19,7 @@ from airflow_detection.domain.settings import Settings
 from airflow_detection.errors import RegistryUnavailable
 from airflow_detection.plan_cache import file as plan_file
 from airflow_detection.plan_cache import source
-from airflow_detection.plan_cache.held_back import held_back
+from airflow_detection.plan_cache.held_back import hold_back
 from airflow_detection.plan_cache.known import KnownRegistry
 
 log = logging.getLogger(__name__)
@@ -27,79 +28,87 @@ log = logging.getLogger(__name__)
 def known_registry(
     conn_id: str, settings: Settings, *, dag_id: str | None = None, task_id: str | None = None
 ) -> KnownRegistry:
-    """What the registry says, at most `plan_ttl` seconds old if it answers; of one Dag if `dag_id` is given.
+    """Return the registry, at most `plan_ttl` seconds old if it answers; of one Dag if `dag_id` is given.
 
-    A model's task is content with a plan of any age that has it: what it runs is resolved when it runs.
+    For a model's task a plan of any age that has it will do: the version is resolved when the task runs.
 
     Raises:
         RegistryUnavailable: it does not answer, and there is no last known good plan.
     """
     path = plan_file.path_of(settings, conn_id)
-    held = plan_file.read(path, dag_id)
-    if held is not None and (_is_fresh(held, settings) or _holds(held, dag_id, task_id)):
-        return held
-    with _alone(path, patience_s=0.0 if held else source.READ_TIMEOUT_S) as is_mine:
-        held = plan_file.read(path, dag_id) or held
-        if held is not None and (_is_fresh(held, settings) or not is_mine or _failed_lately(path, settings)):
-            return held if _is_fresh(held, settings) else replace(held, is_last_known=_mark(path).exists())
-        return _ask(conn_id, settings, path, held)
+    last = plan_file.read(path, dag_id)
+    if last is not None and (_is_fresh(last, settings) or _has_task(last, dag_id, task_id)):
+        return last
+    with _asking_lock(path, wait_s=0.0 if last else source.READ_TIMEOUT_S) as is_mine:
+        last = plan_file.read(path, dag_id) or last
+        if last is not None and (_is_fresh(last, settings) or not is_mine or _failed_lately(path, settings)):
+            if _is_fresh(last, settings):
+                return last
+            return replace(last, is_last_known=_outage_file(path).exists())
+        return _read_anew(conn_id, settings, path, last)
 
 
-def standing(conn_id: str, settings: Settings) -> KnownRegistry | None:
-    """What this machine's Dags were last made of; None if there is no plan file that can be used."""
+def read_at(conn_id: str, settings: Settings) -> datetime | None:
+    """Return when the last known good plan was read (UTC, whole seconds); None without a usable plan file."""
+    known = plan_file.read(plan_file.path_of(settings, conn_id))
+    return None if known is None else known.instant
+
+
+def last_known(conn_id: str, settings: Settings) -> KnownRegistry | None:
+    """Return what this machine's Dags were last made of; None without a usable plan file."""
     path = plan_file.path_of(settings, conn_id)
-    held = plan_file.read(path)
-    return held and replace(held, is_last_known=_mark(path).exists())
+    last = plan_file.read(path)
+    return last and replace(last, is_last_known=_outage_file(path).exists())
 
 
-def _ask(conn_id: str, settings: Settings, path: Path, held: KnownRegistry | None) -> KnownRegistry:
+def _read_anew(conn_id: str, settings: Settings, path: Path, last: KnownRegistry | None) -> KnownRegistry:
     try:
         fresh, confirmed = source.read_registry(conn_id, settings)
-    except Exception as error:  # whatever it is: the Dags must stand
-        if held is None:
+    except Exception as error:  # of any kind: the Dags must still be made
+        if last is None:
             raise RegistryUnavailable(f"no last known good plan, and the registry says: {error}") from error
-        log.warning("the registry does not answer, Dags stand on the plan of %s: %s", held.instant, error)
+        log.warning("the registry does not answer, Dags stand on the plan of %s: %s", last.instant, error)
         with suppress(OSError):
-            _mark(path).touch()
-        return replace(held, is_last_known=True)
-    followed = held_back(plan_file.read(path), fresh, confirmed)
-    plan_file.write(path, followed)
+            _outage_file(path).touch()
+        return replace(last, is_last_known=True)
+    known = hold_back(plan_file.read(path), fresh, confirmed)
+    plan_file.write(path, known)
     with suppress(OSError):
-        _mark(path).unlink(missing_ok=True)
-    return followed
+        _outage_file(path).unlink(missing_ok=True)
+    return known
 
 
-def _is_fresh(held: KnownRegistry, settings: Settings) -> bool:
-    return held.age_s(time.time()) < settings.plan_ttl_s
+def _is_fresh(last: KnownRegistry, settings: Settings) -> bool:
+    return last.age_s(time.time()) < settings.plan_ttl_s
 
 
-def _holds(held: KnownRegistry, dag_id: str | None, task_id: str | None) -> bool:
+def _has_task(last: KnownRegistry, dag_id: str | None, task_id: str | None) -> bool:
     if dag_id is None or task_id is None or task_id in RESERVED:
         return False
-    known = held.dag_ids
+    ids = last.dag_ids
     return any(
         task_id in task_ids(cycle.models).values()
-        for cycle in held.cycles
-        if known[cycle.spec.cycle_id] == dag_id and not cycle.refused
+        for cycle in last.cycles
+        if ids[cycle.spec.cycle_id] == dag_id and not cycle.refused_reason
     )
 
 
-def _mark(path: Path) -> Path:
-    """There while the registry does not answer; its time is that of the last attempt."""
+def _outage_file(path: Path) -> Path:
+    """Return the file that is there while the registry does not answer; its time is the last attempt's."""
     return path.with_suffix(".unanswered")
 
 
 def _failed_lately(path: Path, settings: Settings) -> bool:
     try:
-        age_s = time.time() - _mark(path).stat().st_mtime
+        age_s = time.time() - _outage_file(path).stat().st_mtime
     except OSError:
         return False
     return 0 <= age_s < settings.plan_ttl_s
 
 
 @contextmanager
-def _alone(path: Path, patience_s: float) -> Iterator[bool]:
-    """Whether this process may ask: one at a time on a machine; where nothing can be written, each may."""
+def _asking_lock(path: Path, wait_s: float) -> Iterator[bool]:
+    """Give whether this process may ask: one at a time on a machine; each, where nothing can be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.with_suffix(".lock").open("ab")
@@ -107,7 +116,7 @@ def _alone(path: Path, patience_s: float) -> Iterator[bool]:
         yield True
         return
     with file:
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + wait_s
         is_mine = False
         while not is_mine:
             try:

@@ -1,4 +1,4 @@
-"""The last known good plan, as a file: what the Dags are made from while the registry is not asked.
+"""The last known good plan, as a file: the Dags are made from it while the registry is not asked.
 
 Line by line: the first names each cycle and where its own line begins, so that a task's Dag costs reading
 two lines. Each line has a checksum; the file is written beside the old one and moved over it, so that a
@@ -30,13 +30,13 @@ Json = dict[str, Any]  # Any: a JSON object
 
 
 def path_of(settings: Settings, conn_id: str | None = None) -> Path:
-    """Where the plan of one connection and schema is kept."""
+    """Return the plan file of one connection and schema."""
     name = f"{conn_id or settings.conn_id}\0{settings.schema}"
     return settings.state_dir / f"cycles-{hashlib.sha256(name.encode()).hexdigest()[:12]}.jsonl"
 
 
 def read(path: Path, dag_id: str | None = None) -> KnownRegistry | None:
-    """The registry as last written, or the cycle of one Dag alone.
+    """Read the registry as last written, or the cycle of one Dag alone.
 
     None when the file is missing, damaged or of another format.
     """
@@ -63,7 +63,7 @@ def read(path: Path, dag_id: str | None = None) -> KnownRegistry | None:
 
 
 def write(path: Path, known: KnownRegistry) -> bool:
-    """Replace the file; whether that worked. A directory that cannot be written to is only logged."""
+    """Replace the file; return whether that worked. A directory that cannot be written to is only logged."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -98,29 +98,29 @@ def _checked(line: bytes) -> Json:
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     if hashlib.sha256(text).hexdigest().encode() != checksum:
         raise ValueError("the checksum does not fit")
-    held: Json = json.loads(text)
-    return held
+    content: Json = json.loads(text)
+    return content
 
 
 def _cycle_to(cycle: KnownCycle) -> Json:
     return {
         "spec": _spec_to(cycle.spec),
         "models": [model_json(m) for m in cycle.models],
-        "held_back": cycle.held_back,
+        "held_back": cycle.held_back_reason,
         "confirmed_at": cycle.confirmed_at,
-        "refused": cycle.refused,
+        "refused": cycle.refused_reason,
     }
 
 
-def _cycle_from(held: Mapping[str, Any], cycle_id: str) -> KnownCycle:  # Any: JSON
-    if held["spec"]["cycle_id"] != cycle_id:
-        raise ValueError(f"the line of cycle {cycle_id!r} belongs to {held['spec']['cycle_id']!r}")
+def _cycle_from(facts: Mapping[str, Any], cycle_id: str) -> KnownCycle:  # Any: JSON
+    if facts["spec"]["cycle_id"] != cycle_id:
+        raise ValueError(f"the line of cycle {cycle_id!r} belongs to {facts['spec']['cycle_id']!r}")
     return KnownCycle(
-        spec=_spec_from(held["spec"]),
-        models=tuple(model_of(m) for m in held["models"]),
-        held_back=held["held_back"],
-        confirmed_at=held["confirmed_at"],
-        refused=held["refused"],
+        spec=_spec_from(facts["spec"]),
+        models=tuple(model_of(m) for m in facts["models"]),
+        held_back_reason=facts["held_back"],
+        confirmed_at=facts["confirmed_at"],
+        refused_reason=facts["refused"],
     )
 
 
@@ -132,12 +132,12 @@ def _spec_to(spec: CycleSpec) -> Json:
     }
 
 
-def _spec_from(held: Json) -> CycleSpec:
+def _spec_from(facts: Json) -> CycleSpec:
     return CycleSpec(
-        **held
+        **facts
         | {
-            "lookback": timedelta(seconds=held["lookback"]),
-            "execution": Execution(held["execution"]),
-            "start_date": datetime.fromisoformat(held["start_date"]),
+            "lookback": timedelta(seconds=facts["lookback"]),
+            "execution": Execution(facts["execution"]),
+            "start_date": datetime.fromisoformat(facts["start_date"]),
         }
     )

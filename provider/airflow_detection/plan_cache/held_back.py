@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def held_back(
-    held: KnownRegistry | None, fresh: KnownRegistry, confirmed: Mapping[str, Confirmation]
+def hold_back(
+    last: KnownRegistry | None, fresh: KnownRegistry, confirmed: Mapping[str, Confirmation]
 ) -> KnownRegistry:
-    """What the registry says, but for cycles that lost all or most of their models: they stay as they were.
+    """Return the registry as it is now, but cycles that lost all or most of their models as they were.
 
-    One that is refused keeps what was known of it, to be compared with what it will say when it can be read.
+    A cycle that cannot be read keeps its last known models, to be compared with those that it has when it can
+    be read again.
 
     Args:
+        last: the registry that the Dags were last made of.
         confirmed: by cycle id; a confirmation newer than the one that the old state rests on lets a change
             through that leaves at least the confirmed models.
     """
@@ -30,20 +32,22 @@ def held_back(
         c.spec.cycle_id: replace(c, confirmed_at=_instant_of(confirmed.get(c.spec.cycle_id)))
         for c in fresh.cycles
     }
-    for old in held.cycles if held else ():
+    for old in last.cycles if last else ():
         cycle_id = old.spec.cycle_id
-        if (unread := cycles.get(cycle_id)) and unread.refused:
-            cycles[cycle_id] = replace(old, held_back=None, refused=unread.refused)
+        if (unread := cycles.get(cycle_id)) and unread.refused_reason:
+            cycles[cycle_id] = replace(old, held_back_reason=None, refused_reason=unread.refused_reason)
             continue
         now = _ids(cycles.get(cycle_id))
-        word = confirmed.get(cycle_id)
-        is_meant = word is not None and _instant_of(word) != old.confirmed_at
-        if _shrinks(_ids(old), now) and not (
-            is_meant and word is not None and not _shrinks(word.models, now)
-        ):
-            reason = _told(cycle_id, _ids(old), now)
+        confirmation = confirmed.get(cycle_id)
+        is_confirmed = (
+            confirmation is not None
+            and _instant_of(confirmation) != old.confirmed_at
+            and not _shrinks(confirmation.models, now)
+        )
+        if _shrinks(_ids(old), now) and not is_confirmed:
+            reason = _reason(cycle_id, _ids(old), now)
             log.warning("%s", reason)
-            cycles[cycle_id] = replace(old, held_back=reason, refused=None)
+            cycles[cycle_id] = replace(old, held_back_reason=reason, refused_reason=None)
     return replace(fresh, cycles=tuple(cycles[key] for key in sorted(cycles)))
 
 
@@ -56,13 +60,13 @@ def _instant_of(confirmation: Confirmation | None) -> str | None:
 
 
 def _shrinks(before: frozenset[str], after: frozenset[str]) -> bool:
-    """Whether a cycle becomes empty or loses more than half of its models."""
+    """Tell whether a cycle becomes empty or loses more than half of its models."""
     return bool(before) and (not after or 2 * len(before - after) > len(before))
 
 
-def _told(cycle_id: str, before: frozenset[str], after: frozenset[str]) -> str:
-    gone = sorted(before - after)
-    names = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
+def _reason(cycle_id: str, before: frozenset[str], after: frozenset[str]) -> str:
+    lost = sorted(before - after)
+    names = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
     return (
         f"the registry leaves cycle {cycle_id!r} with {len(before & after)} of its {len(before)} models, "
         f"without {names}: the Dag stays as it was until 'airflow detection confirm {cycle_id}'"

@@ -1,4 +1,4 @@
-"""What a machine knows of the registry."""
+"""The registry as a machine knows it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from airflow_detection.domain.specs import CycleSpec, ModelSpec
 class KnownCycle:
     """A registered cycle and its models, with the versions that are ACTIVE now.
 
-    `held_back` says what the registry has said since, where that waits to be confirmed; `confirmed_at` (ISO)
-    is the newest confirmation that this state rests on. `refused` says why the cycle cannot be read now; then
-    the rest is what could be read last.
+    `held_back_reason` tells which change of the registry waits to be confirmed; `confirmed_at` (ISO) is the
+    newest confirmation that this state rests on. `refused_reason` tells why the cycle cannot be read now; the
+    other values are then those that could be read last.
     """
 
     spec: CycleSpec
     models: tuple[ModelSpec, ...] = ()
-    held_back: str | None = None
+    held_back_reason: str | None = None
     confirmed_at: str | None = None
-    refused: str | None = None
+    refused_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownRegistry:
-    """What the registry said at `read_at` (seconds since the epoch).
+    """The registry as it was at `read_at` (seconds since the epoch).
 
-    `is_last_known`: it has been asked since and did not answer. `all_ids`: those of all registered cycles,
-    where `cycles` holds one Dag's alone.
+    `is_last_known`: the registry was asked later and did not answer. `all_ids`: the ids of all registered
+    cycles, where `cycles` has only that of one Dag.
     """
 
     read_at: float

@@ -23,7 +23,7 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 3
 """For each address of the server, and for each statement; Airflow gives a Dag file 30 s."""
 READ_TIMEOUT_S = 10.0
-"""For all of it, whatever the server does."""
+"""For all statements together, whatever the server does."""
 
 
 def read_registry(conn_id: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
@@ -53,7 +53,7 @@ def _read(info: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Co
 
 
 def registered_now(db: Database) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
-    """What the registry says now, and what was confirmed; to be called under one of the registry's locks."""
+    """Return the registry as it is now and the newest confirmations; call it under a lock of the registry."""
     from airflow_detection.store import confirmations, registry
 
     cycles = [_known_now(db, cycle_id) for cycle_id in registry.cycle_ids(db)]
@@ -61,7 +61,7 @@ def registered_now(db: Database) -> tuple[KnownRegistry, Mapping[str, Confirmati
 
 
 def _known_now(db: Database, cycle_id: str) -> KnownCycle:
-    """One cycle as it is now; what cannot be read of it must not take the others along."""
+    """Return one cycle as it is now; one that cannot be read does not keep the others from being read."""
     from airflow_detection.store import registry
 
     try:
@@ -70,28 +70,28 @@ def _known_now(db: Database, cycle_id: str) -> KnownCycle:
     except (RegistrationError, ValueError) as error:
         reason = f"cycle {cycle_id!r} cannot be read: {error}"
         log.warning("%s", reason)
-        nothing = CycleSpec(
+        unread = CycleSpec(
             cycle_id=cycle_id, schedule="", lookback=timedelta(), start_date=datetime(1970, 1, 1, tzinfo=UTC)
         )
-        return KnownCycle(spec=nothing, refused=reason)
+        return KnownCycle(spec=unread, refused_reason=reason)
 
 
 def _within(limit_s: float, work: Callable[[], T]) -> T:
-    """Do it in a thread and stop waiting at the limit: a server that is silent ends no statement itself."""
-    found: list[T] = []
-    failed: list[BaseException] = []
+    """Do `work` in a thread and stop waiting at the limit: a silent server does not end its statements."""
+    results: list[T] = []
+    errors: list[BaseException] = []
 
     def guarded() -> None:
         try:
-            found.append(work())
+            results.append(work())
         except BaseException as error:  # it is raised below, in the thread that waits
-            failed.append(error)
+            errors.append(error)
 
     thread = threading.Thread(target=guarded, name="ask the registry", daemon=True)
     thread.start()
     thread.join(limit_s)
-    if failed:
-        raise failed[0]
-    if not found:
+    if errors:
+        raise errors[0]
+    if not results:
         raise RegistryUnavailable(f"no answer within {limit_s:.0f} s")
-    return found[0]
+    return results[0]

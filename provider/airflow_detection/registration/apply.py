@@ -19,13 +19,13 @@ from airflow_detection.store.database import Database
 def apply_file(db: Database, path: Path | str, *, dry_run: bool = False) -> list[str]:
     """Bring the registry to what a file says, in one transaction; return one line per change.
 
-    What the file leaves out stays as it is; a version that stands in it without a role loses the one it
-    holds. `since` counts for a role that is new; one that is held already keeps its start. A second time
+    Entries that the file leaves out stay as they are; a version that is in it without a role loses its role.
+    `since` is the start of a new role; a role that the version has already keeps its start. A second time
     changes nothing. With `dry_run` everything is tried and nothing is kept.
 
     Raises:
         InputFileError: the file cannot be read.
-        RegistrationError: every problem at once, one line each: `file:line: field: fact`.
+        RegistrationError: every problem at once, one line each: `file:line: field: reason`.
     """
     path = Path(path)
     try:
@@ -36,11 +36,11 @@ def apply_file(db: Database, path: Path | str, *, dry_run: bool = False) -> list
     changes: list[str] = []
     with registry.with_exclusive_lock(db), db.conn.transaction():
         known = {spec.cycle_id for spec in registry.cycle_specs(db)}
-        wanted = parse(text, str(path), cycles=known, models=registry.model_specs(db))
+        registration = parse(text, str(path), cycles=known, models=registry.model_specs(db))
         problems = Problems(str(path))
-        changes += _apply_cycles(db, wanted, problems)
-        changes += _apply_models(db, wanted, problems)
-        changes += _apply_versions(db, wanted, problems)
+        changes += _apply_cycles(db, registration, problems)
+        changes += _apply_models(db, registration, problems)
+        changes += _apply_versions(db, registration, problems)
         problems.raise_all()
         if dry_run:
             raise psycopg.Rollback
@@ -60,11 +60,11 @@ def _shown(value: object) -> str:
     return str(value) if isinstance(value, timedelta | bool | int) else repr(value)
 
 
-def _apply_cycles(db: Database, wanted: Registration, problems: Problems) -> Iterator[str]:
-    held = {spec.cycle_id: spec for spec in registry.cycle_specs(db)}
+def _apply_cycles(db: Database, registration: Registration, problems: Problems) -> Iterator[str]:
+    registered = {spec.cycle_id: spec for spec in registry.cycle_specs(db)}
     names = [name for name in CycleSpec.__dataclass_fields__ if name != "cycle_id"]
-    for entry in wanted.cycles:
-        spec, old = entry.spec, held.get(entry.spec.cycle_id)
+    for entry in registration.cycles:
+        spec, old = entry.spec, registered.get(entry.spec.cycle_id)
         if spec == old:
             continue
         with problems.at(entry.line, f"cycles.{spec.cycle_id}"), db.conn.transaction():
@@ -75,11 +75,11 @@ def _apply_cycles(db: Database, wanted: Registration, problems: Problems) -> Ite
         yield f"{'~' if old else '+'} cycle {spec.cycle_id}: {changed}"
 
 
-def _apply_models(db: Database, wanted: Registration, problems: Problems) -> Iterator[str]:
-    held = {spec.model_id: spec for spec in registry.model_specs(db)}
+def _apply_models(db: Database, registration: Registration, problems: Problems) -> Iterator[str]:
+    registered = {spec.model_id: spec for spec in registry.model_specs(db)}
     names = [name for name in ModelSpec.__dataclass_fields__ if name not in {"model_id", "versions"}]
-    for entry in wanted.models:
-        spec, old = entry.spec, held.get(entry.spec.model_id)
+    for entry in registration.models:
+        spec, old = entry.spec, registered.get(entry.spec.model_id)
         if spec == old:
             continue
         with problems.at(entry.line, f"models.{spec.model_id}"), db.conn.transaction():
@@ -88,15 +88,15 @@ def _apply_models(db: Database, wanted: Registration, problems: Problems) -> Ite
         yield f"{'~' if old else '+'} model {spec.model_id}: {changed}"
 
 
-def _apply_versions(db: Database, wanted: Registration, problems: Problems) -> Iterator[str]:
-    held = {(v.model_id, v.version): v for v in registry.versions(db)}
+def _apply_versions(db: Database, registration: Registration, problems: Problems) -> Iterator[str]:
+    registered = {(v.model_id, v.version): v for v in registry.versions(db)}
     names = ("params", "entrypoint", "notes")
-    registered = set(held)
+    version_keys = set(registered)
     models = {spec.model_id for spec in registry.model_specs(db)}
-    for model in wanted.models:
+    for model in registration.models:
         for entry in model.versions if model.spec.model_id in models else ():
             key = (model.spec.model_id, entry.version)
-            label, old = "@".join(key), held.get(key)
+            label, old = "@".join(key), registered.get(key)
             changed = _difference(old, entry, names) if old else ["new"]
             if not changed:
                 continue
@@ -110,14 +110,14 @@ def _apply_versions(db: Database, wanted: Registration, problems: Problems) -> I
                     entrypoint=entry.entrypoint,
                     notes=entry.notes,
                 )
-                registered.add(key)
+                version_keys.add(key)
             yield f"~ version {label}: {', '.join(changed)}" if old else f"+ version {label}"
-    for model in wanted.models:
+    for model in registration.models:
         # The champion first: it takes over from the old one in the same instant, and none is without.
         for entry in sorted(model.versions, key=lambda item: item.role is not Role.PRIMARY):
             key = (model.spec.model_id, entry.version)
-            if key in registered:
-                yield from _apply_role(db, key, entry, held.get(key), problems)
+            if key in version_keys:
+                yield from _apply_role(db, key, entry, registered.get(key), problems)
 
 
 def _apply_role(

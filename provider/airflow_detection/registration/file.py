@@ -18,7 +18,8 @@ import yaml
 
 from airflow_detection.domain.names import dag_id_of, task_id_of
 from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
-from airflow_detection.errors import hint
+from airflow_detection.engine.plan import shortest_loop
+from airflow_detection.errors import DependencyLoop, hint
 from airflow_detection.registration.values import Problems, ValueReader
 
 _VERSION = re.compile(r"[^@,\s]{1,64}")
@@ -68,7 +69,7 @@ def parse(
     """Read a file's text; `cycles` and `models` are what is registered already.
 
     Raises:
-        RegistrationError: every problem at once, one line each: `source:line: field: fact`.
+        RegistrationError: every problem at once, one line each: `source:line: field: reason`.
     """
     problems = Problems(source)
     try:
@@ -102,10 +103,10 @@ class _Reader(ValueReader):
     def read(self, root: yaml.Node) -> Registration:
         top = self.fields(root, "file", ("cycles", "models"))
         cycle_nodes = self.entries(top.get("cycles"), "cycles")
-        registered, wanted = self.known_cycles, {key: at for key, at, _ in cycle_nodes}
-        self.known_cycles = registered | wanted.keys()
-        self._check_dags(registered, wanted)
-        cycles = [held for key, at, node in cycle_nodes if (held := self._cycle(key, at, node))]
+        registered, nodes = self.known_cycles, {key: at for key, at, _ in cycle_nodes}
+        self.known_cycles = registered | nodes.keys()
+        self._check_dags(registered, nodes)
+        cycles = [cycle for key, at, node in cycle_nodes if (cycle := self._cycle(key, at, node))]
         model_nodes = self.entries(top.get("models"), "models")
         models = [entry for key, at, node in model_nodes if (entry := self._model(key, at, node))]
         self._check_edges()
@@ -117,9 +118,9 @@ class _Reader(ValueReader):
 
     def _cycle(self, cycle_id: str, at: yaml.Node, node: yaml.Node) -> CycleEntry | None:
         place = f"cycles.{cycle_id}"
-        before = len(self.problems.found)
+        before = len(self.problems.noted)
         self.checked_id(at, place, cycle_id)
-        held = self.fields(
+        fields = self.fields(
             node,
             place,
             (
@@ -146,19 +147,19 @@ class _Reader(ValueReader):
             "is_enabled": self.flag,
             "legacy_entrypoint": self.entrypoint,
         }
-        for name, value in held.items():
+        for name, value in fields.items():
             read = readers.get(name, self.text)(value, f"{place}.{name}")
             if read is not None:
                 values[name] = read
-        if len(self.problems.found) > before:
+        if len(self.problems.noted) > before:
             return None
         return CycleEntry(spec=CycleSpec(cycle_id=cycle_id, **values), line=at.start_mark.line + 1)
 
     def _model(self, model_id: str, at: yaml.Node, node: yaml.Node) -> ModelEntry | None:
         place = f"models.{model_id}"
-        before = len(self.problems.found)
+        before = len(self.problems.noted)
         self.checked_id(at, place, model_id)
-        held = self.fields(
+        fields = self.fields(
             node,
             place,
             (
@@ -174,15 +175,15 @@ class _Reader(ValueReader):
             required=("cycle", "entrypoint"),
         )
         values: dict[str, Any] = {"cycle_id": ""}  # Any: what each field reads as
-        if "cycle" in held:
-            values["cycle_id"] = self.text(held["cycle"], f"{place}.cycle") or ""
+        if "cycle" in fields:
+            values["cycle_id"] = self.text(fields["cycle"], f"{place}.cycle") or ""
             if values["cycle_id"] and values["cycle_id"] not in self.known_cycles:
-                near = hint(values["cycle_id"], self.known_cycles)
+                closest = hint(values["cycle_id"], self.known_cycles)
                 self.problems.add(
-                    held["cycle"], f"{place}.cycle", f"{values['cycle_id']!r} is not registered{near}"
+                    fields["cycle"], f"{place}.cycle", f"{values['cycle_id']!r} is not registered{closest}"
                 )
         self.model_cycles[model_id] = values["cycle_id"]
-        self.edges[model_id] = self.names(held.get("depends_on"), f"{place}.depends_on")
+        self.edges[model_id] = self.names(fields.get("depends_on"), f"{place}.depends_on")
         values["depends_on"] = tuple(sorted({name for name, _ in self.edges[model_id]}))
         readers: dict[str, Callable[[yaml.Node, str], object]] = {
             "entrypoint": self.entrypoint,
@@ -191,12 +192,12 @@ class _Reader(ValueReader):
             "task_options": self.task_options,
             "is_enabled": self.flag,
         }
-        for name in readers.keys() & held.keys():
-            read = readers[name](held[name], f"{place}.{name}")
+        for name in readers.keys() & fields.keys():
+            read = readers[name](fields[name], f"{place}.{name}")
             if read is not None:
                 values[name] = read
-        versions = self._versions(held.get("versions"), f"{place}.versions")
-        if len(self.problems.found) > before:
+        versions = self._versions(fields.get("versions"), f"{place}.versions")
+        if len(self.problems.noted) > before:
             return None
         spec = ModelSpec(model_id=model_id, **values)
         return ModelEntry(spec=spec, line=at.start_mark.line + 1, versions=versions)
@@ -209,14 +210,14 @@ class _Reader(ValueReader):
         champions = [entry for entry in entries if entry.role is Role.PRIMARY]
         for entry in champions[1:]:
             first = champions[0]
-            fact = f"a second PRIMARY: {first.version!r} (line {first.line}) is PRIMARY already"
-            self.problems.add(entry.line, f"{place}.{entry.version}.role", fact)
+            reason = f"a second PRIMARY: {first.version!r} (line {first.line}) is PRIMARY already"
+            self.problems.add(entry.line, f"{place}.{entry.version}.role", reason)
         return tuple(entries)
 
     def _version(self, version: str, at: yaml.Node, node: yaml.Node, place: str) -> VersionEntry:
         if not _VERSION.fullmatch(version):
             self.problems.add(at, place, "a version has 1 to 64 characters, without '@', ',' and spaces")
-        held = self.fields(node, place, ("role", "since", "params", "entrypoint", "notes"))
+        fields = self.fields(node, place, ("role", "since", "params", "entrypoint", "notes"))
         readers: dict[str, Callable[[yaml.Node, str], object]] = {
             "role": self.role,
             "since": self.instant,
@@ -225,34 +226,34 @@ class _Reader(ValueReader):
             "notes": self.text,
         }
         values: dict[str, Any] = {}  # Any: what each field reads as
-        for name, value in held.items():
+        for name, value in fields.items():
             read = readers[name](value, f"{place}.{name}")
             if read is not None:
                 values[name] = read
-        if "since" in values and values.get("role") is None and "role" not in held:
-            self.problems.add(held["since"], f"{place}.since", "there is no role for it to be the start of")
+        if "since" in values and values.get("role") is None and "role" not in fields:
+            self.problems.add(fields["since"], f"{place}.since", "there is no role for it to be the start of")
         return VersionEntry(version=version, line=at.start_mark.line + 1, **values)
 
-    def _check_dags(self, registered: Collection[str], wanted: Mapping[str, yaml.Node]) -> None:
+    def _check_dags(self, registered: Collection[str], nodes: Mapping[str, yaml.Node]) -> None:
         """Refuse a new cycle that would have another's Dag."""
         first: dict[str, str] = {}
-        written_so = sorted(wanted.keys() - set(registered), key=lambda c: dag_id_of(c) != f"detection_{c}")
+        written_so = sorted(nodes.keys() - set(registered), key=lambda c: dag_id_of(c) != f"detection_{c}")
         for cycle_id in (*sorted(registered), *written_so):
             other = first.setdefault(dag_id_of(cycle_id), cycle_id)
             if other != cycle_id and cycle_id not in registered:
-                fact = f"would have the Dag {dag_id_of(cycle_id)} of cycle {other!r}: give it another id"
-                self.problems.add(wanted[cycle_id], f"cycles.{cycle_id}", fact)
+                reason = f"would have the Dag {dag_id_of(cycle_id)} of cycle {other!r}: give it another id"
+                self.problems.add(nodes[cycle_id], f"cycles.{cycle_id}", reason)
 
-    def _check_tasks(self, wanted: Mapping[str, yaml.Node]) -> None:
+    def _check_tasks(self, nodes: Mapping[str, yaml.Node]) -> None:
         """Refuse a new model that would have another's task in the same cycle."""
         cycles = {name: spec.cycle_id for name, spec in self.registered.items()} | self.model_cycles
         first: dict[tuple[str, str], str] = {}
-        written_so = sorted(wanted.keys() - self.registered.keys(), key=lambda m: task_id_of(m) != m)
+        written_so = sorted(nodes.keys() - self.registered.keys(), key=lambda m: task_id_of(m) != m)
         for model_id in (*sorted(self.registered), *written_so):
             other = first.setdefault((cycles[model_id], task_id_of(model_id)), model_id)
             if other != model_id and model_id not in self.registered:
-                fact = f"would have the task {task_id_of(model_id)} of model {other!r}: give it another id"
-                self.problems.add(wanted[model_id], f"models.{model_id}", fact)
+                reason = f"would have the task {task_id_of(model_id)} of model {other!r}: give it another id"
+                self.problems.add(nodes[model_id], f"models.{model_id}", reason)
 
     def _check_edges(self) -> None:
         """Find unknown upstreams and loops, registered models that the file leaves alone included."""
@@ -263,28 +264,14 @@ class _Reader(ValueReader):
             place = f"models.{model_id}.depends_on"
             for upstream, node in pairs:
                 if upstream not in cycles:
-                    fact = f"{upstream!r} is not registered{hint(upstream, cycles.keys() - {model_id})}"
-                    self.problems.add(node, place, fact)
+                    reason = f"{upstream!r} is not registered{hint(upstream, cycles.keys() - {model_id})}"
+                    self.problems.add(node, place, reason)
                 elif cycles[upstream] != cycles[model_id]:
                     self.problems.add(node, place, f"{upstream!r} belongs to cycle {cycles[upstream]!r}")
-        told: set[frozenset[str]] = set()
+        reported: set[frozenset[str]] = set()
         for model_id, pairs in self.edges.items():
             for upstream, node in pairs:
-                back = _path(graph, upstream, model_id)
-                if back and frozenset(back) not in told:
-                    told.add(frozenset(back))
-                    path = " -> ".join([model_id, *back])
-                    self.problems.add(node, f"models.{model_id}.depends_on", f"dependency loop: {path}")
-
-
-def _path(graph: Mapping[str, list[str]], start: str, end: str) -> list[str]:
-    """Return a shortest path from `start` to `end` along the edges, both included; empty if there is none."""
-    paths, seen = [[start]], {start}
-    for path in paths:
-        if path[-1] == end:
-            return path
-        for following in sorted(graph.get(path[-1], [])):
-            if following not in seen:
-                seen.add(following)
-                paths.append([*path, following])
-    return []
+                loop = shortest_loop(model_id, graph, via=upstream)
+                if loop and frozenset(loop) not in reported:
+                    reported.add(frozenset(loop))
+                    self.problems.add(node, f"models.{model_id}.depends_on", str(DependencyLoop(loop)))

@@ -1,4 +1,4 @@
-"""What a model's `task_options` may say about its Airflow tasks."""
+"""The options of a model's Airflow tasks, `task_options`, and their bounds."""
 
 from __future__ import annotations
 
@@ -10,44 +10,46 @@ from typing import Any
 
 from airflow_detection.errors import ConfigurationError, hint
 
-PRIMARY_PRIORITY, SHADOW_PRIORITY, FRAME_PRIORITY = 10, 1, 20
+PRIMARY_PRIORITY, SHADOW_PRIORITY, CYCLE_TASK_PRIORITY = 10, 1, 20
 SHADOW_GRACE_S = 30.0
-"""How much later than a shadow's own time Airflow ends its task."""
+"""Seconds after a shadow's own limit at which Airflow ends its task."""
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
     """A number between two bounds, both included."""
 
-    least: float
-    most: float
-    of_what: str = ""
+    lowest: float
+    highest: float
+    unit: str = ""
 
     def fits(self, value: object) -> bool:
-        """Whether it may be `value`; without `of_what` it counts something and is whole."""
-        kinds = (int, float) if self.of_what else (int,)
-        return isinstance(value, kinds) and not isinstance(value, bool) and self.least <= value <= self.most
+        """Tell whether it may be `value`; without `unit` it counts something and is whole."""
+        kinds = (int, float) if self.unit else (int,)
+        return (
+            isinstance(value, kinds) and not isinstance(value, bool) and self.lowest <= value <= self.highest
+        )
 
     def __str__(self) -> str:
-        kind = f"a number of {self.of_what}" if self.of_what else "a whole number"
-        return f"{kind} from {self.least} to {self.most}"
+        kind = f"a number of {self.unit}" if self.unit else "a whole number"
+        return f"{kind} from {self.lowest} to {self.highest}"
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
     """Text that fits a column."""
 
-    most: int
+    max_length: int
 
     def fits(self, value: object) -> bool:
-        """Whether it may be `value`."""
-        return isinstance(value, str) and 0 < len(value) <= self.most and "\0" not in value
+        """Tell whether it may be `value`."""
+        return isinstance(value, str) and 0 < len(value) <= self.max_length and "\0" not in value
 
     def __str__(self) -> str:
-        return f"text of 1 to {self.most} characters, without NUL"
+        return f"text of 1 to {self.max_length} characters, without NUL"
 
 
-# What is beyond the columns of Airflow's task instances stops its scheduler, for every Dag.
+# A value that does not fit a column of Airflow's task instances stops its scheduler, for every Dag.
 BOUNDS: Mapping[str, Number | Name] = {
     "execution_timeout": Number(0.1, 7 * 86400, "seconds"),
     "executor": Name(1000),
@@ -61,7 +63,7 @@ BOUNDS: Mapping[str, Number | Name] = {
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """What a model's `task_options` may set; everything else is refused."""
+    """The options that a model's `task_options` may set; any other is an error."""
 
     queue: str | None = None
     pool: str | None = None
@@ -72,11 +74,11 @@ class TaskOptions:
     memory_limit: float | None = None  # MiB; where a version has a process of its own
 
     @classmethod
-    def of(cls, held: Mapping[str, Any]) -> TaskOptions:  # Any: a JSON object
-        """Check and take over; ConfigurationError names every wrong option and its fault."""
-        if told := [f"{key}: {fact}" for key, fact in option_problems(held)]:
-            raise ConfigurationError(f"task_options: {'; '.join(told)}")
-        return cls(**held)
+    def of(cls, options: Mapping[str, Any]) -> TaskOptions:  # Any: a JSON object
+        """Check and take over; ConfigurationError names every wrong option and the reason."""
+        if problems := [f"{key}: {reason}" for key, reason in option_problems(options)]:
+            raise ConfigurationError(f"task_options: {'; '.join(problems)}")
+        return cls(**options)
 
     def arguments(self, *, is_primary: bool) -> dict[str, Any]:  # Any: BaseOperator's own
         """The operator's arguments; a shadow comes behind its champion in any queue.
@@ -84,22 +86,22 @@ class TaskOptions:
         It has a process of its own, which the task ends at its time: Airflow's end of the task comes later.
         """
         weight = self.priority_weight or PRIMARY_PRIORITY
-        found: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "priority_weight": weight if is_primary else min(SHADOW_PRIORITY, weight),
             "weight_rule": "absolute",
         }
         for key in ("queue", "pool", "retries", "executor"):
             if (value := getattr(self, key)) is not None:
-                found[key] = value
+                arguments[key] = value
         if self.execution_timeout is not None:
             later_s = 0 if is_primary else SHADOW_GRACE_S
-            found["execution_timeout"] = timedelta(seconds=self.execution_timeout + later_s)
-        return found
+            arguments["execution_timeout"] = timedelta(seconds=self.execution_timeout + later_s)
+        return arguments
 
 
-def option_problems(held: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  # Any: a JSON object
-    """Iterate over the wrong options and what is wrong with each, in order of name."""
-    for key, value in sorted(held.items()):
+def option_problems(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  # Any: a JSON object
+    """Iterate over the wrong options and the reason for each, in order of name."""
+    for key, value in sorted(options.items()):
         if key not in BOUNDS:
             yield key, f"unknown option{hint(key, BOUNDS)}"
         elif not BOUNDS[key].fits(value):

@@ -1,4 +1,4 @@
-"""What stands in a registration file: YAML nodes are read as values, and what is wrong is noted by line."""
+"""The values of a registration file, read from YAML nodes; every problem is noted with its line."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ FIRST_YEAR, LAST_YEAR = 1900, 2999
 
 
 class Problems:
-    """Everything that is wrong with one file, by line."""
+    """The problems of one file, by line."""
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.found: list[tuple[int, str, str]] = []
+        self.noted: list[tuple[int, str, str]] = []
 
-    def add(self, where: yaml.Node | int, place: str, fact: str) -> None:
+    def add(self, where: yaml.Node | int, place: str, reason: str) -> None:
         line = where if isinstance(where, int) else where.start_mark.line + 1
-        self.found.append((line, place, fact))
+        self.noted.append((line, place, reason))
 
     @contextmanager
     def at(self, where: yaml.Node | int, place: str) -> Iterator[None]:
-        """Note what the registry or a value refuses inside as a problem of this place."""
+        """Note a RegistrationError or ValueError of the block as a problem of this place."""
         try:
             yield
         except (RegistrationError, ValueError) as error:
             self.add(where, place, str(error))
 
     def raise_all(self) -> None:
-        if self.found:
+        if self.noted:
             lines = [
-                f"{self.source}:{line}: {place}: {fact}" for line, place, fact in sorted(set(self.found))
+                f"{self.source}:{line}: {place}: {reason}" for line, place, reason in sorted(set(self.noted))
             ]
             raise RegistrationError("\n".join(lines))
 
@@ -54,7 +54,7 @@ class Problems:
 class ValueReader:
     """Reads nodes, and goes on after a problem to find the next.
 
-    What reads a value returns None after it has noted a problem.
+    A method that reads a value returns None after it has noted a problem.
     """
 
     def __init__(self, problems: Problems) -> None:
@@ -79,8 +79,8 @@ class ValueReader:
             else:
                 seen[key.value] = key.start_mark.line + 1
                 if key.tag != f"{_TAG}str":
-                    fact = f'{quoted}: write it in quotes, "{key.value}"'
-                    self.problems.add(key, f"{place}.{key.value}", fact)
+                    reason = f'{quoted}: write it in quotes, "{key.value}"'
+                    self.problems.add(key, f"{place}.{key.value}", reason)
                 entries.append((key.value, key, value))
         return entries
 
@@ -88,16 +88,16 @@ class ValueReader:
         self, node: yaml.Node, place: str, known: tuple[str, ...], required: tuple[str, ...] = ()
     ) -> dict[str, yaml.Node]:
         """Return a mapping's known fields that are not null; note the unknown and the missing ones."""
-        held = {}
+        fields = {}
         for key, at, value in self.entries(node, place):
             if key not in known:
                 self.problems.add(at, f"{place}.{key}", f"unknown field{hint(key, known)}")
             elif value.tag != f"{_TAG}null":
-                held[key] = value
+                fields[key] = value
         for name in required:
-            if name not in held:
+            if name not in fields:
                 self.problems.add(node, f"{place}.{name}", "is missing")
-        return held
+        return fields
 
     def checked_id(self, node: yaml.Node, place: str, value: str) -> None:
         with self.problems.at(node, place):
@@ -113,9 +113,9 @@ class ValueReader:
         text = self.text(node, place)
         if text is None or text in known:
             return text
-        near = nearest(text, known)
-        told = f"; the nearest name is {str(near)!r}" if near else ""
-        self.problems.add(node, place, f"{text!r} is not one of {', '.join(known)}{told}")
+        closest = nearest(text, known)
+        suggestion = f"; the nearest name is {str(closest)!r}" if closest else ""
+        self.problems.add(node, place, f"{text!r} is not one of {', '.join(known)}{suggestion}")
         return None
 
     def role(self, node: yaml.Node, place: str) -> Role | None:
@@ -143,10 +143,10 @@ class ValueReader:
         text = self.text(node, place)
         if text is None:
             return None
-        fact = cron_problem(text)
-        if fact:
-            self.problems.add(node, place, fact)
-        return None if fact else text
+        reason = cron_problem(text)
+        if reason:
+            self.problems.add(node, place, reason)
+        return None if reason else text
 
     def duration(self, node: yaml.Node, place: str) -> timedelta | None:
         match = _LOOKBACK.fullmatch(str(node.value)) if isinstance(node, yaml.ScalarNode) else None
@@ -196,35 +196,35 @@ class ValueReader:
         if not isinstance(node, yaml.MappingNode):
             self.problems.add(node, place, "must be a mapping")
             return None
-        before = len(self.problems.found)
+        before = len(self.problems.noted)
         loader = yaml.SafeLoader("")
         self._check_json(loader, node, place)
-        if len(self.problems.found) > before:
+        if len(self.problems.noted) > before:
             return None
         value: Mapping[str, Any] = loader.construct_document(node)
         return value
 
     def task_options(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
-        held = self.json_object(node, place)
-        lines = {key: at for key, at, _ in self.entries(node, place)} if held else {}
-        for key, fact in option_problems(held or {}):
-            self.problems.add(lines[key], f"{place}.{key}", fact)
-        return held
+        options = self.json_object(node, place)
+        lines = {key: at for key, at, _ in self.entries(node, place)} if options else {}
+        for key, reason in option_problems(options or {}):
+            self.problems.add(lines[key], f"{place}.{key}", reason)
+        return options
 
     def _check_json(self, loader: yaml.SafeLoader, node: yaml.Node, place: str, depth: int = 0) -> None:
-        """Note each key that is no text and each value that JSON, or a plan, cannot hold."""
+        """Note each key that is not text and each value that JSON, or a plan, cannot hold."""
         if depth > MAX_DEPTH:
             self.problems.add(node, _short(place), f"is nested more than {MAX_DEPTH} levels deep")
         elif isinstance(node, yaml.MappingNode):
             for key, at, value in self.entries(node, place, quoted="a key is text"):
-                for _, fact in refusals(place, {key: None}):
-                    self.problems.add(at, place, fact)
+                for _, reason in refusals(place, {key: None}):
+                    self.problems.add(at, place, reason)
                 self._check_json(loader, value, f"{place}.{key}", depth + 1)
         elif isinstance(node, yaml.SequenceNode):
             for number, item in enumerate(node.value):
                 self._check_json(loader, item, f"{place}[{number}]", depth + 1)
         elif node.tag.removeprefix(_TAG) not in {"str", "int", "float", "bool", "null"}:
-            self.problems.add(node, place, f"{node.value!r} is no JSON value: write it in quotes")
+            self.problems.add(node, place, f"{node.value!r} is not a JSON value: write it in quotes")
         else:
             self._check_leaf(loader, node, place)
 
@@ -234,8 +234,8 @@ class ValueReader:
         except ValueError:  # Python reads no whole number of thousands of digits
             self.problems.add(node, place, "is an integer beyond 64 bits")
             return
-        for _, fact in refusals(place, value):
-            self.problems.add(node, place, fact)
+        for _, reason in refusals(place, value):
+            self.problems.add(node, place, reason)
 
 
 def _short(place: str) -> str:
