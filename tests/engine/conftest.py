@@ -1,4 +1,4 @@
-"""A store that keeps lists, and models small enough to read."""
+"""Store that keeps lists, and a bench that runs models given as functions."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class ListUpstream:
 
 @dataclass
 class ListStore:
-    """Keeps what is stored by `model@version`; `unwilling` labels cannot be stored."""
+    """Keeps what is stored, by `model@version`; saving one of the labels `failing` raises an OSError."""
 
     outputs: dict[str, list[Pair]] = field(default_factory=dict)
     metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
     manifests: dict[str, RunReport] = field(default_factory=dict)
-    unwilling: set[str] = field(default_factory=set)
+    failing: set[str] = field(default_factory=set)
 
     def save(
         self,
@@ -51,7 +51,7 @@ class ListStore:
         finish: Callable[[int], tuple[RunReport, Mapping[str, float]]],
     ) -> RunReport:
         rows = list(outputs)
-        if version.label in self.unwilling:
+        if version.label in self.failing:
             raise OSError("the disk is full")
         report, metrics = finish(len(rows))
         self.outputs[version.label], self.metrics[version.label] = rows, metrics
@@ -90,13 +90,13 @@ def model(
     reads: Sequence[str] = (),
     champion: str | None = "1",
     shadows: Sequence[str] = (),
-    **facts: Any,
+    **fields: Any,
 ) -> ModelSpec:
     versions = [VersionSpec(model_id=model_id, version=s, role=Role.SHADOW) for s in shadows]
     if champion is not None:
         versions.append(VersionSpec(model_id=model_id, version=champion, role=Role.PRIMARY))
-    held: dict[str, Any] = {"entity_key": "id", "score_key": "score", **facts}
-    return ModelSpec(model_id=model_id, depends_on=tuple(reads), versions=tuple(versions), **held)
+    fields = {"entity_key": "id", "score_key": "score", **fields}
+    return ModelSpec(model_id=model_id, depends_on=tuple(reads), versions=tuple(versions), **fields)
 
 
 def with_params(spec: ModelSpec, params: Mapping[str, Any]) -> ModelSpec:
@@ -105,7 +105,7 @@ def with_params(spec: ModelSpec, params: Mapping[str, Any]) -> ModelSpec:
 
 @dataclass
 class Bench:
-    """Runs models by `model@version` -> script (one output each, unless scripted)."""
+    """Runs models; `scripts` gives the function of a `model@version`, which else returns one output."""
 
     cycle: Cycle
     store: ListStore = field(default_factory=ListStore)

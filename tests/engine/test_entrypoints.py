@@ -47,13 +47,18 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_registry_instantiates_a_version_from_its_models_entry_point() -> None:
     spec = model("m", entrypoint="fleet_models:Good")
     version = replace(spec.versions[0], params={"k": [1]})
-    made = Registry([spec], allowed_prefixes=("fleet_models",)).instantiate(version)
-    assert (type(made).__name__, made.model_id, made.version, made.params["k"]) == ("Good", "m", "1", (1,))
+    instance = Registry([spec], allowed_prefixes=("fleet_models",)).instantiate(version)
+    assert (type(instance).__name__, instance.model_id, instance.version, instance.params["k"]) == (
+        "Good",
+        "m",
+        "1",
+        (1,),
+    )
 
 
 @pytest.mark.usefixtures("code")
 @pytest.mark.parametrize(
-    ("entrypoint", "fact"),
+    ("entrypoint", "reason"),
     [
         ("fleet_models_other:Good", "not allowed"),
         ("fleet_models:plain", "not a BaseDetectionModel"),
@@ -62,12 +67,12 @@ def test_the_registry_instantiates_a_version_from_its_models_entry_point() -> No
         ("fleet_models.deeper:Good", "cannot be imported: ModuleNotFoundError"),
         ("fleet_broken:Good", "cannot be imported: RuntimeError: not today"),
         ("fleet_models:Good.x", "not of the form"),
-        ("no_such_name", "no name of entry-point group"),
-        ("", "no name of entry-point group"),
+        ("no_such_name", "not a name of entry-point group"),
+        ("", "not a name of entry-point group"),
     ],
 )
-def test_an_entry_point_that_cannot_be_used_is_refused(entrypoint: str, fact: str) -> None:
-    with pytest.raises(EntryPointError, match=fact):
+def test_an_entry_point_that_cannot_be_used_is_refused(entrypoint: str, reason: str) -> None:
+    with pytest.raises(EntryPointError, match=reason):
         load_class(entrypoint, ("fleet_models", "fleet_broken."))
 
 
@@ -98,10 +103,10 @@ def test_a_model_id_over_64_characters_is_a_value_error_at_construction() -> Non
         Tiny("")
 
 
-@pytest.mark.parametrize("word", ["1", "true", "YES", " on "])
-def test_a_flag_is_on_for_words_that_mean_on(word: str) -> None:
-    assert use_model_registry({"PREDICTION_USE_MODEL_REGISTRY": word})
-    assert concurrent_shadows({"PREDICTION_CONCURRENT_SHADOWS": word})
+@pytest.mark.parametrize("value", ["1", "true", "YES", " on "])
+def test_a_flag_is_on_for_values_that_mean_on(value: str) -> None:
+    assert use_model_registry({"PREDICTION_USE_MODEL_REGISTRY": value})
+    assert concurrent_shadows({"PREDICTION_CONCURRENT_SHADOWS": value})
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,7 @@ def test_a_flag_is_off_unless_set(env: dict[str, str]) -> None:
     assert not concurrent_shadows(env)
 
 
-def test_a_flag_with_another_word_is_refused_by_name() -> None:
+def test_a_flag_with_another_value_is_refused_by_name() -> None:
     with pytest.raises(ConfigurationError, match="PREDICTION_CONCURRENT_SHADOWS is 'maybe'"):
         concurrent_shadows({"PREDICTION_CONCURRENT_SHADOWS": "maybe"})
 
@@ -188,10 +193,10 @@ def test_the_engine_loads_neither_airflow_nor_a_database_nor_a_web_framework() -
         "print(sorted({m.partition('.')[0] for m in sys.modules} "
         "& {'airflow', 'psycopg', 'fastapi', 'orjson', 'yaml', 'numpy', 'sqlalchemy'}))"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False
     )
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert (process.stdout, process.stderr) == ("[]\n", "")
     assert len(names) >= 6
 
 

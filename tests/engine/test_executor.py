@@ -1,4 +1,4 @@
-"""A whole plan in one process: who is shared, who is skipped, who is counted."""
+"""A whole plan in one process: which results are shared, which versions are skipped, and the counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_detection.errors import EntryPointError, TransientModelError
 RAN, FAILED, SKIPPED = Outcome.SUCCEEDED, Outcome.FAILED, Outcome.SKIPPED
 
 
-def seen_by(seen: dict[str, Any]) -> Callable[[ModelContext], ModelResult]:
+def records_upstreams(seen: dict[str, Any]) -> Callable[[ModelContext], ModelResult]:
     def script(ctx: ModelContext) -> ModelResult:
         seen.update({m: [dict(out) for _, out in up] for m, up in ctx.shared.items()})
         return ModelResult()
@@ -34,7 +34,9 @@ def scores(value: float) -> Callable[[ModelContext], ModelResult]:
 
 def test_a_champions_result_enters_shared(bench: Bench) -> None:
     seen: dict[str, Any] = {}
-    bench.run(model("a"), model("b", reads=["a"]), scripts={"a@1": scores(0.25), "b@1": seen_by(seen)})
+    bench.run(
+        model("a"), model("b", reads=["a"]), scripts={"a@1": scores(0.25), "b@1": records_upstreams(seen)}
+    )
     assert seen == {"a": [{"score": 0.25}]}
 
 
@@ -43,7 +45,7 @@ def test_a_shadows_result_is_stored_and_never_shared(bench: Bench, role: Role) -
     a = model("a", shadows=["2"])
     a = replace(a, versions=tuple(v if v.role is Role.PRIMARY else replace(v, role=role) for v in a.versions))
     seen: dict[str, Any] = {}
-    scripts = {"a@1": scores(0.25), "a@2": scores(0.75), "b@1": seen_by(seen)}
+    scripts = {"a@1": scores(0.25), "a@2": scores(0.75), "b@1": records_upstreams(seen)}
     bench.run(a, model("b", reads=["a"]), scripts=scripts)
     assert bench.store.outputs["a@2"] == [({"id": 1}, {"score": 0.75})]
     assert seen == {"a": [{"score": 0.25}]}
@@ -51,17 +53,17 @@ def test_a_shadows_result_is_stored_and_never_shared(bench: Bench, role: Role) -
 
 def test_a_model_sees_only_the_upstreams_it_depends_on(bench: Bench) -> None:
     seen: dict[str, Any] = {}
-    bench.run(model("a"), model("other"), model("z", reads=["a"]), scripts={"z@1": seen_by(seen)})
+    bench.run(model("a"), model("other"), model("z", reads=["a"]), scripts={"z@1": records_upstreams(seen)})
     assert set(seen) == {"a"}
 
 
 def test_a_shadow_sees_the_same_upstream_champions_as_its_champion(bench: Bench) -> None:
-    one: dict[str, Any] = {}
-    two: dict[str, Any] = {}
-    scripts = {"b@1": seen_by(one), "b@2": seen_by(two)}
+    by_champion: dict[str, Any] = {}
+    by_shadow: dict[str, Any] = {}
+    scripts = {"b@1": records_upstreams(by_champion), "b@2": records_upstreams(by_shadow)}
     bench.run(model("a", shadows=["9"]), model("b", reads=["a"], shadows=["2"]), scripts=scripts)
-    assert one == two
-    assert set(one) == {"a"}
+    assert by_champion == by_shadow
+    assert set(by_champion) == {"a"}
 
 
 def test_a_failed_champion_takes_its_shadows_and_dependents_and_nothing_else(bench: Bench) -> None:
@@ -86,7 +88,7 @@ def test_a_failed_shadow_stops_nothing(bench: Bench) -> None:
 
 
 def test_a_champion_whose_outputs_cannot_be_stored_has_failed(bench: Bench) -> None:
-    bench.store.unwilling = {"a@1"}
+    bench.store.failing = {"a@1"}
     report = bench.run(model("a", shadows=["2"]), model("b", reads=["a"]))
     assert outcomes(report) == {"a@1": FAILED, "a@2": SKIPPED, "b@1": SKIPPED}
     assert report.reports[0].error == "OSError: the disk is full"
@@ -123,8 +125,8 @@ def test_a_model_that_is_switched_off_is_skipped_with_its_dependents(bench: Benc
     assert report.summary == CycleSummary(skipped_missing_deps=1)
 
 
-def vandal(ctx: ModelContext) -> ModelResult:
-    """Tries to change everything it is given; counts what it could not."""
+def mutates(ctx: ModelContext) -> ModelResult:
+    """Try to change everything in the context; count the attempts that fail."""
     refused = 0
     pair = next(iter(ctx.shared["a"]))
     for attempt in (
@@ -150,17 +152,17 @@ def test_nothing_that_a_model_is_given_can_be_changed(bench: Bench) -> None:
     b = replace(b, versions=tuple(replace(v, params={"k": 1, "list": []}) for v in b.versions))
     deep: dict[str, Any] = {"list": []}
     inputs = Inputs({"id": [1], "deep": [deep]})  # type: ignore[dict-item]
-    bench.run(model("a"), b, scripts={"b@1": vandal, "b@2": vandal}, inputs=inputs)
+    bench.run(model("a"), b, scripts={"b@1": mutates, "b@2": mutates}, inputs=inputs)
     assert bench.store.metrics["b@2"]["refused"] == 9
     assert deep == {"list": []}
     assert bench.store.outputs["a@1"] == [({"id": 1}, {"score": 0.5, "tags": ["a"]})]
 
 
-def garbage(ctx: ModelContext) -> Any:
+def no_result(ctx: ModelContext) -> Any:
     return {"outputs": 1}
 
 
-def leaves(ctx: ModelContext) -> ModelResult:
+def exits(ctx: ModelContext) -> ModelResult:
     raise SystemExit(3)
 
 
@@ -176,7 +178,7 @@ def no_pairs(ctx: ModelContext) -> ModelResult:
     return ModelResult(outputs_per_input=["ab"])  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("shadow", [fails, garbage, leaves, half_way, no_pairs])
+@pytest.mark.parametrize("shadow", [fails, no_result, exits, half_way, no_pairs])
 def test_whatever_a_shadow_does_the_champions_rows_are_the_same(
     bench: Bench, shadow: Callable[[ModelContext], Any]
 ) -> None:
@@ -192,36 +194,36 @@ def test_what_concurrent_shadows_store_is_the_same(bench: Bench) -> None:
     versions = [str(n) for n in range(2, 10)]
     models = [model("a"), model("b", reads=["a"], shadows=versions)]
     report = bench.run(*models, concurrent_shadows=True)
-    apart = Bench(bench.cycle)
-    in_turn = apart.run(*models)
+    sequential = Bench(bench.cycle)
+    in_turn = sequential.run(*models)
     assert outcomes(report) == outcomes(in_turn)
-    assert bench.store.outputs == apart.store.outputs
+    assert bench.store.outputs == sequential.store.outputs
     assert report.summary == in_turn.summary == CycleSummary(executed=2, shadow_ran=8)
 
 
 def test_shadows_alone_are_offered_at_once(bench: Bench) -> None:
-    asked: list[tuple[list[str], int]] = []
+    calls: list[tuple[list[str], int]] = []
 
-    class Asked(InProcess):
+    class RecordingRunner(InProcess):
         def run(self, jobs: Any, at_once: int) -> Any:
-            asked.append(([job.version.label for job in jobs], at_once))
+            calls.append(([job.version.label for job in jobs], at_once))
             return super().run(jobs, at_once)
 
     models = [model("a", shadows=["2", "3"]), model("b", reads=["a"])]
-    bench.run(*models, concurrent_shadows=True, runner=Asked(bench.store))
-    bench.run(*models, runner=Asked(bench.store))
+    bench.run(*models, concurrent_shadows=True, runner=RecordingRunner(bench.store))
+    bench.run(*models, runner=RecordingRunner(bench.store))
     groups = [["a@1"], ["a@2", "a@3"], ["b@1"]]
-    assert asked == [*zip(groups, [1, 4, 1], strict=True), *zip(groups, [1, 1, 1], strict=True)]
+    assert calls == [*zip(groups, [1, 4, 1], strict=True), *zip(groups, [1, 1, 1], strict=True)]
 
 
 def test_a_failure_that_cannot_be_stored_is_still_reported(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Away(ListStore):
+    class Unavailable(ListStore):
         def save_failure(self, *args: Any) -> None:
             raise OSError("away")
 
-    bench.store = Away()
+    bench.store = Unavailable()
     report = bench.run(model("a"), model("b"), scripts={"a@1": fails})
     assert outcomes(report) == {"a@1": FAILED, "b@1": RAN}
     assert "the failure of a@1 could not be stored" in caplog.text

@@ -1,4 +1,4 @@
-"""One version: its metrics, manifest, canaries and times."""
+"""Run of one version: its metrics, manifest, canaries and times."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class WithCanary(Scripted):
 
 def run(
     cycle: Cycle, store: ListStore, script: Script, kind: type[Scripted] = Scripted,
-    shared: Mapping[str, Upstream] | None = None, **facts: Any,
+    shared: Mapping[str, Upstream] | None = None, **fields: Any,
 ) -> RunReport:  # fmt: skip
     version = VersionSpec(model_id="m", version="1", role=Role.PRIMARY)
     detector = kind(version, script)
     return run_version(
-        model("m", **facts),
+        model("m", **fields),
         version,
         cycle,
         detector=detector,
@@ -160,10 +160,10 @@ def test_a_canary_known_by_a_number_is_not_stored_either(cycle: Cycle) -> None:
             yield Canary(entity_id=-1, rows=({"id": -1, "speed": 1.0},), expected=0.8)  # type: ignore[arg-type]
 
     store = ListStore()
-    everyone: Script = lambda ctx: ModelResult(  # noqa: E731
+    all_inputs: Script = lambda ctx: ModelResult(  # noqa: E731
         outputs_per_input=[({"id": i}, {"score": 0.8}) for i in ctx.inputs["id"]]
     )
-    report = run(cycle, store, everyone, Numbered)
+    report = run(cycle, store, all_inputs, Numbered)
     assert [ref["id"] for ref, _ in store.outputs["m@1"]] == [1, 2]
     assert [canary.observed for canary in report.canaries] == [0.8]
 

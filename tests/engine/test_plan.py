@@ -118,11 +118,11 @@ def test_a_plan_survives_json_and_keeps_its_digest() -> None:
     plan = build_plan(
         [*DIAMOND, with_params(model("p"), {"k": [1, {"x": None}]}), model("l", reads=["?"])], strict=False
     )
-    again = ExecutionPlan.from_json(json.loads(json.dumps(plan.to_json())))
-    assert again.digest == plan.digest
-    assert replace(again, models={}) == replace(plan, models={})
-    assert again.models["verdict"].depends_on == ("course", "speed")
-    assert again.primaries["p"].params == {"k": [1, {"x": None}]}
+    restored = ExecutionPlan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert restored.digest == plan.digest
+    assert replace(restored, models={}) == replace(plan, models={})
+    assert restored.models["verdict"].depends_on == ("course", "speed")
+    assert restored.primaries["p"].params == {"k": [1, {"x": None}]}
 
 
 def test_params_change_the_digest_and_switches_of_today_do_not() -> None:
@@ -144,7 +144,7 @@ def test_a_chain_of_two_thousand_models_is_ordered() -> None:
     assert build_plan(reversed(chain)).topo_order == tuple(f"m{n:04}" for n in range(2000))
 
 
-def test_every_problem_of_a_model_is_told_at_once() -> None:
+def test_every_problem_of_a_model_is_reported_at_once() -> None:
     specs = [
         ModelSpec(model_id="tracks", depends_on=("jumps",)),
         ModelSpec(model_id="jumps", depends_on=("trakcs", "tracks", "jumsp")),

@@ -1,4 +1,4 @@
-"""Postgres for versions that run in processes of their own."""
+"""Storage, in Postgres, of the results of versions that run in processes of their own."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import psycopg
 
 from airflow_detection import __version__
 from airflow_detection.cycle.planning import OpenedCycle
-from airflow_detection.cycle.versions import (
-    positive_option,
-    reader,
-)
+from airflow_detection.cycle.versions import cycle_reader, positive_option
 from airflow_detection.domain.inputs import SelectedOutputs
+from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Cycle, ModelSpec, VersionSpec
 from airflow_detection.engine.canary import Pair
-from airflow_detection.engine.isolation.runner import Access, Facts, ProcessLimits
+from airflow_detection.engine.isolation.runner import Access, ProcessLimits
 from airflow_detection.errors import RegistryUnavailable, StorageError
 from airflow_detection.store.connection import connect, conninfo_of
 from airflow_detection.store.database import Database
@@ -36,26 +34,26 @@ T = TypeVar("T")
 
 
 class PostgresChildStore:
-    """Postgres for versions that run in processes of their own.
+    """Store, in Postgres, of versions that run in processes of their own.
 
-    A version may end any session of its login. What this process does is therefore done once more, on a new
-    connection, where the one that it had is lost.
+    A version can end any session of its login. Where this process has lost its connection, it therefore opens
+    a new one and tries once more.
 
     Args:
-        db: of this process, in autocommit mode; the children connect to the same database themselves.
+        db: of this process, in autocommit mode; the children open connections of their own.
         reader_conninfo: the connection string that children connect with; that of `db` when None.
     """
 
     def __init__(
         self, db: Database, settings: Settings, opened: OpenedCycle, reader_conninfo: str | None = None
     ) -> None:
-        self._given, self._db, self._settings, self._opened = db.conn, db, settings, opened
+        self._given_conn, self._db, self._settings, self._opened = db.conn, db, settings, opened
         self._conninfo = conninfo_of(db.conn)
         self._reader_conninfo = reader_conninfo or self._conninfo
         self.store = PostgresStore(db.conn, db.conn, db.schema, code_version=__version__)
 
     def with_reconnect(self, call: Callable[[Database], T]) -> T:
-        """Call with the database; once more, on a new connection, where the connection is lost."""
+        """Call with the database; where the connection was lost, once more with a new one."""
         try:
             return call(self._db)
         except (RegistryUnavailable, psycopg.OperationalError):
@@ -67,30 +65,26 @@ class PostgresChildStore:
         return call(self._db)
 
     def close(self) -> None:
-        """Close a connection that was opened in place of the one given."""
-        if self._db.conn is not self._given:
+        """Close the connection if it was opened here, in place of the given one."""
+        if self._db.conn is not self._given_conn:
             self._db.conn.close()
-
-    def _timeout_s(self, limits: ProcessLimits) -> float:
-        """The longest that one statement of a version may take."""
-        return min(limits.timeout_s, self._settings.statement_timeout_s or limits.timeout_s)
 
     @contextmanager
     def access(self, limits: ProcessLimits) -> Iterator[Access]:
-        """In the child: a connection that only reads."""
+        """In the child: open a connection that only reads."""
         db = Database(connect(self._reader_conninfo), self._db.schema)
         backend = backend_of(db)
         limit_session(db, timeout_s=self._timeout_s(limits), role=self._settings.reader_role)
         yield Access(
             upstream=lambda version, cycle: StoredOutputs(db, cycle, version),
-            database=reader(db, self._opened),
+            database=cycle_reader(db, self._opened),
             backend=backend,
         )
         with suppress(psycopg.Error):
             db.conn.close()
 
-    def spool(self, file: IO[bytes], model: ModelSpec, outputs: Iterable[Pair]) -> Facts:
-        """In the child: encode the outputs into the file; of a SQL model, tell the statement."""
+    def spool(self, file: IO[bytes], model: ModelSpec, outputs: Iterable[Pair]) -> JsonMapping:
+        """In the child: encode the outputs into the file; a SQL model gives its statement instead."""
         if isinstance(outputs, SelectedOutputs):
             return {"count": 0, "selection": selection_json(outputs)}
         spool = encode_outputs(file, model, outputs)
@@ -99,26 +93,39 @@ class PostgresChildStore:
     def save(
         self,
         file: IO[bytes],
-        facts: Facts,
+        spool_facts: JsonMapping,
         model: ModelSpec,
         cycle: Cycle,
         report: RunReport,
         metrics: Mapping[str, float],
     ) -> RunReport:
-        """Store what a child has encoded, or let the database select it.
+        """Store the outputs that a child has encoded, or let the database select them.
 
         Raises:
-            StorageError: the file or the facts are not what the child should have left.
+            StorageError: the file does not hold the outputs that `spool_facts` describes.
         """
-        if "selection" in facts:
-            return self._select(selection_of(facts["selection"]), model, cycle, report, metrics)
-        spool = _spool_of(file, facts)
+        if "selection" in spool_facts:
+            return self._select(selection_of(spool_facts["selection"]), model, cycle, report, metrics)
+        spool = _spool_of(file, spool_facts)
         if spool.count != report.output_count:
             raise StorageError(f"{spool.count} encoded outputs were found, not {report.output_count}")
         self.with_reconnect(
             lambda _: self.store.save_spool(model, report.version, cycle, spool, report, metrics)
         )
         return report
+
+    def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
+        """Store the manifest of a failure."""
+        self.with_reconnect(lambda _: self.store.save_failure(model, version, cycle, report))
+
+    def end(self, backend: JsonMapping) -> None:
+        """End the session of a child that was killed: its server process may still be at work."""
+        pid, started_at = int(backend["pid"]), str(backend["backend_start"])
+        self.with_reconnect(lambda db: end_backend(db, pid, started_at))
+
+    def _timeout_s(self, limits: ProcessLimits) -> float:
+        """Return the limit of one statement of a version, in seconds."""
+        return min(limits.timeout_s, self._settings.statement_timeout_s or limits.timeout_s)
 
     def _select(
         self,
@@ -128,9 +135,9 @@ class PostgresChildStore:
         report: RunReport,
         metrics: Mapping[str, float],
     ) -> RunReport:
-        """Let the database select and store, on a connection that no other version depends on.
+        """Let the database select and store, on a new connection: the statement may change its session.
 
-        The child has ended, so it holds none now. A statement may do to its session what it likes.
+        The child has ended, so the version still has no more than one connection.
         """
 
         def finish(count: int) -> tuple[RunReport, Mapping[str, float]]:
@@ -150,17 +157,17 @@ class PostgresChildStore:
             )
             return store.save(model, report.version, cycle, outputs, finish)
 
-    def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
-        """Store the manifest of a failure."""
-        self.with_reconnect(lambda _: self.store.save_failure(model, version, cycle, report))
 
-    def end(self, backend: Facts) -> None:
-        """End the session of a child that was killed: its server process may still be at work."""
-        pid, began = int(backend["pid"]), str(backend["backend_start"])
-        self.with_reconnect(lambda db: end_backend(db, pid, began))
+def limits_of(settings: Settings, model: ModelSpec) -> ProcessLimits:
+    """Return the limits of a model's versions: its task options, else the settings."""
+    mib = positive_option(model, "memory_limit") or settings.inline_memory_mib
+    return ProcessLimits(
+        timeout_s=positive_option(model, "execution_timeout") or settings.inline_timeout_s,
+        memory_bytes=None if mib is None else round(mib * 2**20),
+    )
 
 
-def _spool_of(file: IO[bytes], facts: Facts) -> Spool:
+def _spool_of(file: IO[bytes], facts: JsonMapping) -> Spool:
     count, digest, scores = facts.get("count"), facts.get("digest"), facts.get("score_counts")
     if (
         not isinstance(count, int)
@@ -168,14 +175,5 @@ def _spool_of(file: IO[bytes], facts: Facts) -> Spool:
         or not isinstance(scores, dict)
         or not all(isinstance(n, int) for n in scores.values())
     ):
-        raise StorageError("the facts of the encoded outputs are not what they should be")
+        raise StorageError("the encoded outputs lack a valid count, digest or score_counts")
     return Spool(file=file, count=count, digest=digest, score_counts=scores, is_foreign=True)
-
-
-def limits_of(settings: Settings, model: ModelSpec) -> ProcessLimits:
-    """What a model's versions may take: its task options, else the settings."""
-    mib = positive_option(model, "memory_limit") or settings.inline_memory_mib
-    return ProcessLimits(
-        timeout_s=positive_option(model, "execution_timeout") or settings.inline_timeout_s,
-        memory_bytes=None if mib is None else round(mib * 2**20),
-    )

@@ -1,4 +1,4 @@
-"""The end of a cycle: its summary, and a note for each version that left no manifest."""
+"""End of a cycle: its summary, and a manifest for each version that left none."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from airflow_detection.cycle.planning import (
-    steps_of,
-    with_current_enabled,
-)
+from airflow_detection.cycle.planning import steps_of, with_current_enabled
 from airflow_detection.domain.names import INLINE, OTHER, task_id
 from airflow_detection.domain.reports import CycleSummary, RunReport
 from airflow_detection.domain.specs import Mode, Outcome
@@ -22,7 +19,7 @@ from airflow_detection.store.manifests import Manifest, manifests, note_missing
 
 
 def summary_json(summary: CycleSummary) -> dict[str, Any]:  # Any: a JSON object
-    """The summary as it is stored."""
+    """Return the summary as it is stored."""
     return {
         "executed": summary.executed,
         "failed": summary.failed,
@@ -44,33 +41,34 @@ def close_cycle(
     """Count how the cycle ended, note versions that left no manifest, and record the summary.
 
     Args:
-        task_states: final state by task id (see `naming`), as Airflow knows it. A task that failed counts
-            as failed even where an earlier result stays in force. A broken model counts among `failed`.
+        task_states: final state by task id (see `domain.names`), as in Airflow. A task that failed counts as
+            failed even where an earlier result stays in force. A broken model counts among `failed`.
 
     Raises:
         PlanError: the cycle was never opened in this mode.
     """
-    from airflow_detection.engine.executor import summarize  # here: a model's task has no use for it
+    from airflow_detection.engine.executor import summarize  # here: no task of a model needs it
 
     cycle = registry.cycle_spec(db, cycle_id).at(started_at)
     recorded = cycle_runs.recorded_plan(db, cycle_id, cycle.started_at, mode)
     if recorded is None:
         raise PlanError(f"cycle {cycle_id!r} at {cycle.started_at.isoformat()} was not opened")
     plan = with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
-    known = manifests(db, cycle_id, cycle.started_at)
-    collective_failed = "failed" in (task_states.get(OTHER), task_states.get(INLINE))
-    ended = []
+    cycle_manifests = manifests(db, cycle_id, cycle.started_at)
+    shared_task_failed = "failed" in (task_states.get(OTHER), task_states.get(INLINE))
+    reports = []
     for step in steps_of(plan, mode):
-        manifest, state = known.get((step.version_id, step.is_replay)), task_states.get(task_id(step))
-        if manifest is None and state in (None, "skipped") and collective_failed:
+        manifest = cycle_manifests.get((step.version_id, step.is_replay))
+        state = task_states.get(task_id(step))
+        if manifest is None and state in (None, "skipped") and shared_task_failed:
             state = "failed"
         outcome = _outcome(manifest, state)
         if manifest is None:
             reason = f"the task ended as {state!r} without a result" if state else "no task ran it"
             note_missing(db, cycle, step, outcome, reason)
-        ended.append(RunReport(version=step, outcome=outcome, started_at=recorded.opened_at))
-    summary = summarize(plan, ended)
-    if mode is Mode.OVERRIDE:  # champions did not run: what is broken among them did not fail here
+        reports.append(RunReport(version=step, outcome=outcome, started_at=recorded.opened_at))
+    summary = summarize(plan, reports)
+    if mode is Mode.OVERRIDE:  # champions did not run: a broken one did not fail here
         summary = replace(summary, failed=0)
     cycle_runs.record_summary(db, cycle, mode, summary_json(summary))
     return summary

@@ -1,4 +1,4 @@
-"""A whole plan in one task: each version in a process of its own, and one connection that writes."""
+"""Run of a whole plan in one task: each version in a process of its own, one connection that writes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from importlib import import_module
 
 from airflow_detection.cycle.child_store import PostgresChildStore, limits_of
 from airflow_detection.cycle.planning import OpenedCycle, planned
-from airflow_detection.cycle.versions import (
-    job_of,
-    read_inputs,
-    reader,
-    skipped_step,
-)
+from airflow_detection.cycle.versions import cycle_reader, job_of, read_inputs, skip_unrunnable
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
@@ -44,7 +39,7 @@ def run_inline(
     log_context: LogContext | None = None,
     reader_conninfo: str | None = None,
 ) -> CycleReport:
-    """Run the whole plan of a cycle, one process for each version; this one holds one connection.
+    """Run the whole plan of a cycle, each version in a process of its own; this process has one connection.
 
     Args:
         log_context: makes another logging system's lines carry the facts of each run.
@@ -60,13 +55,13 @@ def run_inline(
         reports = tuple(run_steps(db, settings, opened, opened.steps, log_context, reader_conninfo))
         return CycleReport(reports=reports, summary=summarize(plan, reports))
     inputs = _inputs(db, settings, opened)
-    known = Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes)
+    models = Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes)
     _import(settings.inline_preload)
-    _prepare(known, plan, settings.inline_timeout_s)
+    _prepare(models, plan, settings.inline_timeout_s)
     with closing(PostgresChildStore(db, settings, opened, reader_conninfo)) as child_store:
         return DAGExecutor(
             plan,
-            instantiate=known.instantiate,
+            instantiate=models.instantiate,
             store=child_store.store,
             inputs=inputs,
             concurrent_shadows=concurrent_shadows,
@@ -82,7 +77,10 @@ def run_steps(
     log_context: LogContext | None = None,
     reader_conninfo: str | None = None,
 ) -> list[RunReport]:
-    """Run some steps of a plan one after the other, whatever becomes of each; the inputs are read once."""
+    """Run some steps of a plan in turn, each in a process of its own; the inputs are read once.
+
+    A step that cannot run, or fails, is a report; the others run all the same.
+    """
     reports = []
     if len(steps) > 1:
         _import(settings.inline_preload)
@@ -90,23 +88,23 @@ def run_steps(
         runner = SubprocessRunner(child_store, lambda model: limits_of(settings, model), log_context)
         inputs = cache(lambda: child_store.with_reconnect(lambda db: _inputs(db, settings, opened)))
         for step in steps:
-            report = child_store.with_reconnect(partial(skipped_step, opened=opened, step=step))
+            report = child_store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
             if report is None:
-                inputs()  # read here, once, where every child will find it
+                inputs()  # read before the fork, so that each child finds them in its memory
                 (report,) = runner.run([job_of(settings, opened, step, inputs)], 1)
             reports.append(report)
     return reports
 
 
 def _import(names: Iterable[str]) -> None:
-    """Import once what many processes would import each; what is not installed is left out."""
+    """Import modules that the forked versions then share; one that is not installed is left out."""
     for name in names:
         with suppress(ImportError):
             import_module(name)
 
 
-def _prepare(known: Registry, plan: ExecutionPlan, timeout_s: float) -> None:
-    """Load once what the champions' classes share; a class that cannot is left to fail in its own run."""
+def _prepare(models: Registry, plan: ExecutionPlan, timeout_s: float) -> None:
+    """Call `prepare` of each champion's class; an error is logged, and the version runs all the same."""
 
     def on_timeout() -> None:
         raise TimeoutError(f"it had not ended after {timeout_s:g} s")
@@ -114,12 +112,11 @@ def _prepare(known: Registry, plan: ExecutionPlan, timeout_s: float) -> None:
     for champion in plan.primaries.values():
         try:
             with alarm(timeout_s, on_timeout):
-                known.model_class(champion).prepare()
+                models.model_class(champion).prepare()
         except (Exception, SystemExit):
             log.warning("%s could not be prepared", champion.label, exc_info=True)
 
 
 def _inputs(db: Database, settings: Settings, opened: OpenedCycle) -> Inputs:
-    seconds = settings.statement_timeout_s or settings.inline_timeout_s
-    with limited_statements(db, seconds):
-        return read_inputs(reader(db, opened), opened.spec)
+    with limited_statements(db, settings.statement_timeout_s or settings.inline_timeout_s):
+        return read_inputs(cycle_reader(db, opened), opened.spec)

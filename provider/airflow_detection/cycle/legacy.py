@@ -1,4 +1,4 @@
-"""The path of a cycle whose registry flag is off."""
+"""Legacy path: the function that a cycle runs while its registry flag is off."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_detection.store.database import Database
 def legacy_call(
     db: Database, settings: Settings, cycle_id: str, started_at: datetime
 ) -> Callable[[], object]:
-    """The cycle's legacy entry point (`module:function`, an allowed module), bound to the `Cycle`.
+    """Return the cycle's legacy entry point (`module:function`, an allowed module), bound to the `Cycle`.
 
     Raises:
         PlanError: the cycle has none.

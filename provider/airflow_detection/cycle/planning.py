@@ -1,4 +1,4 @@
-"""The plan of a cycle: resolved, recorded when the cycle opens, read again by each of its tasks."""
+"""The plan of a cycle: resolved and recorded when the cycle opens, then read by each of its tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedCycle:
-    """A cycle with the plan that was recorded for it, and the mode it was recorded in."""
+    """Cycle with the plan that was recorded for it, and the mode it was recorded in."""
 
     spec: CycleSpec
     cycle: Cycle
@@ -32,12 +32,12 @@ class OpenedCycle:
 
     @property
     def steps(self) -> tuple[VersionSpec, ...]:
-        """The versions to run, each champion before its shadows and before its dependents."""
+        """Versions to run, each champion before its shadows and before its dependents."""
         return tuple(steps_of(self.plan, self.mode))
 
 
 def steps_of(plan: ExecutionPlan, mode: Mode) -> Iterator[VersionSpec]:
-    """The versions that run in `mode`: the whole plan, or its replays alone when versions are named."""
+    """Iterate over the versions that run in `mode`: the whole plan, or in `override` its replays alone."""
     if mode is not Mode.OVERRIDE:
         yield from plan.steps()
         return
@@ -53,25 +53,27 @@ def resolve_plan(
     replay: Sequence[str] = (),
     known_at: datetime | None = None,
 ) -> ExecutionPlan:
-    """The plan of a cycle.
+    """Return the plan of a cycle.
 
     Args:
-        mode: `as_of` takes the roles in force at the cycle, as known at `known_at` (the cycle itself when
-            None); `as_run` the plan recorded when the cycle ran; `override` the champions of `as_of` with the
-            versions named in `replay` (`model@version`) as replays.
+        mode: `as_of` takes the roles in force at the cycle, as they were known at `known_at` (at the cycle
+            itself when None); `as_run` the plan recorded when the cycle ran; `override` the champions of
+            `as_of` with the versions named in `replay` (`model@version`) as replays.
 
     Raises:
         PlanError: no recorded plan, no version named, a version that is not registered or of another cycle.
     """
     if mode is not Mode.OVERRIDE and replay:
-        raise PlanError(f"versions to replay are named, which needs mode {Mode.OVERRIDE.value!r}")
+        raise PlanError(
+            f"mode {mode.value!r} takes no versions to replay: needs mode {Mode.OVERRIDE.value!r}"
+        )
     if mode is Mode.AS_RUN:
         recorded = cycle_runs.recorded_plan(db, cycle.cycle_id, cycle.started_at, Mode.AS_OF)
         if recorded is None:
             raise PlanError(f"no plan was recorded for {cycle.cycle_id!r} at {cycle.started_at.isoformat()}")
         return with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
-    known = None if known_at is None else require_utc("known_at", known_at)
-    specs = registry.models_at(db, cycle.cycle_id, cycle.started_at, known)
+    known_at = None if known_at is None else require_utc("known_at", known_at)
+    specs = registry.models_at(db, cycle.cycle_id, cycle.started_at, known_at)
     if mode is Mode.OVERRIDE:
         if not replay:
             raise PlanError(f"mode {mode.value!r} needs versions to replay, as 'model@version'")
@@ -80,37 +82,13 @@ def resolve_plan(
 
 
 def with_current_enabled(db: Database, cycle: Cycle, plan: ExecutionPlan) -> ExecutionPlan:
-    """A recorded plan with today's `is_enabled`, which is a switch and no part of the plan."""
-    today = registry.switches(db, cycle.cycle_id)
+    """Return a recorded plan with today's `is_enabled`, which is not part of a plan's identity."""
+    enabled = registry.switches(db, cycle.cycle_id)
     models = {
-        key: replace(model, is_enabled=today.get(key, model.is_enabled)) for key, model in plan.models.items()
+        key: replace(model, is_enabled=enabled.get(key, model.is_enabled))
+        for key, model in plan.models.items()
     }
     return replace(plan, models=models)
-
-
-def _with_replays(
-    db: Database, cycle: Cycle, specs: Sequence[ModelSpec], replay: Sequence[str]
-) -> list[ModelSpec]:
-    named_versions = registry.named_versions(db, list(dict.fromkeys(replay)))
-    held = {spec.model_id: spec for spec in specs}
-    for model in registry.model_specs(db):  # a model that had no role yet may be replayed
-        if model.cycle_id == cycle.cycle_id:
-            held.setdefault(model.model_id, model)
-    wanted = {v.model_id for v in named_versions}
-    if foreign := sorted(v.label for v in named_versions if v.model_id not in held):
-        raise PlanError(f"not versions of cycle {cycle.cycle_id!r}: {', '.join(foreign)}")
-    kept = {spec.model_id for spec in specs} | wanted
-    return [
-        replace(
-            spec,
-            versions=(
-                *(v for v in spec.versions if v.role is Role.PRIMARY),
-                *(v for v in named_versions if v.model_id == spec.model_id),
-            ),
-        )
-        for spec in held.values()
-        if spec.model_id in kept
-    ]
 
 
 def open_cycle(
@@ -125,8 +103,8 @@ def open_cycle(
 ) -> OpenedCycle:
     """Make the cycle's table partitions, resolve its plan and record it.
 
-    A cycle keeps the plan that it first ran with. If `as_of` gives another one now, with what is known since,
-    the versions that are new in it run as replays: the mode of what is returned is `override` then.
+    A cycle keeps the plan that it first ran with. If `as_of` gives another plan now, by what is known since,
+    the versions that are new in it run as replays, and the returned mode is `override`.
 
     Raises:
         PlanError: no plan can be given (see `resolve_plan`), or the cycle lies in the registry's future.
@@ -136,7 +114,7 @@ def open_cycle(
     cycle = spec.at(started_at)
     _ensure_months(db, cycle)
     _wait_for(db, cycle)
-    with registry.with_shared_lock(db):  # no change between the answer and its record
+    with registry.with_shared_lock(db):  # nothing changes between the plan and its record
         plan = resolve_plan(db, cycle, mode=mode, replay=replay, known_at=known_at)
         mode, plan, opened_at = _record(db, cycle, mode, plan, known_at, dag_run_id)
     log.info("plan %s of %s at %s: %s", plan.digest[:12], cycle_id, cycle.started_at.isoformat(), mode.value)
@@ -145,88 +123,8 @@ def open_cycle(
     return OpenedCycle(spec=spec, cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
 
 
-def _record(
-    db: Database,
-    cycle: Cycle,
-    mode: Mode,
-    plan: ExecutionPlan,
-    known_at: datetime | None,
-    dag_run_id: str | None,
-) -> tuple[Mode, ExecutionPlan, datetime]:
-    """Record the plan; where another one is live, record the comparison with it instead."""
-
-    def record(mode: Mode, plan: ExecutionPlan, *, is_first_to_stay: bool = False) -> datetime | None:
-        facts = plan.to_json(), plan.digest, dag_run_id
-        return cycle_runs.record_plan(db, cycle, mode, *facts, is_first_to_stay=is_first_to_stay)
-
-    live = None
-    if mode is Mode.AS_OF:
-        live = _unrecorded(db, cycle) if known_at is not None else None
-        if live is None:
-            if (opened_at := record(mode, plan, is_first_to_stay=True)) is not None:
-                return mode, plan, opened_at
-            live = _recorded(db, cycle)
-    if live is not None and _composition(live) != _composition(plan):
-        mode, plan = Mode.OVERRIDE, _as_comparison(db, cycle, live, plan)
-    if (opened_at := record(mode, plan)) is None:
-        raise StorageError(f"the plan of {cycle.cycle_id!r} was not recorded")
-    return mode, plan, opened_at
-
-
-def _recorded(db: Database, cycle: Cycle) -> ExecutionPlan | None:
-    held = cycle_runs.recorded_plan(db, cycle.cycle_id, cycle.started_at, Mode.AS_OF)
-    return ExecutionPlan.from_json(held.plan) if held else None
-
-
-def _unrecorded(db: Database, cycle: Cycle) -> ExecutionPlan | None:
-    """The plan of a hand-written Dag that ran the cycle: it leaves manifests and records no plan."""
-    ran = manifests(db, cycle.cycle_id, cycle.started_at)
-    if all(is_replay for _, is_replay in ran) or _recorded(db, cycle) is not None:
-        return None
-    return resolve_plan(db, cycle)
-
-
-def _composition(plan: ExecutionPlan) -> tuple[object, ...]:
-    """Which versions run in which role, and who reads whom: what must be the same in a run that is live."""
-    held = (v for model in plan.models.values() for v in model.versions)
-    return frozenset((v.version_id, v.role) for v in held), frozenset(plan.edges)
-
-
-def _as_comparison(db: Database, cycle: Cycle, live: ExecutionPlan, plan: ExecutionPlan) -> ExecutionPlan:
-    """The live plan's champions, with the versions that `plan` has anew, or as champions, as replays."""
-    ran = {v.version_id for v in live.steps()}
-    champions = {v.version_id for v in live.primaries.values()}
-    anew = [
-        v.label
-        for v in plan.steps()
-        if v.version_id not in (champions if v.role is Role.PRIMARY else ran | champions)
-    ]
-    log.warning(
-        "cycle %s at %s ran with another plan, which stays; as replays: %s",
-        cycle.cycle_id,
-        cycle.started_at.isoformat(),
-        ", ".join(anew) or "none",
-    )
-    return build_plan(_with_replays(db, cycle, tuple(live.models.values()), anew), strict=False)
-
-
-def _ensure_months(db: Database, cycle: Cycle) -> None:
-    """Make sure of the cycle's table partitions; imported here, for most tasks find a recorded plan."""
-    from airflow_detection.store.partitions.create import ensure_cycle_months
-
-    ensure_cycle_months(db, cycle.started_at)
-
-
-def _wait_for(db: Database, cycle: Cycle) -> None:
-    """Wait out a registry clock that is a little behind: a plan for its future could still change."""
-    ahead_s = (cycle.started_at - registry.clock(db)).total_seconds()
-    if ahead_s > MAX_CLOCK_SKEW_S:
-        raise PlanError(f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} lies in the future")
-    sleep(max(ahead_s, 0.0))
-
-
 def planned(db: Database, cycle_id: str, started_at: datetime, *, mode: Mode) -> OpenedCycle:
-    """The cycle with its recorded plan; without one (a hand-written Dag) the plan as of the cycle.
+    """Return the cycle with its recorded plan, or (for a hand-written Dag) with the plan as of the cycle.
 
     Raises:
         PlanError: unknown cycle, or `override` without a recorded plan.
@@ -242,3 +140,114 @@ def planned(db: Database, cycle_id: str, started_at: datetime, *, mode: Mode) ->
         plan = with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
         opened_at = recorded.opened_at
     return OpenedCycle(spec=spec, cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
+
+
+def _with_replays(
+    db: Database, cycle: Cycle, specs: Sequence[ModelSpec], replay: Sequence[str]
+) -> list[ModelSpec]:
+    replays = registry.named_versions(db, list(dict.fromkeys(replay)))
+    models = {spec.model_id: spec for spec in specs}
+    for model in registry.model_specs(db):  # a model that had no role yet may be replayed
+        if model.cycle_id == cycle.cycle_id:
+            models.setdefault(model.model_id, model)
+    if foreign := sorted(v.label for v in replays if v.model_id not in models):
+        raise PlanError(f"not versions of cycle {cycle.cycle_id!r}: {', '.join(foreign)}")
+    planned_ids = {spec.model_id for spec in specs} | {v.model_id for v in replays}
+    return [
+        replace(
+            spec,
+            versions=(
+                *(v for v in spec.versions if v.role is Role.PRIMARY),
+                *(v for v in replays if v.model_id == spec.model_id),
+            ),
+        )
+        for spec in models.values()
+        if spec.model_id in planned_ids
+    ]
+
+
+def _record(
+    db: Database,
+    cycle: Cycle,
+    mode: Mode,
+    plan: ExecutionPlan,
+    known_at: datetime | None,
+    dag_run_id: str | None,
+) -> tuple[Mode, ExecutionPlan, datetime]:
+    """Record the plan; where another one is live, record the comparison with it instead.
+
+    Returns the mode and the plan that were recorded, and when the cycle was opened.
+    """
+
+    def record(mode: Mode, plan: ExecutionPlan, *, is_first_to_stay: bool = False) -> datetime | None:
+        return cycle_runs.record_plan(
+            db, cycle, mode, plan.to_json(), plan.digest, dag_run_id, is_first_to_stay=is_first_to_stay
+        )
+
+    live = None
+    if mode is Mode.AS_OF:
+        live = _unrecorded_plan(db, cycle) if known_at is not None else None
+        if live is None:
+            if (opened_at := record(mode, plan, is_first_to_stay=True)) is not None:
+                return mode, plan, opened_at
+            live = _recorded_plan(db, cycle)
+    if live is not None and _composition(live) != _composition(plan):
+        mode, plan = Mode.OVERRIDE, _as_comparison(db, cycle, live, plan)
+    if (opened_at := record(mode, plan)) is None:
+        raise StorageError(f"the plan of {cycle.cycle_id!r} was not recorded")
+    return mode, plan, opened_at
+
+
+def _recorded_plan(db: Database, cycle: Cycle) -> ExecutionPlan | None:
+    recorded = cycle_runs.recorded_plan(db, cycle.cycle_id, cycle.started_at, Mode.AS_OF)
+    return ExecutionPlan.from_json(recorded.plan) if recorded else None
+
+
+def _unrecorded_plan(db: Database, cycle: Cycle) -> ExecutionPlan | None:
+    """Return the plan of a hand-written Dag that ran the cycle: it leaves manifests and records no plan."""
+    cycle_manifests = manifests(db, cycle.cycle_id, cycle.started_at)
+    if all(is_replay for _, is_replay in cycle_manifests) or _recorded_plan(db, cycle) is not None:
+        return None
+    return resolve_plan(db, cycle)
+
+
+def _composition(plan: ExecutionPlan) -> tuple[object, ...]:
+    """Return the roles of the versions and the edges: two plans with the same ones run the same cycle."""
+    versions = (v for model in plan.models.values() for v in model.versions)
+    return frozenset((v.version_id, v.role) for v in versions), frozenset(plan.edges)
+
+
+def _as_comparison(db: Database, cycle: Cycle, live: ExecutionPlan, plan: ExecutionPlan) -> ExecutionPlan:
+    """Return the live plan's champions, with the versions that are new, or newly champions, as replays."""
+    live_steps = {v.version_id for v in live.steps()}
+    live_champions = {v.version_id for v in live.primaries.values()}
+    labels = [
+        v.label
+        for v in plan.steps()
+        if v.version_id not in (live_champions if v.role is Role.PRIMARY else live_steps | live_champions)
+    ]
+    log.warning(
+        "cycle %s at %s ran with another plan, which stays; as replays: %s",
+        cycle.cycle_id,
+        cycle.started_at.isoformat(),
+        ", ".join(labels) or "none",
+    )
+    return build_plan(_with_replays(db, cycle, tuple(live.models.values()), labels), strict=False)
+
+
+def _ensure_months(db: Database, cycle: Cycle) -> None:
+    """Create the cycle's table partitions where they are missing."""
+    from airflow_detection.store.partitions.create import ensure_cycle_months  # here: few tasks need it
+
+    ensure_cycle_months(db, cycle.started_at)
+
+
+def _wait_for(db: Database, cycle: Cycle) -> None:
+    """Wait where the registry's clock is a little behind the cycle; PlanError where it is far behind.
+
+    A plan for an instant in the registry's future could still change.
+    """
+    ahead_s = (cycle.started_at - registry.clock(db)).total_seconds()
+    if ahead_s > MAX_CLOCK_SKEW_S:
+        raise PlanError(f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} lies in the future")
+    sleep(max(ahead_s, 0.0))

@@ -1,11 +1,11 @@
-"""One version of one cycle, as an Airflow task runs it: the one way to run a version."""
+"""Run of one version of one cycle, as an Airflow task does it: the one way to run a version."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from airflow_detection.cycle.inline import run_steps
-from airflow_detection.cycle.versions import VersionRequest, find, run_step
+from airflow_detection.cycle.versions import VersionRequest, find_step, run_step
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Role
@@ -23,10 +23,10 @@ def run_task(
     log_context: LogContext | None = None,
     reader_conninfo: Callable[[], str | None] = lambda: None,
 ) -> RunReport:
-    """Run one version and store its result: a champion in this process, any other in one of its own.
+    """Run one version and store its result: a champion in this process, any other in a process of its own.
 
-    A shadow can then hang, exit, take memory or leave processes behind as it likes: what it may is bounded,
-    and the task goes on.
+    A shadow may then hang, exit, use up its memory or leave processes behind: its process is ended, and the
+    task goes on.
 
     Args:
         open_reader: opens the connection that a champion reads with, when it first reads.
@@ -37,7 +37,7 @@ def run_task(
         PlanError: the plan has no such version.
         RegistrationError: the model's registration is broken; the message is the reason.
     """
-    opened, step = find(db, request)
+    opened, step = find_step(db, request)
     if step.role is Role.PRIMARY and not step.is_replay:
         return run_step(db, open_reader, settings, opened, step, log_context)
     (report,) = run_steps(db, settings, opened, [step], log_context, reader_conninfo())

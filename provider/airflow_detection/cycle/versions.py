@@ -1,4 +1,4 @@
-"""The versions of an open cycle: which one is asked for, whether it can run, and its run."""
+"""One step of a cycle's plan: find it, check that it can run, and run it in this process."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ from airflow_detection.store.reader import Reader
 from airflow_detection.store.session import limit_session
 
 Manifests = Mapping[tuple[int, bool], Manifest]
+"""Manifests of one cycle by (version_id, is_replay)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionRequest:
-    """Which version to run, for which cycle, and where the plan of that cycle comes from.
+    """Request for the run of a version: for which cycle, and in which mode the plan of it was recorded.
 
     Args:
         started_at: the cycle's instant, UTC.
-        version: the champion of the cycle when None.
-        cycle_id: the model's own cycle when None.
+        version: None stands for the champion of the cycle.
+        cycle_id: None stands for the model's own cycle.
     """
 
     model_id: str
@@ -47,8 +48,8 @@ class VersionRequest:
     mode: Mode = Mode.AS_OF
 
 
-def find(db: Database, request: VersionRequest) -> tuple[OpenedCycle, VersionSpec]:
-    """Return the version that is asked for, with its cycle.
+def find_step(db: Database, request: VersionRequest) -> tuple[OpenedCycle, VersionSpec]:
+    """Return the cycle of a request, and the step of its plan that is to run.
 
     Raises:
         PlanError: the plan has no such version.
@@ -70,17 +71,17 @@ def run_step(
     step: VersionSpec,
     log_context: LogContext | None = None,
 ) -> RunReport:
-    """Run one step of a plan in this process if the champions that it needs have a result; else skip it.
+    """Run one step of a plan in this process; skip it where a champion that it needs has no result.
 
     Args:
         open_reader: opens the connection that the model reads with, when it first reads.
         log_context: makes another logging system's lines carry the facts of the run.
     """
-    if (skipped := skipped_step(db, opened, step)) is not None:
+    if (skipped := skip_unrunnable(db, opened, step)) is not None:
         return skipped
     execution_s = positive_option(opened.plan.models[step.model_id], "execution_timeout")
-    limits = [s for s in (execution_s, settings.statement_timeout_s) if s is not None]
-    timeout_s = min(limits, default=None)
+    limits_s = [s for s in (execution_s, settings.statement_timeout_s) if s is not None]
+    timeout_s = min(limits_s, default=None)
 
     def open_limited() -> Connection:
         conn = open_reader()
@@ -95,23 +96,23 @@ def run_step(
         code_version=__version__,
         select_limits=SelectLimits(timeout_s=timeout_s, role=settings.reader_role),
     )
-    database = reader(reader_db, opened)
-    job = job_of(settings, opened, step, lambda: read_inputs(database, opened.spec))
-    return run_job(job, store, database, log_context)
+    reader = cycle_reader(reader_db, opened)
+    job = job_of(settings, opened, step, lambda: read_inputs(reader, opened.spec))
+    return run_job(job, store, reader, log_context)
 
 
-def skipped_step(db: Database, opened: OpenedCycle, step: VersionSpec) -> RunReport | None:
-    """Note a step that cannot run, with the reason; None if it can."""
+def skip_unrunnable(db: Database, opened: OpenedCycle, step: VersionSpec) -> RunReport | None:
+    """Store the manifest of a step that cannot run, and return its report; None if it can run."""
     cycle = opened.cycle
-    known = manifests(db, cycle.cycle_id, cycle.started_at)
-    if (reason := _missing(opened.plan, step, known)) is None:
+    cycle_manifests = manifests(db, cycle.cycle_id, cycle.started_at)
+    if (reason := _unrunnable_reason(opened.plan, step, cycle_manifests)) is None:
         return None
     note_missing(db, cycle, step, Outcome.SKIPPED, reason)
     return not_run(step, Outcome.SKIPPED, reason)
 
 
 def job_of(settings: Settings, opened: OpenedCycle, step: VersionSpec, inputs: Callable[[], Inputs]) -> Job:
-    """One step of a plan, ready to run."""
+    """Return the job of one step of a plan."""
     plan = opened.plan
     return Job(
         model=plan.models[step.model_id],
@@ -124,11 +125,37 @@ def job_of(settings: Settings, opened: OpenedCycle, step: VersionSpec, inputs: C
 
 
 def positive_option(model: ModelSpec, name: str) -> float | None:
-    """A number above zero among a model's task options; None where there is none."""
+    """Return a task option of a model if it is a number above zero; else None."""
     value = model.task_options.get(name)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
         return None
     return float(value)
+
+
+def cycle_reader(db: Database, opened: OpenedCycle) -> Reader:
+    """Return read-only access to the registry's database for the versions of one cycle.
+
+    Queries have `:window_start`, `:window_end`, `:cycle_started_at` and `:opened_at`; an input query that
+    leaves out what arrived after `:opened_at` shows all versions the same rows.
+    """
+    window = opened.cycle.window
+    params = {
+        "window_start": window.start,
+        "window_end": window.end,
+        "cycle_started_at": opened.cycle.started_at,
+        "opened_at": opened.opened_at,
+    }
+    return Reader(db, params)
+
+
+def read_inputs(reader: Reader, spec: CycleSpec) -> Inputs:
+    """Return the rows of the cycle's input query, with their digest and newest time; none without a query.
+
+    Raises:
+        TerminalModelError: the database refused the query, or its time column holds no times.
+        RegistryUnavailable: the database did not answer.
+    """
+    return with_facts(reader.query(spec.input_query), spec.time_key) if spec.input_query else Inputs()
 
 
 def _step(opened: OpenedCycle, request: VersionRequest) -> VersionSpec:
@@ -145,43 +172,17 @@ def _step(opened: OpenedCycle, request: VersionRequest) -> VersionSpec:
     return step
 
 
-def _missing(plan: ExecutionPlan, step: VersionSpec, known: Manifests) -> str | None:
-    """Why the step cannot run: a champion that it needs has no result in this cycle."""
+def _unrunnable_reason(plan: ExecutionPlan, step: VersionSpec, cycle_manifests: Manifests) -> str | None:
+    """Return why the step cannot run: it is switched off, or a champion that it needs has no result."""
     if not plan.is_enabled(step.model_id):
         return f"model {step.model_id!r} is switched off"
-    needs = list(plan.upstreams(step.model_id))
+    needed_models = list(plan.upstreams(step.model_id))
     if step.role is not Role.PRIMARY and not step.is_replay:
-        needs.insert(0, step.model_id)
-    for model_id in needs:
+        needed_models.insert(0, step.model_id)
+    for model_id in needed_models:
         champion = plan.primaries.get(model_id)
-        manifest = known.get((champion.version_id, False)) if champion else None
+        manifest = cycle_manifests.get((champion.version_id, False)) if champion else None
         if manifest is None or manifest.outcome is not Outcome.SUCCEEDED:
             state = manifest.outcome.value.lower() if manifest else "not run" if champion else "not appointed"
             return f"the champion of {model_id!r} has no result in this cycle: {state}"
     return None
-
-
-def reader(db: Database, opened: OpenedCycle) -> Reader:
-    """Read-only access to the registry's database for the versions of one cycle.
-
-    Queries have `:window_start`, `:window_end`, `:cycle_started_at` and `:opened_at`; an input query that
-    leaves out what arrived after `:opened_at` shows all versions the same rows.
-    """
-    window = opened.cycle.window
-    params = {
-        "window_start": window.start,
-        "window_end": window.end,
-        "cycle_started_at": opened.cycle.started_at,
-        "opened_at": opened.opened_at,
-    }
-    return Reader(db, params)
-
-
-def read_inputs(database: Reader, spec: CycleSpec) -> Inputs:
-    """The rows of the cycle's input query, with their digest and newest time; none without a query.
-
-    Raises:
-        TerminalModelError: the query was refused, or its time column holds no times.
-        RegistryUnavailable: the database did not answer.
-    """
-    return with_facts(database.query(spec.input_query), spec.time_key) if spec.input_query else Inputs()

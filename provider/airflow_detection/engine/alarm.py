@@ -1,4 +1,4 @@
-"""A bound on what runs in this process; `isolation` bounds what runs in another."""
+"""Time limit for code that runs in this process; `isolation` limits code that runs in another."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ REPEAT_S = 0.5
 
 @contextmanager
 def alarm(after_s: float, on_timeout: Callable[[], None]) -> Iterator[None]:
-    """Call `on_timeout` after so many seconds, and again until what is inside ends; it raises what ends it.
+    """Call `on_timeout` after `after_s` seconds, and each REPEAT_S seconds until the block ends.
 
-    In the main thread only, which signals reach. A timer that was set before, such as that of a task's
-    execution timeout, goes on; if it ends sooner, it is left alone.
+    `on_timeout` raises the exception that ends the block. Outside of the main thread, which alone gets
+    signals, nothing is limited. A timer that was set before, such as that of a task's execution timeout, goes
+    on; if it ends sooner, it is left alone.
     """
     outer_s, began = signal.getitimer(signal.ITIMER_REAL)[0], time.monotonic()
     if threading.current_thread() is not threading.main_thread() or 0 < outer_s <= after_s:

@@ -18,30 +18,30 @@ _log = run_logger("airflow_detection.engine")
 Pair = tuple[JsonMapping, JsonMapping]
 
 ENTITIES = "outputs"
-"""The profile of the real outputs' entities: null are those that occur nowhere among the inputs."""
+"""Name of the profile of the outputs' entities: those that occur nowhere among the inputs count as null."""
 
-PROFILED = 10_000
-"""Outputs that are profiled, the first ones: of more, time and memory would be felt."""
+MAX_PROFILED_OUTPUTS = 10_000
+"""The first outputs alone are profiled: more would cost noticeable time and memory."""
 
 
 def entity_of(entity_key: str | None, input_ref: JsonMapping, output: JsonMapping) -> str | None:
-    """The entity an output is about, as text: from the output, else from the input_ref."""
+    """Return the entity that an output is about, as text: from the output, else from the input_ref."""
     if entity_key is None:
         return None
-    found = output.get(entity_key)
-    found = input_ref.get(entity_key) if found is None else found
-    return None if found is None else str(found)
+    value = output.get(entity_key)
+    value = input_ref.get(entity_key) if value is None else value
+    return None if value is None else str(value)
 
 
 class CanaryWatch:
     """The canaries of one run: takes their outputs out of the stream and keeps their scores."""
 
     def __init__(
-        self, model: ModelSpec, canaries: Iterable[Canary] = (), real: Collection[str] = frozenset()
+        self, model: ModelSpec, canaries: Iterable[Canary] = (), real_ids: Collection[str] = frozenset()
     ) -> None:
         self._model = model
-        self._real = real
-        self._entities: list[object] = []
+        self._real_ids = real_ids
+        self._output_entities: list[object] = []
         self.canaries = {str(canary.entity_id): canary for canary in canaries}
         self._scores: dict[str, list[float | None]] = {entity_id: [] for entity_id in self.canaries}
         self._aliases = {alias for entity_id in self.canaries for alias in _aliases(entity_id)}
@@ -58,7 +58,7 @@ class CanaryWatch:
     ) -> CanaryWatch:
         """Take the detector's canaries, but none that could be mistaken for a real entity.
 
-        One that needs outputs of a model which is not among `upstreams` has nothing to prove.
+        One that needs outputs of a model which is not among `upstreams` is left out.
         """
         offered = [
             canary
@@ -66,72 +66,61 @@ class CanaryWatch:
             if not canary.needs_upstream or canary.upstream.keys() <= set(upstreams)
         ]
         if offered and model.entity_key is None:
-            _log.warning("%s: no canaries, for the model has no entity_key to know them by", model.model_id)
+            _log.warning("%s: no canaries: the model has no entity_key to recognise them by", model.model_id)
             return cls(model)
         columns = _identity_columns(offered) | {model.entity_key or ""}
-        real = {str(entity) for name in columns for entity in set(inputs.columns.get(name, ()))}
+        real_ids = {str(entity) for name in columns for entity in set(inputs.columns.get(name, ()))}
         for canary in offered:
-            if str(canary.entity_id) in real:
+            if str(canary.entity_id) in real_ids:
                 _log.warning("%s: canary %r dropped, it is a real entity", model.model_id, canary.entity_id)
-        return cls(model, [canary for canary in offered if str(canary.entity_id) not in real], real)
+        return cls(model, [canary for canary in offered if str(canary.entity_id) not in real_ids], real_ids)
 
     def rows(self) -> Iterator[JsonMapping]:
-        """The rows that go behind the real inputs."""
+        """Iterate over the rows that go behind the real inputs."""
         for canary in self.canaries.values():
             yield from canary.rows
 
     def upstream(self, model_id: str) -> list[tuple[str, Pair]]:
-        """(entity, (input_ref, output)) that go behind an upstream's real outputs."""
+        """Return the (entity, (input_ref, output)) pairs that go behind an upstream's real outputs."""
         return [
             (canary.entity_id, pair)
             for canary in self.canaries.values()
             for pair in canary.upstream.get(model_id, ())
         ]
 
-    def without(self, outputs: Iterable[Pair]) -> Iterator[Pair]:
-        """The outputs of real entities; the canaries' scores are kept.
+    def without_canaries(self, outputs: Iterable[Pair]) -> Iterator[Pair]:
+        """Iterate over the outputs of real entities, and keep the canaries' scores.
 
-        What is a canary's but goes by another form of its identity (-1.0 for -1, or none at all while the
-        input_ref tells) is no output either, and no answer: that canary was not found.
+        An output with another form of a canary's identity (-1.0 for -1, or the identity in the input_ref
+        alone) is left out too, but does not count as found: that canary is not present.
         """
         if not self.canaries:
-            yield from self._noted(outputs)
+            yield from self._noting_entities(outputs)
             return
         for input_ref, output in outputs:
             entity = entity_of(self._model.entity_key, input_ref, output)
             if entity in self._scores:
                 self._scores[entity].append(finite(output.get(self._model.score_key or "")))
             elif entity not in self._aliases and not self._is_canary(input_ref):
-                if len(self._entities) < PROFILED:
-                    self._entities.append(entity)
+                if len(self._output_entities) < MAX_PROFILED_OUTPUTS:
+                    self._output_entities.append(entity)
                 yield input_ref, output
 
-    def _noted(self, outputs: Iterable[Pair]) -> Iterator[Pair]:
-        held, key = iter(outputs), self._model.entity_key or ""
-        for pair in islice(held, PROFILED if key else 0):
-            value = pair[1].get(key)
-            self._entities.append(pair[0].get(key) if value is None else value)
-            yield pair
-        yield from held
-
-    def _is_canary(self, input_ref: JsonMapping) -> bool:
-        return any(str(input_ref[name]) in self._aliases for name in self._columns if name in input_ref)
-
-    def entities(self) -> tuple[FeatureProfile, ...]:
-        """A profile of the entities of the real outputs so far; none where nobody knows them."""
-        if self._model.entity_key is None or not self._entities:
+    def entity_profiles(self) -> tuple[FeatureProfile, ...]:
+        """Profile the entities of the real outputs so far; empty without an entity key or outputs."""
+        if self._model.entity_key is None or not self._output_entities:
             return ()
-        names = [None if value is None else str(value) for value in self._entities]
+        names = [None if value is None else str(value) for value in self._output_entities]
         profile = FeatureProfile(
             name=ENTITIES,
             count=len(names),
-            null_count=sum(name not in self._real for name in names) if self._real else 0,
+            null_count=sum(name not in self._real_ids for name in names) if self._real_ids else 0,
             distinct_count=len(set(names)),
         )
         return (profile,)
 
     def results(self) -> tuple[CanaryResult, ...]:
-        """Expected and observed scores; of several outputs for one canary the highest score counts."""
+        """Return expected and observed scores; of several outputs for one canary the highest score counts."""
         return tuple(
             CanaryResult(
                 name=entity_id,
@@ -142,27 +131,20 @@ class CanaryWatch:
             for entity_id, canary in self.canaries.items()
         )
 
+    def _noting_entities(self, outputs: Iterable[Pair]) -> Iterator[Pair]:
+        pairs, key = iter(outputs), self._model.entity_key or ""
+        for pair in islice(pairs, MAX_PROFILED_OUTPUTS if key else 0):
+            value = pair[1].get(key)
+            self._output_entities.append(pair[0].get(key) if value is None else value)
+            yield pair
+        yield from pairs
 
-def _aliases(entity_id: str) -> set[str]:
-    """Other texts of the same identity: that of a number written as a float."""
-    try:
-        return {entity_id, str(float(entity_id))}
-    except ValueError:
-        return {entity_id}
-
-
-def _identity_columns(canaries: Iterable[Canary]) -> set[str]:
-    """The input columns that hold the identity in every row of every canary."""
-    columns = [
-        {name for name, value in row.items() if str(value) == canary.entity_id}
-        for canary in canaries
-        for row in canary.rows
-    ]
-    return set.intersection(*columns) if columns else set()
+    def _is_canary(self, input_ref: JsonMapping) -> bool:
+        return any(str(input_ref[name]) in self._aliases for name in self._columns if name in input_ref)
 
 
 class SharedOutputs:
-    """An upstream as a model sees it: read-only, with the canaries' outputs behind the real ones."""
+    """Upstream as a model sees it: read-only, with the canaries' outputs behind the real ones."""
 
     def __init__(self, upstream: Upstream, extra: Sequence[tuple[str, Pair]] = ()) -> None:
         self._upstream, self._extra = upstream, tuple(extra)
@@ -180,8 +162,26 @@ class SharedOutputs:
             yield frozen(input_ref), frozen(output)
 
     def columns(self) -> tuple[Sequence[str | None], Sequence[float | None]]:
-        """Entity ids and scores alone; a canary's score is under the upstream's `score_key`, else `score`."""
+        """Return entity ids and scores; a canary's score is at the upstream's `score_key`, else `score`."""
         entities, scores = self._upstream.columns()
         key = getattr(self._upstream, "score_key", None) or "score"
         extra = [(entity, finite(output.get(key))) for entity, (_, output) in self._extra]
         return (*entities, *(e for e, _ in extra)), (*scores, *(s for _, s in extra))
+
+
+def _aliases(entity_id: str) -> set[str]:
+    """Return the texts of one identity: itself, and the float of it if it is a number."""
+    try:
+        return {entity_id, str(float(entity_id))}
+    except ValueError:
+        return {entity_id}
+
+
+def _identity_columns(canaries: Iterable[Canary]) -> set[str]:
+    """Return the input columns that hold the identity in every row of every canary."""
+    columns = [
+        {name for name, value in row.items() if str(value) == canary.entity_id}
+        for canary in canaries
+        for row in canary.rows
+    ]
+    return set.intersection(*columns) if columns else set()

@@ -1,4 +1,4 @@
-"""Entry points -> running code: only code from allowed places is ever imported."""
+"""Entry points of models, turned into classes and functions: only allowed modules are ever imported."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ENTRY_POINT_GROUP = "airflow_detection.models"
 
 
 class Registry:
-    """The models of one cycle with their ACTIVE versions.
+    """Registered models of one cycle with their ACTIVE versions.
 
     Args:
-        specs: what is registered.
+        specs: the registered models.
         allowed_prefixes: modules, such as `ourteam.models`, under which `module:Class` may be run.
     """
 
@@ -74,7 +74,7 @@ def load_function(entrypoint: str, allowed_prefixes: tuple[str, ...]) -> Callabl
 
 
 def load_object(entrypoint: str, allowed_prefixes: tuple[str, ...], *, group: str | None = None) -> object:
-    """Import what an entry point names: `module:name` under an allowed prefix, or a name of `group`.
+    """Import the object of an entry point: `module:name` under an allowed prefix, or a name of `group`.
 
     Raises:
         EntryPointError: malformed, not allowed, not importable, or not one name of the group.
@@ -94,17 +94,17 @@ def load_object(entrypoint: str, allowed_prefixes: tuple[str, ...], *, group: st
     return loaded
 
 
-def _value_of_name(group: str, name: str) -> str:
-    values = sorted({point.value for point in entry_points(group=group, name=name)})
-    if not values:
-        known = sorted({point.name for point in entry_points(group=group)})
-        raise EntryPointError(name, f"is no name of entry-point group {group!r}; known: {known}")
-    if len(values) > 1:
-        raise EntryPointError(name, f"is given by several distributions: {values}")
-    return values[0]
-
-
 def is_under(module_name: str, prefixes: tuple[str, ...]) -> bool:
     """Tell whether a module is one of the allowed ones, or inside one of them."""
     names = [prefix.strip().rstrip(".") for prefix in prefixes]
     return any(name and (module_name == name or module_name.startswith(name + ".")) for name in names)
+
+
+def _value_of_name(group: str, name: str) -> str:
+    values = sorted({point.value for point in entry_points(group=group, name=name)})
+    if not values:
+        names = sorted({point.name for point in entry_points(group=group)})
+        raise EntryPointError(name, f"is not a name of entry-point group {group!r}; known: {names}")
+    if len(values) > 1:
+        raise EntryPointError(name, f"is given by several distributions: {values}")
+    return values[0]

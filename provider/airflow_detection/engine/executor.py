@@ -1,4 +1,4 @@
-"""A whole plan for one cycle: which version runs, which is skipped, and how it is counted."""
+"""Execution of a whole plan for one cycle: which version runs, which is skipped, and the counts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class InProcess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleReport:
-    """What became of every version of a plan, in plan order, and the counts."""
+    """Reports of every version of a plan, in plan order, and their counts."""
 
     reports: tuple[RunReport, ...] = ()
     summary: CycleSummary = field(default_factory=CycleSummary)
@@ -106,14 +106,14 @@ class DAGExecutor:
         self._runner = InProcess(store, database) if runner is None else runner
 
     def run(self, cycle: Cycle) -> CycleReport:
-        """Run the plan for one cycle; what a version does to itself is in its report."""
+        """Run the plan for one cycle; a version that fails is a report, not an exception."""
         reports: list[RunReport] = []
         results: dict[str, VersionSpec] = {}  # champions that have a result
         for model_id in self._plan.topo_order:
-            of_model = self._run_model(self._plan.models[model_id], cycle, results)
-            if of_model and of_model[0].outcome is Outcome.SUCCEEDED:
-                results[model_id] = of_model[0].version
-            reports.extend(of_model)
+            model_reports = self._run_model(self._plan.models[model_id], cycle, results)
+            if model_reports and model_reports[0].outcome is Outcome.SUCCEEDED:
+                results[model_id] = model_reports[0].version
+            reports.extend(model_reports)
         return CycleReport(reports=tuple(reports), summary=summarize(self._plan, reports))
 
     def _run_model(
@@ -126,19 +126,19 @@ class DAGExecutor:
             if shadows:
                 _log.warning("model %s has shadows but no PRIMARY: it does not run", model.model_id)
             return []
-        first = self._not_runnable(model, champion, cycle, results)
-        if first is None:
-            (first,) = self._runner.run([self._job(model, champion, cycle, results)], 1)
-        if first.outcome is not Outcome.SUCCEEDED:
+        champion_report = self._unrunnable_report(model, champion, cycle, results)
+        if champion_report is None:
+            (champion_report,) = self._runner.run([self._job(model, champion, cycle, results)], 1)
+        if champion_report.outcome is not Outcome.SUCCEEDED:
             reason = "its own champion has no result"
-            return [first, *(not_run(shadow, Outcome.SKIPPED, reason) for shadow in shadows)]
+            return [champion_report, *(not_run(shadow, Outcome.SKIPPED, reason) for shadow in shadows)]
         jobs = [self._job(model, shadow, cycle, results) for shadow in shadows]
-        return [first, *(self._runner.run(jobs, self._at_once) if jobs else ())]
+        return [champion_report, *(self._runner.run(jobs, self._at_once) if jobs else ())]
 
-    def _not_runnable(
+    def _unrunnable_report(
         self, model: ModelSpec, champion: VersionSpec, cycle: Cycle, results: Mapping[str, VersionSpec]
     ) -> RunReport | None:
-        """Why a champion cannot run, as its report; None if it can."""
+        """Return the report of a champion that cannot run, with the reason; None if it can."""
         if (reason := self._plan.broken.get(model.model_id)) is not None:
             report = not_run(champion, Outcome.FAILED, reason)
             save_failure(self._store, model, report, cycle)

@@ -1,4 +1,4 @@
-"""The two feature flags, read from the environment in one place."""
+"""Feature flags, read from the environment in one place."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def concurrent_shadows(env: Mapping[str, str] = os.environ) -> bool:
 
 
 def _is_on(name: str, env: Mapping[str, str]) -> bool:
-    word = env.get(name, "").strip().lower()
-    if word in _ON:
+    value = env.get(name, "").strip().lower()
+    if value in _ON:
         return True
-    if word in _OFF:
+    if value in _OFF:
         return False
-    raise ConfigurationError(f"{name} is {env[name]!r}; it can be 1, true, yes, on, or 0, false, no, off")
+    raise ConfigurationError(f"{name} is {env[name]!r}: must be one of 1, true, yes, on, 0, false, no, off")

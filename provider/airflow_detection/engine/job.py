@@ -1,4 +1,4 @@
-"""One version with isolation and timing."""
+"""One version of one cycle: its run, its times, and the report of it."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ Finish = Callable[[int], tuple[RunReport, Mapping[str, float]]]
 
 
 class FailureStore(Protocol):
-    """Where failures go."""
+    """Store of failures."""
 
     def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
         """Write the manifest of a version that failed; an earlier success stays in force."""
 
 
 class Store(FailureStore, Protocol):
-    """Where results go; each call is one transaction."""
+    """Store of results; each call is one transaction."""
 
     def save(
         self, model: ModelSpec, version: VersionSpec, cycle: Cycle, outputs: Iterable[Pair], finish: Finish
@@ -62,7 +62,7 @@ class Store(FailureStore, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StageResult(Generic[T]):
-    """What a stage gave, in how many milliseconds; `error` is None where it succeeded."""
+    """Result of a stage and its milliseconds; `error` is None where it succeeded."""
 
     value: T | None
     elapsed_ms: float
@@ -83,24 +83,24 @@ def run_stage(
     """
     began = time.perf_counter()
     value: T | None = None
-    failure: Exception | None = None
+    stage_error: Exception | None = None
     try:
         value = function()
     except Exception as error:
         if required:
             raise
-        failure = error
+        stage_error = error
         _log.warning("stage %s failed and is left out: %s", name, describe(error), exc_info=True)
     finally:
-        elapsed = _ms_since(began)
+        elapsed_ms = ms_since(began)
         if timings is not None:
-            timings[name] = timings.get(name, 0.0) + elapsed
-    return StageResult(value, elapsed, failure)
+            timings[name] = timings.get(name, 0.0) + elapsed_ms
+    return StageResult(value, elapsed_ms, stage_error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One version that is to run for one cycle; nothing of it has begun.
+    """Version that is to run for one cycle; nothing of it has begun.
 
     `upstreams` maps each model id that it reads to the champion whose outputs are to be read.
     """
@@ -116,28 +116,12 @@ class Job:
 def run_job(
     job: Job, store: Store, database: ReadOnlyDatabase | None = None, log_context: LogContext | None = None
 ) -> RunReport:
-    """Make the model, get what it reads, and run it; a start that fails is a report too.
+    """Make the model, get its inputs and upstreams, and run it; a failure to start is a report too.
 
     `log_context` makes another logging system's lines carry the facts of the run.
     """
     with run_facts(job.version, job.cycle, log_context):
         return _run_job(job, store, database)
-
-
-def _run_job(job: Job, store: Store, database: ReadOnlyDatabase | None) -> RunReport:
-    run = _VersionRun(job.model, job.version, job.cycle, Inputs())
-    try:
-        detector = job.instantiate(job.version)
-        run.inputs = job.inputs()
-        shared = {
-            model_id: store.upstream(champion, job.cycle) for model_id, champion in job.upstreams.items()
-        }
-    except (Exception, SystemExit) as error:
-        return failed(store, job.model, run.report(Outcome.FAILED), job.cycle, error)
-    return run_version(
-        job.model, job.version, job.cycle,
-        detector=detector, inputs=run.inputs, shared=shared, store=store, database=database,
-    )  # fmt: skip
 
 
 def run_version(
@@ -151,19 +135,86 @@ def run_version(
     store: Store,
     database: ReadOnlyDatabase | None = None,
 ) -> RunReport:
-    """Run one version for one cycle and store what it gives; its failure is a report, not an exception.
+    """Run one version for one cycle and store its result; its failure is a report, not an exception.
 
-    What the model is given is read-only. A `SystemExit` of the model is a failure of the model.
+    The context that the model gets is read-only. A `SystemExit` of the model is a failure of the model.
     """
     run = _VersionRun(model, version, cycle, inputs)
     try:
         return run.execute(detector, _frozen_inputs(inputs), shared, store, database)
     except (Exception, SystemExit) as error:
-        return failed(store, model, run.report(Outcome.FAILED), cycle, error)
+        return record_failure(store, model, run.report(Outcome.FAILED), cycle, error)
+
+
+def describe(error: BaseException) -> str:
+    """Return an error as text that a database can store: class and message, cut to 2000 characters."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # an error whose own __str__ fails
+        text = f"{type(error).__name__} (its message cannot be read)"
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()[:_MAX_ERROR_LENGTH]
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether trying again may help: the model said so, or something outside did not answer."""
+    if isinstance(error, (TransientModelError, RegistryUnavailable, OSError)):
+        return True
+    # A lost connection or a cancelled statement; by name, because the engine does not import the driver.
+    return any(c.__name__ == "OperationalError" for c in type(error).__mro__)
+
+
+def record_failure(
+    store: FailureStore, model: ModelSpec, report: RunReport, cycle: Cycle, error: BaseException
+) -> RunReport:
+    """Log a failure, store its manifest if possible, and return the report with the reason.
+
+    An attempt that a newer one has overtaken is skipped, not failed: the cycle has its result.
+    """
+    if isinstance(error, StaleAttempt):
+        _log.warning("%s is left out: %s", report.version.label, error)
+        return replace(report, outcome=Outcome.SKIPPED, error=describe(error))
+    _log.error("%s failed: %s", report.version.label, describe(error), exc_info=error)
+    report = replace(report, error=describe(error), is_transient=is_transient(error))
+    save_failure(store, model, report, cycle)
+    return report
+
+
+def save_failure(store: FailureStore, model: ModelSpec, report: RunReport, cycle: Cycle) -> None:
+    """Store the manifest of a failure; where that fails too, it is logged and not raised."""
+    try:
+        store.save_failure(model, report.version, cycle, report)
+    except Exception:
+        _log.exception("the failure of %s could not be stored", report.version.label)
+
+
+def not_run(version: VersionSpec, outcome: Outcome, reason: str) -> RunReport:
+    """Return the report of a version that did not run."""
+    return RunReport(version=version, outcome=outcome, started_at=datetime.now(UTC), error=reason)
+
+
+def ms_since(began: float) -> float:
+    """Return the milliseconds since `began`, an instant of `time.perf_counter`."""
+    return (time.perf_counter() - began) * 1000
+
+
+def _run_job(job: Job, store: Store, database: ReadOnlyDatabase | None) -> RunReport:
+    run = _VersionRun(job.model, job.version, job.cycle, Inputs())
+    try:
+        detector = job.instantiate(job.version)
+        run.inputs = job.inputs()
+        shared = {
+            model_id: store.upstream(champion, job.cycle) for model_id, champion in job.upstreams.items()
+        }
+    except (Exception, SystemExit) as error:
+        return record_failure(store, job.model, run.report(Outcome.FAILED), job.cycle, error)
+    return run_version(
+        job.model, job.version, job.cycle,
+        detector=detector, inputs=run.inputs, shared=shared, store=store, database=database,
+    )  # fmt: skip
 
 
 class _QueryOnly:
-    """What a model gets of the database: `query`, without the handle behind it."""
+    """Database access of a model: `query` alone, without the connection behind it."""
 
     __slots__ = ("query",)
 
@@ -176,7 +227,7 @@ class _QueryOnly:
 
 
 class _VersionRun:
-    """One version's run under way: its clocks, and the report at any moment of it."""
+    """Run of one version: its times so far, and the report at any moment."""
 
     def __init__(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, inputs: Inputs) -> None:
         self.model, self.version, self.cycle, self.inputs = model, version, cycle, inputs
@@ -214,20 +265,20 @@ class _VersionRun:
         began = time.perf_counter()
 
         def finish(output_count: int) -> tuple[RunReport, Mapping[str, float]]:
-            self.stage_ms["store"] = _ms_since(began) - self.stage_ms.get("outputs", 0.0)
+            self.stage_ms["store"] = ms_since(began) - self.stage_ms.get("outputs", 0.0)
             features = run_stage(
                 "profile",
                 lambda: profile(_feature_columns(detector, result, inputs)),
                 required=False,
                 timings=self.stage_ms,
             ).value
-            since = run_stage("reads_since", lambda: _past(detector, self.cycle), required=False).value
+            since = run_stage("reads_since", lambda: _reads_since(detector, self.cycle), required=False).value
             report = replace(
                 self.report(Outcome.SUCCEEDED, result.duration_ms),
                 output_count=output_count,
                 reads_since=since,
                 canaries=watch.results(),
-                features=(*(features or ()), *watch.entities(), *self.inputs.newest),
+                features=(*(features or ()), *watch.entity_profiles(), *self.inputs.newest),
                 projection=detector.projection,
             )
             return report, clean_metrics(
@@ -238,18 +289,16 @@ class _VersionRun:
             )
 
         outputs = result.outputs_per_input
-        rows: Iterable[Pair] = watch.without(self.pairs(outputs))
+        pairs: Iterable[Pair] = watch.without_canaries(self.checked_pairs(outputs))
         if isinstance(outputs, SelectedOutputs):
-            rows = outputs
-        elif type(outputs) in (
-            list,
-            tuple,
-        ):  # nothing is computed any more: it can be stored as it is encoded
-            rows = MaterializedOutputs(rows, self.report(Outcome.SUCCEEDED, result.duration_ms).duration_ms)
-        return store.save(self.model, self.version, self.cycle, rows, finish)
+            pairs = outputs
+        elif type(outputs) in (list, tuple):  # all computed: rows can be stored while others are encoded
+            duration_ms = self.report(Outcome.SUCCEEDED, result.duration_ms).duration_ms
+            pairs = MaterializedOutputs(pairs, duration_ms)
+        return store.save(self.model, self.version, self.cycle, pairs, finish)
 
-    def pairs(self, outputs: Iterable[Pair]) -> Iterator[Pair]:
-        """The outputs one by one, checked for their form; timed where they may be computed only now."""
+    def checked_pairs(self, outputs: Iterable[Pair]) -> Iterator[Pair]:
+        """Iterate over the outputs, each checked for its form; timed where they may be computed only now."""
         self.stage_ms["outputs"] = 0.0
         if type(outputs) in (list, tuple):
             yield from map(self._checked, count(), outputs)
@@ -257,33 +306,35 @@ class _VersionRun:
         began = time.perf_counter()
         for number, pair in enumerate(outputs):
             checked = self._checked(number, pair)
-            self.stage_ms["outputs"] += _ms_since(began)
+            self.stage_ms["outputs"] += ms_since(began)
             yield checked
             began = time.perf_counter()
-        self.stage_ms["outputs"] += _ms_since(began)
+        self.stage_ms["outputs"] += ms_since(began)
 
-    def _checked(self, number: int, pair: Any) -> Pair:  # Any: what a model gave back
+    def _checked(self, number: int, pair: Any) -> Pair:  # Any: what a model returned
         if type(pair) is tuple and len(pair) == 2 and type(pair[0]) is dict and type(pair[1]) is dict:
             return pair
         if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(m, Mapping) for m in pair):
             return pair[0], pair[1]
         raise TerminalModelError(
-            f"output {number} of {self.version.label} is no (input_ref, output) pair of mappings"
+            f"output {number} of {self.version.label} is not an (input_ref, output) pair of mappings"
         )
 
     def report(self, outcome: Outcome, duration_ms: float | None = None) -> RunReport:
-        given = finite(duration_ms)
-        if duration_ms is not None and (given is None or given < 0):
+        given_ms = finite(duration_ms)
+        if duration_ms is not None and (given_ms is None or given_ms < 0):
             _log.warning(
-                "%s: duration_ms %.80r is no duration; measured instead", self.version.label, duration_ms
+                "%s: duration_ms is %.80r: must be a finite number, at least 0; measured instead",
+                self.version.label,
+                duration_ms,
             )
-            given = None
-        measured = self.stage_ms.get("run", 0.0) + self.stage_ms.get("outputs", 0.0)
+            given_ms = None
+        measured_ms = self.stage_ms.get("run", 0.0) + self.stage_ms.get("outputs", 0.0)
         return RunReport(
             version=self.version,
             outcome=outcome,
             started_at=self.started_at,
-            duration_ms=measured if given is None else given,
+            duration_ms=measured_ms if given_ms is None else given_ms,
             input_count=len(self.inputs),
             input_digest=self.inputs.digest,
             newest_input_at=self.inputs.newest_at,
@@ -291,56 +342,10 @@ class _VersionRun:
         )
 
 
-def _past(detector: BaseDetectionModel, cycle: Cycle) -> datetime | None:
-    """From when on the model reads data, where that is before its window."""
+def _reads_since(detector: BaseDetectionModel, cycle: Cycle) -> datetime | None:
+    """Return the instant from which the model reads data, where that is before its window."""
     since = detector.reads_since(cycle)
     return None if since is None or require_utc("reads_since", since) >= cycle.window.start else since
-
-
-def describe(error: BaseException) -> str:
-    """Return an error as one text that a database can hold: class and message, cut to 2000 characters."""
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception:  # an error whose own __str__ fails
-        text = f"{type(error).__name__} (its message cannot be read)"
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()[:_MAX_ERROR_LENGTH]
-
-
-def is_transient(error: BaseException) -> bool:
-    """Tell whether trying again may help: the model said so, or something outside did not answer."""
-    if isinstance(error, (TransientModelError, RegistryUnavailable, OSError)):
-        return True
-    # a driver's lost connection or cancelled statement: the engine does not import the driver
-    return any(c.__name__ == "OperationalError" for c in type(error).__mro__)
-
-
-def failed(
-    store: FailureStore, model: ModelSpec, report: RunReport, cycle: Cycle, error: BaseException
-) -> RunReport:
-    """Log a failure, store its manifest if that can be, and return the report with the reason.
-
-    An attempt that a newer one has overtaken is skipped, not failed: the cycle has its result.
-    """
-    if isinstance(error, StaleAttempt):
-        _log.warning("%s is left out: %s", report.version.label, error)
-        return replace(report, outcome=Outcome.SKIPPED, error=describe(error))
-    _log.error("%s failed: %s", report.version.label, describe(error), exc_info=error)
-    report = replace(report, error=describe(error), is_transient=is_transient(error))
-    save_failure(store, model, report, cycle)
-    return report
-
-
-def save_failure(store: FailureStore, model: ModelSpec, report: RunReport, cycle: Cycle) -> None:
-    """Store the manifest of a failure; that it cannot be stored is logged and no more."""
-    try:
-        store.save_failure(model, report.version, cycle, report)
-    except Exception:
-        _log.exception("the failure of %s could not be stored", report.version.label)
-
-
-def not_run(version: VersionSpec, outcome: Outcome, reason: str) -> RunReport:
-    """The report of a version of which nothing ran."""
-    return RunReport(version=version, outcome=outcome, started_at=datetime.now(UTC), error=reason)
 
 
 def _frozen_inputs(inputs: Inputs) -> Inputs:
@@ -355,11 +360,7 @@ def _frozen_column(column: Sequence[Any]) -> tuple[Any, ...]:  # Any: what the i
 def _feature_columns(
     detector: BaseDetectionModel, result: ModelResult, inputs: Inputs
 ) -> dict[str, Iterable[Any]]:  # Any: numbers or text, nulls
-    """The columns to profile: those the model says it computed with, else the declared ones of the inputs."""
+    """Return the columns to profile: those the model computed with, else the declared ones of the inputs."""
     columns: dict[str, Iterable[Any]] = {n: inputs[n] for n in detector.features if n in inputs.columns}
     columns.update(result.features)
     return columns
-
-
-def _ms_since(began: float) -> float:
-    return (time.perf_counter() - began) * 1000

@@ -1,4 +1,4 @@
-"""What a run leaves beside its outputs: metrics that can be stored, and the profile of its features."""
+"""Metrics of a run that can be stored, and the profile of its features."""
 
 from __future__ import annotations
 
@@ -26,39 +26,30 @@ def finite(value: object) -> float | None:
 
 
 def clean_metrics(metrics: object, *, label: str, duration_ms: float, output_count: int) -> dict[str, float]:
-    """Return what can be stored, with cycle_duration_ms and output_count unless the model set them.
+    """Return the metrics that can be stored; cycle_duration_ms and output_count are added where missing.
 
-    A None is left out; what is no finite number, or has a key that does not fit, is dropped with a warning.
+    A None is left out; a value that is not a finite number, or whose key cannot be stored, is dropped with a
+    warning.
     `label` names the version in the warnings.
     """
     kept: dict[str, float] = {}
     if not isinstance(metrics, Mapping):
-        _log.warning("%s: metrics are no mapping but %s; all dropped", label, type(metrics).__name__)
+        kind = type(metrics).__name__
+        _log.warning("%s: metrics are of type %s: must be a mapping; all dropped", label, kind)
         metrics = {}
     for key, value in metrics.items():
         if value is None:
             continue
-        fault = _key_fault(key)
+        reason = _unstorable_key_reason(key)
         number = finite(value)
-        if fault is None and number is not None:
+        if reason is None and number is not None:
             kept[key] = number
         else:
-            _log.warning(
-                "%s: metric %.80r dropped: %s", label, key, fault or f"{value!r:.80} is no finite number"
-            )
+            reason = reason or f"{value!r:.80} is not a finite number"
+            _log.warning("%s: metric %.80r dropped: %s", label, key, reason)
     kept.setdefault("cycle_duration_ms", duration_ms)
     kept.setdefault("output_count", float(output_count))
     return kept
-
-
-def _key_fault(key: object) -> str | None:
-    if not isinstance(key, str):
-        return f"its key is no text but {type(key).__name__}"
-    if not 1 <= len(key) <= MAX_ID_LENGTH:
-        return f"its key must have 1 to {MAX_ID_LENGTH} characters, not {len(key)}"
-    if "\0" in key or (not key.isascii() and any("\ud800" <= c <= "\udfff" for c in key)):
-        return "its key holds a character that cannot be stored"
-    return None
 
 
 def profile(
@@ -66,3 +57,13 @@ def profile(
 ) -> tuple[FeatureProfile, ...]:  # Any: numbers or text, nulls
     """Profile each column."""
     return tuple(FeatureProfile.of(str(name), column) for name, column in columns.items())
+
+
+def _unstorable_key_reason(key: object) -> str | None:
+    if not isinstance(key, str):
+        return f"its key is of type {type(key).__name__}: must be text"
+    if not 1 <= len(key) <= MAX_ID_LENGTH:
+        return f"its key has {len(key)} characters: must be 1 to {MAX_ID_LENGTH}"
+    if "\0" in key or (not key.isascii() and any("\ud800" <= c <= "\udfff" for c in key)):
+        return "its key holds a character that cannot be stored"
+    return None

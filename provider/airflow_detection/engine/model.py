@@ -1,4 +1,4 @@
-"""What a model is, what it is given, and what it gives back."""
+"""The contract of a model: its base class, the context of a run, and its result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ReadOnlyDatabase(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelContext:
-    """What a model is given: everything in it is read-only.
+    """Context of one run: everything in it is read-only.
 
     `shared` maps a model id of `depends_on` to the outputs of that model's champion. `database` is None
     where there is none (unit tests).
@@ -59,7 +59,7 @@ class ModelContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelResult:
-    """What a model gives back.
+    """Result of one run.
 
     `outputs_per_input` may be a generator: it is consumed once, while it is stored. A metric that is None
     is left out. `features` holds the columns the model really computed with, for the profile in the
@@ -126,7 +126,7 @@ class BaseDetectionModel(ABC):
         """
 
     def reads_since(self, cycle: Cycle) -> datetime | None:
-        """From when on the model reads data (UTC), where that is before its window; None: the window alone.
+        """Return the instant (UTC) from which the model reads data; None if it reads its window alone.
 
         A model that looks back for hours finds little in the first hours of a pipeline. Its counts are
         compared once that much past was there.
@@ -134,5 +134,5 @@ class BaseDetectionModel(ABC):
         return None
 
     def canaries(self, cycle: Cycle) -> Iterable[Canary]:
-        """The synthetic inputs to add to this cycle's run; none unless overridden."""
+        """Return the synthetic inputs to add to this cycle's run; none unless overridden."""
         return ()

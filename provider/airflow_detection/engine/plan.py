@@ -1,4 +1,4 @@
-"""Registered models -> the plan of one cycle: a pure function, whatever the order of registration."""
+"""The plan of one cycle, built from its registered models; the order of registration does not matter."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from airflow_detection.domain.specs import ModelSpec, Role, VersionSpec, require
 from airflow_detection.errors import DependencyLoop, PlanError, RegistrationError, UnknownUpstream, nearest
 
 _FORMAT = 1
-_SWITCHES_OF_TODAY = ("task_options", "is_enabled")  # carried along, but no part of a plan's identity
+_NOT_IN_DIGEST = ("task_options", "is_enabled")  # settings of today, no part of a plan's identity
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionPlan:
-    """Which versions run in one cycle, in which order.
+    """The versions that run in one cycle, and their order.
 
     `topo_order` holds every model, the broken ones too; `edges` are (upstream, downstream) and none leads
     into a broken model. `broken` maps a model id to the reason.
@@ -36,13 +36,13 @@ class ExecutionPlan:
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hex, of the canonical JSON without switches of today (is_enabled, task_options)."""
-        facts = self.to_json()
-        facts["models"] = [
-            {key: value for key, value in model.items() if key not in _SWITCHES_OF_TODAY}
-            for model in facts["models"]
+        """SHA-256, in hex, of the canonical JSON without today's settings (is_enabled, task_options)."""
+        values = self.to_json()
+        values["models"] = [
+            {key: value for key, value in model.items() if key not in _NOT_IN_DIGEST}
+            for model in values["models"]
         ]
-        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -51,16 +51,16 @@ class ExecutionPlan:
         return tuple(m for m in self.topo_order if self.shadows.get(m) and m not in self.primaries)
 
     def is_enabled(self, model_id: str) -> bool:
-        """Whether a model is switched on; one that is not in the plan is."""
+        """Tell whether a model is switched on; one that is not in the plan is."""
         model = self.models.get(model_id)
         return model is None or model.is_enabled
 
     def upstreams(self, model_id: str) -> tuple[str, ...]:
-        """Models whose champions this one reads, by name."""
+        """Return the models whose champions this one reads, by name."""
         return tuple(sorted(up for up, down in self.edges if down == model_id))
 
     def steps(self) -> Iterator[VersionSpec]:
-        """Every version that is to run: in topological order, a champion and then its shadows."""
+        """Iterate over the versions to run: in topological order, a champion and then its shadows."""
         for model_id in self.topo_order:
             if model_id in self.primaries and model_id not in self.broken:
                 yield self.primaries[model_id]
@@ -84,9 +84,9 @@ class ExecutionPlan:
             PlanError: the JSON is not a plan of a format this version reads.
         """
         if d.get("format") != _FORMAT:
-            raise PlanError(f"recorded plan has format {d.get('format')!r}; this version reads {_FORMAT}")
+            raise PlanError(f"format of the recorded plan is {d.get('format')!r}: must be {_FORMAT}")
         try:
-            models = [model_of(facts) for facts in d["models"]]
+            models = [model_of(values) for values in d["models"]]
             return _assemble(
                 {model.model_id: model for model in models},
                 tuple(d["topo_order"]),
@@ -103,36 +103,36 @@ def build_plan(specs: Iterable[ModelSpec], *, strict: bool = True) -> ExecutionP
     Raises:
         UnknownUpstream: a model reads one that is not registered (strict only).
         DependencyLoop: models read each other; the path is named (strict only).
-        RegistrationError: a model that cannot stand for another reason (strict only).
+        RegistrationError: a model is invalid for another reason (strict only).
     """
     models: dict[str, ModelSpec] = {}
-    faults: dict[str, RegistrationError] = {}
-    told: dict[str, list[str]] = defaultdict(list)
+    errors: dict[str, RegistrationError] = {}
+    reasons: dict[str, list[str]] = defaultdict(list)
     for spec in specs:
         if spec.model_id in models:
-            faults[spec.model_id] = RegistrationError(f"model {spec.model_id!r} is registered twice")
-            told[spec.model_id].append(str(faults[spec.model_id]))
+            errors[spec.model_id] = RegistrationError(f"model {spec.model_id!r} is registered twice")
+            reasons[spec.model_id].append(str(errors[spec.model_id]))
         else:
             models[spec.model_id] = replace(spec, depends_on=tuple(sorted(set(spec.depends_on))))
     for model in models.values():
-        for fault in (_fault(model), *_unknown_upstreams(model, models)):
-            if fault is not None:
-                faults.setdefault(model.model_id, fault)
-                told[model.model_id].append(str(fault))
+        for error in (_error_of(model), *_unknown_upstreams(model, models)):
+            if error is not None:
+                errors.setdefault(model.model_id, error)
+                reasons[model.model_id].append(str(error))
     reads = {model_id: [u for u in models[model_id].depends_on if u in models] for model_id in sorted(models)}
     for path in _loops(reads):
-        faults.setdefault(path[0], DependencyLoop(path))
-        told[path[0]].append(str(DependencyLoop(path)))
-    if strict and faults:
-        raise faults[
-            min(faults, key=lambda model_id: (isinstance(faults[model_id], DependencyLoop), model_id))
+        errors.setdefault(path[0], DependencyLoop(path))
+        reasons[path[0]].append(str(DependencyLoop(path)))
+    if strict and errors:
+        raise errors[
+            min(errors, key=lambda model_id: (isinstance(errors[model_id], DependencyLoop), model_id))
         ]
-    reads.update({model_id: [] for model_id in faults})
+    reads.update({model_id: [] for model_id in errors})
     return _assemble(
         models,
         tuple(_ordered(reads)),
         tuple(sorted((up, down) for down, ups in reads.items() for up in ups)),
-        {model_id: "; ".join(told[model_id]) for model_id in sorted(faults)},
+        {model_id: "; ".join(reasons[model_id]) for model_id in sorted(errors)},
     )
 
 
@@ -153,7 +153,7 @@ def _assemble(
     )
 
 
-def _fault(model: ModelSpec) -> RegistrationError | None:
+def _error_of(model: ModelSpec) -> RegistrationError | None:
     try:
         require_id("model_id", model.model_id)
     except ValueError as error:
@@ -171,7 +171,7 @@ def _fault(model: ModelSpec) -> RegistrationError | None:
 
 
 def _unknown_upstreams(model: ModelSpec, models: Mapping[str, ModelSpec]) -> Iterator[UnknownUpstream]:
-    """Find upstreams that are no models. A version, such as `model@2`, is none: only champions are read."""
+    """Iterate over upstreams that are not models, such as a version `model@2`: only champions are read."""
     for upstream in model.depends_on:
         if upstream not in models:
             name = upstream.partition("@")[0]
@@ -256,11 +256,11 @@ def model_json(model: ModelSpec) -> dict[str, Any]:  # Any: JSON
     }
 
 
-def model_of(facts: Mapping[str, Any]) -> ModelSpec:  # Any: JSON
+def model_of(values: Mapping[str, Any]) -> ModelSpec:  # Any: JSON
     """Read what `model_json` wrote; KeyError, TypeError or ValueError if it is something else."""
-    held = dict(facts)
+    fields = dict(values)
     versions = tuple(
-        VersionSpec(**{**version, "model_id": held["model_id"], "role": Role(version["role"])})
-        for version in held.pop("versions")
+        VersionSpec(**{**version, "model_id": fields["model_id"], "role": Role(version["role"])})
+        for version in fields.pop("versions")
     )
-    return ModelSpec(**{**held, "depends_on": tuple(held["depends_on"]), "versions": versions})
+    return ModelSpec(**{**fields, "depends_on": tuple(fields["depends_on"]), "versions": versions})

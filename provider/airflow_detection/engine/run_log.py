@@ -1,4 +1,4 @@
-"""Log lines that say which version of which model in which cycle they are about."""
+"""Log lines with the facts of a run: its cycle, model, version and role."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ else:
 
 Facts = Mapping[str, str]
 LogContext = Callable[[Facts], AbstractContextManager[object]]
-"""Makes another system's log lines carry the facts while it is entered."""
+"""Context manager in which another logging system's lines carry the facts."""
 
 _facts: ContextVar[Facts | None] = ContextVar("detection_run", default=None)
 
@@ -32,12 +32,12 @@ class RunLogger(_Adapter):
 
 
 def run_logger(name: str) -> RunLogger:
-    """The logger of that name, with the facts of the run under way."""
+    """Return the logger of that name, with the facts of the run under way."""
     return RunLogger(logging.getLogger(name), {})
 
 
 def facts_of(version: VersionSpec, cycle: Cycle) -> dict[str, str]:
-    """What each line of a run carries."""
+    """Return the facts that each line of a run carries."""
     return {
         "cycle": f"{cycle.cycle_id} {cycle.started_at.isoformat()}",
         "model": version.model_id,
@@ -48,7 +48,7 @@ def facts_of(version: VersionSpec, cycle: Cycle) -> dict[str, str]:
 
 @contextmanager
 def run_facts(version: VersionSpec, cycle: Cycle, log_context: LogContext | None = None) -> Iterator[None]:
-    """Lines that are logged inside are about this run."""
+    """Give each line that is logged inside the facts of this run."""
     facts = facts_of(version, cycle)
     token = _facts.set(facts)
     try:

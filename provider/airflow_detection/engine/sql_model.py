@@ -10,7 +10,7 @@ from airflow_detection.errors import TerminalModelError
 
 
 class SqlDetectionModel(BaseDetectionModel):
-    """Subclass it, write `statement`, register the class as any other model.
+    """Base of a model that is one SELECT: set `statement` and register the class as any other model.
 
     `statement` is one SELECT of three columns: `entity` (text or a whole number), `score` (a number or null)
     and `outputs` (a jsonb object). It has `:window_start`, `:window_end`, `:cycle_started_at`, `:opened_at`
@@ -22,7 +22,7 @@ class SqlDetectionModel(BaseDetectionModel):
     statement: ClassVar[str] = ""
 
     def run(self, ctx: ModelContext) -> ModelResult:
-        """Name the statement; the store runs it.
+        """Return the statement as the outputs: the store runs it.
 
         Raises:
             TerminalModelError: there is no statement, or no database.

@@ -1,4 +1,4 @@
-"""Versions in processes of their own: what one does to itself is in its report, and nowhere else."""
+"""Versions in processes of their own: what goes wrong in one is in its report, and nowhere else."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Script = Callable[[ModelContext], Any]
 
 
 @dataclass
-class ListBase:
-    """What children encode as JSON lines ends in lists of this process."""
+class ListChildStore:
+    """Keeps in lists of this process what children encode as JSON lines."""
 
     store: ListStore = field(default_factory=ListStore)
     ended: list[Any] = field(default_factory=list)
@@ -50,10 +50,12 @@ class ListBase:
         file.flush()
         return {"count": count}
 
-    def save(self, file: IO[bytes], facts: Any, model: Any, cycle: Any, report: Any, metrics: Any) -> Any:
+    def save(
+        self, file: IO[bytes], spool_facts: Any, model: Any, cycle: Any, report: Any, metrics: Any
+    ) -> Any:
         file.seek(0)
         rows = [tuple(json.loads(line)) for line in file]
-        assert len(rows) == facts["count"]
+        assert len(rows) == spool_facts["count"]
         self.store.save(model, report.version, cycle, rows, lambda _: (report, metrics))
         return report
 
@@ -65,22 +67,22 @@ class ListBase:
 
 
 @dataclass
-class Apart(Bench):
+class IsolatedBench(Bench):
     """Runs each version in a process of its own."""
 
     limits: ProcessLimits = field(default_factory=lambda: ProcessLimits(timeout_s=20))
-    base: ListBase = field(default_factory=ListBase)
+    child_store: ListChildStore = field(default_factory=ListChildStore)
     log_context: Any = None
 
     def run(self, *models: Any, **options: Any) -> CycleReport:
-        self.store = self.base.store
-        runner = SubprocessRunner(self.base, lambda _: self.limits, self.log_context)
+        self.store = self.child_store.store
+        runner = SubprocessRunner(self.child_store, lambda _: self.limits, self.log_context)
         return super().run(*models, **{"runner": runner, **options})
 
 
 @pytest.fixture
-def apart(cycle: Any) -> Apart:
-    return Apart(cycle)
+def isolated(cycle: Any) -> IsolatedBench:
+    return IsolatedBench(cycle)
 
 
 def hangs(ctx: ModelContext) -> ModelResult:
@@ -88,12 +90,12 @@ def hangs(ctx: ModelContext) -> ModelResult:
     return ModelResult()
 
 
-def hangs_deaf(ctx: ModelContext) -> ModelResult:
+def hangs_and_ignores_sigterm(ctx: ModelContext) -> ModelResult:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return hangs(ctx)
 
 
-def leaves(ctx: ModelContext) -> ModelResult:
+def exits(ctx: ModelContext) -> ModelResult:
     os._exit(3)
 
 
@@ -109,21 +111,21 @@ def interrupts(ctx: ModelContext) -> ModelResult:
 def writes_everywhere(ctx: ModelContext) -> ModelResult:
     for fd in range(3, 64):
         try:
-            os.write(fd, b"this is no frame at all, whoever reads it")
+            os.write(fd, b"this is not a frame at all, whoever reads it")
         except OSError:
             continue
     return ModelResult()
 
 
-def report_of_failure(apart: Apart, script: Script) -> RunReport:
-    report = apart.run(model("a", shadows=["2"]), model("b", reads=["a"]), scripts={"a@2": script})
+def report_of_failure(isolated: IsolatedBench, script: Script) -> RunReport:
+    report = isolated.run(model("a", shadows=["2"]), model("b", reads=["a"]), scripts={"a@2": script})
     assert outcomes(report) == {"a@1": RAN, "a@2": FAILED, "b@1": RAN}
-    assert apart.store.manifests["a@2"].outcome is FAILED
-    assert "a@2" not in apart.store.outputs
-    return apart.store.manifests["a@2"]
+    assert isolated.store.manifests["a@2"].outcome is FAILED
+    assert "a@2" not in isolated.store.outputs
+    return isolated.store.manifests["a@2"]
 
 
-def test_what_is_stored_is_the_same_as_in_one_process(apart: Apart, bench: Bench) -> None:
+def test_what_is_stored_is_the_same_as_in_one_process(isolated: IsolatedBench, bench: Bench) -> None:
     models = [model("a", shadows=["2"]), model("b", reads=["a"], shadows=["2", "3"])]
 
     def counts(ctx: ModelContext) -> ModelResult:
@@ -131,31 +133,31 @@ def test_what_is_stored_is_the_same_as_in_one_process(apart: Apart, bench: Bench
         return ModelResult(outputs_per_input=[({"id": seen}, {"score": 1.0})], metrics={"seen": seen})
 
     scripts = {"b@1": counts, "b@2": counts}
-    one, other = apart.run(*models, scripts=scripts), bench.run(*models, scripts=scripts)
-    assert outcomes(one) == outcomes(other)
-    assert one.summary == other.summary
-    assert apart.store.outputs == bench.store.outputs
-    assert apart.store.metrics["b@2"]["seen"] == bench.store.metrics["b@2"]["seen"] == 1
+    forked, in_process = isolated.run(*models, scripts=scripts), bench.run(*models, scripts=scripts)
+    assert outcomes(forked) == outcomes(in_process)
+    assert forked.summary == in_process.summary
+    assert isolated.store.outputs == bench.store.outputs
+    assert isolated.store.metrics["b@2"]["seen"] == bench.store.metrics["b@2"]["seen"] == 1
 
 
-@pytest.mark.parametrize("script", [hangs, hangs_deaf])
+@pytest.mark.parametrize("script", [hangs, hangs_and_ignores_sigterm])
 def test_a_version_that_hangs_is_ended_at_its_time_and_the_cycle_goes_on(
-    apart: Apart, script: Script
+    isolated: IsolatedBench, script: Script
 ) -> None:
-    apart.limits = ProcessLimits(timeout_s=0.4)
+    isolated.limits = ProcessLimits(timeout_s=0.4)
     began = time.monotonic()
-    manifest = report_of_failure(apart, script)
+    manifest = report_of_failure(isolated, script)
     assert manifest.error == "TransientModelError: it had not ended after 0.4 s and was ended"
     assert manifest.duration_ms > 400
     assert time.monotonic() - began < 10
-    assert len(apart.base.ended) == 1
+    assert len(isolated.child_store.ended) == 1
 
 
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
         (fails, "ValueError: no luck"),
-        (leaves, "TerminalModelError: its process exited with status 3 before it had a result"),
+        (exits, "TerminalModelError: its process exited with status 3 before it had a result"),
         (kills_itself, "TransientModelError: its process was ended by SIGKILL before it had a result"),
         (
             interrupts,
@@ -163,33 +165,37 @@ def test_a_version_that_hangs_is_ended_at_its_time_and_the_cycle_goes_on(
         ),
     ],
 )
-def test_a_version_that_leaves_has_failed_with_the_reason(apart: Apart, script: Script, reason: str) -> None:
-    error = report_of_failure(apart, script).error or ""
+def test_a_version_that_leaves_has_failed_with_the_reason(
+    isolated: IsolatedBench, script: Script, reason: str
+) -> None:
+    error = report_of_failure(isolated, script).error or ""
     assert error == reason or (script is interrupts and error.startswith(reason))
 
 
-def test_garbage_in_the_pipe_is_a_failure(apart: Apart) -> None:
-    assert "its process reported garbage" in (report_of_failure(apart, writes_everywhere).error or "")
+def test_a_malformed_frame_is_a_failure(isolated: IsolatedBench) -> None:
+    assert "its process sent a malformed report: frame begins with" in (
+        report_of_failure(isolated, writes_everywhere).error or ""
+    )
 
 
-def test_a_version_that_takes_too_much_memory_fails_with_the_bound(apart: Apart) -> None:
-    apart.limits = ProcessLimits(timeout_s=20, memory_bytes=48 * 2**20)
+def test_a_version_that_takes_too_much_memory_fails_with_the_bound(isolated: IsolatedBench) -> None:
+    isolated.limits = ProcessLimits(timeout_s=20, memory_bytes=48 * 2**20)
 
-    def hoards(ctx: ModelContext) -> ModelResult:
-        held = []
+    def large_objects(ctx: ModelContext) -> ModelResult:
+        objects = []
         while True:
-            held.append(bytes(100_000))
+            objects.append(bytes(100_000))
 
-    def many_small(ctx: ModelContext) -> ModelResult:
-        held: list[Any] = []
+    def small_objects(ctx: ModelContext) -> ModelResult:
+        nested: list[Any] = []
         while True:
-            held = [held, len(held)]
+            nested = [nested, len(nested)]
 
-    assert report_of_failure(apart, hoards).error == "MemoryError: it may allocate 48 MiB"
-    assert report_of_failure(apart, many_small).error == "MemoryError: it may allocate 48 MiB"
+    assert report_of_failure(isolated, large_objects).error == "MemoryError: it may allocate 48 MiB"
+    assert report_of_failure(isolated, small_objects).error == "MemoryError: it may allocate 48 MiB"
 
 
-def test_nothing_that_the_parent_has_open_is_in_reach(apart: Apart) -> None:
+def test_nothing_that_the_parent_has_open_is_in_reach(isolated: IsolatedBench) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
 
@@ -198,15 +204,17 @@ def test_nothing_that_the_parent_has_open_is_in_reach(apart: Apart) -> None:
             theirs.close()
             return ModelResult()
 
-        report = apart.run(model("a"), scripts={"a@1": intrudes})
+        report = isolated.run(model("a"), scripts={"a@1": intrudes})
         assert outcomes(report) == {"a@1": RAN}
         ours.setblocking(False)
         with pytest.raises(BlockingIOError):  # neither a byte nor an end
             ours.recv(100)
 
 
-def test_the_standard_streams_are_the_childs_own(apart: Apart, caplog: pytest.LogCaptureFixture) -> None:
-    def talks(ctx: ModelContext) -> ModelResult:
+def test_the_standard_streams_are_the_childs_own(
+    isolated: IsolatedBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def prints(ctx: ModelContext) -> ModelResult:
         assert not sys.stdin.read()
         print("printed")
         print("no end of line", end="")
@@ -214,16 +222,16 @@ def test_the_standard_streams_are_the_childs_own(apart: Apart, caplog: pytest.Lo
         return ModelResult()
 
     with caplog.at_level(logging.INFO):
-        assert outcomes(apart.run(model("a"), scripts={"a@1": talks})) == {"a@1": RAN}
+        assert outcomes(isolated.run(model("a"), scripts={"a@1": prints})) == {"a@1": RAN}
     assert {"printed", "no end of line", "from C"} <= set(caplog.messages)
 
 
-def test_each_line_says_whose_it_is(apart: Apart, caplog: pytest.LogCaptureFixture) -> None:
-    told: list[Mapping[str, str]] = []
+def test_each_line_says_whose_it_is(isolated: IsolatedBench, caplog: pytest.LogCaptureFixture) -> None:
+    entered: list[Mapping[str, str]] = []
 
     @contextmanager
     def log_context(facts: Mapping[str, str]) -> Iterator[None]:
-        told.append(facts)
+        entered.append(facts)
         yield
 
     def logs(ctx: ModelContext) -> ModelResult:
@@ -232,9 +240,9 @@ def test_each_line_says_whose_it_is(apart: Apart, caplog: pytest.LogCaptureFixtu
         logging.getLogger("acme").warning("half of a character: \ud800")
         raise ValueError("and an error")
 
-    apart.log_context = log_context
+    isolated.log_context = log_context
     with caplog.at_level(logging.INFO):
-        apart.run(model("a", shadows=["2"]), scripts={"a@2": logs})
+        isolated.run(model("a", shadows=["2"]), scripts={"a@2": logs})
     facts = {
         "cycle": "c 2020-01-01T12:00:00+00:00", "model": "a", "version": "2", "role": "SHADOW",
     }  # fmt: skip
@@ -245,7 +253,7 @@ def test_each_line_says_whose_it_is(apart: Apart, caplog: pytest.LogCaptureFixtu
     for text in ("through the context", "with a logger of its own", failure):
         assert {key: getattr(lines[text], key) for key in facts} == facts
     assert lines["with a logger of its own"].name == "acme"
-    assert facts in told
+    assert facts in entered
 
 
 def test_the_engines_own_lines_say_whose_they_are_in_one_process_too(
@@ -257,21 +265,21 @@ def test_the_engines_own_lines_say_whose_they_are_in_one_process_too(
 
 
 def test_a_version_that_never_stops_talking_costs_its_lines_alone(
-    apart: Apart, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    isolated: IsolatedBench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_detection.engine.isolation.runner.MAX_LINES", 10)
 
-    def chatters(ctx: ModelContext) -> ModelResult:
+    def logs_without_end(ctx: ModelContext) -> ModelResult:
         for number in range(25):
             ctx.log.warning("line %d", number)
         return ModelResult()
 
-    apart.run(model("a"), scripts={"a@1": chatters})
+    isolated.run(model("a"), scripts={"a@1": logs_without_end})
     assert sum(m.startswith("line ") for m in caplog.messages) == 10
     assert "15 log lines were left out" in caplog.messages
 
 
-def test_at_most_four_shadows_run_at_once_and_four_do(apart: Apart) -> None:
+def test_at_most_four_shadows_run_at_once_and_four_do(isolated: IsolatedBench) -> None:
     def timed(ctx: ModelContext) -> ModelResult:
         began = time.monotonic()
         time.sleep(0.3)
@@ -279,25 +287,27 @@ def test_at_most_four_shadows_run_at_once_and_four_do(apart: Apart) -> None:
 
     versions = [str(n) for n in range(2, 10)]
     scripts = {f"a@{v}": timed for v in versions}
-    report = apart.run(model("a", shadows=versions), scripts=scripts, concurrent_shadows=True)
+    report = isolated.run(model("a", shadows=versions), scripts=scripts, concurrent_shadows=True)
     assert report.summary == CycleSummary(executed=1, shadow_ran=8)
-    spans = [(m["began"], m["ended"]) for label, m in apart.store.metrics.items() if label in scripts]
-    most = max(sum(b <= at < e for b, e in spans) for at, _ in spans)
-    assert most == 4
+    spans = [(m["began"], m["ended"]) for label, m in isolated.store.metrics.items() if label in scripts]
+    max_running = max(sum(b <= at < e for b, e in spans) for at, _ in spans)
+    assert max_running == 4
 
 
-def test_what_a_version_has_started_ends_with_it(apart: Apart, tmp_path: Path) -> None:
+def test_what_a_version_has_started_ends_with_it(isolated: IsolatedBench, tmp_path: Path) -> None:
     def starts(ctx: ModelContext) -> ModelResult:
         sleeper = subprocess.Popen(["sleep", "60"])
         (tmp_path / "pid").write_text(str(sleeper.pid))
         os._exit(0)
 
-    report_of_failure(apart, starts)
-    assert gone(int((tmp_path / "pid").read_text()))
+    report_of_failure(isolated, starts)
+    assert has_ended(int((tmp_path / "pid").read_text()))
 
 
-def test_a_process_that_left_its_session_ends_with_it_and_others_do_not(apart: Apart, tmp_path: Path) -> None:
-    def leaves_one(ctx: ModelContext) -> ModelResult:
+def test_a_process_that_left_its_session_ends_with_it_and_others_do_not(
+    isolated: IsolatedBench, tmp_path: Path
+) -> None:
+    def leaves_a_daemon(ctx: ModelContext) -> ModelResult:
         if os.fork() == 0:
             os.setsid()
             if (pid := os.fork()) == 0:
@@ -309,28 +319,28 @@ def test_a_process_that_left_its_session_ends_with_it_and_others_do_not(apart: A
 
     bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
-        report = apart.run(model("a", shadows=["2"]), scripts={"a@2": leaves_one})
+        report = isolated.run(model("a", shadows=["2"]), scripts={"a@2": leaves_a_daemon})
         assert outcomes(report) == {"a@1": RAN, "a@2": RAN}
-        assert gone(int((tmp_path / "pid").read_text()))
-        assert len(apart.base.ended) == 1, "its server process may still be at work"
+        assert has_ended(int((tmp_path / "pid").read_text()))
+        assert len(isolated.child_store.ended) == 1, "its server process may still be at work"
         assert bystander.poll() is None
     finally:
         bystander.kill()
         bystander.wait()
 
 
-def test_a_fork_of_a_version_reports_nothing(apart: Apart) -> None:
+def test_a_fork_of_a_version_reports_nothing(isolated: IsolatedBench) -> None:
     def forks(ctx: ModelContext) -> ModelResult:
         pid = os.fork()
         if pid:
             os.waitpid(pid, 0)
         return ModelResult(metrics={"is_parent": int(pid > 0)})
 
-    apart.run(model("a"), scripts={"a@1": forks})
-    assert apart.store.metrics["a@1"]["is_parent"] == 1
+    isolated.run(model("a"), scripts={"a@1": forks})
+    assert isolated.store.metrics["a@1"]["is_parent"] == 1
 
 
-def gone(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     for _ in range(100):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -342,7 +352,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_a_task_that_is_interrupted_leaves_no_process(apart: Apart, tmp_path: Path) -> None:
+def test_a_task_that_is_interrupted_leaves_no_process(isolated: IsolatedBench, tmp_path: Path) -> None:
     class Interrupted(BaseException):
         pass
 
@@ -352,65 +362,65 @@ def test_a_task_that_is_interrupted_leaves_no_process(apart: Apart, tmp_path: Pa
             raise Interrupted
         yield
 
-    def tells(ctx: ModelContext) -> ModelResult:
+    def writes_its_pid(ctx: ModelContext) -> ModelResult:
         (tmp_path / "pid").write_text(str(os.getpid()))
         ctx.log.warning("here")
         return hangs(ctx)
 
-    apart.log_context = log_context
+    isolated.log_context = log_context
     with pytest.raises(Interrupted):
-        apart.run(model("a"), scripts={"a@1": tells})
-    assert gone(int((tmp_path / "pid").read_text()))
+        isolated.run(model("a"), scripts={"a@1": writes_its_pid})
+    assert has_ended(int((tmp_path / "pid").read_text()))
 
 
-def test_a_version_dies_with_a_task_that_is_killed(apart: Apart, tmp_path: Path) -> None:
-    def tells(ctx: ModelContext) -> ModelResult:
+def test_a_version_dies_with_a_task_that_is_killed(isolated: IsolatedBench, tmp_path: Path) -> None:
+    def writes_its_pid(ctx: ModelContext) -> ModelResult:
         (tmp_path / "part").write_text(str(os.getpid()))
         (tmp_path / "part").rename(tmp_path / "pid")
         return hangs(ctx)
 
     task = os.fork()
     if task == 0:
-        apart.run(model("a"), scripts={"a@1": tells})
+        isolated.run(model("a"), scripts={"a@1": writes_its_pid})
         os._exit(0)
     while not (tmp_path / "pid").exists():
         time.sleep(0.02)
     os.kill(task, signal.SIGKILL)
     os.waitpid(task, 0)
-    assert gone(int((tmp_path / "pid").read_text()))
+    assert has_ended(int((tmp_path / "pid").read_text()))
 
 
-def test_threads_of_the_task_are_no_obstacle(apart: Apart) -> None:
+def test_threads_of_the_task_are_no_obstacle(isolated: IsolatedBench) -> None:
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)
     thread.start()
     try:
-        assert outcomes(apart.run(model("a"))) == {"a@1": RAN}
+        assert outcomes(isolated.run(model("a"))) == {"a@1": RAN}
     finally:
         stop.set()
         thread.join()
 
 
-def test_a_child_without_access_fails_alone(apart: Apart) -> None:
-    class Away(ListBase):
+def test_a_child_without_access_fails_alone(isolated: IsolatedBench) -> None:
+    class Unavailable(ListChildStore):
         def access(self, limits: ProcessLimits) -> Any:
             raise OSError("the database is away")
 
-    apart.base = Away()
-    report = apart.run(model("a"), model("b"))
+    isolated.child_store = Unavailable()
+    report = isolated.run(model("a"), model("b"))
     assert [r.error for r in report.reports] == ["OSError: the database is away"] * 2
     assert all(r.is_transient for r in report.reports)
 
 
-def test_a_descriptor_is_given_back_for_each_that_was_taken(apart: Apart) -> None:
-    apart.run(model("a", shadows=["2"]), scripts={"a@2": leaves})
+def test_a_descriptor_is_given_back_for_each_that_was_taken(isolated: IsolatedBench) -> None:
+    isolated.run(model("a", shadows=["2"]), scripts={"a@2": exits})
     before = len(list(Path("/proc/self/fd").iterdir()))
-    apart.run(model("a", shadows=["2", "3", "4"]), scripts={"a@2": leaves}, concurrent_shadows=True)
+    isolated.run(model("a", shadows=["2", "3", "4"]), scripts={"a@2": exits}, concurrent_shadows=True)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_a_report_survives_the_pipe(apart: Apart) -> None:
-    (report,) = apart.run(model("a"), scripts={"a@1": one_output}).reports
+def test_a_report_survives_the_pipe(isolated: IsolatedBench) -> None:
+    (report,) = isolated.run(model("a"), scripts={"a@1": one_output}).reports
     assert report_of(json.loads(json.dumps(report_json(report))), report.version) == report
 
 
@@ -427,8 +437,8 @@ def test_a_report_survives_the_pipe(apart: Apart) -> None:
         {"more": 1},
     ],
 )
-def test_a_malformed_report_is_refused(apart: Apart, change: dict[str, Any]) -> None:
-    (report,) = apart.run(model("a")).reports
+def test_a_malformed_report_is_refused(isolated: IsolatedBench, change: dict[str, Any]) -> None:
+    (report,) = isolated.run(model("a")).reports
     with pytest.raises(MalformedReport):
         report_of(report_json(report) | change, report.version)
     with pytest.raises(MalformedReport):

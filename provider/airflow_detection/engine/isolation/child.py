@@ -1,7 +1,7 @@
-"""A process of its own: forked, cut off from everything that its parent holds, heard through pipes.
+"""Forked child process without the parent's open files; it reports to the parent through pipes.
 
-Standard library only. What runs in the child can hang, exit, be killed or write nonsense: the parent sees an
-end of the pipe and a status, and nothing that the parent has open is within the child's reach.
+Standard library only. Code in the child can hang, exit, be killed or write nonsense: the parent sees the end
+of a pipe and an exit status, and the child cannot reach anything that the parent has open.
 """
 
 from __future__ import annotations
@@ -19,42 +19,188 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from airflow_detection.engine.isolation.orphans import collected, started
+from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.engine.isolation.orphans import tracked_fork, untrack
 
-HEAD = struct.Struct(">cI")
-"""A frame: its kind, the length of what follows."""
+FRAME_HEADER = struct.Struct(">cI")
+"""Header of a frame: its kind, and the length of the body in bytes."""
 LOG, RESULT, BACKEND = b"L", b"R", b"B"
+"""Kinds of frames: a log record, the result of the run, the server process of the child's session."""
 MAX_FRAME_BYTES = 16 * 2**20
 _MAX_LINE = 64 * 1024
-_READ_BYTES = 2**16
-_MOST_BYTES = 2**20  # of one pipe at a time: a process that never stops talking is not alone
+_CHUNK_BYTES = 2**16
+_MAX_READ_BYTES = 2**20  # of one pipe at a time: other processes wait while one writes without end
 _REPORTING_BYTES = 32 * 2**20
 _PR_SET_PDEATHSIG = 1
 
 
 class CorruptFrame(ValueError):
-    """What came through the pipe is no frame."""
+    """The bytes in the pipe are not a frame."""
 
 
 class FrameWriter:
-    """The child's end: frames to the parent."""
+    """Writes frames to the parent: the child's end of the pipe."""
 
     def __init__(self, fd: int, pid: int) -> None:
         self._fd, self._pid, self._lock = fd, pid, threading.Lock()
 
-    def send(self, kind: bytes, facts: Mapping[str, Any]) -> None:  # Any: JSON
-        """Write one frame; a process that the child itself has forked says nothing."""
+    def send(self, kind: bytes, values: JsonMapping) -> None:
+        """Write one frame; a process that the child itself has forked exits instead."""
         if os.getpid() != self._pid:
             os._exit(0)
-        body = json.dumps(facts).encode()
+        body = json.dumps(values).encode()
         with self._lock:
-            held = memoryview(HEAD.pack(kind, len(body)) + body)
-            while held:
-                held = held[os.write(self._fd, held) :]
+            unsent = memoryview(FRAME_HEADER.pack(kind, len(body)) + body)
+            while unsent:
+                unsent = unsent[os.write(self._fd, unsent) :]
+
+
+class Child:
+    """The child as its parent sees it: reads its frames and printed lines, ends it, and gets its status."""
+
+    def __init__(self, pid: int, frames_fd: int, text_fd: int) -> None:
+        self.pid, self.frames_fd, self.text_fd = pid, frames_fd, text_fd
+        self._frame_buffer, self._text_buffer = bytearray(), bytearray()
+        self._closed: set[int] = set()
+        self.pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+        self.status: int | None = None
+
+    def frames(self, *, at_end: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over the (kind, body) of the frames that are complete by now, without waiting.
+
+        Raises:
+            CorruptFrame: the bytes in the pipe are not a frame.
+        """
+        buffer = self._frame_buffer
+        buffer += self._read_available(self.frames_fd, at_end=at_end)
+        while len(buffer) >= FRAME_HEADER.size:
+            kind, length = FRAME_HEADER.unpack_from(buffer)
+            if kind not in (LOG, RESULT, BACKEND) or length > MAX_FRAME_BYTES:
+                raise CorruptFrame(
+                    f"frame begins with {bytes(buffer[:16])!r}: must be L, R or B and a length up to"
+                    f" {MAX_FRAME_BYTES}"
+                )
+            if len(buffer) < FRAME_HEADER.size + length:
+                return
+            body = bytes(buffer[FRAME_HEADER.size : FRAME_HEADER.size + length])
+            del buffer[: FRAME_HEADER.size + length]
+            yield kind, body
+
+    def lines(self, *, at_end: bool = False) -> Iterator[str]:
+        """Iterate over the printed lines complete by now, without waiting; at the end over the rest too."""
+        self._text_buffer += self._read_available(self.text_fd, at_end=at_end)
+        while (
+            b"\n" in self._text_buffer or len(self._text_buffer) > _MAX_LINE or (at_end and self._text_buffer)
+        ):
+            line, newline, rest = self._text_buffer.partition(b"\n")
+            if not newline:
+                line, rest = self._text_buffer[:_MAX_LINE], self._text_buffer[_MAX_LINE:]
+            self._text_buffer = bytearray(rest)
+            if line.strip():
+                yield line.decode(errors="replace").rstrip()
+
+    def is_closed(self, fd: int) -> bool:
+        """Tell whether no process can write to this pipe any more."""
+        return fd in self._closed
+
+    def has_ended(self) -> bool:
+        """Tell whether the process has ended; `status` is set from then on."""
+        if self.status is None:
+            with contextlib.suppress(ChildProcessError):
+                info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if info is None:
+                    return False
+                self.kill(signal.SIGKILL)  # the rest of its group, before its id can be used again
+            self.status = self._reap()
+        return True
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send a signal to the process and to its process group."""
+        for send in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                send(self.pid, number)
+
+    def end(self) -> None:
+        """Kill the process if it has not ended, and wait for it."""
+        if self.status is None:
+            self.kill(signal.SIGKILL)
+            self.status = self._reap()
+
+    def close(self) -> None:
+        """Close the pipes."""
+        for fd in (self.frames_fd, self.text_fd, self.pidfd):
+            if fd is not None:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+
+    def _read_available(self, fd: int, *, at_end: bool) -> bytes:
+        data, max_bytes = bytearray(), 4 * MAX_FRAME_BYTES if at_end else _MAX_READ_BYTES
+        with contextlib.suppress(BlockingIOError):
+            while len(data) < max_bytes:
+                chunk = os.read(fd, _CHUNK_BYTES)
+                if not chunk:
+                    self._closed.add(fd)
+                    break
+                data += chunk
+        return bytes(data)
+
+    def _reap(self) -> int:
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:  # other code of this process has waited for it
+            return 255
+        finally:
+            untrack(self.pid)
+
+
+def fork(
+    work: Callable[[FrameWriter], None], *, keep: Collection[int] = (), memory_bytes: int | None = None
+) -> Child:
+    """Run `work` in a child process.
+
+    Args:
+        keep: file descriptors that the child shares with its parent; it has no others of the parent's.
+        memory_bytes: how much the child may allocate beyond what its parent has allocated now.
+
+    The child never returns from here. It starts with one thread, and locks that other threads of the parent
+    held are never released in it: models are therefore imported in the child alone.
+    """
+    frames_in, frames_out = os.pipe()
+    text_in, text_out = os.pipe()
+    parent = os.getpid()
+    with warnings.catch_warnings():
+        # Python 3.12 warns where other threads run, such as those of a metrics exporter. The child needs none
+        # of their locks but those that Python, glibc and logging renew; if it hangs, its timeout ends it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = tracked_fork(os.fork)
+    if pid == 0:
+        _run_in_child(work, parent, frames_out, text_out, keep, memory_bytes)
+    for fd in (frames_out, text_out):
+        os.close(fd)
+    for fd in (frames_in, text_in):
+        os.set_blocking(fd, False)
+    with contextlib.suppress(OSError):  # parent and child both set it: either may come first
+        os.setpgid(pid, pid)
+    return Child(pid, frames_in, text_in)
+
+
+def limit_memory(more_bytes: int) -> None:
+    """Limit what this process may allocate from now on; beyond the limit it gets a MemoryError."""
+    soft = _allocated_bytes() + more_bytes
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    with_reserve = soft + _REPORTING_BYTES
+    hard = with_reserve if hard == resource.RLIM_INFINITY else min(hard, with_reserve)
+    resource.setrlimit(resource.RLIMIT_DATA, (min(soft, hard), hard))
+
+
+def free_memory_reserve() -> None:
+    """Raise the memory limit to its reserve: a report must be written even where memory is used up."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 class _PipeHandler(logging.Handler):
@@ -70,139 +216,14 @@ class _PipeHandler(logging.Handler):
             if record.exc_info and record.exc_info[0]:
                 text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
         except MemoryError:
-            allow_reporting()
+            free_memory_reserve()
             text = str(record.msg)
         except Exception:
             text = f"a log line that cannot be written: {record.msg!r:.200}"
         self._writer.send(LOG, {"name": record.name, "level": record.levelno, "text": text[:_MAX_LINE]})
 
 
-class Child:
-    """The parent's end: reads frames and printed lines, ends the process, learns how it ended."""
-
-    def __init__(self, pid: int, frames_fd: int, text_fd: int) -> None:
-        self.pid, self.frames_fd, self.text_fd = pid, frames_fd, text_fd
-        self._frames, self._text = bytearray(), bytearray()
-        self._closed: set[int] = set()
-        self.pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
-        self.status: int | None = None
-
-    def frames(self, *, at_end: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """The frames that are whole by now, without waiting.
-
-        Raises:
-            CorruptFrame: something else came.
-        """
-        self._frames += self._available(self.frames_fd, at_end=at_end)
-        while len(self._frames) >= HEAD.size:
-            kind, length = HEAD.unpack_from(self._frames)
-            if kind not in (LOG, RESULT, BACKEND) or length > MAX_FRAME_BYTES:
-                raise CorruptFrame(
-                    f"the version's process wrote {bytes(self._frames[:16])!r} where a report goes"
-                )
-            if len(self._frames) < HEAD.size + length:
-                return
-            body = bytes(self._frames[HEAD.size : HEAD.size + length])
-            del self._frames[: HEAD.size + length]
-            yield kind, body
-
-    def lines(self, *, at_end: bool = False) -> Iterator[str]:
-        """What was printed: whole lines, and the rest of one at the end; without waiting."""
-        self._text += self._available(self.text_fd, at_end=at_end)
-        while b"\n" in self._text or len(self._text) > _MAX_LINE or (at_end and self._text):
-            line, found, rest = self._text.partition(b"\n")
-            if not found:
-                line, rest = self._text[:_MAX_LINE], self._text[_MAX_LINE:]
-            self._text = bytearray(rest)
-            if line.strip():
-                yield line.decode(errors="replace").rstrip()
-
-    def is_closed(self, fd: int) -> bool:
-        """Whether nobody will write to this pipe any more."""
-        return fd in self._closed
-
-    def _available(self, fd: int, *, at_end: bool) -> bytes:
-        found, most = bytearray(), 4 * MAX_FRAME_BYTES if at_end else _MOST_BYTES
-        with contextlib.suppress(BlockingIOError):
-            while len(found) < most:
-                read = os.read(fd, _READ_BYTES)
-                if not read:
-                    self._closed.add(fd)
-                    break
-                found += read
-        return bytes(found)
-
-    def has_ended(self) -> bool:
-        """Whether the process is no more; its status is known from then on."""
-        if self.status is None:
-            with contextlib.suppress(ChildProcessError):
-                info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                if info is None:
-                    return False
-                self.kill(signal.SIGKILL)  # what it has started and left: while its id is still its own
-            self.status = self._reaped()
-        return True
-
-    def _reaped(self) -> int:
-        try:
-            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        except ChildProcessError:  # somebody else has collected it
-            return 255
-        finally:
-            collected(self.pid)
-
-    def kill(self, number: signal.Signals) -> None:
-        """Send a signal to the process and to what it has started."""
-        for send in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                send(self.pid, number)
-
-    def end(self) -> None:
-        """Kill it and wait for it."""
-        if self.status is None:
-            self.kill(signal.SIGKILL)
-            self.status = self._reaped()
-
-    def close(self) -> None:
-        """Give the pipes back."""
-        for fd in (self.frames_fd, self.text_fd, self.pidfd):
-            if fd is not None:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
-
-
-def fork(
-    work: Callable[[FrameWriter], None], *, keep: Collection[int] = (), memory_bytes: int | None = None
-) -> Child:
-    """Run `work` in a child process.
-
-    Args:
-        keep: descriptors that the child shares with its parent; it has no other of the parent's.
-        memory_bytes: how much more than its parent holds now the child may allocate.
-
-    The child never returns from here. It starts with one thread: locks of other threads stay as they were,
-    which is why models are imported in the child alone.
-    """
-    frames_in, frames_out = os.pipe()
-    text_in, text_out = os.pipe()
-    parent = os.getpid()
-    with warnings.catch_warnings():
-        # Python 3.12 warns of threads (of a metrics exporter, say): the child takes no lock of theirs but
-        # those that Python, glibc and logging renew in a child, and one that hangs is ended at its timeout.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = started(os.fork)
-    if pid == 0:
-        _child(work, parent, frames_out, text_out, keep, memory_bytes)
-    for fd in (frames_out, text_out):
-        os.close(fd)
-    for fd in (frames_in, text_in):
-        os.set_blocking(fd, False)
-    with contextlib.suppress(OSError):  # either of the two comes first
-        os.setpgid(pid, pid)
-    return Child(pid, frames_in, text_in)
-
-
-def _child(
+def _run_in_child(
     work: Callable[[FrameWriter], None],
     parent: int,
     frames_fd: int,
@@ -212,11 +233,11 @@ def _child(
 ) -> NoReturn:
     status = 1
     try:
-        gc.freeze()  # nothing that the parent made is collected, and thereby closed, here
-        _own_process(parent)
+        gc.freeze()  # objects of the parent are not collected, and thereby closed, here
+        _detach_from(parent)
         _replace_descriptors({frames_fd, *keep}, text_fd)
         frame_writer = FrameWriter(frames_fd, os.getpid())
-        _log_to(frame_writer)
+        _send_logs_to(frame_writer)
         if memory_bytes is not None:
             limit_memory(memory_bytes)
         work(frame_writer)
@@ -231,8 +252,8 @@ def _child(
         os._exit(status)
 
 
-def _own_process(parent: int) -> None:
-    """Signals as at a start, a process group of its own, and no life beyond the parent's."""
+def _detach_from(parent: int) -> None:
+    """Take a process group, reset the signals, and have the kernel end this process with its parent."""
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)
@@ -240,17 +261,18 @@ def _own_process(parent: int) -> None:
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    with contextlib.suppress(OSError, AttributeError):  # Linux; elsewhere the timeout has to do
+    with contextlib.suppress(OSError, AttributeError):  # Linux; elsewhere the timeout ends it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
         os._exit(1)
 
 
 def _replace_descriptors(kept: Collection[int], text_fd: int) -> None:
-    """Put the null device in place of each descriptor of the parent, and the text pipe behind print.
+    """Put the null device in place of each descriptor of the parent; stdout and stderr are the text pipe.
 
-    They are replaced, not closed: whoever still holds one (a driver, a logger) writes into nothing, and no
-    new file gets its number. No goodbye of a database driver reaches a server, no line the supervisor.
+    They are replaced, not closed: an object that still uses one (a driver, a logger) writes to the null
+    device, and no new file gets its number. So no driver can close the parent's session on the server, and no
+    line reaches the task's supervisor.
     """
     null = os.open(os.devnull, os.O_RDWR)
     for path in list(Path("/dev/fd").iterdir()):
@@ -267,8 +289,8 @@ def _replace_descriptors(kept: Collection[int], text_fd: int) -> None:
         setattr(sys, name, stream)
 
 
-def _log_to(frame_writer: FrameWriter) -> None:
-    """Every logger sends to the parent; handlers of the parent are let go."""
+def _send_logs_to(frame_writer: FrameWriter) -> None:
+    """Make every logger send its records to the parent; the handlers of the parent are removed."""
     for logger in logging.Logger.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.handlers.clear()
@@ -276,22 +298,8 @@ def _log_to(frame_writer: FrameWriter) -> None:
     logging.root.handlers[:] = [_PipeHandler(frame_writer)]
 
 
-def limit_memory(more_bytes: int) -> None:
-    """Bound what this process may allocate from now on; beyond it there is a MemoryError."""
-    bound = _allocated_bytes() + more_bytes
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = bound + _REPORTING_BYTES if hard == resource.RLIM_INFINITY else min(hard, bound + _REPORTING_BYTES)
-    resource.setrlimit(resource.RLIMIT_DATA, (min(bound, most), most))
-
-
-def allow_reporting() -> None:
-    """Let go of the last of the bound: a report has to be written where the memory is used up."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
-
-
 def _allocated_bytes() -> int:
-    """What counts for RLIMIT_DATA by now; 0 where the system does not tell."""
+    """Return the bytes that count for RLIMIT_DATA by now; 0 where the system does not give them."""
     with contextlib.suppress(OSError, ValueError), Path("/proc/self/status").open() as file:
         for line in file:
             if line.startswith("VmData:"):

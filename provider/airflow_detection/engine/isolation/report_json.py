@@ -1,4 +1,4 @@
-"""A run's report as JSON and back: what a child process tells its parent, which believes no more."""
+"""The report of a run as JSON, and back: a child process sends it, and its parent checks every field."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from airflow_detection.engine.metrics import finite
 
 
 class MalformedReport(ValueError):
-    """What was read is no report."""
+    """The JSON is not a report."""
 
 
 def report_json(report: RunReport) -> dict[str, Any]:  # Any: JSON
     """Return the report as JSON values, all but its version."""
-    facts: dict[str, Any] = {f.name: getattr(report, f.name) for f in fields(report) if f.name != "version"}
+    values: dict[str, Any] = {f.name: getattr(report, f.name) for f in fields(report) if f.name != "version"}
     for name in ("started_at", "newest_input_at", "reads_since"):
-        facts[name] = None if facts[name] is None else facts[name].isoformat()
-    return facts | {
+        values[name] = None if values[name] is None else values[name].isoformat()
+    return values | {
         "outcome": report.outcome.value,
         "stage_ms": dict(report.stage_ms),
         "canaries": [asdict(c) | {"expected": finite(c.expected)} for c in report.canaries],
@@ -31,40 +31,40 @@ def report_json(report: RunReport) -> dict[str, Any]:  # Any: JSON
     }
 
 
-def report_of(facts: object, version: VersionSpec) -> RunReport:
+def report_of(values: object, version: VersionSpec) -> RunReport:
     """Read what `report_json` wrote.
 
     Raises:
         MalformedReport: a field is missing, unknown or not of its kind.
     """
-    return RunReport(version=version, **_read(_REPORT, facts, "report"))
+    return RunReport(version=version, **_read(_REPORT, values, "report"))
 
 
-def metrics_of(facts: object) -> dict[str, float]:
+def metrics_of(values: object) -> dict[str, float]:
     """Read metrics: finite numbers by name; MalformedReport if they are anything else."""
-    return dict(_numbers(facts))
+    return dict(_numbers(values))
 
 
 def strict_loads(text: bytes) -> Any:  # Any: JSON
-    """Read JSON; MalformedReport if it is none."""
+    """Read JSON; MalformedReport if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise MalformedReport("it is no JSON") from error
+        raise MalformedReport("it is not JSON") from error
 
 
 def _read(
-    kinds: Mapping[str, Callable[[Any], Any]], facts: object, what: str
+    readers: Mapping[str, Callable[[Any], Any]], values: object, what: str
 ) -> dict[str, Any]:  # Any: JSON, and what it is read as
-    if not isinstance(facts, dict) or facts.keys() != kinds.keys():
-        raise MalformedReport(f"the {what} has not the fields of one")
-    found = {}
-    for name, kind in kinds.items():
+    if not isinstance(values, dict) or values.keys() != readers.keys():
+        raise MalformedReport(f"the {what} does not have the fields of a {what}")
+    fields_read = {}
+    for name, reader in readers.items():
         try:
-            found[name] = kind(facts[name])
+            fields_read[name] = reader(values[name])
         except (TypeError, ValueError) as error:
-            raise MalformedReport(f"{what}.{name} is not what it should be") from error
-    return found
+            raise MalformedReport(f"{what}.{name} does not have a valid value") from error
+    return fields_read
 
 
 def _exactly(kind: type) -> Callable[[Any], Any]:  # Any: JSON
@@ -98,11 +98,11 @@ def _or_none(kind: Callable[[Any], Any]) -> Callable[[Any], Any]:  # Any: JSON
 
 def _numbers(value: Any) -> dict[str, float]:  # Any: JSON
     if not isinstance(value, dict):
-        raise MalformedReport("the metrics are no object")
+        raise MalformedReport("the metrics are not an object")
     try:
         return {key: _number(number) for key, number in value.items()}
     except TypeError as error:
-        raise MalformedReport("a metric is no finite number") from error
+        raise MalformedReport("a metric is not a finite number") from error
 
 
 _text = _exactly(str)
