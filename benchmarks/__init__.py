@@ -1,1 +1,1 @@
-"""Benchmarks: each prints one JSON line, peers and limits beside ours in one run."""
+"""Benchmarks: each prints JSON lines, which compare ours with peers and limits measured in the same run."""

@@ -14,18 +14,18 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.jsonl"
 
 
-def cases() -> list[str]:
-    """The names of the cases: the modules of this folder that have a `run`."""
-    return sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith("_") and p.stem != "server")
+def benchmark_names() -> list[str]:
+    """Return the names of the benchmarks: the modules of this folder that have a `run`."""
+    return sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith("_"))
 
 
-def chosen(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The cases that `ONLY=`, as an argument or in the environment, names; all without it."""
-    words = [a.removeprefix("ONLY=") for a in arguments] or [os.environ.get("ONLY", "")]
-    names = [name for word in words for name in word.split(",") if name]
-    if unknown := sorted(set(names) - set(known)):
-        raise SystemExit(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(known)}")
-    return names or list(known)
+def selected(arguments: Sequence[str], available: Sequence[str]) -> list[str]:
+    """Return the benchmarks that `ONLY=`, as an argument or in the environment, names; all without it."""
+    lists = [a.removeprefix("ONLY=") for a in arguments] or [os.environ.get("ONLY", "")]
+    names = [name for text in lists for name in text.split(",") if name]
+    if unknown := sorted(set(names) - set(available)):
+        raise SystemExit(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(available)}")
+    return names or list(available)
 
 
 def main() -> None:
@@ -36,35 +36,35 @@ def main() -> None:
     if "--table" in sys.argv[1:]:
         print("\n".join(table(RESULTS.read_text(encoding="utf-8").splitlines())))
         return
-    for name in chosen(sys.argv[1:], cases()):
-        told = importlib.import_module(f"benchmarks.{name}").run()
-        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        for facts in [told] if isinstance(told, dict) else told:
-            line = json.dumps({"bench": name, "case": name, "at": when, "cpus": os.cpu_count(), **facts})
+    for name in selected(sys.argv[1:], benchmark_names()):
+        results = importlib.import_module(f"benchmarks.{name}").run()
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        for result in [results] if isinstance(results, dict) else results:
+            line = json.dumps({"bench": name, "case": name, "at": at, "cpus": os.cpu_count(), **result})
             print(line, flush=True)
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
 
 def table(lines: Sequence[str]) -> list[str]:
-    """The newest line of each (bench, case) as rows of a Markdown table, in the order of their first line."""
-    newest = {(facts["bench"], facts["case"]): facts for facts in map(json.loads, lines) if "bench" in facts}
+    """Return the newest line of each (bench, case) as a row of a Markdown table, oldest case first."""
+    newest = {(line["bench"], line["case"]): line for line in map(json.loads, lines) if "bench" in line}
     rows = ["| bench | case | n | ours | beside it | repeats |", "|---|---|--:|--:|---|--:|"]
-    for (bench, case), facts in newest.items():
-        names = [key.removeprefix("speedup_vs_") for key in facts if key.startswith("speedup_vs_")]
-        peers = [f"{n} {facts[f'{n}_ms']} ms ({facts[f'speedup_vs_{n}']}x)" for n in names]
-        known = ("bench", "case", "n", "at", "cpus", "repeats", "spread", "ours_ms")
+    for (bench, case), result in newest.items():
+        names = [key.removeprefix("speedup_vs_") for key in result if key.startswith("speedup_vs_")]
+        peers = [f"{n} {result[f'{n}_ms']} ms ({result[f'speedup_vs_{n}']}x)" for n in names]
+        listed = ("bench", "case", "n", "at", "cpus", "repeats", "spread", "ours_ms")
         others = [
             f"{key} {value}"
-            for key, value in facts.items()
-            if key not in known
+            for key, value in result.items()
+            if key not in listed
             and not key.startswith("speedup_vs_")
-            and f"speedup_vs_{key[:-3]}" not in facts
+            and f"speedup_vs_{key[:-3]}" not in result
         ]
-        ours = f"{facts['ours_ms']} ms" if "ours_ms" in facts else "-"
+        ours = f"{result['ours_ms']} ms" if "ours_ms" in result else "-"
         beside = "; ".join(peers + others)
         rows.append(
-            f"| {bench} | {case} | {facts.get('n', '')} | {ours} | {beside} | {facts.get('repeats', '')} |"
+            f"| {bench} | {case} | {result.get('n', '')} | {ours} | {beside} | {result.get('repeats', '')} |"
         )
     return rows
 

@@ -1,4 +1,4 @@
-"""What the cycle benchmark runs: a model with an empty body, and a Dag of the same shape of plain no-ops."""
+"""Models and Dags of the cycle benchmark: a model with an empty body, a Dag of no-ops of the same shape."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ with DAG("noop", schedule=None, catchup=False, max_active_runs=1) as dag:
 
 
 class Empty(BaseDetectionModel):
-    """Finds nothing, at once."""
+    """Model that returns no outputs, at once."""
 
     def run(self, ctx: ModelContext) -> ModelResult:
         """Return no outputs."""
         return ModelResult()
 
 
-def reads(number: int) -> tuple[str, ...]:
-    """What champion `number` reads: four read nothing, each of the others reads one of an earlier four."""
+def upstreams_of(number: int) -> tuple[str, ...]:
+    """Return the upstream of champion `number`: none for the first four, else the one four places before."""
     return (f"m{number - 4}",) if number >= 4 else ()
 
 
 def edges() -> Iterator[tuple[str | None, str]]:
-    """(upstream, task id) of every task but the last, upstreams first."""
+    """Yield (upstream, task id) of every task but the last, upstreams first."""
     yield None, "open_cycle"
     for number in range(CHAMPIONS):
-        yield (*reads(number), "open_cycle")[0], f"m{number}"
+        yield (*upstreams_of(number), "open_cycle")[0], f"m{number}"
     for number in range(SHADOWS):
         yield f"m{number}", f"m{number}__2"
 
@@ -77,7 +77,7 @@ def register(conn: Any, schema: str, cycle_id: str, prefix: str, execution: Any)
             model_id=f"{prefix}{number}",
             cycle_id=cycle_id,
             entrypoint="benchmarks._empty_models:Empty",
-            depends_on=tuple(name.replace("m", prefix) for name in reads(number)),
+            depends_on=tuple(name.replace("m", prefix) for name in upstreams_of(number)),
         )
         registry.put_model(Database(conn, schema), model)
         for version, role in (("1", Role.PRIMARY), ("2", Role.SHADOW)):

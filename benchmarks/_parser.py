@@ -1,7 +1,7 @@
-"""Parses Dag files the way Airflow's Dag processor does: in a fresh fork of a process that imported Airflow.
+"""Parse Dag files the way Airflow's Dag processor does: in a fresh fork of a process that imported Airflow.
 
-Reads JSON lines `{"file", "how": "cold" | "warm" | "task", "env"}` and answers each with a JSON line:
-milliseconds (by the clock, and of this process's CPU), bytes of the serialised Dags, and their number.
+The process reads JSON lines `{"file", "how": "cold" | "warm" | "task", "env"}` and answers each with a JSON
+line: milliseconds (by the clock, and of this process's CPU), bytes of the serialised Dags, and their number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Answer = dict[str, float | int | str]
 
 
 def parse(file: str) -> list[Any]:  # Any: serialised Dags, JSON objects
-    """What the Dag processor does with a file: find its Dags, serialise each."""
+    """Do what the Dag processor does with a file: find its Dags and serialise each."""
     from airflow.dag_processing.dagbag import BundleDagBag
     from airflow.serialization.serialized_objects import DagSerialization
 
@@ -33,7 +33,7 @@ def parse(file: str) -> list[Any]:  # Any: serialised Dags, JSON objects
 
 
 def start_task(file: str) -> int:
-    """What a worker has to do of the file for one task: import it, the package being imported already."""
+    """Import the file as a worker with the package loaded does for a task; return the number of its Dags."""
     spec = importlib.util.spec_from_file_location("bench_dags", file)
     if spec is None or spec.loader is None:
         raise RuntimeError(file)
@@ -43,28 +43,30 @@ def start_task(file: str) -> int:
 
 
 def measure(file: str, how: str) -> Answer:
-    """One measurement, in this process."""
+    """Return one measurement, made in this process."""
     if how == "task":
         import airflow_detection.dags.cycles  # noqa: F401
 
         gc.collect()
-        clock = perf_counter()
-        dags = start_task(file)
-        return {"ms": (perf_counter() - clock) * 1000, "dags": dags}
+        start_s = perf_counter()
+        count = start_task(file)
+        return {"ms": (perf_counter() - start_s) * 1000, "dags": count}
     if how == "warm":
         parse(file)
     gc.collect()
-    known = set(sys.modules)
-    clock, used = perf_counter(), process_time()
-    found = parse(file)
-    ms, cpu_ms = (perf_counter() - clock) * 1000, (process_time() - used) * 1000
-    loaded = sorted({"psycopg", "airflow.providers.postgres.hooks.postgres"} & (set(sys.modules) - known))
-    size = sum(len(json.dumps(d, separators=(",", ":"))) for d in found)
-    return {"ms": ms, "cpu_ms": cpu_ms, "dags": len(found), "bytes": size, "drivers": ",".join(loaded)}
+    loaded_before = set(sys.modules)
+    start_s, cpu_start_s = perf_counter(), process_time()
+    dags = parse(file)
+    ms, cpu_ms = (perf_counter() - start_s) * 1000, (process_time() - cpu_start_s) * 1000
+    drivers = sorted(
+        {"psycopg", "airflow.providers.postgres.hooks.postgres"} & (set(sys.modules) - loaded_before)
+    )
+    size = sum(len(json.dumps(d, separators=(",", ":"))) for d in dags)
+    return {"ms": ms, "cpu_ms": cpu_ms, "dags": len(dags), "bytes": size, "drivers": ",".join(drivers)}
 
 
 def in_fork(request: dict[str, Any]) -> Answer:
-    """The same in a fork of this process."""
+    """Return one measurement, made in a fork of this process."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -78,19 +80,19 @@ def in_fork(request: dict[str, Any]) -> Answer:
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        found: Answer = json.loads(pipe.read())
+        received: Answer = json.loads(pipe.read())
     os.waitpid(pid, 0)
-    return found
+    return received
 
 
 def main() -> None:
-    """Import what the Dag processor has imported when it forks, plugins' listeners included, and answer."""
+    """Import what the Dag processor has imported when it forks, listeners of plugins too; then answer."""
     logging.disable(logging.WARNING)
     import structlog
     from airflow.dag_processing import processor
     from airflow.jobs.job import Job
 
-    Job()  # type: ignore[no-untyped-call]  # as `airflow dag-processor` starts: listeners hear of it
+    Job()  # type: ignore[no-untyped-call]  # as `airflow dag-processor` does; it loads the listeners
 
     imported: set[str] = set()
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""What the store's benchmarks share: a registered model, its rows, and rounds in which all take turns."""
+"""Workload of the store's benchmarks: a registered model, its outputs, and rounds of contestants in turns."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from airflow_detection.store.partitions.create import ensure_cycle_months
 
 SCHEMA = "detection"
 AT = datetime(2026, 3, 1, tzinfo=UTC)
-SIGHTED_SHARE = 0.01  # outputs that score above 0.5 and so become events
+EVENT_SHARE = 0.01  # outputs that score above 0.5 and so become events
 Row = tuple[dict[str, Any], dict[str, Any]]  # Any: JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchDatabase:
-    """A database with one registered model; `conn` writes, `reader` reads."""
+    """Database with one registered model; `conn` writes, `reader` reads."""
 
     dsn: str
     conn: Connection
@@ -38,14 +38,14 @@ class BenchDatabase:
     version: VersionSpec
 
     def cycle(self, number: int) -> Cycle:
-        """The cycle that is `number` steps of five minutes into the month."""
+        """Return the cycle that starts `number` steps of five minutes into the month."""
         started_at = AT + number * timedelta(minutes=5)
-        return Cycle(cycle_id="sea", started_at=started_at, lookback=timedelta(hours=1))
+        return Cycle(cycle_id="bench", started_at=started_at, lookback=timedelta(hours=1))
 
 
 @contextmanager
-def sea(server: str) -> Iterator[BenchDatabase]:
-    """A database of its own on the server, dropped afterwards."""
+def bench_database(server: str) -> Iterator[BenchDatabase]:
+    """Database of its own on the server, dropped afterwards."""
     name = "detection_bench"
     with connect(server) as admin:
         admin.execute("drop database if exists detection_bench with (force)")
@@ -63,13 +63,13 @@ def sea(server: str) -> Iterator[BenchDatabase]:
 
 
 MODEL = ModelSpec(
-    model_id="spoofing", cycle_id="sea", entrypoint="bench:Model", score_key="score", entity_key="mmsi"
+    model_id="spoofing", cycle_id="bench", entrypoint="bench:Model", score_key="score", entity_key="mmsi"
 )
 
 
 def _register(conn: Connection, model: ModelSpec, role: Role) -> VersionSpec:
     spec = CycleSpec(
-        cycle_id="sea", schedule="*/5 * * * *", lookback=timedelta(hours=1), start_date=AT, time_key=None
+        cycle_id="bench", schedule="*/5 * * * *", lookback=timedelta(hours=1), start_date=AT, time_key=None
     )
     registry.put_cycle(Database(conn, SCHEMA), spec)
     registry.put_model(Database(conn, SCHEMA), model)
@@ -79,11 +79,11 @@ def _register(conn: Connection, model: ModelSpec, role: Role) -> VersionSpec:
 
 
 def rows(count: int) -> Iterator[Row]:
-    """Outputs with 100 bytes of input_ref and 300 of outputs as JSON; one in a hundred scores above 0.5."""
-    chance = Random(1)
+    """Yield rows of 100 bytes of input_ref and 300 of outputs as JSON; one in a hundred scores above 0.5."""
+    rng = Random(1)
     for number in range(count):
         mmsi = 200_000_000 + number
-        score = 0.51 + 0.49 * chance.random() if chance.random() < SIGHTED_SHARE else 0.5 * chance.random()
+        score = 0.51 + 0.49 * rng.random() if rng.random() < EVENT_SHARE else 0.5 * rng.random()
         ref = {"mmsi": mmsi, "first": "2026-03-01T00:00:00Z", "n": number % 97, "source": "terrestrial-aaaa"}
         evidence = [
             {
@@ -100,33 +100,33 @@ def rows(count: int) -> Iterator[Row]:
 def take_turns(
     contestants: Mapping[str, Callable[[], object]], repeats: int, reset: Callable[[], object] = lambda: None
 ) -> dict[str, list[float]]:
-    """Milliseconds of each contestant: all of them once a round, the first round warms up."""
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    """Return the milliseconds of each contestant: all run once a round, and the first round warms up."""
+    times_ms: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(repeats + 1):
         for name, contestant in contestants.items():
             reset()
             gc.collect()
-            began = time.perf_counter()
+            start_s = time.perf_counter()
             contestant()
-            elapsed = (time.perf_counter() - began) * 1000
+            elapsed_ms = (time.perf_counter() - start_s) * 1000
             if number:
-                taken[name].append(elapsed)
-    return taken
+                times_ms[name].append(elapsed_ms)
+    return times_ms
 
 
 def line(
-    bench: str, case: str, n: int, taken: Mapping[str, Sequence[float]], **more: object
+    bench: str, case: str, n: int, times_ms: Mapping[str, Sequence[float]], **more: object
 ) -> dict[str, Any]:  # Any: JSON
-    """One result: medians, how often each peer's time is ours, and (max - min) / median as the spread."""
-    ours = median(taken["ours"])
-    facts: dict[str, Any] = {"bench": bench, "case": case, "n": n, "ours_ms": _short(ours)}
-    for name, times in taken.items():
+    """Return one result: medians, each peer's time as a multiple of ours, spreads of (max - min) / median."""
+    ours = median(times_ms["ours"])
+    result: dict[str, Any] = {"bench": bench, "case": case, "n": n, "ours_ms": _rounded(ours)}
+    for name, times in times_ms.items():
         if name != "ours":
-            facts[f"{name}_ms"] = _short(median(times))
-            facts[f"speedup_vs_{name}"] = round(median(times) / ours, 2)
-    spread = {name: round((max(times) - min(times)) / median(times), 2) for name, times in taken.items()}
-    return {**facts, "repeats": len(taken["ours"]), "spread": spread, **more}
+            result[f"{name}_ms"] = _rounded(median(times))
+            result[f"speedup_vs_{name}"] = round(median(times) / ours, 2)
+    spread = {name: round((max(times) - min(times)) / median(times), 2) for name, times in times_ms.items()}
+    return {**result, "repeats": len(times_ms["ours"]), "spread": spread, **more}
 
 
-def _short(ms: float) -> float:
+def _rounded(ms: float) -> float:
     return round(ms, 3 if ms < 10 else 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import statistics
 import tempfile
 import time
@@ -18,7 +17,7 @@ from demo.airflow_env import COMPONENTS, airflow_program, process_environment, s
 from demo.api import Airflow
 from demo.postgres import Databases
 from demo.programs import Supervisor
-from demo.settings import CHECKOUT, Settings
+from demo.settings import CHECKOUT, Settings, free_port
 from demo.state import open_state
 from psycopg.conninfo import make_conninfo
 from tests.postgres import postgres
@@ -37,12 +36,6 @@ FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 DAGS = {"ours": "detection_bench", "noop_dag": "noop", "inline": "detection_bench_inline"}
 
 
-def _free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
-
-
 @contextmanager
 def _databases() -> Iterator[Databases]:
     with postgres() as server, psycopg.connect(server, autocommit=True) as conn:
@@ -56,40 +49,40 @@ def _databases() -> Iterator[Databases]:
 @contextmanager
 def _airflow(folder: Path, databases: Databases) -> Iterator[Airflow]:
     """A running Airflow as the demo starts it: LocalExecutor, scheduler_idle_sleep_time of 0.1 s."""
-    settings = Settings(state=folder, cycles=1, port=_free_port(), once=True, ais=None, dsn=None)
+    settings = Settings(state=folder, cycles=1, port=free_port(), once=True, ais=None, dsn=None)
     shared = shared_environment(settings, open_state(folder), databases)
     shared["AIRFLOW__CORE__DAGS_FOLDER"] = str(folder / "dags")
     shared["AIRFLOW__DETECTION__ALLOWED_MODULES"] = "benchmarks"
     shared["AIRFLOW__DETECTION__PLAN_TTL"] = "3600"
     env = process_environment(shared) | {"PYTHONPATH": str(CHECKOUT)}
     write_dags(folder / "dags", CHECKOUT)
-    with Supervisor(settings.logs, folder / "keeper.pid") as keeper:
+    with Supervisor(settings.logs, folder / "supervisor.pid") as supervisor:
         migration = airflow_program("db-migrate", "db", "migrate", settings=settings, env=env)
-        keeper.start(migration)
-        keeper.finish(migration)
-        for name, words in COMPONENTS.items():
-            keeper.start(airflow_program(name, *words, settings=settings, env=env))
+        supervisor.start(migration)
+        supervisor.finish(migration)
+        for name, arguments in COMPONENTS.items():
+            supervisor.start(airflow_program(name, *arguments, settings=settings, env=env))
         airflow = Airflow(f"http://127.0.0.1:{settings.port}")
-        end_at = time.monotonic() + START_TIMEOUT_S
+        deadline_s = time.monotonic() + START_TIMEOUT_S
         while not (airflow.healthy() and all(map(airflow.has_dag, DAGS.values()))):
-            keeper.check()
-            assert time.monotonic() < end_at, "Airflow did not become healthy"
+            supervisor.check()
+            assert time.monotonic() < deadline_s, "Airflow did not become healthy"
             time.sleep(0.5)
         for dag_id in DAGS.values():
             airflow.unpause(dag_id)
-        time.sleep(5.0)  # the components have settled
+        time.sleep(5.0)  # until the components are idle
         yield airflow
 
 
 def _run(airflow: Airflow, dag_id: str, at: datetime) -> float:
-    """Run a Dag once; returns milliseconds from the run's start to its end, as Airflow has them."""
+    """Run a Dag once; return the milliseconds from the run's start to its end, as Airflow recorded them."""
     call, run_id = airflow._call, f"bench-{uuid.uuid4().hex}"  # noqa: SLF001
     path = f"/api/v2/dags/{dag_id}/dagRuns"
     call("POST", path, {"dag_run_id": run_id, "logical_date": at.isoformat()})
-    end_at = time.monotonic() + RUN_TIMEOUT_S
+    deadline_s = time.monotonic() + RUN_TIMEOUT_S
     run: dict[str, Any] = {}
     while run.get("state") not in ("success", "failed"):
-        assert time.monotonic() < end_at, f"{dag_id} did not end"
+        assert time.monotonic() < deadline_s, f"{dag_id} did not end"
         time.sleep(POLL_S)
         run = call("GET", f"{path}/{run_id}")
     assert run["state"] == "success", f"{dag_id} failed"
@@ -98,28 +91,28 @@ def _run(airflow: Airflow, dag_id: str, at: datetime) -> float:
 
 
 def run() -> dict[str, object]:
-    """Milliseconds of a run, medians of rounds in turns; `ratio` is ours to no-ops, bound by `limit`."""
-    walls: dict[str, list[float]] = {who: [] for who in DAGS}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, _databases() as databases:
+    """Return the milliseconds of a run, medians over rounds; `ratio` is ours to no-ops, `limit` its bound."""
+    times_ms: dict[str, list[float]] = {name: [] for name in DAGS}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _databases() as databases:
         with connect(databases.registry) as conn:
             migrate(Database(conn, SCHEMA))
             register(conn, SCHEMA, "bench", "m", Execution.TASK)
             register(conn, SCHEMA, "bench_inline", "n", Execution.INLINE)
-        with _airflow(Path(name), databases) as airflow:
+        with _airflow(Path(folder), databases) as airflow:
             for number in range(ROUNDS + 1):
-                for who, dag_id in DAGS.items():
-                    wall = _run(airflow, dag_id, FIRST + timedelta(minutes=5 * number))
+                for name, dag_id in DAGS.items():
+                    elapsed_ms = _run(airflow, dag_id, FIRST + timedelta(minutes=5 * number))
                     if number:  # the first warms up
-                        walls[who].append(wall)
+                        times_ms[name].append(elapsed_ms)
         with connect(databases.registry) as conn:
             _check(conn)
-    medians = {who: statistics.median(found) for who, found in walls.items()}
+    medians = {name: statistics.median(times) for name, times in times_ms.items()}
     return {
         "bench": "cycle",
         "n": 20,
         "repeats": ROUNDS,
-        **{f"{who}_ms": round(ms) for who, ms in medians.items()},
-        **{f"{who}_spread_ms": [round(min(w)), round(max(w))] for who, w in walls.items()},
+        **{f"{name}_ms": round(ms) for name, ms in medians.items()},
+        **{f"{name}_spread_ms": [round(min(times)), round(max(times))] for name, times in times_ms.items()},
         "speedup_vs_noop_dag": round(medians["noop_dag"] / medians["ours"], 3),
         "speedup_vs_inline": round(medians["inline"] / medians["ours"], 3),
         "ratio": round(medians["ours"] / medians["noop_dag"], 3),
@@ -128,10 +121,10 @@ def run() -> dict[str, object]:
 
 
 def _check(conn: Any) -> None:
-    """Every version has run in every round, in both ways of running."""
+    """Check that every version has succeeded in every round, in task mode and in inline mode."""
     query = (
         "select cycle_id, count(*) from detection.detection_model_runs"
         " where outcome = 'SUCCEEDED' and cycle_started_at >= %s group by cycle_id"
     )
-    found = dict(conn.execute(query, [FIRST]).fetchall())  # one scheduled run of January came before
-    assert found == dict.fromkeys(("bench", "bench_inline"), 20 * (ROUNDS + 1)), found
+    counts = dict(conn.execute(query, [FIRST]).fetchall())  # without the scheduled run of January
+    assert counts == dict.fromkeys(("bench", "bench_inline"), 20 * (ROUNDS + 1)), counts

@@ -1,6 +1,6 @@
-"""Storing and planning as table partitions and versions grow in number: a line for each step of either.
+"""Storing and planning while the table partitions, or the versions, grow in number: a line for each step.
 
-`ours_ms` is storing 1000 rows through the engine, `plan_ms` the plan as of a past cycle.
+`ours_ms` is the time to store 1000 outputs through the engine, `plan_ms` that to plan as of a past cycle.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.postgres import postgres
 from airflow_detection.cycle.planning import resolve_plan
 from airflow_detection.domain.specs import Mode
 from airflow_detection.store.database import Database
-from benchmarks._workload import AT, SCHEMA, BenchDatabase, line, rows, sea, take_turns
+from benchmarks._workload import AT, SCHEMA, BenchDatabase, bench_database, line, rows, take_turns
 from benchmarks.persist import Ready, engine
 
 PARTITIONS, VERSIONS = (12, 60, 240), (20, 200, 2000)
@@ -41,43 +41,45 @@ select version_id, v.model_id, model_no, 'PRIMARY',
 
 
 def run() -> Iterator[dict[str, Any]]:  # Any: JSON
-    """Three lines for partitions, then three for versions; `growth` is against the first of its kind."""
+    """Yield three lines for partitions, then three for versions; a growth is relative to the first line."""
     with postgres() as server:
-        with sea(server) as place:
-            yield from _steps(place, "partitions", PARTITIONS, _grow_partitions)
-        with sea(server) as place:
-            yield from _steps(place, "versions", VERSIONS, _grow_versions)
+        with bench_database(server) as database:
+            yield from _steps(database, "partitions", PARTITIONS, _grow_partitions)
+        with bench_database(server) as database:
+            yield from _steps(database, "versions", VERSIONS, _grow_versions)
 
 
-def _steps(place: BenchDatabase, kind: str, sizes: tuple[int, ...], grow: Grow) -> Iterator[dict[str, Any]]:
-    held, had, first = list(rows(ROWS)), 1, dict[str, float]()
+def _steps(
+    database: BenchDatabase, kind: str, sizes: tuple[int, ...], grow: Grow
+) -> Iterator[dict[str, Any]]:
+    outputs, previous, first = list(rows(ROWS)), 1, dict[str, float]()
     for size in sizes:
-        grow(place, had, size)
-        had = size
-        place.conn.execute("vacuum analyze")
+        grow(database, previous, size)
+        previous = size
+        database.conn.execute("vacuum analyze")
         contestants: dict[str, Callable[[], object]] = {
-            "ours": partial(engine, place, Ready(held)),
-            "plan": partial(resolve_plan, Database(place.conn), place.cycle(0), mode=Mode.AS_OF),
+            "ours": partial(engine, database, Ready(outputs)),
+            "plan": partial(resolve_plan, Database(database.conn), database.cycle(0), mode=Mode.AS_OF),
         }
-        taken = take_turns(contestants, REPEATS)
-        found = {name: median(times) for name, times in taken.items()}
-        first = first or found
-        growth = {f"{name}_growth": round(found[name] / first[name], 2) for name in ("ours", "plan")}
-        facts = line("growth", f"{size} {kind}", size, taken, rows=ROWS, **growth)
-        yield {key: value for key, value in facts.items() if key != "speedup_vs_plan"}
+        times_ms = take_turns(contestants, REPEATS)
+        medians = {name: median(times) for name, times in times_ms.items()}
+        first = first or medians
+        growth = {f"{name}_growth": round(medians[name] / first[name], 2) for name in ("ours", "plan")}
+        result = line("growth", f"{size} {kind}", size, times_ms, rows=ROWS, **growth)
+        yield {key: value for key, value in result.items() if key != "speedup_vs_plan"}
 
 
-def _grow_partitions(place: BenchDatabase, had: int, size: int) -> None:
-    """Months before the first, of both tables that have one."""
+def _grow_partitions(database: BenchDatabase, previous: int, size: int) -> None:
+    """Create the partitions of the months before the first, of both tables of results."""
     months = AT.year * 12 + AT.month - 1
-    if had == 1:
-        _grow_versions(place, 1, 1)
-    for back in range(had, size):
+    if previous == 1:
+        _grow_versions(database, 1, 1)
+    for back in range(previous, size):
         low, high = (
             datetime((months - n) // 12, (months - n) % 12 + 1, 1, tzinfo=UTC) for n in (back, back - 1)
         )
         for table in TABLES:
-            place.conn.execute(
+            database.conn.execute(
                 sql.SQL("create table {} partition of {} for values from ({}) to ({})").format(
                     sql.Identifier(SCHEMA, f"{table}_p{low:%Y_%m}"), sql.Identifier(SCHEMA, table),
                     sql.Literal(low.isoformat()), sql.Literal(high.isoformat()),
@@ -85,7 +87,7 @@ def _grow_partitions(place: BenchDatabase, had: int, size: int) -> None:
             )  # fmt: skip
 
 
-def _grow_versions(place: BenchDatabase, had: int, size: int) -> None:
-    """Versions that were champion for a minute each, all before the one that stores."""
-    place.conn.execute(VERSION, {"from": had, "to": size - 1})
-    place.conn.execute(ROLE)
+def _grow_versions(database: BenchDatabase, previous: int, size: int) -> None:
+    """Register versions that were champion for a minute each, all before the version that stores."""
+    database.conn.execute(VERSION, {"from": previous, "to": size - 1})
+    database.conn.execute(ROLE)

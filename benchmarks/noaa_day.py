@@ -1,4 +1,4 @@
-"""A whole real day of ship positions: 288 cycles in inline mode, twice, and what each model found.
+"""A whole real day of ship positions: 288 cycles in inline mode, twice, and the outputs of each model.
 
 `python -m benchmarks.noaa_day PAGE` also writes the figures as a Markdown page.
 """
@@ -96,13 +96,13 @@ select entity_id, count(*) filter (where score > 0.7) as critical,
 
 
 def run() -> dict[str, Any]:  # Any: a JSON object
-    """Replay the day twice; returns the facts of the line, and fails when a row differs."""
-    facts, _ = replay()
-    return facts
+    """Replay the day twice; return the result line, and fail when a row differs."""
+    result, _ = replay()
+    return result
 
 
 def replay(page: Path | None = None) -> tuple[dict[str, Any], list[Row]]:
-    """Replay the day twice, and write the figures to `page` if one is named."""
+    """Replay the day twice; return the result line and the counts, and write `page` if one is named."""
     if not POSITIONS.exists():
         return {"skipped": "the NOAA day is not here"}, []
     with postgres() as server:
@@ -112,11 +112,11 @@ def replay(page: Path | None = None) -> tuple[dict[str, Any], list[Row]]:
             apply_file(Database(conn, SETTINGS.schema), REGISTRY)
             load_file(conn, POSITIONS, schema=SETTINGS.schema)
             conn.execute("analyze")
-            walls: list[float] = []
+            cycle_ms: list[float] = []
             passes, events = [], []
             order = [DAY + number * STEP for number in range(1, CYCLES + 1)]
             for _ in range(2):
-                walls += _pass(conn, order)
+                cycle_ms += _pass(conn, order)
                 order = Random(1).sample(order, CYCLES)
                 passes.append(conn.execute(DIGESTS).fetchall())
                 events.append(conn.execute(EVENTS).fetchall())
@@ -129,17 +129,17 @@ def replay(page: Path | None = None) -> tuple[dict[str, Any], list[Row]]:
             counts = _rows(conn, COUNTS)
             if page:
                 page.write_text("\n".join(_page(conn, counts)) + "\n", encoding="utf-8")
-    cuts = quantiles(model_ms, n=20)
+    vigintiles = quantiles(model_ms, n=20)
     return {
         "bench": "noaa_day",
         "n": CYCLES,
         "repeats": 2,
         "ours_ms": round(median(model_ms), 1),
-        "p95_ms": round(cuts[18], 1),
+        "p95_ms": round(vigintiles[18], 1),
         "max_ms": round(max(model_ms), 1),
         "limit_ms": LIMIT_MS,
         "speedup_vs_limit": round(LIMIT_MS / median(model_ms), 2),
-        "cycle_wall_ms": round(median(walls), 1),
+        "cycle_wall_ms": round(median(cycle_ms), 1),
         "runs": len(passes[0]),
         "differing": len(differing),
         "events": len(events[0]),
@@ -154,16 +154,16 @@ def _database(server: str) -> str:
 
 
 def _pass(conn: Conn, order: list[datetime]) -> Iterator[float]:
-    """Run every cycle of the day once, in this order; iterate over their milliseconds."""
+    """Run every cycle of the day once, in this order; yield the milliseconds of each."""
     for at in order:
-        began = datetime.now(UTC)
+        started_at = datetime.now(UTC)
         planning.open_cycle(Database(conn, SETTINGS.schema), "maritime", at, mode=Mode.AS_OF)
         report = inline.run_inline(Database(conn, SETTINGS.schema), SETTINGS, "maritime", at, mode=Mode.AS_OF)
         summary = closing.close_cycle(
             Database(conn, SETTINGS.schema), "maritime", at, mode=Mode.AS_OF, task_states={}
         )
         assert not summary.failed, [r.error for r in report.reports if r.error]
-        yield (datetime.now(UTC) - began).total_seconds() * 1000
+        yield (datetime.now(UTC) - started_at).total_seconds() * 1000
 
 
 def _rows(conn: Conn, query: str, params: Row | None = None) -> list[Row]:
@@ -182,12 +182,12 @@ def _page(conn: Conn, counts: list[Row]) -> Iterator[str]:
             f"| {row['outputs']:,} | {null:,} ({share}) | {buckets} | {row['ms']:.1f} |"
         )
     for row in counts:
-        which = {"model_id": row["model_id"], "version": row["version"]}
-        severities = {r["severity"]: r["count"] for r in _rows(conn, SEVERITIES, which)}
+        params = {"model_id": row["model_id"], "version": row["version"]}
+        severities = {r["severity"]: r["count"] for r in _rows(conn, SEVERITIES, params)}
         yield from ("", f"## {row['model_id']} {row['version']} ({row['role']})", "")
-        named = ("LOW", "MEDIUM", "HIGH", "CRITICAL", "none")
-        yield "Severities: " + ", ".join(f"{name} {severities.get(name, 0):,}" for name in named) + "."
-        top = _rows(conn, TOP, which) if row["role"] == Role.PRIMARY.value else []
+        levels = ("LOW", "MEDIUM", "HIGH", "CRITICAL", "none")
+        yield "Severities: " + ", ".join(f"{name} {severities.get(name, 0):,}" for name in levels) + "."
+        top = _rows(conn, TOP, params) if row["role"] == Role.PRIMARY.value else []
         if top:
             yield from (
                 "",
@@ -195,8 +195,8 @@ def _page(conn: Conn, counts: list[Row]) -> Iterator[str]:
                 "|---|--:|--:|--:|",
             )
         for entity in top:
-            found = (entity["critical"], entity["medium"], f"{entity['top']:.3f}")
-            yield f"| {entity['entity_id']} | {' | '.join(map(str, found))} |"
+            figures = (entity["critical"], entity["medium"], f"{entity['top']:.3f}")
+            yield f"| {entity['entity_id']} | {' | '.join(map(str, figures))} |"
 
 
 if __name__ == "__main__":

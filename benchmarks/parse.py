@@ -1,4 +1,4 @@
-"""Parsing: the factory on a fresh plan file beside the same Dag written by hand, and beside dag-factory.
+"""Parsing: the generated Dags on a fresh plan file, the same Dags written by hand, and those of dag-factory.
 
 Fork-cold is what the Dag processor does (a fork of a process that imported Airflow, bytecode compiled), warm
 the second parse in one process; both with serialisation. `task` is a worker's parse for one task.
@@ -46,27 +46,27 @@ Json = dict[str, Any]  # Any: a JSON object
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Cycles of models that read each other."""
+    """Number of cycles, and of models in each, with the models' dependencies: a chain or a tree."""
 
     name: str
     cycles: int
     models: int
 
     def upstreams(self, number: int) -> list[int]:
-        """The models that a model reads: the one before it in a chain, its parent in a tree of threes."""
+        """Return the upstreams of a model: the one before it in a chain, its parent in a ternary tree."""
         if number == 0:
             return []
         return [number - 1] if self.name == "chain" else [(number - 1) // 3]
 
 
 def shapes() -> list[Shape]:
-    """What is parsed."""
-    found = [Shape(name, 1, n) for n in SIZES for name in ("chain", "tree")]
-    return [*found, Shape("cycles", CYCLES, MODELS_EACH)]
+    """Return the shapes to parse."""
+    single = [Shape(name, 1, n) for n in SIZES for name in ("chain", "tree")]
+    return [*single, Shape("cycles", CYCLES, MODELS_EACH)]
 
 
-def known(shape: Shape) -> KnownRegistry:
-    """The registry that the factory finds in its plan file."""
+def registry_of(shape: Shape) -> KnownRegistry:
+    """Return the registry that the plan file holds."""
 
     def model(number: int) -> ModelSpec:
         name = f"model_{number:04}"
@@ -91,7 +91,7 @@ def known(shape: Shape) -> KnownRegistry:
 
 
 def edges(shape: Shape) -> Iterator[tuple[str, str]]:
-    """The dependencies of one cycle's Dag as the factory draws it."""
+    """Yield the (upstream, downstream) task ids of one cycle's generated Dag."""
     for number in range(shape.models):
         name = f"model_{number:04}"
         ups = [f"model_{u:04}" for u in shape.upstreams(number)] or ["open_cycle"]
@@ -101,9 +101,9 @@ def edges(shape: Shape) -> Iterator[tuple[str, str]]:
 
 
 def by_hand(shape: Shape, *, has_assets: bool = True) -> str:
-    """The same Dags as somebody would write them: one PythonOperator a task, in a loop.
+    """Return the same Dags as written by hand: one PythonOperator a task, in a loop.
 
-    Without assets no other Dag can be scheduled on the outputs, which the generated ones allow.
+    Without assets no other Dag can be scheduled on the outputs; the generated Dags have assets.
     """
     outlets = 'Asset(f"x-detection://cycle_{number:03}/{name}")' if has_assets else ""
     return f'''"""Airflow dags."""
@@ -145,7 +145,7 @@ del dag
 
 
 def as_yaml(shape: Shape) -> str:
-    """The same Dags for dag-factory."""
+    """Return the same Dags as YAML for dag-factory."""
     ups: dict[str, list[str]] = {}
     for up, down in edges(shape):
         ups.setdefault(down, []).append(up)
@@ -173,7 +173,7 @@ def as_yaml(shape: Shape) -> str:
 
 
 class Parser:
-    """A process that parses in forks of itself."""
+    """Process that parses in forks of itself."""
 
     def __init__(self, python: str, env: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -186,7 +186,7 @@ class Parser:
         )
 
     def ask(self, file: Path, how: str, **env: str) -> Json:
-        """One measurement."""
+        """Return one measurement."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"file": str(file), "how": how, "env": env}) + "\n")
@@ -201,7 +201,7 @@ class Parser:
         return answer
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(30)
@@ -209,7 +209,7 @@ class Parser:
 
 @contextmanager
 def dag_factory_environment(folder: Path) -> Iterator[str | None]:
-    """A Python with dag-factory, in an environment of its own that sees Airflow; None where it cannot be."""
+    """Python with dag-factory, in its own environment that sees Airflow; None if uv is missing or fails."""
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if uv is None:
         yield None
@@ -218,8 +218,7 @@ def dag_factory_environment(folder: Path) -> Iterator[str | None]:
     python = folder / "bin" / "python"
     site = next((folder / "lib").glob("python3*/site-packages"))
     (site / "airflow.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    wanted = ["dag-factory==1.1.0"]
-    done = subprocess.run(
+    install = subprocess.run(
         [
             uv,
             "pip",
@@ -229,17 +228,17 @@ def dag_factory_environment(folder: Path) -> Iterator[str | None]:
             str(python),
             "--compile-bytecode",
             "--no-deps",
-            *wanted,
+            "dag-factory==1.1.0",
         ],
         check=False,
     )
-    yield str(python) if done.returncode == 0 else None
+    yield str(python) if install.returncode == 0 else None
 
 
 def environment(home: Path) -> dict[str, str]:
-    """An Airflow of its own whose registry does not exist: a parse that asks it would fail or be seen."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "_AIRFLOW"))}
-    return kept | {
+    """Return the environment of an Airflow whose registry is unreachable: a parse that reads it fails."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "_AIRFLOW"))}
+    return inherited | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DETECTION__PLAN_TTL": "86400",
@@ -249,59 +248,59 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def _files(folder: Path, shape: Shape, settings: Settings) -> dict[str, Path]:
-    place = folder / f"{shape.name}_{shape.cycles}_{shape.models}"
-    place.mkdir()
-    assert plan_file.write(plan_file.path_of(settings), known(shape))
+    shape_folder = folder / f"{shape.name}_{shape.cycles}_{shape.models}"
+    shape_folder.mkdir()
+    assert plan_file.write(plan_file.path_of(settings), registry_of(shape))
     texts = {
         "ours": OURS,
         "handwritten": by_hand(shape),
         "without_assets": by_hand(shape, has_assets=False),
     }
-    (place / "dags.yaml").write_text(as_yaml(shape))
-    texts["dagfactory"] = FACTORY.format(path=str(place / "dags.yaml"))
+    (shape_folder / "dags.yaml").write_text(as_yaml(shape))
+    texts["dagfactory"] = FACTORY.format(path=str(shape_folder / "dags.yaml"))
     for name, text in texts.items():
-        (place / f"{name}.py").write_text(text)
-    return {name: place / f"{name}.py" for name in texts}
+        (shape_folder / f"{name}.py").write_text(text)
+    return {name: shape_folder / f"{name}.py" for name in texts}
 
 
 def _compare(
     parsers: dict[str, Parser], files: dict[str, Path], how: str, repeats: int
 ) -> dict[str, list[Json]]:
-    """The parsers take turns; the first round warms up."""
-    found: dict[str, list[Json]] = {name: [] for name in parsers}
+    """Return the answers of each parser; the parsers take turns, and the first round warms up."""
+    answers: dict[str, list[Json]] = {name: [] for name in parsers}
     for number in range(repeats + 1):
         for name, parser in parsers.items():
             answer = parser.ask(files[name], how)
             if number:
-                found[name].append(answer)
-    return found
+                answers[name].append(answer)
+    return answers
 
 
-def _line(shape: Shape, how: str, found: dict[str, list[Json]]) -> Json:
-    times = {name: [a["ms"] for a in answers] for name, answers in found.items()}
-    middle = {name: statistics.median(ms) for name, ms in times.items()}
-    assert not any(a.get("drivers") for a in found["ours"]), "a fresh plan file needs no driver"
+def _line(shape: Shape, how: str, answers: dict[str, list[Json]]) -> Json:
+    times = {name: [a["ms"] for a in measured] for name, measured in answers.items()}
+    medians = {name: statistics.median(ms) for name, ms in times.items()}
+    assert not any(a.get("drivers") for a in answers["ours"]), "a fresh plan file needs no database driver"
     line: Json = {
         "bench": "parse",
         "case": f"{shape.name} {how}",
         "n": shape.models * shape.cycles,
-        "ours_ms": round(middle["ours"], 1),
+        "ours_ms": round(medians["ours"], 1),
     }
     for name in ("handwritten", "without_assets", "dagfactory"):
-        if name in middle:
-            line[f"{name}_ms"] = round(middle[name], 1)
-            line[f"speedup_vs_{name}"] = round(middle[name] / middle["ours"], 3)
-    for name, answers in found.items():  # what a busy machine says least wrongly
-        line[f"{name}_cpu_ms"] = round(statistics.median(a["cpu_ms"] for a in answers), 1)
-    sizes = {name: answers[0]["bytes"] for name, answers in found.items()}
+        if name in medians:
+            line[f"{name}_ms"] = round(medians[name], 1)
+            line[f"speedup_vs_{name}"] = round(medians[name] / medians["ours"], 3)
+    for name, measured in answers.items():  # CPU time depends least on the load of the machine
+        line[f"{name}_cpu_ms"] = round(statistics.median(a["cpu_ms"] for a in measured), 1)
+    sizes = {name: measured[0]["bytes"] for name, measured in answers.items()}
     line |= {f"{name}_bytes": size for name, size in sizes.items()}
     line["size_ratio"] = round(sizes["ours"] / sizes["handwritten"], 3)
-    spread = sorted(times["ours"])
-    return line | {"repeats": len(spread), "spread_ms": [round(spread[0], 1), round(spread[-1], 1)]}
+    ours = sorted(times["ours"])
+    return line | {"repeats": len(ours), "spread_ms": [round(ours[0], 1), round(ours[-1], 1)]}
 
 
 def _task_line(parser: Parser, file: Path) -> Json:
-    """A worker's parse for one task of 100 cycles x 10."""
+    """Return the line of a worker's parse for one task of 100 cycles with 10 models."""
     env = {
         "_AIRFLOW_PARSING_CONTEXT_DAG_ID": "detection_cycle_050",
         "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "model_0005",
@@ -323,7 +322,7 @@ def _task_line(parser: Parser, file: Path) -> Json:
 
 
 def run() -> Iterator[Json]:
-    """A line for each shape, cold and warm, and one for a worker's parse."""
+    """Yield a line for each shape, cold and warm, and one for a worker's parse."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="detection-parse-")))
         env = environment(folder / "airflow")

@@ -1,4 +1,4 @@
-"""36 months made and 23 retired, beside the same plain SQL in the same run."""
+"""Partitions of 36 months created and 23 retired, beside the same in plain SQL in the same run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _fresh(conn: Connection, schema: str) -> None:
 
 
 def _plain(conn: Connection, schema: str, name: str, *bounds: datetime) -> None:
-    """One statement, and nothing around it."""
+    """Execute one plain statement."""
     texts: dict[str, Any] = {  # Any: LiteralString, which mypy takes for str
         "create": "create table {child} (like {parent} including all)",
         "attach": "alter table {parent} attach partition {child} for values from ({low}) to ({high})",
@@ -49,15 +49,15 @@ def _plain(conn: Connection, schema: str, name: str, *bounds: datetime) -> None:
 
 def _timed_plain(conn: Connection, schema: str) -> tuple[float, float]:
     _fresh(conn, schema)
-    began = time.perf_counter()
+    start_s = time.perf_counter()
     for bounds in pairwise(_months(0, MONTHS)):
         _plain(conn, schema, "create", *bounds)
         _plain(conn, schema, "attach", *bounds)
-    made = time.perf_counter()
+    created_s = time.perf_counter()
     for bounds in list(pairwise(_months(0, MONTHS)))[:RETIRED]:
         _plain(conn, schema, "detach", *bounds)
         _plain(conn, schema, "drop", *bounds)
-    return made - began, time.perf_counter() - made
+    return created_s - start_s, time.perf_counter() - created_s
 
 
 def _policy(conn: Connection, schema: str, **intervals: str) -> None:
@@ -73,27 +73,27 @@ def _timed_ours(conn: Connection, schema: str) -> tuple[float, float]:
     conn.execute(sql.SQL("delete from {} where table_name <> %s").format(policies), [TABLE])
     _policy(conn, schema, ahead=f"{MONTHS - 1} months", retention="1 month", grace="0")
     limits = UpkeepLimits(max_drops=RETIRED)
-    began = time.perf_counter()
-    made = apply(Database(conn, schema), Phase.ENSURE, now=datetime.now(UTC), limits=limits)
-    ensured = time.perf_counter()
-    assert len(made.results) == MONTHS
-    assert made.is_success
+    start_s = time.perf_counter()
+    report = apply(Database(conn, schema), Phase.ENSURE, now=datetime.now(UTC), limits=limits)
+    created_s = time.perf_counter()
+    assert len(report.results) == MONTHS
+    assert report.is_success
     past = list(pairwise(_months(-RETIRED - 1, RETIRED)))
     for bounds in past:
         _plain(conn, schema, "create", *bounds)
         _plain(conn, schema, "attach", *bounds)
-    retiring = time.perf_counter()
+    retire_start_s = time.perf_counter()
     for _ in range(2):  # detach, then drop
-        done = apply(Database(conn, schema), Phase.RETAIN, now=datetime.now(UTC), limits=limits)
-        assert len(done.results) == RETIRED, done.lines()
-        assert done.is_success
-    return ensured - began, time.perf_counter() - retiring
+        report = apply(Database(conn, schema), Phase.RETAIN, now=datetime.now(UTC), limits=limits)
+        assert len(report.results) == RETIRED, report.lines()
+        assert report.is_success
+    return created_s - start_s, time.perf_counter() - retire_start_s
 
 
 def run() -> dict[str, object]:
-    """Seconds, medians of nine rounds; `ratio` is ours to plain SQL, `limit` its bound.
+    """Return seconds, medians of nine rounds; `ratio` is ours to plain SQL, `limit` its bound.
 
-    The two sides take turns at going first.
+    The two sides take turns in going first.
     """
     ours: list[tuple[float, float]] = []
     plain: list[tuple[float, float]] = []
@@ -101,15 +101,15 @@ def run() -> dict[str, object]:
         for number in range(ROUNDS + 1):
             sides = [(_timed_plain, "bench_plain", plain), (_timed_ours, "bench_ours", ours)]
             for timed, schema, rounds in sides if number % 2 else reversed(sides):
-                took = timed(conn, schema)
+                elapsed_s = timed(conn, schema)
                 if number:  # the first warms up
-                    rounds.append(took)
+                    rounds.append(elapsed_s)
         for schema in ("bench_plain", "bench_ours"):
             conn.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
-    told = {
-        f"{who}_{what}_s": round(statistics.median(r[i] for r in rounds), 3)
-        for who, rounds in (("ours", ours), ("plain", plain))
-        for i, what in enumerate(("make_36", "retire_23"))
+    medians = {
+        f"{side}_{action}_s": round(statistics.median(r[i] for r in rounds), 3)
+        for side, rounds in (("ours", ours), ("plain", plain))
+        for i, action in enumerate(("make_36", "retire_23"))
     }
     totals = [statistics.median(sum(r) for r in rounds) for rounds in (ours, plain)]
-    return {**told, "rounds": ROUNDS, "ratio": round(totals[0] / totals[1], 2), "limit": LIMIT}
+    return {**medians, "rounds": ROUNDS, "ratio": round(totals[0] / totals[1], 2), "limit": LIMIT}

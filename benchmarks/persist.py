@@ -1,4 +1,4 @@
-"""Storing outputs: the engine's whole path beside execute_values with Json, and COPY of ready bytes.
+"""Storing outputs: the whole path of the engine, execute_values with Json, and COPY of ready bytes.
 
 Ours makes the report, locks, deletes, encodes, copies, and writes metrics, manifest and events; the peer and
 the limit only insert the rows, into the same table with the same indexes.
@@ -21,7 +21,7 @@ from airflow_detection.domain.specs import Outcome
 from airflow_detection.engine.job import run_version
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.store.outputs import PostgresStore
-from benchmarks._workload import SCHEMA, BenchDatabase, Row, line, rows, sea, take_turns
+from benchmarks._workload import SCHEMA, BenchDatabase, Row, bench_database, line, rows, take_turns
 
 SIZES = {1_000: 15, 10_000: 9, 100_000: 5}  # rows: repeats
 MEMORY_ROWS = 1_000_000
@@ -40,120 +40,127 @@ copy detection.detection_model_run_outputs (cycle_duration_ms, cycle_started_at,
 
 
 class Ready(BaseDetectionModel):
-    """A model that has its outputs already."""
+    """Model that has its outputs already."""
 
-    def __init__(self, held: list[Row]) -> None:
+    def __init__(self, outputs: list[Row]) -> None:
         super().__init__("spoofing", "1")
-        self.held = held
+        self.outputs = outputs
 
     def run(self, ctx: ModelContext) -> ModelResult:
         """Return them."""
-        return ModelResult(outputs_per_input=self.held)
+        return ModelResult(outputs_per_input=self.outputs)
 
 
 class Generated(Ready):
-    """A model whose outputs are computed as they are stored."""
+    """Model whose outputs come from a generator while they are stored."""
 
     def run(self, ctx: ModelContext) -> ModelResult:
         """Return a generator."""
-        return ModelResult(outputs_per_input=(pair for pair in self.held))
+        return ModelResult(outputs_per_input=(pair for pair in self.outputs))
 
 
-def engine(place: BenchDatabase, model: BaseDetectionModel) -> None:
+def engine(database: BenchDatabase, model: BaseDetectionModel) -> None:
     """Run and store one version as a task does."""
-    store = PostgresStore(place.conn, place.reader, SCHEMA)
+    store = PostgresStore(database.conn, database.reader, SCHEMA)
     report = run_version(
-        place.model, place.version, place.cycle(0), detector=model, inputs=Inputs(), shared={}, store=store
+        database.model,
+        database.version,
+        database.cycle(0),
+        detector=model,
+        inputs=Inputs(),
+        shared={},
+        store=store,
     )
     assert report.outcome is Outcome.SUCCEEDED, report.error
 
 
 def run() -> Iterator[dict[str, Any]]:  # Any: JSON
-    """A line for each number of rows, from a list and from a generator, and one for the memory."""
-    with postgres() as server, sea(server) as place:
-        old = psycopg2.connect(place.dsn)
+    """Yield a line for each number of rows, from a list and from a generator, and one for the memory."""
+    with postgres() as server, bench_database(server) as database:
+        psycopg2_conn = psycopg2.connect(database.dsn)
         for count, repeats in SIZES.items():
-            held = list(rows(count))
-            engine(place, Ready(held))
-            with place.conn.cursor().copy(COPY_OUT) as copy:
+            outputs = list(rows(count))
+            engine(database, Ready(outputs))
+            with database.conn.cursor().copy(COPY_OUT) as copy:
                 chunks = [bytes(chunk) for chunk in copy]
             ready = b"".join(chunks)
             ready_chunks = [ready[i : i + 2**18] for i in range(0, len(ready), 2**18)]
-            taken = take_turns(
+            times_ms = take_turns(
                 {
-                    "ours": partial(engine, place, Ready(held)),
-                    "generator": partial(engine, place, Generated(held)),
-                    "execute_values": partial(execute_values, old, place, held),
-                    "copy_limit": partial(_copy, place, ready_chunks),
+                    "ours": partial(engine, database, Ready(outputs)),
+                    "generator": partial(engine, database, Generated(outputs)),
+                    "execute_values": partial(execute_values, psycopg2_conn, database, outputs),
+                    "copy_limit": partial(_copy, database, ready_chunks),
                 },
                 repeats,
-                lambda: reset(place),
+                lambda: reset(database),
             )
-            yield line("persist", f"{count} rows", count, taken)
-        old.close()
-        yield _memory(place)
+            yield line("persist", f"{count} rows", count, times_ms)
+        psycopg2_conn.close()
+        yield _memory(database)
 
 
-def reset(place: BenchDatabase) -> None:
+def reset(database: BenchDatabase) -> None:
     """Empty the tables."""
     for table in ("model_run_outputs", "model_metrics", "model_runs", "events"):
-        place.conn.execute(f"truncate detection.detection_{table}".encode())
-    place.conn.execute("checkpoint")
+        database.conn.execute(f"truncate detection.detection_{table}".encode())
+    database.conn.execute("checkpoint")
 
 
 def execute_values(
-    old: Any,  # Any: psycopg2 has no types
-    place: BenchDatabase,
-    held: list[Row],
+    psycopg2_conn: Any,  # Any: psycopg2 has no types
+    database: BenchDatabase,
+    outputs: list[Row],
     entity_key: str = "mmsi",
 ) -> None:
-    """The path that the engine replaces."""
+    """Store the outputs with psycopg2, in the way that the engine replaces."""
     json = psycopg2.extras.Json
-    key = (1.0, place.cycle(0).started_at, "spoofing", place.version.version_id, "PRIMARY", False)
-    with old, old.cursor() as cursor:
+    key = (1.0, database.cycle(0).started_at, "spoofing", database.version.version_id, "PRIMARY", False)
+    with psycopg2_conn, psycopg2_conn.cursor() as cursor:
         psycopg2.extras.execute_values(
             cursor,
             INSERT,
-            [(*key, str(out[entity_key]), out["score"], json(ref), json(out)) for ref, out in held],
+            [(*key, str(out[entity_key]), out["score"], json(ref), json(out)) for ref, out in outputs],
             page_size=200,
         )
 
 
-def _copy(place: BenchDatabase, chunks: list[bytes]) -> None:
-    with place.conn.cursor() as cursor, cursor.copy(COPY_IN) as copy:
+def _copy(database: BenchDatabase, chunks: list[bytes]) -> None:
+    with database.conn.cursor() as cursor, cursor.copy(COPY_IN) as copy:
         for chunk in chunks:
             copy.write(chunk)
 
 
 PEAK = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
-"""Prints the peak memory of a process, in kB."""
+"""Program that prints its peak memory in kB."""
 
 PROBE = (
     """
 import sys
 from benchmarks import persist
-from benchmarks._workload import Sea, rows, MODEL
-from airflow_detection.domain import Role, VersionSpec
+from benchmarks._workload import BenchDatabase, rows, MODEL
+from airflow_detection.domain.specs import Role, VersionSpec
 from airflow_detection.store.connection import connect
 class Million(persist.Ready):
     def run(self, ctx):
         return persist.ModelResult(outputs_per_input=rows(int(sys.argv[3])))
 with connect(sys.argv[1]) as conn, connect(sys.argv[1]) as reader:
     version = VersionSpec(model_id="spoofing", version="1", role=Role.PRIMARY, version_id=int(sys.argv[2]))
-    persist.engine(Sea(dsn="", conn=conn, reader=reader, model=MODEL, version=version), Million([]))
+    database = BenchDatabase(dsn="", conn=conn, reader=reader, model=MODEL, version=version)
+    persist.engine(database, Million([]))
 """
     + PEAK
 )
 
 
-def _memory(place: BenchDatabase) -> dict[str, Any]:  # Any: JSON
-    """Peak memory of a process that stores a million generated rows, above that of an idle interpreter."""
-    reset(place)
-    command = [sys.executable, "-c", PROBE, place.dsn, str(place.version.version_id), str(MEMORY_ROWS)]
+def _memory(database: BenchDatabase) -> dict[str, Any]:  # Any: JSON
+    """Return the peak memory of storing a million generated outputs, above that of an idle interpreter."""
+    reset(database)
+    command = [sys.executable, "-c", PROBE, database.dsn, str(database.version.version_id), str(MEMORY_ROWS)]
     peak, idle = (
         int(subprocess.run(c, check=True, capture_output=True, text=True).stdout)
         for c in (command, [sys.executable, "-c", PEAK])
     )
     peak_mb = (peak - idle) / 1024
-    facts = {"bench": "persist", "case": "memory", "n": MEMORY_ROWS, "limit_mb": 150}
-    return {**facts, "above_idle_mb": round(peak_mb, 1)}
+    result = {"bench": "persist", "case": "memory", "n": MEMORY_ROWS, "limit_mb": 150}
+    return {**result, "above_idle_mb": round(peak_mb, 1)}

@@ -1,4 +1,4 @@
-"""A SQL model of 100k rows beside the same rows through Python: the engine's way, and execute_values."""
+"""An SQL model of 100,000 rows beside the same rows through Python: the engine's way, and execute_values."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from airflow_detection.engine.sql_model import SqlDetectionModel
 from airflow_detection.store.database import Database
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.reader import Reader
-from benchmarks._workload import SCHEMA, BenchDatabase, Row, line, sea, take_turns
+from benchmarks._workload import SCHEMA, BenchDatabase, Row, bench_database, line, take_turns
 from benchmarks.persist import Ready, execute_values, reset
 
 ROWS, REPEATS = 100_000, 5
-MODEL = ModelSpec(model_id="spoofing", cycle_id="sea", score_key="score", entity_key="entity")
+MODEL = ModelSpec(model_id="spoofing", cycle_id="bench", score_key="score", entity_key="entity")
 SOURCE = """
-create table detection.seen as
+create table detection.sightings as
 select 200000000 + n as mmsi, case when n % 100 = 0 then 0.9 else 0.25 end::float8 as score,
        jsonb_build_object('evidence', repeat('x', 230), 'hops', n % 5, 'knots', 87.25) as outputs
   from generate_series(1, 100000) n
@@ -33,36 +33,40 @@ select 200000000 + n as mmsi, case when n % 100 = 0 then 0.9 else 0.25 end::floa
 
 
 class Pushed(SqlDetectionModel):
-    """The rows of a table."""
+    """SQL model whose outputs are the rows of a table."""
 
-    statement: ClassVar[str] = "select mmsi as entity, score, outputs from seen"
+    statement: ClassVar[str] = "select mmsi as entity, score, outputs from sightings"
 
 
 def run() -> Iterator[dict[str, Any]]:  # Any: JSON
-    """One line."""
-    with postgres() as server, sea(server) as place, contextlib.closing(psycopg2.connect(place.dsn)) as old:
-        place.conn.execute(SOURCE)
-        place.conn.execute("vacuum analyze detection.seen")
-        _engine(place, Pushed("spoofing", "1"))
-        stored = place.conn.execute(
+    """Yield one line."""
+    with (
+        postgres() as server,
+        bench_database(server) as database,
+        contextlib.closing(psycopg2.connect(database.dsn)) as psycopg2_conn,
+    ):
+        database.conn.execute(SOURCE)
+        database.conn.execute("vacuum analyze detection.sightings")
+        _engine(database, Pushed("spoofing", "1"))
+        stored = database.conn.execute(
             "select entity_id, outputs from detection.detection_model_run_outputs"
         ).fetchall()
-        held: list[Row] = [({"entity": entity}, {"entity": entity, **outputs}) for entity, outputs in stored]
+        ready: list[Row] = [({"entity": entity}, {"entity": entity, **outputs}) for entity, outputs in stored]
         contestants = {
-            "ours": partial(_engine, place, Pushed("spoofing", "1")),
-            "execute_values": partial(execute_values, old, place, held, "entity"),
-            "through_python": partial(_engine, place, Ready(held)),
+            "ours": partial(_engine, database, Pushed("spoofing", "1")),
+            "execute_values": partial(execute_values, psycopg2_conn, database, ready, "entity"),
+            "through_python": partial(_engine, database, Ready(ready)),
         }
-        taken = take_turns(contestants, REPEATS, lambda: reset(place))
-        yield line("pushdown", f"{ROWS} rows", ROWS, taken)
+        times_ms = take_turns(contestants, REPEATS, lambda: reset(database))
+        yield line("pushdown", f"{ROWS} rows", ROWS, times_ms)
 
 
-def _engine(place: BenchDatabase, model: BaseDetectionModel) -> None:
-    cycle = place.cycle(0)
+def _engine(database: BenchDatabase, model: BaseDetectionModel) -> None:
+    cycle = database.cycle(0)
     params: JsonMapping = {"window_start": cycle.window.start, "window_end": cycle.window.end}
     report = run_version(
-        MODEL, place.version, cycle,
-        detector=model, inputs=Inputs(), shared={}, store=PostgresStore(place.conn, place.reader, SCHEMA),
-        database=Reader(Database(place.reader, SCHEMA), params),
+        MODEL, database.version, cycle, detector=model, inputs=Inputs(), shared={},
+        store=PostgresStore(database.conn, database.reader, SCHEMA),
+        database=Reader(Database(database.reader, SCHEMA), params),
     )  # fmt: skip
     assert report.outcome is Outcome.SUCCEEDED, report.error

@@ -40,7 +40,7 @@ select v.version_id, m.model_id, m.model_no,
        (case v.version when '1' then 'PRIMARY' when '2' then 'CHALLENGER' else 'SHADOW' end)::{schema}.detection_role,
        tstzrange('2026-01-01Z', null), true
   from {schema}.detection_model_versions v join {schema}.detection_models m using (model_id);
-create table {schema}.all_of_time partition of {schema}.detection_model_run_outputs for values from (minvalue) to (maxvalue);
+create table {schema}.all_months partition of {schema}.detection_model_run_outputs for values from (minvalue) to (maxvalue);
 """
 OUTPUTS = """
 insert into {schema}.detection_model_run_outputs
@@ -80,7 +80,7 @@ select model_id, 'HIGH', model_id, version_id, entity_id, score, cycle_started_a
 
 
 def fill(conn: Connection, *, cycles: int = CYCLES, entities: int = ENTITIES) -> None:
-    """A day of results: `MODELS` x `VERSIONS` versions, the first of each PRIMARY, `entities` outputs a run."""
+    """Fill a day of results: `MODELS` x `VERSIONS` versions, the first of each PRIMARY, `entities` outputs a run."""
     params = {
         "models": MODELS, "versions": VERSIONS, "cycles": cycles, "entities": entities, "start": DAY,
     }  # fmt: skip
@@ -92,7 +92,7 @@ def fill(conn: Connection, *, cycles: int = CYCLES, entities: int = ENTITIES) ->
 
 
 def run(cycles: int = CYCLES, entities: int = ENTITIES) -> list[dict[str, Any]]:  # Any: JSON objects
-    """Milliseconds of each kind of report and its page, medians, and the memory that this process adds."""
+    """Return the milliseconds of each kind of report with its page, medians, and the memory that they add."""
     end = DAY + cycles * timedelta(minutes=5)
     spans = {HOURLY: timedelta(hours=1), DIAGNOSTIC: timedelta(days=1)}
     with postgres(is_durable=False) as server:  # only read from, once it is filled
@@ -117,32 +117,32 @@ def run(cycles: int = CYCLES, entities: int = ENTITIES) -> list[dict[str, Any]]:
 
 
 def _timed(conn: Connection, start: datetime, end: datetime, kind: str) -> dict[str, Any]:  # Any: as above
-    took, used = [], []
+    wall_ms, cpu_ms = [], []
     for _ in range(REPEATS):
-        began, before = perf_counter(), _cpu_s(conn)
+        start_s, cpu_start_s = perf_counter(), _cpu_s(conn)
         report = collector.take(Database(conn, SCHEMA), sections(), start=start, end=end, kind=kind)
         render_html(report.to_json())
-        took.append((perf_counter() - began) * 1000)
-        used.append((_cpu_s(conn) - before) * 1000)
-        lost = [s.why for s in report.sections if s.why]
-        assert not lost, lost
+        wall_ms.append((perf_counter() - start_s) * 1000)
+        cpu_ms.append((_cpu_s(conn) - cpu_start_s) * 1000)
+        missing = [s.why for s in report.sections if s.why]
+        assert not missing, missing
     slowest = max(report.sections, key=lambda s: s.took_ms)
     return {
         "repeats": REPEATS,
-        "ours_ms": round(median(took), 1),
-        "max_ms": round(max(took), 1),
-        "cpu_ms": round(median(used), 1),
+        "ours_ms": round(median(wall_ms), 1),
+        "max_ms": round(max(wall_ms), 1),
+        "cpu_ms": round(median(cpu_ms), 1),
         "load": round(os.getloadavg()[0], 1),
         "slowest_section": f"{slowest.name} {slowest.took_ms:.0f} ms",
         "limit_ms": LIMIT_MS,
-        "speedup_vs_limit": round(LIMIT_MS / median(took), 2),
+        "speedup_vs_limit": round(LIMIT_MS / median(wall_ms), 2),
     }
 
 
 def _cpu_s(conn: Connection) -> float:
-    """CPU seconds of this process and of the server behind `conn`, workers that have ended included.
+    """Return the CPU seconds of this process and of the server behind `conn`, ended workers included.
 
-    Other work does not blur it. Without a `/proc` that shows the server it is this process alone.
+    Other processes do not count. Without a `/proc` that shows the server it is this process alone.
     """
     try:
         backend = _stat(conn.info.backend_pid)
@@ -154,7 +154,7 @@ def _cpu_s(conn: Connection) -> float:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of `/proc/PID/stat` behind the name: state, parent, ...; 11 to 14 are ticks of CPU."""
+    """Return the fields of `/proc/PID/stat` behind the name: state, parent, ...; 11 to 14 are ticks of CPU."""
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
 
 

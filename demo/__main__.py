@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from demo.console import Screen, make_console
 from demo.errors import DemoError
-from demo.scenario import play
+from demo.scenario import run
 from demo.settings import read_settings
 
 INTERRUPTED = 130
@@ -20,7 +20,7 @@ def main() -> int:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _interrupt)
     try:
-        return 0 if play(read_settings(), Screen()) else 1
+        return 0 if run(read_settings(), Screen()) else 1
     except DemoError as exc:
         make_console(stderr=True).print(f"[bold red]error:[/] {escape(str(exc))}", soft_wrap=True)
         return 1

@@ -1,4 +1,4 @@
-"""How the demo configures Airflow (by environment alone), and which servers it runs."""
+"""Configuration of the demo's Airflow (by environment variables alone), and the servers that it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from demo.postgres import Databases
 from demo.programs import Program
 from demo.settings import CHECKOUT, Settings
-from demo.state import Remembered
+from demo.state import SavedState
 
 BIN = Path(sys.executable).parent
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
@@ -24,7 +24,7 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
-UNWANTED = ("AIRFLOW", "_AIRFLOW", "PYTHONDONTWRITEBYTECODE", "PREDICTION_", "DETECTION_")
+FOREIGN_PREFIXES = ("AIRFLOW", "_AIRFLOW", "PYTHONDONTWRITEBYTECODE", "PREDICTION_", "DETECTION_")
 
 
 def airflow_version() -> str:
@@ -32,7 +32,7 @@ def airflow_version() -> str:
     return version("apache-airflow-core")
 
 
-def shared_environment(settings: Settings, remembered: Remembered, databases: Databases) -> dict[str, str]:
+def shared_environment(settings: Settings, saved: SavedState, databases: Databases) -> dict[str, str]:
     """Return the variables that reach the registry and configure Airflow; `.demo/env` exports the same."""
     address = f"http://127.0.0.1:{settings.port}"
     options = {
@@ -57,8 +57,8 @@ def shared_environment(settings: Settings, remembered: Remembered, databases: Da
         ("api", "host"): "127.0.0.1",
         ("api", "port"): str(settings.port),
         ("api", "base_url"): address,
-        ("api", "secret_key"): remembered.api_secret,
-        ("api_auth", "jwt_secret"): remembered.jwt_secret,
+        ("api", "secret_key"): saved.api_secret,
+        ("api_auth", "jwt_secret"): saved.jwt_secret,
         ("logging", "base_log_folder"): str(settings.logs / "tasks"),
         ("logging", "dag_processor_child_process_log_directory"): str(settings.logs / "parsing"),
         ("logging", "colored_console_log"): "False",
@@ -74,37 +74,40 @@ def shared_environment(settings: Settings, remembered: Remembered, databases: Da
 
 def sqlalchemy_url(dsn: str) -> str:
     """Return a libpq connection string as an SQLAlchemy URL for psycopg 3 (sync and async alike)."""
-    given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
-    user, password = quote(given.pop("user", ""), safe=""), quote(given.pop("password", ""), safe="")
+    parameters = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    user, password = (
+        quote(parameters.pop("user", ""), safe=""),
+        quote(parameters.pop("password", ""), safe=""),
+    )
     login = f"{user}:{password}@" if password else f"{user}@" if user else ""
-    database = quote(given.pop("dbname", ""), safe="")
-    return f"postgresql+psycopg://{login}/{database}" + (f"?{urlencode(given)}" if given else "")
+    database = quote(parameters.pop("dbname", ""), safe="")
+    return f"postgresql+psycopg://{login}/{database}" + (f"?{urlencode(parameters)}" if parameters else "")
 
 
 def airflow_connection(dsn: str) -> str:
     """Return a libpq connection string as the JSON form of an Airflow connection."""
-    given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    parameters = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
     connection: dict[str, object] = {"conn_type": "postgres"}
     for name, key in (("host", "host"), ("user", "login"), ("password", "password"), ("dbname", "schema")):
-        if name in given:
-            connection[key] = given.pop(name)
-    if "port" in given:
-        connection["port"] = int(given.pop("port"))
-    return json.dumps({**connection, "extra": given} if given else connection)
+        if name in parameters:
+            connection[key] = parameters.pop(name)
+    if "port" in parameters:
+        connection["port"] = int(parameters.pop("port"))
+    return json.dumps({**connection, "extra": parameters} if parameters else connection)
 
 
 def process_environment(shared: Mapping[str, str]) -> dict[str, str]:
-    """Return the whole environment of a child: this process's own, without another Airflow's settings."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)}
+    """Return a child's environment: `shared`, and this process's own without another Airflow's settings."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_PREFIXES)}
     path = f"{BIN}{os.pathsep}{own.get('PATH', os.defpath)}"
     return {**own, **shared, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def airflow_program(name: str, *words: str, settings: Settings, env: Mapping[str, str]) -> Program:
-    """Return the program `airflow <words>`, logging to `<name>.log`."""
+def airflow_program(name: str, *arguments: str, settings: Settings, env: Mapping[str, str]) -> Program:
+    """Return the program `airflow <arguments>`, logging to `<name>.log`."""
     return Program(
         name=name,
-        argv=[sys.executable, "-m", "airflow", *words],
+        argv=[sys.executable, "-m", "airflow", *arguments],
         env=env,
         cwd=str(settings.state / "airflow"),
         log=str(settings.logs / f"{name}.log"),

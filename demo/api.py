@@ -24,7 +24,7 @@ POLL_S = 0.4
 
 
 class ApiError(DemoError):
-    """A call that did not work; `status` is the HTTP status, 0 when there was no answer."""
+    """Failed call of the API; `status` is the HTTP status, 0 when there was no answer."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message, status)
@@ -42,16 +42,16 @@ class Airflow:
     _token: str = field(default="", repr=False)
 
     def healthy(self) -> bool:
-        """Return whether every component says that it is well; False while the server does not answer."""
+        """Tell whether every component reports that it is healthy; False while the server does not answer."""
         try:
             health = self._once("GET", "/api/v2/monitor/health")
         except ApiError:
             return False
-        parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-        return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
+        components = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+        return all((health.get(name) or {}).get("status") == "healthy" for name in components)
 
     def has_dag(self, dag_id: str) -> bool:
-        """Return whether the Dag was parsed and stands."""
+        """Tell whether the Dag was parsed and is not stale."""
         try:
             dag = self._call("GET", f"/api/v2/dags/{dag_id}")
         except ApiError as exc:
@@ -61,9 +61,9 @@ class Airflow:
         return not dag["is_stale"] and dag["last_parsed_time"] is not None
 
     def import_errors(self) -> list[str]:
-        """Return the last line of every Dag file's import error, the file named."""
-        found = self._call("GET", "/api/v2/importErrors")["import_errors"]
-        return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in found]
+        """Return the last line of every Dag file's import error, behind the name of the file."""
+        errors = self._call("GET", "/api/v2/importErrors")["import_errors"]
+        return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in errors]
 
     def unpause(self, dag_id: str) -> None:
         """Let the Dag run."""
@@ -78,7 +78,7 @@ class Airflow:
         newest = self._call("GET", f"/api/v2/backfills?dag_id={dag_id}&order_by=-id&limit=20")
         for backfill in newest["backfills"]:
             if backfill["completed_at"] is None:
-                with _unless_done_already():
+                with _conflict_ignored():
                     self._call("PUT", f"/api/v2/backfills/{backfill['id']}/cancel")
                 ended += 1
         for run in self.runs(dag_id, first, last):
@@ -94,9 +94,9 @@ class Airflow:
         return Counter(run["state"] for run in runs if run["run_type"] == "backfill")
 
     def backfill(self, dag_id: str, first: datetime, last: datetime, *, max_active_runs: int) -> None:
-        """Have every tick of [first, last] run, again if it ran before."""
+        """Run every tick of [first, last] as a backfill, also those that ran before."""
         body = {"dag_id": dag_id, "from_date": first.isoformat(), "to_date": last.isoformat()}
-        with _unless_done_already():
+        with _conflict_ignored():
             self._call(
                 "POST", "/api/v2/backfills",
                 {**body, "max_active_runs": max_active_runs, "reprocess_behavior": "completed"},
@@ -105,8 +105,8 @@ class Airflow:
     def task_states(self, dag_id: str, run_id: str) -> tuple[tuple[str, str], ...]:
         """Return each task of a run with its state, in the order of their names."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
-        found = self._call("GET", path)["task_instances"]
-        return tuple(sorted((task["task_id"], task["state"] or "none") for task in found))
+        tasks = self._call("GET", path)["task_instances"]
+        return tuple(sorted((task["task_id"], task["state"] or "none") for task in tasks))
 
     def runs(self, dag_id: str, first: datetime, last: datetime | None) -> list[dict[str, Any]]:
         """Return the runs of the ticks in [first, last], or from `first` on."""
@@ -123,7 +123,7 @@ class Airflow:
                 return runs
 
     def _call(self, method: str, path: str, body: object = None) -> Any:  # Any: JSON, read right away
-        """Make a call; on a busy machine an answer may stay out, and every call here may be repeated."""
+        """Make a call, up to ATTEMPTS times while there is no answer; every call here may be repeated."""
         for _ in range(ATTEMPTS - 1):
             try:
                 return self._once(method, path, body, token=self._sign_in())
@@ -145,8 +145,8 @@ class Airflow:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as exc:
             with exc:
-                said = " ".join(exc.read().decode(errors="replace").split())[:300]
-            raise ApiError(f"Airflow refused {method} {path} ({exc.code}): {said}", exc.code) from exc
+                text = " ".join(exc.read().decode(errors="replace").split())[:300]
+            raise ApiError(f"Airflow refused {method} {path} ({exc.code}): {text}", exc.code) from exc
         except (OSError, HTTPException) as exc:
             raise ApiError(f"Airflow did not answer {method} {path}: {exc}") from exc
 
@@ -157,8 +157,8 @@ class Airflow:
 
 
 @contextmanager
-def _unless_done_already() -> Iterator[None]:
-    """Take Airflow's refusal to do again what an unanswered call did for an answer."""
+def _conflict_ignored() -> Iterator[None]:
+    """Pass over a CONFLICT: an earlier call that got no answer has done the same already."""
     try:
         yield
     except ApiError as exc:
@@ -166,21 +166,21 @@ def _unless_done_already() -> Iterator[None]:
             raise
 
 
-# A proxy in the environment is not asked for what is on this machine.
+# Airflow is on this machine: a proxy that the environment names is not used.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def wait_until(
-    what: str, happened: Callable[[], bool], *, check: Callable[[], None], timeout_s: float
+    event: str, has_happened: Callable[[], bool], *, check: Callable[[], None], timeout_s: float
 ) -> None:
-    """Poll until `happened()`; `check()` is called in between and may raise.
+    """Poll until `has_happened()`; `check()` is called in between and may raise.
 
     Raises:
         DemoError: it did not happen within `timeout_s` seconds.
     """
     deadline = time.monotonic() + timeout_s
-    while not happened():
+    while not has_happened():
         check()
         if time.monotonic() > deadline:
-            raise DemoError(f"{what} did not happen within {timeout_s:.0f} seconds")
+            raise DemoError(f"{event} did not happen within {timeout_s:.0f} seconds")
         time.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""`make demo-clean`: end what a demo left running, and remove its state."""
+"""`make demo-clean`: end the processes that a demo left, and remove its state directory."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from demo.supervisor import is_alive
 END_TIMEOUT_S = 45.0
 KILL_TIMEOUT_S = 10.0
 POLL_S = 0.05
+MODULES = frozenset({"demo", "demo.supervisor"})  # run as `python -m`
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
 
 
 def clean(state: Path) -> str:
-    """End what runs in `state`, remove it, and say so in one line.
+    """End what runs in the state directory and remove it; return one line that says so.
 
     Raises:
         DemoError: the directory is not a demo's.
@@ -39,45 +40,45 @@ def clean(state: Path) -> str:
         return f"{state} is not there: nothing to clean"
     if not (state / "state.json").exists() and any(state.iterdir()):
         raise DemoError(f"{state} holds no demo, so it was left as it is")
-    ended = end_leftovers(state, runner_too=True)
+    ended = end_leftovers(state, with_main=True)
     shutil.rmtree(state)
     return f"{state} removed" + (f", {ended} processes ended" if ended else "")
 
 
-def end_leftovers(state: Path, *, runner_too: bool = False) -> int:
+def end_leftovers(state: Path, *, with_main: bool = False) -> int:
     """End the processes of an earlier demo in `state`; return how many there were.
 
-    With `runner_too` a demo that is still in use is ended as well.
+    With `with_main` the main process of a demo that is still in use is ended first, as Ctrl-C would.
     """
     pids = state / "pids"
     if not pids.exists():
         return 0
-    runner, keeper = (int(word) for word in pids.read_text().split())
-    family = [process for process in psutil.process_iter() if _belongs(process, keeper)]
-    if runner_too:
-        _end(_of_demo(runner), signal.SIGTERM, END_TIMEOUT_S)
-    _end(_of_demo(keeper), signal.SIGTERM, END_TIMEOUT_S)
+    main_pid, supervisor_pid = map(int, pids.read_text().split())
+    family = [process for process in psutil.process_iter() if _is_in_session_of(process, supervisor_pid)]
+    if with_main:
+        _end(_of_demo(main_pid), signal.SIGTERM, END_TIMEOUT_S)
+    _end(_of_demo(supervisor_pid), signal.SIGTERM, END_TIMEOUT_S)
     _end(family, signal.SIGTERM, KILL_TIMEOUT_S)
     _end(family, signal.SIGKILL, KILL_TIMEOUT_S)
     pids.unlink(missing_ok=True)
     return len(family)
 
 
-def _belongs(process: psutil.Process, keeper: int) -> bool:
-    """Whether a process sits in the session that the keeper leads, or led until it was killed."""
-    if not _of_demo(keeper) and psutil.pid_exists(keeper):
-        return False  # another program has the number now
+def _is_in_session_of(process: psutil.Process, supervisor_pid: int) -> bool:
+    """Tell whether a process is in the session that the supervisor leads, or led until it was killed."""
+    if not _of_demo(supervisor_pid) and psutil.pid_exists(supervisor_pid):
+        return False  # another program has this process id now
     try:
-        return os.getsid(process.pid) == keeper
+        return os.getsid(process.pid) == supervisor_pid
     except OSError:
         return False
 
 
 def _of_demo(pid: int) -> list[psutil.Process]:
-    """Return the process if it is one of ours, going by its command line."""
+    """Return the process, as a list, if its command line is that of a demo; else nothing."""
     try:
         process = psutil.Process(pid)
-        return [process] if any(word in {"demo", "demo.supervisor"} for word in process.cmdline()) else []
+        return [process] if any(argument in MODULES for argument in process.cmdline()) else []
     except psutil.NoSuchProcess:
         return []
 

@@ -1,4 +1,4 @@
-"""What the person at the terminal sees."""
+"""The demo's output on the terminal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 @dataclass(slots=True)
 class Step:
-    """One line of the list of steps; `detail` is what it found out."""
+    """One line of the list of steps; `detail` is its result in a few words."""
 
     detail: str = ""
 
@@ -57,20 +57,20 @@ class Screen:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
-        """Show that `name` goes on, and print its line when it is done; nothing is printed when it fails."""
-        step, began = Step(), time.monotonic()
+        """Show that the step `name` runs, and print its line when it is done; print nothing when it fails."""
+        step, start_s = Step(), time.monotonic()
         with self.console.status(f"[bold]{escape(name)}[/]"):
             yield step
-        took_s = time.monotonic() - began
+        duration_s = time.monotonic() - start_s
         line = Table.grid(padding=(0, 1))
         line.add_column(width=1)
         line.add_column(width=24)
         line.add_column(width=MAX_WIDTH - 24 - 1 - 7 - 6, overflow="fold")
         line.add_column(width=7, justify="right", style="dim")
-        line.add_row("[green]✓[/]", escape(name), f"[dim]{escape(step.detail)}[/]", f"{took_s:.1f} s")
+        line.add_row("[green]✓[/]", escape(name), f"[dim]{escape(step.detail)}[/]", f"{duration_s:.1f} s")
         self.console.print(line)
 
-    def say(self, text: str = "") -> None:
+    def print(self, text: str = "") -> None:
         """Print one line, which may hold rich's markup."""
         self.console.print(text, soft_wrap=True)
 
@@ -87,11 +87,11 @@ class Screen:
         with Progress(*columns, console=self.console) as progress:
             bar = progress.add_task("", total=total, note="")
             while True:
-                now = states()
-                ended = now["success"] + now["failed"]
-                progress.update(bar, completed=ended, note=_note(now))
+                counts = states()
+                ended = counts["success"] + counts["failed"]
+                progress.update(bar, completed=ended, note=_note(counts))
                 if ended >= total:
-                    return now
+                    return counts
                 time.sleep(REFRESH_S)
 
     def results(self, results: Sequence[Result]) -> None:
@@ -103,26 +103,26 @@ class Screen:
         table.add_column("cycles")
         for name in ("inputs", "outputs", "ms"):
             table.add_column(name, justify="right", no_wrap=True)
-        of_version: dict[tuple[str, str, str], list[Result]] = {}
+        by_version: dict[tuple[str, str, str], list[Result]] = {}
         for result in results:
-            of_version.setdefault((result.model_id, result.role, result.version), []).append(result)
-        shown = None
-        for key in sorted(of_version, key=lambda key: (key[0], ROLES.index(key[1]), key[2])):
+            by_version.setdefault((result.model_id, result.role, result.version), []).append(result)
+        previous = None
+        for key in sorted(by_version, key=lambda key: (key[0], ROLES.index(key[1]), key[2])):
             model_id, role, version = key
-            name = "" if model_id == shown else escape(model_id)
+            name = "" if model_id == previous else escape(model_id)
             style = "" if role == "PRIMARY" else "dim"
-            table.add_row(name, escape(version), Text(role, style), *_cells(of_version[key]))
-            shown = model_id
+            table.add_row(name, escape(version), Text(role, style), *_cells(by_version[key]))
+            previous = model_id
         self.console.print(table)
-        told = Counter(f"{r.model_id} {r.version}: {first_line(r.error)}" for r in results if r.error)
-        for text, times in told.most_common(MAX_ERRORS):
-            self.say(f"[red]{times} x[/] {escape(text)}")
+        errors = Counter(f"{r.model_id} {r.version}: {first_line(r.error)}" for r in results if r.error)
+        for text, times in errors.most_common(MAX_ERRORS):
+            self.print(f"[red]{times} x[/] {escape(text)}")
 
-    def upkeep(self, runs: Sequence[Run]) -> None:
+    def maintenance(self, runs: Sequence[Run]) -> None:
         """Print one row for each run of the maintenance Dag."""
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", border_style="dim", pad_edge=False)
-        table.add_column("upkeep (UTC)", no_wrap=True)
-        table.add_column("begun by")
+        table.add_column("maintenance (UTC)", no_wrap=True)
+        table.add_column("started by")
         table.add_column("run")
         table.add_column("tasks")
         for run in runs:
@@ -132,19 +132,19 @@ class Screen:
         self.console.print(table)
 
     def report(self, headline: str, standings: Sequence[Standing], *, at: datetime) -> None:
-        """Print one row for each model: the gravest verdict of each of its versions; and how to read on."""
+        """Print a row for each model, with the worst verdict of each version, and how to read the report."""
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", border_style="dim", pad_edge=False)
         table.add_column("report", no_wrap=True)
         for role in ROLES:
             table.add_column(role)
         for model_id in sorted({s.model_id for s in standings}):
-            own = [s for s in standings if s.model_id == model_id]
-            cells = (", ".join(_standing(s) for s in own if s.role == role) for role in ROLES)
+            of_model = [s for s in standings if s.model_id == model_id]
+            cells = (", ".join(_standing(s) for s in of_model if s.role == role) for role in ROLES)
             table.add_row(escape(model_id), *cells)
         if standings:
             self.console.print(table)
-        self.say(f"[bold]{escape(headline)}[/]")
-        self.say(f"[dim]all of that report: airflow detection snapshot --at {at:%Y-%m-%dT%H:%MZ}[/]")
+        self.print(f"[bold]{escape(headline)}[/]")
+        self.print(f"[dim]all of that report: airflow detection snapshot --at {at:%Y-%m-%dT%H:%MZ}[/]")
 
 
 def _standing(standing: Standing) -> str:
@@ -162,21 +162,21 @@ def _note(states: Counter[str]) -> str:
 
 
 def _cells(results: Sequence[Result]) -> tuple[str, ...]:
-    ended = Counter(_ending(result) for result in results)
+    outcomes = Counter(_outcome(result) for result in results)
     return (
-        "\n".join(f"{count} {ending}" for ending, count in ended.most_common()),
+        "\n".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()),
         _median([r.input_count for r in results]),
         _median([r.output_count for r in results]),
         _median([r.duration_ms for r in results]),
     )
 
 
-def _ending(result: Result) -> str:
+def _outcome(result: Result) -> str:
     outcome = result.outcome or "NO MANIFEST"
     age = "" if result.is_new or not result.outcome else " (old)"
     return f"[{COLOURS.get(outcome, 'red')}]{outcome}[/]{age}"
 
 
 def _median(numbers: Sequence[float | None]) -> str:
-    known = [number for number in numbers if number is not None]
-    return f"{median(known):,.0f}" if known else ""
+    values = [number for number in numbers if number is not None]
+    return f"{median(values):,.0f}" if values else ""

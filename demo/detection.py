@@ -1,4 +1,4 @@
-"""The registry's side of the demo: schema, models, positions; which cycles to run, and what they did."""
+"""The demo's work in the registry: schema, models, positions, the cycles to run, and their results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CYCLE_ID = "maritime"
 DAG_ID = f"detection_{CYCLE_ID}"
 SCHEMA = "detection"
 MODELS = CHECKOUT / "dags" / "registry" / "maritime.yaml"
-EVERY = timedelta(minutes=5)
+INTERVAL = timedelta(minutes=5)
 SIMULATED_DAY = datetime(2025, 1, 1, tzinfo=UTC)
 SEED = 7
 QUERIES = Path(__file__).with_name("queries.sql")
@@ -34,9 +34,10 @@ QUERIES = Path(__file__).with_name("queries.sql")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What one version did in one cycle; None where it left no manifest.
+    """Result of one version in one cycle; None where it left no manifest.
 
-    `is_new`: the manifest is of this demo. `error`: why it failed or was skipped, or why a rerun failed.
+    `is_new`: the manifest is of this demo. `error`: the error of a failure, of a failed rerun, or the reason
+    of a skip.
     """
 
     cycle_started_at: datetime
@@ -52,14 +53,14 @@ class Result:
 
     @property
     def is_good(self) -> bool:
-        """Whether the version ran in this demo and succeeded."""
+        """Tell whether the version ran in this demo and succeeded."""
         return self.outcome == "SUCCEEDED" and bool(self.is_new)
 
 
 def statements() -> Mapping[str, str]:
     """Return the named statements of `queries.sql`."""
-    parts = QUERIES.read_text().split("-- name: ")[1:]
-    return {part.split("\n", 1)[0].strip(): part.split("\n", 1)[1] for part in parts}
+    sections = QUERIES.read_text().split("-- name: ")[1:]
+    return {section.split("\n", 1)[0].strip(): section.split("\n", 1)[1] for section in sections}
 
 
 def metadata_revision(dsn: str) -> str:
@@ -73,15 +74,15 @@ def metadata_revision(dsn: str) -> str:
 
 
 def migrate(dsn: str) -> str:
-    """Bring the registry's schema up to date; return what was done in a few words."""
-    with _connected(dsn) as conn:
-        done = migrations.migrate(Database(conn, SCHEMA))
-    return f"{len(done)} migrations applied" if done else "up to date"
+    """Bring the registry's schema up to date; return a few words about it."""
+    with _connection(dsn) as conn:
+        applied = migrations.migrate(Database(conn, SCHEMA))
+    return f"{len(applied)} migrations applied" if applied else "up to date"
 
 
 def apply_models(dsn: str) -> str:
-    """Apply the maritime registry file; return what was done in a few words."""
-    with _connected(dsn) as conn:
+    """Apply the maritime registry file; return a few words about it."""
+    with _connection(dsn) as conn:
         changes = apply_file(Database(conn, SCHEMA), MODELS)
     return f"{MODELS.relative_to(CHECKOUT)}, {f'{len(changes)} changes' if changes else 'nothing new'}"
 
@@ -99,13 +100,13 @@ def simulate(state: Path) -> Path:
 
 def load(dsn: str, path: Path) -> LoadReport:
     """Load a positions file."""
-    with _connected(dsn) as conn:
+    with _connection(dsn) as conn:
         return load_file(conn, path, schema=SCHEMA)
 
 
 @contextmanager
-def _connected(dsn: str) -> Iterator[Connection]:
-    """Connect in UTC, in autocommit mode; what goes wrong inside becomes a DemoError of one line."""
+def _connection(dsn: str) -> Iterator[Connection]:
+    """Connection in UTC and in autocommit mode; an error inside becomes a DemoError of one line."""
     try:
         with connect(dsn) as conn:
             yield conn
@@ -116,8 +117,8 @@ def _connected(dsn: str) -> Iterator[Connection]:
 def last_cycles(last_position: datetime, count: int) -> list[datetime]:
     """Return the last `count` cycles whose window ends at or before `last_position`, rounded up."""
     since_epoch = last_position - datetime.fromtimestamp(0, UTC)
-    last = datetime.fromtimestamp(0, UTC) + -(-since_epoch // EVERY) * EVERY
-    return [last - EVERY * back for back in reversed(range(count))]
+    last = datetime.fromtimestamp(0, UTC) + -(-since_epoch // INTERVAL) * INTERVAL
+    return [last - INTERVAL * back for back in reversed(range(count))]
 
 
 def last_position(dsn: str) -> datetime:
@@ -126,29 +127,29 @@ def last_position(dsn: str) -> datetime:
     Raises:
         DemoError: there is none.
     """
-    with _connected(dsn) as conn:
+    with _connection(dsn) as conn:
         row = conn.execute(_statement("last_position")).fetchone()
     if row is None or row[0] is None:
         raise DemoError("no position was loaded, so there is no cycle to run")
-    newest: datetime = row[0]
-    return newest.astimezone(UTC)
+    position_at: datetime = row[0]
+    return position_at.astimezone(UTC)
 
 
 def results(dsn: str, cycles: Sequence[datetime], *, since: datetime) -> list[Result]:
-    """Return what every version that held a role did in `cycles`; `since` is when this demo began."""
-    wanted = {"cycles": list(cycles), "cycle_id": CYCLE_ID, "since": since}
-    with _connected(dsn) as conn, conn.cursor(row_factory=class_row(Result)) as cursor:
-        return cursor.execute(_statement("results"), wanted).fetchall()
+    """Return the result of each version with a role in each cycle; `since` is the start of this demo."""
+    params = {"cycles": list(cycles), "cycle_id": CYCLE_ID, "since": since}
+    with _connection(dsn) as conn, conn.cursor(row_factory=class_row(Result)) as cursor:
+        return cursor.execute(_statement("results"), params).fetchall()
 
 
 def report(dsn: str, end: datetime) -> tuple[str, tuple[Standing, ...]] | None:
     """Return the headline and the standings of the stored report of the hour that ends at `end`, if any."""
-    with _connected(dsn) as conn:
+    with _connection(dsn) as conn:
         stored = snapshots.hourly(Database(conn, SCHEMA), end - snapshots.HOUR)
         if stored is None:
             return None
-        told = from_json(stored.report)
-    return told.headline, told.standings
+        parsed = from_json(stored.report)
+    return parsed.headline, parsed.standings
 
 
 def _statement(name: str) -> bytes:

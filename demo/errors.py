@@ -1,5 +1,5 @@
-"""What the demo can tell its user in one line."""
+"""The error that the demo shows its user in one line."""
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message is one line that names the thing and the fact."""
+    """The demo cannot go on; the message is one line that names the thing and the reason."""

@@ -1,7 +1,7 @@
 """The maintenance Dag: one run for each hour that the cycles reach into.
 
-The first runs beside the cycles. The others follow when the cycles have ended: each reports on the hour that
-is over at its tick, and a report is taken once.
+The first run takes place beside the cycles, the others follow when the cycles have ended: each reports on the
+hour that ends at its tick, and a report is taken only once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ENDED = frozenset({"success", "failed"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run of the maintenance Dag: its tick (UTC), what began it, how it ended, and its tasks' states."""
+    """A run of the maintenance Dag: its tick (UTC), what started it, its state, and its tasks' states."""
 
     at: datetime
     kind: str
@@ -27,40 +27,40 @@ class Run:
 
     @property
     def is_good(self) -> bool:
-        """Whether it succeeded."""
+        """Tell whether it succeeded."""
         return self.state == "success"
 
 
 def hours_of(cycles: Sequence[datetime]) -> list[datetime]:
-    """The full hours from the first cycle's own to the last cycle."""
+    """Return the full hours from the hour of the first cycle to the last cycle."""
     first = cycles[0].replace(minute=0, second=0, microsecond=0)
     return [first + timedelta(hours=n) for n in range((cycles[-1] - first) // timedelta(hours=1) + 1)]
 
 
 def start(airflow: Airflow, hours: Sequence[datetime]) -> None:
-    """Let it run every hour from now on, and have it run for the first of `hours`."""
+    """Let the Dag run every hour from now on, and run it for the first of `hours`."""
     airflow.end_leftovers(DAG_ID, hours[0], hours[-1])
     airflow.unpause(DAG_ID)
     airflow.backfill(DAG_ID, hours[0], hours[0], max_active_runs=1)
 
 
-def go_on(airflow: Airflow, hours: Sequence[datetime]) -> None:
-    """Have it run for the others of `hours`, one after the other; the first has ended."""
+def start_others(airflow: Airflow, hours: Sequence[datetime]) -> None:
+    """Run the Dag for the others of `hours`, one after the other; the first run must have ended."""
     if hours[1:]:
-        airflow.end_leftovers(DAG_ID, hours[0], hours[0])  # no second backfill begins beside an open one
+        airflow.end_leftovers(DAG_ID, hours[0], hours[0])  # no second backfill starts beside an open one
         airflow.backfill(DAG_ID, hours[1], hours[-1], max_active_runs=1)
 
 
 def has_ended(airflow: Airflow, hours: Sequence[datetime]) -> bool:
-    """Whether the runs for `hours` have ended."""
+    """Tell whether the runs for `hours` have ended."""
     states = airflow.run_states(DAG_ID, hours[0], hours[-1])
     return sum(states[state] for state in ENDED) >= len(hours)
 
 
 def runs(airflow: Airflow, hours: Sequence[datetime], *, since: datetime) -> list[Run]:
-    """The runs for `hours`, and what the schedule itself has begun since, in their order."""
-    found = [run for run in airflow.runs(DAG_ID, hours[0], hours[-1]) if run["run_type"] == "backfill"]
-    found += [run for run in airflow.runs(DAG_ID, hours[-1], None) if _is_scheduled(run, since)]
+    """Return the runs for `hours` and those that the schedule has started since, oldest tick first."""
+    records = [run for run in airflow.runs(DAG_ID, hours[0], hours[-1]) if run["run_type"] == "backfill"]
+    records += [run for run in airflow.runs(DAG_ID, hours[-1], None) if _is_scheduled(run, since)]
     return [
         Run(
             at=datetime.fromisoformat(run["logical_date"]),
@@ -68,12 +68,14 @@ def runs(airflow: Airflow, hours: Sequence[datetime], *, since: datetime) -> lis
             state=run["state"],
             tasks=airflow.task_states(DAG_ID, run["dag_run_id"]),
         )
-        for run in sorted(found, key=lambda run: str(run["logical_date"]))
+        for run in sorted(records, key=lambda run: str(run["logical_date"]))
     ]
 
 
 def _is_scheduled(run: dict[str, object], since: datetime) -> bool:
-    began = run["start_date"]
+    started_at = run["start_date"]
     return (
-        run["run_type"] == "scheduled" and began is not None and datetime.fromisoformat(str(began)) >= since
+        run["run_type"] == "scheduled"
+        and started_at is not None
+        and datetime.fromisoformat(str(started_at)) >= since
     )

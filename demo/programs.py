@@ -1,4 +1,4 @@
-"""The runner's side of the keeper: start programs, notice when one ends, end them all."""
+"""The demo's side of its supervisor process: start programs, notice when one ends, end them all."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Program:
 
 @dataclass(slots=True)
 class Supervisor:
-    """A running keeper process (a context manager; leaving it ends everything it started).
+    """A running supervisor process (a context manager; leaving it ends everything it started).
 
-    The keeper sits in a session of its own, so Ctrl-C in the terminal reaches the runner alone, which then
-    closes the pipe.
+    The process leads a session of its own, so Ctrl-C in the terminal reaches only the demo's main process,
+    which then closes the pipe between the two.
     """
 
     log_dir: Path
@@ -57,7 +57,7 @@ class Supervisor:
     _failures: dict[str, str] = field(init=False, default_factory=dict)
 
     def __enter__(self) -> Self:
-        with (self.log_dir / "keeper.log").open("ab") as log:
+        with (self.log_dir / "supervisor.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "demo.supervisor"],
                 cwd=Path(__file__).parents[1],
@@ -103,7 +103,7 @@ class Supervisor:
         while program.name not in self.pids:
             if reason := self._failures.pop(program.name, None):
                 raise DemoError(f"{program.name} could not be started: {reason}")
-            self._check_keeper()
+            self._check_process()
             time.sleep(POLL_S / 5)
         return self.pids[program.name]
 
@@ -114,23 +114,21 @@ class Supervisor:
             DemoError: it ended with another code than 0.
         """
         while program.name not in self.exits:
-            self._check_keeper()
+            self._check_process()
             time.sleep(POLL_S)
         if code := self.exits.pop(program.name):
-            raise DemoError(self._exit_message(program.name, code))
+            raise self._exit_error(program.name, code)
 
     def check(self) -> None:
         """Raise DemoError when a program that was started, and not waited for, has ended."""
-        self._check_keeper()
+        self._check_process()
         for name, code in list(self.exits.items()):
-            raise DemoError(self._exit_message(name, code))
+            raise self._exit_error(name, code)
 
-    def _exit_message(self, name: str, code: int) -> str:
-        log = self.log_dir / f"{name}.log"
-        text = log.read_text(errors="replace") if log.exists() else ""
-        return f"the {name} ended with code {code}: {last_line(text)} (see {log})"
+    def _exit_error(self, name: str, code: int) -> DemoError:
+        return DemoError(exit_message(name, code, self.log_dir / f"{name}.log"))
 
-    def _check_keeper(self) -> None:
+    def _check_process(self) -> None:
         if self.process.poll() is not None:
             raise DemoError("the demo's processes were ended from outside")
 
@@ -154,12 +152,18 @@ class Supervisor:
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:  # cannot be: the keeper is started with both pipes
-        raise DemoError("the keeper has no pipe")
+    if pipe is None:  # cannot be: the supervisor is started with both pipes
+        raise DemoError("the supervisor process has no pipe")
     return pipe
 
 
+def exit_message(name: str, code: int, log: Path) -> str:
+    """Return the message about a program that ended: its code, and the last line of its log."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return f"the {name} ended with code {code}: {last_line(text)} (see {log})"
+
+
 def last_line(text: str) -> str:
-    """Return the last line that says something, at most 200 characters."""
+    """Return the last line that is not blank, at most 200 characters."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it wrote nothing"

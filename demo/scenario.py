@@ -26,22 +26,22 @@ from demo.console import Screen
 from demo.errors import DemoError
 from demo.programs import Supervisor
 from demo.settings import Settings, keep_or_pick_port
-from demo.state import Remembered, only_one, open_state, remember, write_env
+from demo.state import SavedState, locked, open_state, save_state, write_env
 
 HEALTH_TIMEOUT_S = 240.0
 PARSE_TIMEOUT_S = 90.0
 STALL_TIMEOUT_S = 300.0
-UPKEEP_TIMEOUT_S = 120.0
+MAINTENANCE_TIMEOUT_S = 120.0
 POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """What every step of a running demo needs."""
+class Demo:
+    """A running demo, as its steps need it."""
 
     settings: Settings
     screen: Screen
-    keeper: Supervisor
+    supervisor: Supervisor
     databases: postgres.Databases
     env: Mapping[str, str]
 
@@ -51,112 +51,119 @@ class Stage:
         return f"http://127.0.0.1:{self.settings.port}"
 
 
-def play(settings: Settings, screen: Screen) -> bool:
+def run(settings: Settings, screen: Screen) -> bool:
     """Run the demo; return whether every run and every version ended as it should.
 
     Raises:
-        DemoError: it cannot go on. Whatever was started has been ended.
+        DemoError: it cannot go on. Every process that was started has been ended.
     """
-    remembered = open_state(settings.state)
-    with only_one(settings.state):
+    saved = open_state(settings.state)
+    with locked(settings.state):
         end_leftovers(settings.state)
-        with Supervisor(settings.logs, settings.state / "pids") as keeper:
+        with Supervisor(settings.logs, settings.state / "pids") as supervisor:
             try:
-                return _perform(settings, screen, keeper, remembered)
+                return _run_steps(settings, screen, supervisor, saved)
             finally:
-                screen.say("[dim]ending Airflow and the database[/]")
+                screen.print("[dim]ending Airflow and the database[/]")
 
 
-def _perform(settings: Settings, screen: Screen, keeper: Supervisor, remembered: Remembered) -> bool:
-    began = datetime.now(UTC)
-    clock = time.monotonic()
-    databases, remembered = _start_databases(settings, screen, keeper, remembered)
-    shared = shared_environment(settings, remembered, databases)
-    stage = Stage(
-        settings=settings, screen=screen, keeper=keeper, databases=databases, env=process_environment(shared)
+def _run_steps(settings: Settings, screen: Screen, supervisor: Supervisor, saved: SavedState) -> bool:
+    started_at = datetime.now(UTC)
+    start_s = time.monotonic()
+    databases, saved = _start_databases(settings, screen, supervisor, saved)
+    shared = shared_environment(settings, saved, databases)
+    demo = Demo(
+        settings=settings,
+        screen=screen,
+        supervisor=supervisor,
+        databases=databases,
+        env=process_environment(shared),
     )
     write_env(settings.state, shared, BIN)
-    cycles = _prepare(stage, remembered)
-    airflow = _start_airflow(stage)
-    good = _run_cycles(stage, airflow, cycles, began)
-    screen.say(f"[bold]{'all ended as they should' if good else '[red]not all ended as they should[/]'}[/]")
-    screen.say(f"[dim]{time.monotonic() - clock:.0f} s in all, logs in {settings.logs}[/]")
+    cycles = _prepare(demo, saved)
+    airflow = _start_airflow(demo)
+    is_good = _run_cycles(demo, airflow, cycles, started_at)
+    screen.print(
+        f"[bold]{'all ended as they should' if is_good else '[red]not all ended as they should[/]'}[/]"
+    )
+    screen.print(f"[dim]{time.monotonic() - start_s:.0f} s in all, logs in {settings.logs}[/]")
     if not settings.once:
-        _stay_up(stage)
-    return good
+        _stay_up(demo)
+    return is_good
 
 
 def _start_databases(
-    settings: Settings, screen: Screen, keeper: Supervisor, remembered: Remembered
-) -> tuple[postgres.Databases, Remembered]:
+    settings: Settings, screen: Screen, supervisor: Supervisor, saved: SavedState
+) -> tuple[postgres.Databases, SavedState]:
     with screen.step("PostgreSQL") as step:
         if settings.dsn:
             databases = postgres.existing(settings.dsn)
         else:
-            port = keep_or_pick_port(remembered.postgres_port)
-            remembered = remember(settings.state, replace(remembered, postgres_port=port))
+            port = keep_or_pick_port(saved.postgres_port)
+            saved = save_state(settings.state, replace(saved, postgres_port=port))
             databases = postgres.embedded(
-                keeper, settings.state, port=port, password=remembered.postgres_password
+                supervisor, settings.state, port=port, password=saved.postgres_password
             )
         step.detail = databases.where
-    return databases, remembered
+    return databases, saved
 
 
-def _prepare(stage: Stage, remembered: Remembered) -> list[datetime]:
+def _prepare(demo: Demo, saved: SavedState) -> list[datetime]:
     """Migrate Airflow's metadata and, at the same time, prepare the registry; return the cycles to run."""
-    migration = airflow_program("db-migrate", "db", "migrate", settings=stage.settings, env=stage.env)
-    metadata = stage.databases.metadata
-    is_current = _metadata_state(metadata) == remembered.metadata_at
+    migration = airflow_program("db-migrate", "db", "migrate", settings=demo.settings, env=demo.env)
+    metadata = demo.databases.metadata
+    is_current = _metadata_version(metadata) == saved.metadata_at
     if not is_current:
-        stage.keeper.start(migration)
-    newest, remembered = _prepare_registry(stage, remembered)
-    with stage.screen.step("Airflow's metadata") as step:
+        demo.supervisor.start(migration)
+    newest, saved = _prepare_registry(demo, saved)
+    with demo.screen.step("Airflow's metadata") as step:
         if not is_current:
-            stage.keeper.finish(migration)
-            remember(stage.settings.state, replace(remembered, metadata_at=_metadata_state(metadata)))
+            demo.supervisor.finish(migration)
+            save_state(demo.settings.state, replace(saved, metadata_at=_metadata_version(metadata)))
         step.detail = f"Airflow {airflow_version()}, {'up to date' if is_current else 'migrated'}"
-    return detection.last_cycles(newest, stage.settings.cycles)
+    return detection.last_cycles(newest, demo.settings.cycles)
 
 
-def _metadata_state(dsn: str) -> str:
+def _metadata_version(dsn: str) -> str:
     return f"{airflow_version()} {detection.metadata_revision(dsn)}"
 
 
-def _prepare_registry(stage: Stage, remembered: Remembered) -> tuple[datetime, Remembered]:
+def _prepare_registry(demo: Demo, saved: SavedState) -> tuple[datetime, SavedState]:
     """Migrate, apply and load; return the time of the newest position of the file."""
-    dsn, state = stage.databases.registry, stage.settings.state
-    with stage.screen.step("registry: schema") as step:
+    dsn, state = demo.databases.registry, demo.settings.state
+    with demo.screen.step("registry: schema") as step:
         step.detail = detection.migrate(dsn)
-    with stage.screen.step("registry: models") as step:
+    with demo.screen.step("registry: models") as step:
         step.detail = detection.apply_models(dsn)
-    with stage.screen.step("AIS positions") as step:
-        path = stage.settings.ais or detection.simulate(state)
+    with demo.screen.step("AIS positions") as step:
+        path = demo.settings.ais or detection.simulate(state)
         report = detection.load(dsn, path)
         step.detail = f"{path.name}: {report}"
     if report.last_observed_at is not None:
-        newest = {**remembered.newest, str(path): report.last_observed_at.isoformat()}
-        return report.last_observed_at, remember(state, replace(remembered, newest=newest))
-    if known := remembered.newest.get(str(path)):
-        return datetime.fromisoformat(known), remembered
-    return detection.last_position(dsn), remembered
+        newest = {**saved.newest, str(path): report.last_observed_at.isoformat()}
+        return report.last_observed_at, save_state(state, replace(saved, newest=newest))
+    if newest_at := saved.newest.get(str(path)):
+        return datetime.fromisoformat(newest_at), saved
+    return detection.last_position(dsn), saved
 
 
-def _start_airflow(stage: Stage) -> Airflow:
-    airflow = Airflow(stage.address)
-    shutil.rmtree(
-        stage.settings.state / "airflow" / "detection", ignore_errors=True
-    )  # plans of the last time
-    with stage.screen.step("Airflow") as step:
-        for name, words in COMPONENTS.items():
-            stage.keeper.start(airflow_program(name, *words, settings=stage.settings, env=stage.env))
-        wait_until("a healthy Airflow", airflow.healthy, check=stage.keeper.check, timeout_s=HEALTH_TIMEOUT_S)
-        step.detail = f"{len(COMPONENTS)} servers, {stage.address}"
-    with stage.screen.step("Dags") as step:
+def _start_airflow(demo: Demo) -> Airflow:
+    airflow = Airflow(demo.address)
+    cached_plans = demo.settings.state / "airflow" / "detection"  # of the last demo
+    shutil.rmtree(cached_plans, ignore_errors=True)
+    with demo.screen.step("Airflow") as step:
+        for name, arguments in COMPONENTS.items():
+            demo.supervisor.start(airflow_program(name, *arguments, settings=demo.settings, env=demo.env))
+        wait_until(
+            "a healthy Airflow", airflow.healthy, check=demo.supervisor.check, timeout_s=HEALTH_TIMEOUT_S
+        )
+        step.detail = f"{len(COMPONENTS)} servers, {demo.address}"
+    with demo.screen.step("Dags") as step:
 
         def check() -> None:
-            stage.keeper.check()
-            if broken := airflow.import_errors():
-                raise DemoError(f"a Dag file cannot be imported: {broken[0]}")
+            demo.supervisor.check()
+            if errors := airflow.import_errors():
+                raise DemoError(f"a Dag file cannot be imported: {errors[0]}")
 
         dags = (detection.DAG_ID, maintenance.DAG_ID)
         for dag_id in dags:
@@ -170,99 +177,103 @@ def _start_airflow(stage: Stage) -> Airflow:
     return airflow
 
 
-def _run_cycles(stage: Stage, airflow: Airflow, cycles: list[datetime], began: datetime) -> bool:
+def _run_cycles(demo: Demo, airflow: Airflow, cycles: list[datetime], started_at: datetime) -> bool:
     first, last = cycles[0], cycles[-1]
-    with stage.screen.step("upkeep, every hour") as step:
+    with demo.screen.step("maintenance, every hour") as step:
         hours = maintenance.hours_of(cycles)
         maintenance.start(airflow, hours)
         step.detail = f"{maintenance.DAG_ID}, {len(hours)} hours: the first beside the cycles"
-    with stage.screen.step("backfill") as step:
+    with demo.screen.step("backfill") as step:
         airflow.end_leftovers(detection.DAG_ID, first, last)
         airflow.unpause(detection.DAG_ID)
-        airflow.backfill(detection.DAG_ID, first, last, max_active_runs=_active_runs())
+        airflow.backfill(detection.DAG_ID, first, last, max_active_runs=_max_active_runs())
         step.detail = f"{len(cycles)} cycles, {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
     def results() -> list[detection.Result]:
-        return detection.results(stage.databases.registry, cycles, since=began)
+        return detection.results(demo.databases.registry, cycles, since=started_at)
 
-    states = stage.screen.follow(
+    states = demo.screen.follow(
         len(cycles),
-        _watched(
-            stage,
+        _with_stall_check(
+            demo,
             lambda: airflow.run_states(detection.DAG_ID, first, last),
-            lambda: sum(
-                bool(r.is_new) for r in detection.results(stage.databases.registry, cycles, since=began)
-            ),
+            lambda: sum(bool(result.is_new) for result in results()),
         ),
     )
-    found = results()
-    stage.screen.results(found)
-    is_kept = _follow_upkeep(stage, airflow, hours, began)
-    if stored := detection.report(stage.databases.registry, hours[-1]):
-        stage.screen.report(*stored, at=hours[-1])
-    return is_kept and states["success"] == len(cycles) and bool(found) and all(r.is_good for r in found)
+    final = results()
+    demo.screen.results(final)
+    is_maintained = _follow_maintenance(demo, airflow, hours, started_at)
+    if stored := detection.report(demo.databases.registry, hours[-1]):
+        demo.screen.report(*stored, at=hours[-1])
+    return (
+        is_maintained
+        and states["success"] == len(cycles)
+        and bool(final)
+        and all(result.is_good for result in final)
+    )
 
 
-def _follow_upkeep(stage: Stage, airflow: Airflow, hours: list[datetime], began: datetime) -> bool:
-    """Have the maintenance Dag run for the hours left, show its runs, and return whether all succeeded."""
-    with stage.screen.step("upkeep, to its end") as step:
-        _await_upkeep(stage, airflow, hours[:1])
-        maintenance.go_on(airflow, hours)
-        _await_upkeep(stage, airflow, hours)
-        runs = maintenance.runs(airflow, hours, since=began)
+def _follow_maintenance(demo: Demo, airflow: Airflow, hours: list[datetime], started_at: datetime) -> bool:
+    """Run the maintenance Dag for the hours left, show its runs, and return whether all succeeded."""
+    with demo.screen.step("maintenance, to its end") as step:
+        _wait_for_maintenance(demo, airflow, hours[:1])
+        maintenance.start_others(airflow, hours)
+        _wait_for_maintenance(demo, airflow, hours)
+        runs = maintenance.runs(airflow, hours, since=started_at)
         step.detail = f"{len(runs)} runs"
-    stage.screen.upkeep(runs)
+    demo.screen.maintenance(runs)
     return all(run.is_good for run in runs if run.kind == "backfill")
 
 
-def _await_upkeep(stage: Stage, airflow: Airflow, hours: list[datetime]) -> None:
-    deadline = time.monotonic() + UPKEEP_TIMEOUT_S * len(hours)
+def _wait_for_maintenance(demo: Demo, airflow: Airflow, hours: list[datetime]) -> None:
+    deadline = time.monotonic() + MAINTENANCE_TIMEOUT_S * len(hours)
     while not maintenance.has_ended(airflow, hours) and time.monotonic() < deadline:
-        stage.keeper.check()
+        demo.supervisor.check()
         time.sleep(POLL_S)
 
 
-def _active_runs() -> int:
+def _max_active_runs() -> int:
     return max(4, 2 * (os.cpu_count() or 1))
 
 
-def _watched(
-    stage: Stage, states: Callable[[], Counter[str]], manifests: Callable[[], int]
+def _with_stall_check(
+    demo: Demo, states: Callable[[], Counter[str]], manifests: Callable[[], int]
 ) -> Callable[[], Counter[str]]:
-    """Return `states` with the servers watched at each call.
+    """Return `states` with a check of the servers, and of progress, at each call.
 
-    DemoError when nothing moves any more: neither a run nor, within the runs, the number of manifests.
+    Raises DemoError when neither the states of the runs nor the number of manifests has changed for
+    STALL_TIMEOUT_S seconds.
     """
     before: Counter[str] = Counter()
-    done = 0
+    manifest_count = 0
     changed_at = time.monotonic()
 
-    def watched() -> Counter[str]:
-        nonlocal before, done, changed_at
-        stage.keeper.check()
+    def checked_states() -> Counter[str]:
+        nonlocal before, manifest_count, changed_at
+        demo.supervisor.check()
         now = states()
         if now != before:
             before, changed_at = now, time.monotonic()
         elif time.monotonic() - changed_at > STALL_TIMEOUT_S:
-            if (found := manifests()) == done:
+            if (count := manifests()) == manifest_count:
                 raise DemoError(f"no cycle has moved for {STALL_TIMEOUT_S:.0f} seconds: {dict(now)}")
-            done, changed_at = found, time.monotonic()
+            manifest_count, changed_at = count, time.monotonic()
         return now
 
-    return watched
+    return checked_states
 
 
-def _stay_up(stage: Stage) -> None:
+def _stay_up(demo: Demo) -> None:
     """Keep the servers up until Ctrl-C."""
-    say = stage.screen.say
-    say()
-    say(f"  open      [bold cyan]{stage.address}/dags/{detection.DAG_ID}[/]")
-    say("  sign in   not needed: whoever reaches this address on this machine is admin")
-    say(f'  registry  source {os.path.relpath(stage.settings.state)}/env, then psql "$DETECTION_DSN"')
-    say(f"  Airflow   source {os.path.relpath(stage.settings.state)}/env, then airflow dags list")
-    say("  end       Ctrl-C")
+    show = demo.screen.print
+    show()
+    show(f"  open      [bold cyan]{demo.address}/dags/{detection.DAG_ID}[/]")
+    show("  sign in   not needed: whoever reaches this address on this machine is admin")
+    show(f'  registry  source {os.path.relpath(demo.settings.state)}/env, then psql "$DETECTION_DSN"')
+    show(f"  Airflow   source {os.path.relpath(demo.settings.state)}/env, then airflow dags list")
+    show("  end       Ctrl-C")
     with suppress(KeyboardInterrupt):
         while True:
-            stage.keeper.check()
+            demo.supervisor.check()
             time.sleep(POLL_S)
-    say()
+    show()

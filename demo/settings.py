@@ -1,4 +1,4 @@
-"""What the demo was asked to do: read from the environment, checked before anything starts."""
+"""Settings of the demo: read from the environment, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_CYCLES = 288  # one day of five-minute cycles
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The wishes of one demo.
+    """Settings of one demo.
 
     `ais` is a positions file, or None for the simulated day; `dsn` an existing registry database, or None for
     the embedded server; `once` ends the demo when the cycles have run.
@@ -31,15 +31,15 @@ class Settings:
 
     @property
     def logs(self) -> Path:
-        """Where every process of the demo writes."""
+        """Directory of the logs of every process of the demo."""
         return self.state / "logs"
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read AIS, CYCLES, DSN, ONCE, PORT and STATE; an empty value is the same as none.
+    """Read AIS, CYCLES, DSN, ONCE, PORT and STATE; an empty value is the same as no value.
 
     Raises:
-        DemoError: a value makes no sense, the file is not there, or the port is taken.
+        DemoError: a value is out of its bounds, the file cannot be read, or the port is in use.
     """
     settings = Settings(
         state=Path(environ.get("STATE") or CHECKOUT / ".demo").resolve(),
@@ -91,12 +91,12 @@ def free_port() -> int:
         return port
 
 
-def keep_or_pick_port(remembered: int | None) -> int:
-    """Return the port of the last time if it is still free, else another free one."""
-    if remembered is not None:
+def keep_or_pick_port(previous: int | None) -> int:
+    """Return the port of the last demo if it is still free, else another free one."""
+    if previous is not None:
         try:
-            check_port(remembered)
+            check_port(previous)
         except DemoError:
             return free_port()
-        return remembered
+        return previous
     return free_port()

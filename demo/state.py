@@ -1,4 +1,4 @@
-"""What `.demo` remembers from one demo to the next: ports, passwords, keys; and the file to source."""
+"""State that `.demo` saves from one demo to the next: ports, passwords, keys; and the file to source."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _secret() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered:
-    """The values that a second demo has to find again, or the first one's state is of no use."""
+class SavedState:
+    """Values without which a second demo could not use the databases of the first."""
 
     postgres_port: int | None = None
     postgres_password: str = field(default_factory=_secret)
@@ -31,11 +31,11 @@ class Remembered:
     newest: dict[str, str] = field(default_factory=dict)  # file that was loaded -> its newest position (ISO)
 
 
-def open_state(state: Path) -> Remembered:
-    """Make the directories of the demo and return what it remembers.
+def open_state(state: Path) -> SavedState:
+    """Make the directories of the demo and return its saved state, a new one the first time.
 
     Raises:
-        DemoError: the directory cannot be made, or what it remembers cannot be read.
+        DemoError: the directory cannot be made, or the saved state cannot be read.
     """
     try:
         for name in ("logs", "airflow"):
@@ -44,17 +44,17 @@ def open_state(state: Path) -> Remembered:
         raise DemoError(f"{exc.filename} cannot be made: {exc.strerror}") from exc
     path = state / "state.json"
     if not path.exists():
-        return remember(state, Remembered())
+        return save_state(state, SavedState())
     try:
-        return Remembered(**json.loads(path.read_text()))
+        return SavedState(**json.loads(path.read_text()))
     except (ValueError, TypeError) as exc:
         raise DemoError(f"{path} is broken; `make demo-clean` removes it") from exc
 
 
-def remember(state: Path, remembered: Remembered) -> Remembered:
-    """Write what the next demo has to know, readable by its owner alone; return it."""
-    _write_private(state / "state.json", json.dumps(asdict(remembered), indent=1) + "\n")
-    return remembered
+def save_state(state: Path, saved: SavedState) -> SavedState:
+    """Write the state for the next demo, readable by its owner alone; return it."""
+    _write_private(state / "state.json", json.dumps(asdict(saved), indent=1) + "\n")
+    return saved
 
 
 def write_env(state: Path, env: Mapping[str, str], venv: Path) -> Path:
@@ -75,11 +75,11 @@ def _write_private(path: Path, text: str) -> None:
 
 
 @contextmanager
-def only_one(state: Path) -> Iterator[None]:
-    """Hold the state directory for this process alone.
+def locked(state: Path) -> Iterator[None]:
+    """Lock the state directory for this process.
 
     Raises:
-        DemoError: another demo holds it.
+        DemoError: another demo has locked it.
     """
     with (state / "lock").open("w") as lock:
         try:

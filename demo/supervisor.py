@@ -1,8 +1,8 @@
-"""The one parent of every server of the demo; when its standard input ends, it ends all of them.
+"""Supervisor process: the parent of every server of the demo; it ends them all when its standard input ends.
 
-It runs as the leader of a session of its own, so nothing it starts is lost: whoever holds the other end of
-the pipe may stop, fail or be killed, and the end of the pipe ends the session. It reads one JSON object per
-line, `{"start": program}` with the fields of `demo.programs.Program`, and writes
+It leads a session of its own, so no process that it starts outlives the demo: the process at the other end
+of the pipe may stop, fail or be killed, and the end of the pipe ends the session. It reads one JSON object
+per line, `{"start": program}` with the fields of `demo.programs.Program`, and writes
 `{"started": name, "pid": n}`, `{"exited": name, "code": n}` and, when a program cannot be started,
 `{"failed": name, "reason": text}`.
 """
@@ -16,11 +16,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
+
+from demo.programs import Program
 
 POLL_S = 0.05
 GRACE_S = 5.0
@@ -36,19 +38,19 @@ class Child(NamedTuple):
 
 
 def main() -> None:
-    """Keep the children of one demo until standard input ends or a SIGTERM comes."""
+    """Supervise the programs of one demo until standard input ends or a SIGTERM comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit)
     children: dict[str, Child] = {}
     try:
         for line in _lines(children):
-            _start(json.loads(line)["start"], children)
+            _start(Program(**json.loads(line)["start"]), children)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         stop_all(children)
 
 
-def _leave(signum: int, _frame: object) -> None:
+def _exit(signum: int, _frame: object) -> None:
     raise SystemExit(128 + signum)
 
 
@@ -64,46 +66,55 @@ def _lines(children: dict[str, Child]) -> Iterator[bytes]:
             *lines, pending = (pending + chunk).split(b"\n")
             yield from lines
         for name in [name for name, child in children.items() if child.process.poll() is not None]:
-            _say(exited=name, code=children.pop(name).process.returncode)
+            _report(exited=name, code=children.pop(name).process.returncode)
 
 
-def _say(**event: object) -> None:
+def _report(**event: object) -> None:
     print(json.dumps(event), flush=True)
 
 
-def _start(program: dict[str, Any], children: dict[str, Child]) -> None:
-    # Any: the object comes from JSON; the other side builds it from the typed `Program`.
-    name = program["name"]
+def _start(program: Program, children: dict[str, Child]) -> None:
     try:
-        with Path(program["log"]).open("ab") as log:
-            process = subprocess.Popen(
-                program["argv"],
-                env=program["env"],
-                cwd=program["cwd"],
-                user=program["user"],
-                group=program["group"],
-                extra_groups=None if program["user"] is None else [],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        process = launch(program)
     except OSError as exc:
-        _say(failed=name, reason=str(exc))
+        _report(failed=program.name, reason=str(exc))
         return
-    children[name] = Child(process, program["tier"], program["stop_signal"])
-    _say(started=name, pid=process.pid)
+    children[program.name] = Child(process, program.tier, program.stop_signal)
+    _report(started=program.name, pid=process.pid)
 
 
-def stop_all(children: dict[str, Child]) -> None:
+def launch(program: Program, *, has_own_session: bool = False) -> subprocess.Popen[bytes]:
+    """Start a program as a child of this process; OSError when it cannot be started."""
+    with Path(program.log).open("ab") as log:
+        return subprocess.Popen(
+            program.argv,
+            env=program.env,
+            cwd=program.cwd,
+            user=program.user,
+            group=program.group,
+            extra_groups=None if program.user is None else [],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=has_own_session,
+        )
+
+
+def stop_all(children: Mapping[str, Child]) -> None:
     """End every child, tier by tier, and then whatever is left of this session."""
-    for tier in sorted({child.tier for child in children.values()}, reverse=True):
-        members = [child for child in children.values() if child.tier == tier]
+    stop_children(children.values())
+    _end([process for process in psutil.process_iter() if _in_session(process)])
+
+
+def stop_children(children: Collection[Child]) -> None:
+    """End every child with its descendants, tier by tier."""
+    for tier in sorted({child.tier for child in children}, reverse=True):
+        members = [child for child in children if child.tier == tier]
         family = list(_descendants(members))
         for child in members:
             _signal(child.process.pid, child.stop_signal)
         _wait_for((child.process for child in members), GRACE_S)
         _end(family)
-    _end([process for process in psutil.process_iter() if _in_session(process)])
 
 
 def _descendants(members: Iterable[Child]) -> Iterator[psutil.Process]:
@@ -135,7 +146,7 @@ def _in_session(process: psutil.Process) -> bool:
 
 
 def _end(processes: list[psutil.Process]) -> None:
-    """Ask what is left to end, then end it; each is checked to be the process it was (start time)."""
+    """Send SIGTERM, then SIGKILL, to those alive; psutil compares start times, so no later process is hit."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
         alive = [process for process in processes if is_alive(process)]
         for process in alive:
@@ -146,7 +157,7 @@ def _end(processes: list[psutil.Process]) -> None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether a process still does something; one that nobody has waited for yet does not."""
+    """Tell whether a process runs; one that has ended and was not waited for yet (a zombie) does not."""
     try:
         return bool(process.is_running()) and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -163,5 +174,5 @@ def _signal(pid: int, signum: int) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except BrokenPipeError:  # the reader is gone; the children have been ended all the same
+    except BrokenPipeError:  # nobody reads any more; the children have been ended all the same
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

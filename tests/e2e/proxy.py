@@ -1,4 +1,4 @@
-"""A TCP proxy before a Postgres, which can lose it and can fall silent."""
+"""A TCP proxy before a Postgres that can refuse connections, and can accept them and never answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 @dataclass(slots=True)
 class Proxy:
-    """Listens on 127.0.0.1:`port`, which stays the same whatever happens to it; begins reachable.
+    """Proxy on 127.0.0.1:`port`; the port stays the same when it is closed and opened again.
 
     `silenced` counts the connections that were accepted and never answered.
     """
@@ -23,23 +23,23 @@ class Proxy:
     silenced: int = 0
     is_silent: bool = False
     _listener: socket.socket | None = None
-    _held: list[socket.socket] = field(default_factory=list)
+    _sockets: list[socket.socket] = field(default_factory=list)
 
     def open(self) -> None:
-        """Pass on what comes."""
+        """Accept connections and pass their data on."""
         self._listen(is_silent=False)
 
     def refuse(self) -> None:
-        """Cut every connection and take no more."""
+        """Close every connection and accept no more."""
         if self._listener is not None:
-            _end(self._listener)  # wakes up the thread that accepts
+            _end(self._listener)  # ends the thread that accepts
             self._listener = None
-        held, self._held = self._held, []
-        for sock in held:
+        sockets, self._sockets = self._sockets, []
+        for sock in sockets:
             _end(sock)
 
     def fall_silent(self) -> None:
-        """Cut every connection; accept more and never answer."""
+        """Close every connection; accept others and never answer."""
         self._listen(is_silent=True)
 
     def _listen(self, *, is_silent: bool) -> None:
@@ -55,16 +55,16 @@ class Proxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            self._held.append(client)
+            self._sockets.append(client)
             if self.is_silent:
                 self.silenced += 1
                 continue
-            server = self._dial()
-            self._held.append(server)
+            server = self._connect()
+            self._sockets.append(server)
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
 
-    def _dial(self) -> socket.socket:
+    def _connect(self) -> socket.socket:
         host, port = self.target.get("host", "127.0.0.1"), self.target.get("port", "5432")
         if not host.startswith("/"):
             return socket.create_connection((host, int(port)))
@@ -90,9 +90,10 @@ def _end(sock: socket.socket) -> None:
 @contextmanager
 def proxy(dsn: str) -> Iterator[Proxy]:
     """A reachable proxy before the server that `dsn` names."""
-    held = Proxy({key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None})
-    held.open()
+    target = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
+    opened = Proxy(target)
+    opened.open()
     try:
-        yield held
+        yield opened
     finally:
-        held.refuse()
+        opened.refuse()

@@ -1,4 +1,4 @@
-"""A model that takes its time, so that runs of it overlap."""
+"""A model that sleeps, so that its runs overlap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine's promises in a real Airflow: backfills, replays, runs at once, a lost registry, assets."""
+"""The engine in a real Airflow: backfills, replays, concurrent runs, an unreachable registry, assets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from demo.settings import CHECKOUT
 from psycopg import sql
 from tests import sample_registry
-from tests.e2e.stage import AirflowStage, stage
+from tests.e2e.airflow_instance import AirflowInstance, airflow_instance
 
 from airflow_detection.domain.names import asset_uri_of
 from airflow_detection.domain.specs import Role
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.e2e
 
 MINUTE = timedelta(minutes=1)
 YEARLY = "5 12 1 3 *"  # fires at fleet.AT, and not again while the tests run
-DAGS = [*(f"detection_{cycle}" for cycle in ("fleet", "again", "busy", "live")), "consumer"]
+DAGS = [*(f"detection_{cycle}" for cycle in ("fleet", "corrected", "busy", "live")), "consumer"]
 IMPORT_TIMEOUT_S = 30.0
 RESULTS = ("detection_model_runs", "detection_model_run_outputs", "detection_model_metrics")
 CONSUMER = '''"""A Dag that follows a champion: the words dag and airflow make Airflow look into this file."""
@@ -43,8 +43,8 @@ with DAG("consumer", schedule=[Asset({uri!r})], catchup=False):
 '''
 
 
-class Around:
-    """The promotion of `tracks@2`, and the last cycle before and the first one after it."""
+class Promotion:
+    """Promotion of `tracks@2`: its instant, and the last cycle before and the first one after it."""
 
     def __init__(self, instant: datetime) -> None:
         self.instant = instant
@@ -52,10 +52,10 @@ class Around:
         self.after = self.before + MINUTE
 
 
-def register(conn: Any) -> Around:
-    """Four cycles; the last thing is the promotion, as it is recorded from now on."""
-    sample_registry.put_cycle(conn, cycle_id="again", schedule=YEARLY)
-    sample_registry.put_model(conn, "replayed", cycle_id="again")
+def register(conn: Any) -> Promotion:
+    """Register four cycles; return the promotion, which comes last and is in force from now on."""
+    sample_registry.put_cycle(conn, cycle_id="corrected", schedule=YEARLY)
+    sample_registry.put_model(conn, "replayed", cycle_id="corrected")
     sample_registry.put_version(conn, "replayed@1", Role.PRIMARY, ids=["a"])
     sample_registry.put_version(conn, "replayed@2", ids=["a", "b"])
     sample_registry.put_cycle(conn, cycle_id="busy", schedule=YEARLY, max_active_runs=8)
@@ -69,36 +69,38 @@ def register(conn: Any) -> Around:
     sample_registry.put_version(conn, "spoofing@2", ids=["y"])
     assign_role(Database(conn, sample_registry.SCHEMA), model_id="tracks", version="2", role=Role.PRIMARY)
     query = "select max(lower(valid)) from detection.detection_model_roles where model_id = 'tracks'"
-    around = Around(conn.execute(query).fetchone()[0])
-    minutes = f"{around.before.minute},{around.after.minute}"
+    promotion = Promotion(conn.execute(query).fetchone()[0])
+    minutes = f"{promotion.before.minute},{promotion.after.minute}"
     sample_registry.put_cycle(conn, schedule=f"{minutes} * * * *")
-    return around
+    return promotion
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[tuple[AirflowStage, Around]]:
+def instance_and_promotion(
+    tmp_path_factory: pytest.TempPathFactory, server: str
+) -> Iterator[tuple[AirflowInstance, Promotion]]:
     options = {"allowed_modules": "tests.sample_registry, tests.e2e", "plan_ttl": "1"}
-    with stage(tmp_path_factory.mktemp("airflow"), server, **options) as held:
-        around = register(held.registry)
-        shutil.copy(CHECKOUT / "dags" / "detection_cycles.py", held.dags)
-        (held.dags / "consumer.py").write_text(CONSUMER.format(uri=asset_uri_of("fleet", "tracks")))
-        held.start()
-        held.wait(lambda: held.has_api() and held.has_dags(*DAGS), "the start of Airflow")
-        held.api.unpause("consumer")
-        yield held, around
+    with airflow_instance(tmp_path_factory.mktemp("airflow"), server, **options) as instance:
+        promotion = register(instance.registry)
+        shutil.copy(CHECKOUT / "dags" / "detection_cycles.py", instance.dags)
+        (instance.dags / "consumer.py").write_text(CONSUMER.format(uri=asset_uri_of("fleet", "tracks")))
+        instance.start()
+        instance.wait(lambda: instance.has_api() and instance.has_dags(*DAGS), "the start of Airflow")
+        instance.api.unpause("consumer")
+        yield instance, promotion
 
 
 @pytest.fixture
-def airflow(world: tuple[AirflowStage, Around]) -> AirflowStage:
-    return world[0]
+def airflow(instance_and_promotion: tuple[AirflowInstance, Promotion]) -> AirflowInstance:
+    return instance_and_promotion[0]
 
 
 @pytest.fixture
-def around(world: tuple[AirflowStage, Around]) -> Around:
-    return world[1]
+def promotion(instance_and_promotion: tuple[AirflowInstance, Promotion]) -> Promotion:
+    return instance_and_promotion[1]
 
 
-def roles(airflow: AirflowStage, at: datetime) -> dict[str, str]:
+def roles(airflow: AirflowInstance, at: datetime) -> dict[str, str]:
     """Role by `model@version` (a `!` behind a replay) of what succeeded in one cycle."""
     query = (
         "select r.model_id || '@' || v.version || case when is_replay then '!' else '' end, role::text"
@@ -108,8 +110,8 @@ def roles(airflow: AirflowStage, at: datetime) -> dict[str, str]:
     return dict(airflow.registry.execute(query, (at,)).fetchall())
 
 
-def scores(airflow: AirflowStage, label: str, at: datetime) -> list[float]:
-    """What a version stored for a cycle: `Echo` scores with the number of outputs that it saw upstream."""
+def scores(airflow: AirflowInstance, label: str, at: datetime) -> list[float]:
+    """Scores that a version stored for a cycle: `Echo` scores the number of outputs that it read upstream."""
     query = (
         "select score from detection.detection_model_run_outputs o"
         " join detection.detection_model_versions v using (version_id)"
@@ -118,8 +120,8 @@ def scores(airflow: AirflowStage, label: str, at: datetime) -> list[float]:
     return [row[0] for row in airflow.registry.execute(query, (label, at)).fetchall()]
 
 
-def live_rows(airflow: AirflowStage) -> dict[str, Any]:
-    """A digest and the number of the fleet's rows that are no replays, of each table of results."""
+def live_rows(airflow: AirflowInstance) -> dict[str, Any]:
+    """Digest and number of the fleet's rows that are not replays, of each table of results."""
     query = sql.SQL(
         "select md5(string_agg(t::text, chr(10) order by t::text)), count(*) from detection.{} t"
         " where not is_replay and model_id in ('tracks', 'spoofing')"
@@ -130,45 +132,47 @@ def live_rows(airflow: AirflowStage) -> dict[str, Any]:
 
 
 def test_a_backfill_across_a_promotion_runs_what_was_champion_then(
-    airflow: AirflowStage, around: Around
+    airflow: AirflowInstance, promotion: Promotion
 ) -> None:
-    time.sleep(max(0.0, (around.after - datetime.now(UTC)).total_seconds() + 0.5))
-    airflow.backfill("detection_fleet", around.before, around.after)
+    time.sleep(max(0.0, (promotion.after - datetime.now(UTC)).total_seconds() + 0.5))
+    airflow.backfill("detection_fleet", promotion.before, promotion.after)
     airflow.api.unpause("detection_fleet")
     airflow.wait_for_runs("detection_fleet", 2)
-    assert roles(airflow, around.before) == {
+    assert roles(airflow, promotion.before) == {
         "tracks@1": "PRIMARY",
         "tracks@2": "SHADOW",
         "spoofing@1": "PRIMARY",
     }
-    assert roles(airflow, around.after) == {"tracks@2": "PRIMARY", "spoofing@1": "PRIMARY"}
-    assert scores(airflow, "spoofing@1", around.before) == [2.0], "it has read the two outputs of tracks@1"
-    assert scores(airflow, "spoofing@1", around.after) == [3.0], "it has read the three outputs of tracks@2"
+    assert roles(airflow, promotion.after) == {"tracks@2": "PRIMARY", "spoofing@1": "PRIMARY"}
+    assert scores(airflow, "spoofing@1", promotion.before) == [2.0], "it read the two outputs of tracks@1"
+    assert scores(airflow, "spoofing@1", promotion.after) == [3.0], "it read the three outputs of tracks@2"
     assert airflow.rows("select distinct run_type from dag_run where dag_id = 'detection_fleet'") == [
         ("backfill",)
     ]
 
 
-def test_a_champion_is_an_asset_that_another_dag_follows(airflow: AirflowStage, around: Around) -> None:
+def test_a_champion_is_an_asset_that_another_dag_follows(
+    airflow: AirflowInstance, promotion: Promotion
+) -> None:
     query = (
         "select source_task_id, r.logical_date from asset_event e join asset a on a.id = e.asset_id"
         " join dag_run r on r.dag_id = e.source_dag_id and r.run_id = e.source_run_id where a.uri = %s"
         " order by r.logical_date"
     )
-    found = airflow.rows(query, asset_uri_of("fleet", "tracks"))
-    assert found == [("tracks", around.before), ("tracks", around.after)]
+    events = airflow.rows(query, asset_uri_of("fleet", "tracks"))
+    assert events == [("tracks", promotion.before), ("tracks", promotion.after)]
     airflow.wait(lambda: "success" in airflow.run_states("consumer"), "the run of the Dag that follows")
 
 
-def parsed_at(airflow: AirflowStage) -> datetime:
-    """When every cycle's Dag was parsed last."""
+def parsed_at(airflow: AirflowInstance) -> datetime:
+    """Oldest of the times at which the cycles' Dags were parsed last."""
     query = "select min(last_parsed_time) from dag where dag_id like %s"
-    found: datetime = airflow.rows(query, "detection%")[0][0]
-    return found
+    oldest: datetime = airflow.rows(query, "detection%")[0][0]
+    return oldest
 
 
-def check_dags_stand(airflow: AirflowStage, parses: int = 2) -> None:
-    """Every Dag stands after each of the next parses, none of which comes near the import timeout."""
+def check_dags_survive(airflow: AirflowInstance, parses: int = 2) -> None:
+    """Check after each of the next parses that no Dag is stale and that none took half the import timeout."""
     for _ in range(parses):
         last = parsed_at(airflow)
         airflow.wait(lambda: parsed_at(airflow) > last or airflow.import_errors(), "a parse")  # noqa: B023
@@ -178,61 +182,63 @@ def check_dags_stand(airflow: AirflowStage, parses: int = 2) -> None:
         assert slowest < IMPORT_TIMEOUT_S / 2
 
 
-def is_marked(airflow: AirflowStage) -> bool:
+def is_marked(airflow: AirflowInstance) -> bool:
     query = "select count(*) from dag_tag where name = 'last known plan'"
     return airflow.rows(query) == [(len(DAGS) - 1,)]
 
 
-def versions_of_live(airflow: AirflowStage) -> int:
+def versions_of_live(airflow: AirflowInstance) -> int:
     return int(airflow.rows("select count(*) from dag_version where dag_id = 'detection_live'")[0][0])
 
 
-def test_a_plan_file_that_is_damaged_is_made_anew(airflow: AirflowStage) -> None:
+def test_a_plan_file_that_is_damaged_is_made_anew(airflow: AirflowInstance) -> None:
     (path,) = (airflow.folder / "airflow" / "detection").glob("cycles-*.jsonl")
-    whole = path.read_bytes()
-    damaged = whole.replace(b"lively", b"deadly")
-    assert damaged != whole
+    content = path.read_bytes()
+    damaged = content.replace(b"lively", b"deadly")
+    assert damaged != content
     path.write_bytes(damaged)
-    check_dags_stand(airflow)
+    check_dags_survive(airflow)
     assert b"lively" in path.read_bytes()
     assert b"deadly" not in path.read_bytes()
 
 
-def test_dags_stand_while_the_registry_is_gone_and_while_it_is_silent(airflow: AirflowStage) -> None:
+def test_dags_survive_while_the_registry_is_unreachable_and_while_it_is_silent(
+    airflow: AirflowInstance,
+) -> None:
     versions = versions_of_live(airflow)
     try:
-        airflow.door.refuse()
-        airflow.api.unpause("detection_live")  # which begins the newest cycle of its schedule
-        check_dags_stand(airflow)
+        airflow.registry_proxy.refuse()
+        airflow.api.unpause("detection_live")  # which starts the newest cycle of its schedule
+        check_dags_survive(airflow)
         assert is_marked(airflow)
-        opened = "select state, try_number from task_instance where dag_id = %s and task_id = 'open_cycle'"
+        tries = "select state, try_number from task_instance where dag_id = %s and task_id = 'open_cycle'"
         airflow.wait(
-            lambda: ("up_for_retry", 1) in airflow.rows(opened, "detection_live"),
-            "a failure that is tried again",
+            lambda: ("up_for_retry", 1) in airflow.rows(tries, "detection_live"),
+            "a failure that will be retried",
         )
-        airflow.door.fall_silent()
-        check_dags_stand(airflow)
-        assert airflow.door.silenced > 0
+        airflow.registry_proxy.fall_silent()
+        check_dags_survive(airflow)
+        assert airflow.registry_proxy.silenced > 0
         assert is_marked(airflow)
         assert versions_of_live(airflow) <= versions + 1, "the mark makes one version, further parses none"
     finally:
-        airflow.door.open()
+        airflow.registry_proxy.open()
 
 
 def test_a_replay_runs_only_what_is_named_and_overwrites_nothing_live(
-    airflow: AirflowStage, around: Around
+    airflow: AirflowInstance, promotion: Promotion
 ) -> None:
     before = live_rows(airflow)
     conf = {"mode": "override", "replay": ["tracks@2", "spoofing@2"]}
-    words = ("--reprocess-behavior", "completed", "--dag-run-conf", json.dumps(conf))
-    airflow.backfill("detection_fleet", around.before, around.after, *words)
-    airflow.wait(lambda: len(roles(airflow, around.after)) == 4, "the replay")
+    options = ("--reprocess-behavior", "completed", "--dag-run-conf", json.dumps(conf))
+    airflow.backfill("detection_fleet", promotion.before, promotion.after, *options)
+    airflow.wait(lambda: len(roles(airflow, promotion.after)) == 4, "the replay")
     airflow.wait_for_runs("detection_fleet", 2)
     assert live_rows(airflow) == before
-    for at, seen in ((around.before, 2.0), (around.after, 3.0)):
+    for at, score in ((promotion.before, 2.0), (promotion.after, 3.0)):
         replays = {label: role for label, role in roles(airflow, at).items() if label.endswith("!")}
         assert replays == {"tracks@2!": "SHADOW", "spoofing@2!": "SHADOW"}
-        assert scores(airflow, "spoofing@2", at) == [seen], "it has read the stored champion of that cycle"
+        assert scores(airflow, "spoofing@2", at) == [score], "it read the stored champion of that cycle"
         assert airflow.task_states("detection_fleet", at) == {
             "open_cycle": "success",
             "tracks": "skipped",
@@ -242,7 +248,7 @@ def test_a_replay_runs_only_what_is_named_and_overwrites_nothing_live(
         }
 
 
-def test_as_run_repeats_the_plan_that_was_recorded(airflow: AirflowStage) -> None:
+def test_as_run_repeats_the_plan_that_was_recorded(airflow: AirflowInstance) -> None:
     reason = "the wrong one was in force"
     correct_roles(
         Database(airflow.registry, sample_registry.SCHEMA),
@@ -252,35 +258,36 @@ def test_as_run_repeats_the_plan_that_was_recorded(airflow: AirflowStage) -> Non
         reason=reason,
     )
     known_at = registry.clock(Database(airflow.registry, sample_registry.SCHEMA)).isoformat()
-    airflow.backfill_of("detection_again", sample_registry.AT, {"known_at": known_at})
-    airflow.api.unpause("detection_again")
-    airflow.wait_for_runs("detection_again", 1)
+    airflow.backfill_tick("detection_corrected", sample_registry.AT, {"known_at": known_at})
+    airflow.api.unpause("detection_corrected")
+    airflow.wait_for_runs("detection_corrected", 1)
     assert roles(airflow, sample_registry.AT) == {"replayed@2": "PRIMARY"}
     first = attempts(airflow)
-    airflow.backfill_of("detection_again", sample_registry.AT, {"mode": "as_run"})
+    airflow.backfill_tick("detection_corrected", sample_registry.AT, {"mode": "as_run"})
     airflow.wait(lambda: attempts(airflow) != first, "the second run")
-    airflow.wait_for_runs("detection_again", 1)
+    airflow.wait_for_runs("detection_corrected", 1)
     assert roles(airflow, sample_registry.AT) == {"replayed@2": "PRIMARY"}
     assert len(plans(airflow)) == 1
 
 
-def attempts(airflow: AirflowStage) -> list[tuple[Any, ...]]:
+def attempts(airflow: AirflowInstance) -> list[tuple[Any, ...]]:
     query = (
-        "select version_id, attempt from detection.detection_model_runs where cycle_id = 'again' order by 1"
+        "select version_id, attempt from detection.detection_model_runs"
+        " where cycle_id = 'corrected' order by 1"
     )
     return airflow.registry.execute(query).fetchall()
 
 
-def plans(airflow: AirflowStage) -> set[str]:
-    query = "select plan_digest, mode from detection.detection_cycle_runs where cycle_id = 'again'"
-    found = airflow.registry.execute(query).fetchall()
-    assert {mode for _, mode in found} == {"as_of", "as_run"}
-    return {digest for digest, _ in found}
+def plans(airflow: AirflowInstance) -> set[str]:
+    query = "select plan_digest, mode from detection.detection_cycle_runs where cycle_id = 'corrected'"
+    recorded = airflow.registry.execute(query).fetchall()
+    assert {mode for _, mode in recorded} == {"as_of", "as_run"}
+    return {digest for digest, _ in recorded}
 
 
-def test_live_and_backfill_runs_of_one_cycle_at_once_leave_one_result_each(airflow: AirflowStage) -> None:
+def test_live_and_backfill_runs_of_one_cycle_at_once_leave_one_result_each(airflow: AirflowInstance) -> None:
     dag_id = "detection_busy"
-    airflow.backfill_of(dag_id, sample_registry.AT)
+    airflow.backfill_tick(dag_id, sample_registry.AT)
     for _ in range(3):
         airflow.trigger(dag_id, run_after=sample_registry.AT)
     airflow.api.unpause(dag_id)
@@ -304,13 +311,13 @@ def test_live_and_backfill_runs_of_one_cycle_at_once_leave_one_result_each(airfl
     ]
 
 
-def test_cycles_begun_without_the_registry_and_after_it_came_back_succeed(airflow: AirflowStage) -> None:
-    tried_again = (
+def test_cycles_started_without_the_registry_and_after_it_came_back_succeed(airflow: AirflowInstance) -> None:
+    second_try = (
         "select 1 from task_instance where dag_id = %s and task_id = 'open_cycle' and try_number > 1"
         " and state = 'success'"
     )
     dag_id = "detection_live"
-    airflow.wait(lambda: airflow.rows(tried_again, dag_id), "the second try of the cycle begun without it")
+    airflow.wait(lambda: airflow.rows(second_try, dag_id), "the second try of the cycle started without it")
     airflow.trigger(dag_id)
     airflow.wait(lambda: set(airflow.run_states(dag_id)) == {"success"}, "the end of all runs")
     assert len(airflow.run_states(dag_id)) >= 2

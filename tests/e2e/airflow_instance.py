@@ -42,28 +42,31 @@ Conn = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(slots=True, kw_only=True)
-class AirflowStage:
-    """A running Airflow. `registry` and `metadata` are connections of the tests' own; Airflow reaches the
-    registry through `door`."""
+class AirflowInstance:
+    """A running Airflow.
+
+    `registry` and `metadata` are connections of the tests; Airflow reaches the registry through
+    `registry_proxy`.
+    """
 
     folder: Path
     registry: Conn
     metadata: Conn
-    door: Proxy
-    keeper: Supervisor
+    registry_proxy: Proxy
+    supervisor: Supervisor
     env: Mapping[str, str]
     api: Airflow
     settings: Settings
 
     @property
     def dags(self) -> Path:
-        """Where the Dag files are."""
+        """Directory of the Dag files."""
         return self.folder / "dags"
 
-    def command(self, *words: str) -> str:
-        """Run `airflow <words>`; it must end with 0."""
+    def command(self, *arguments: str) -> str:
+        """Run `airflow <arguments>`; it must end with 0."""
         done = subprocess.run(
-            [sys.executable, "-m", "airflow", *words],
+            [sys.executable, "-m", "airflow", *arguments],
             env=dict(self.env), cwd=self.folder, capture_output=True, text=True, check=False,
             timeout=TIMEOUT_S,
         )  # fmt: skip
@@ -73,26 +76,26 @@ class AirflowStage:
     def start(self) -> None:
         """Bring the metadata up and start the servers."""
         migration = self._program("db-migrate", "db", "migrate")
-        self.keeper.start(migration)
-        self.keeper.finish(migration)
+        self.supervisor.start(migration)
+        self.supervisor.finish(migration)
         for name in SERVERS:
-            self.keeper.start(self._program(name, *COMPONENTS[name]))
+            self.supervisor.start(self._program(name, *COMPONENTS[name]))
 
-    def _program(self, name: str, *words: str) -> Program:
-        program = airflow_program(name, *words, settings=self.settings, env=self.env)
-        return replace(program, stop_signal=int(signal.SIGKILL))  # nothing that it leaves is used again
+    def _program(self, name: str, *arguments: str) -> Program:
+        program = airflow_program(name, *arguments, settings=self.settings, env=self.env)
+        return replace(program, stop_signal=int(signal.SIGKILL))  # the state that it leaves is not used
 
-    def wait(self, what: Callable[[], object], told: str, timeout_s: float = TIMEOUT_S) -> float:
-        """Wait until `what()` is true; returns the seconds that took."""
-        began = time.monotonic()
-        while not what():
-            self.keeper.check()
-            assert time.monotonic() < began + timeout_s, f"{told} did not happen\n{self.state()}"
+    def wait(self, has_happened: Callable[[], object], event: str, timeout_s: float = TIMEOUT_S) -> float:
+        """Wait until `has_happened()` is true; return the seconds that took. `event` names it in an error."""
+        start_s = time.monotonic()
+        while not has_happened():
+            self.supervisor.check()
+            assert time.monotonic() < start_s + timeout_s, f"{event} did not happen\n{self.state()}"
             time.sleep(0.1)
-        return time.monotonic() - began
+        return time.monotonic() - start_s
 
     def state(self) -> str:
-        """What there is to know when a test has failed."""
+        """Runs, task instances and import errors, one a line, for the message of a failed test."""
         runs = self.rows("select dag_id, run_id, state from dag_run order by id")
         tasks = self.rows(
             "select dag_id, run_id, task_id, state, try_number from task_instance order by 1, 2, 3"
@@ -100,11 +103,11 @@ class AirflowStage:
         return "\n".join(map(str, [*runs, *tasks, *self.import_errors()]))
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Ask Airflow's metadata."""
+        """Rows of a query of Airflow's metadata."""
         return self.metadata.execute(query.encode(), values).fetchall()
 
     def has_api(self) -> bool:
-        """Whether the API server and the scheduler are at work."""
+        """Tell whether the API server answers and the scheduler is healthy."""
         try:
             health = self.api._once("GET", "/api/v2/monitor/health")
         except Exception:  # not up yet
@@ -112,21 +115,21 @@ class AirflowStage:
         return bool(health["scheduler"]["status"] == "healthy")
 
     def has_dags(self, *dag_ids: str) -> bool:
-        """Whether each of the Dags was parsed and stands."""
+        """Tell whether each of the Dags was parsed, is not stale and has no import error."""
         query = "select count(*) from dag where dag_id = any(%s) and not is_stale and not has_import_errors"
         return self.rows(query, list(dag_ids)) == [(len(dag_ids),)]
 
     def import_errors(self) -> list[tuple[Any, ...]]:
-        """The Dag files that could not be parsed."""
+        """Dag files that could not be parsed, with their stack traces."""
         return self.rows("select filename, stacktrace from import_error")
 
-    def backfill(self, dag_id: str, first: datetime, last: datetime, *words: str) -> None:
-        """`airflow backfill create` for the ticks in [first, last]."""
+    def backfill(self, dag_id: str, first: datetime, last: datetime, *arguments: str) -> None:
+        """Run `airflow backfill create` for the ticks in [first, last]."""
         span = ("--from-date", first.isoformat(), "--to-date", last.isoformat())
-        self.command("backfill", "create", "--dag-id", dag_id, *span, *words)
+        self.command("backfill", "create", "--dag-id", dag_id, *span, *arguments)
 
-    def backfill_of(self, dag_id: str, at: datetime, conf: Mapping[str, object] | None = None) -> None:
-        """The same for one tick, again if it has run, by the API: the command takes seconds."""
+    def backfill_tick(self, dag_id: str, at: datetime, conf: Mapping[str, object] | None = None) -> None:
+        """Backfill one tick, also one that has run, by the API: the command takes seconds."""
         body = {
             "dag_id": dag_id,
             "from_date": at.isoformat(),
@@ -136,21 +139,21 @@ class AirflowStage:
         self.api._call("POST", "/api/v2/backfills", body | {"reprocess_behavior": "completed"})
 
     def trigger(self, dag_id: str, run_after: datetime | None = None) -> str:
-        """Start a manual run without a logical date; returns its id."""
+        """Start a manual run without a logical date; return its id."""
         run_id = f"manual-{uuid.uuid4().hex[:8]}"
-        due = {"run_after": run_after.isoformat()} if run_after else {}
-        body = {"dag_run_id": run_id, "logical_date": None, **due}
+        run_time = {"run_after": run_after.isoformat()} if run_after else {}
+        body = {"dag_run_id": run_id, "logical_date": None, **run_time}
         self.api._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
         return run_id
 
     def run_states(self, dag_id: str) -> list[str]:
-        """The states of the Dag's runs, oldest first."""
+        """States of the Dag's runs, oldest first."""
         return [
             row[0] for row in self.rows("select state from dag_run where dag_id = %s order by id", dag_id)
         ]
 
     def wait_for_runs(self, dag_id: str, count: int) -> float:
-        """Wait until the Dag has `count` runs and all have ended, which must be in success."""
+        """Wait until the Dag has `count` runs and all ended in success; return the seconds that took."""
         seconds = self.wait(
             lambda: len(s := self.run_states(dag_id)) >= count and not {"queued", "running"} & set(s),
             f"the end of {count} runs of {dag_id}",
@@ -160,13 +163,13 @@ class AirflowStage:
         return seconds
 
     def _complete_backfills(self, dag_id: str) -> None:
-        """Make room for the next one: the scheduler notices only every 30 s that all runs have ended."""
+        """Complete the Dag's backfills so that another can start: the scheduler does so only every 30 s."""
         query = "select id from backfill where dag_id = %s and completed_at is null"
         for (backfill_id,) in self.rows(query, dag_id):
             self.api._call("PUT", f"/api/v2/backfills/{backfill_id}/cancel")
 
     def task_states(self, dag_id: str, at: datetime) -> dict[str, str]:
-        """The state of each task of the run with this logical date."""
+        """State of each task of the run with this logical date."""
         query = (
             "select task_id, t.state from task_instance t join dag_run r using (dag_id, run_id)"
             " where dag_id = %s and logical_date = %s"
@@ -185,7 +188,7 @@ def _database(server: str, name: str) -> Iterator[str]:
 
 
 @contextmanager
-def stage(folder: Path, server: str, **options: str) -> Iterator[AirflowStage]:
+def airflow_instance(folder: Path, server: str, **options: str) -> Iterator[AirflowInstance]:
     """An Airflow that is ready to start, and a migrated registry; `options` are those of `[detection]`."""
     (folder / "dags").mkdir()
     settings = Settings(state=folder, cycles=1, port=free_port(), once=True, ais=None, dsn=None)
@@ -193,31 +196,31 @@ def stage(folder: Path, server: str, **options: str) -> Iterator[AirflowStage]:
     with ExitStack() as stack:
         dsn = stack.enter_context(_database(server, name))
         metadata = stack.enter_context(_database(server, f"{name}_airflow"))
-        door = stack.enter_context(proxy(dsn))
+        registry_proxy = stack.enter_context(proxy(dsn))
         registry = stack.enter_context(connect(dsn))
         migrate(Database(registry, "detection"))
-        facts = conninfo_to_dict(dsn) | {"host": "127.0.0.1", "port": door.port}
-        through = make_conninfo("", **{key: value for key, value in facts.items() if value is not None})
-        databases = Databases(registry=through, metadata=metadata, where="")
+        parameters = conninfo_to_dict(dsn) | {"host": "127.0.0.1", "port": registry_proxy.port}
+        proxied = make_conninfo("", **{key: value for key, value in parameters.items() if value is not None})
+        databases = Databases(registry=proxied, metadata=metadata, where="")
         shared = shared_environment(settings, open_state(folder), databases)
         shared |= {
             "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
             "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
-            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # a busy machine must not cost a task its try
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # a task must not lose a try on a busy machine
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
-            "AIRFLOW_CONN_DETECTION_DEFAULT": airflow_connection(through),
+            "AIRFLOW_CONN_DETECTION_DEFAULT": airflow_connection(proxied),
             **{f"AIRFLOW__DETECTION__{key.upper()}": value for key, value in options.items()},
         }
         path = [*filter(None, [os.environ.get("PYTHONPATH")]), str(CHECKOUT)]
         env = process_environment(shared) | {"PYTHONPATH": os.pathsep.join(path)}
-        keeper = stack.enter_context(Supervisor(settings.logs, folder / "keeper.pid"))
-        yield AirflowStage(
+        supervisor = stack.enter_context(Supervisor(settings.logs, folder / "supervisor.pid"))
+        yield AirflowInstance(
             folder=folder,
             registry=registry,
             metadata=stack.enter_context(connect(metadata)),
-            door=door,
-            keeper=keeper,
+            registry_proxy=registry_proxy,
+            supervisor=supervisor,
             env=env,
             api=Airflow(f"http://127.0.0.1:{settings.port}"),
             settings=settings,
