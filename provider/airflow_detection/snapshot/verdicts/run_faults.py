@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from airflow_detection.domain.reports import CanaryResult
+from airflow_detection.domain.scores import SCORE_BUCKETS
 from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.snapshot.verdicts.baseline import fit, high_rate, low_limit, median, quantile
 from airflow_detection.snapshot.verdicts.column_faults import MIN_ROWS, Numbers, column_faults, is_improbable
@@ -52,7 +53,7 @@ def _is_wrong(canary: CanaryResult, tolerance: float) -> bool:
 
 
 def _bucket_faults(run: ManifestRun) -> Iterator[str]:
-    names = ("scored", "gt0", "gt03", "gt05", "gt07")
+    names = ("scored", *SCORE_BUCKETS)
     counts = [run.score_counts[name] for name in names if name in run.score_counts]
     if counts != sorted(counts, reverse=True):
         yield f"score buckets do not nest: {', '.join(f'{n} {run.score_counts.get(n)}' for n in names)}"
