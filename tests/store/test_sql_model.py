@@ -44,7 +44,7 @@ class Loud(SqlDetectionModel):
     """
 
 
-class Any_(SqlDetectionModel):  # noqa: N801 - a class of the tests
+class SqlFromParams(SqlDetectionModel):
     """Model whose statement is that of its params."""
 
     def run(self, ctx: Any) -> Any:
@@ -135,7 +135,7 @@ def test_a_select_that_would_write_or_gives_no_outputs_fails_and_changes_nothing
         "create function detection.sly() returns int language plpgsql as "
         "$$ begin insert into detection.seen values (2); return 1; end $$"
     )
-    register(database, "Any_", sql=HOSTILE[name])
+    register(database, "SqlFromParams", sql=HOSTILE[name])
     report = run(database, dsn, is_inline=is_inline)
     assert report.outcome is Outcome.FAILED
     assert report.error
@@ -146,7 +146,7 @@ def test_a_select_that_would_write_or_gives_no_outputs_fails_and_changes_nothing
 
 def test_params_may_be_lists_and_objects(database: Connection, dsn: str) -> None:
     sql = "select n as entity, :at::jsonb -> n::text as score, '{}'::jsonb as outputs from unnest(:ns) n"
-    register(database, "Any_", sql=sql, ns=[2, 3], at={"3": 0.5})
+    register(database, "SqlFromParams", sql=sql, ns=[2, 3], at={"3": 0.5})
     for is_inline in (False, True):
         report = run(database, dsn, is_inline=is_inline)
         assert report.outcome is Outcome.SUCCEEDED, report.error
@@ -164,7 +164,7 @@ def test_a_select_has_the_rights_of_the_role_that_is_set(
     try:
         database.execute(f"grant usage on schema detection to {role}")
         settings = replace(SETTINGS, reader_role=role)
-        register(database, "Any_", sql=f"select n as entity, {REST} from detection.secret")
+        register(database, "SqlFromParams", sql=f"select n as entity, {REST} from detection.secret")
         report = run(database, dsn, settings, is_inline=is_inline)
         assert "permission denied for table secret" in str(report.error)
         database.execute(f"grant select on detection.secret to {role}")
@@ -192,8 +192,8 @@ def test_a_shadow_that_spoils_its_session_changes_nothing_for_the_others(
     """Inline, where versions share a task: each SELECT has a connection of its own."""
     register(database, "Loud", above=3)
     sql = f"select ({spoils} is null)::int as entity, {REST}"
-    any_ = "tests.store.test_sql_model:Any_"
-    sample_registry.put_version(database, "loud@2", Role.SHADOW, entrypoint=any_, sql=sql)
+    entrypoint = "tests.store.test_sql_model:SqlFromParams"
+    sample_registry.put_version(database, "loud@2", Role.SHADOW, entrypoint=entrypoint, sql=sql)
     sample_registry.put_version(database, "loud@3", Role.SHADOW, above=5)
     open_cycle(Database(database, SETTINGS.schema), "fleet", sample_registry.AT, mode=Mode.AS_OF)
     reports = run_inline(
@@ -207,7 +207,7 @@ def test_a_shadow_that_spoils_its_session_changes_nothing_for_the_others(
 
 def test_a_select_knows_when_its_cycle_was_opened(database: Connection, dsn: str) -> None:
     sql = "select 1 as entity, extract(epoch from :opened_at) as score, '{}'::jsonb as outputs"
-    register(database, "Any_", sql=sql)
+    register(database, "SqlFromParams", sql=sql)
     report = run(database, dsn)
     assert report.outcome is Outcome.SUCCEEDED, report.error
     opened = "select extract(epoch from opened_at)::float8 from detection.detection_cycle_runs"
@@ -226,7 +226,7 @@ def test_the_example_of_the_documentation_runs(database: Connection, dsn: str) -
         "(211000001, %(at)s - interval '15 minutes', 54, 10), (211000002, %(at)s, 54, 10)",
         {"at": sample_registry.AT},
     )
-    register(database, "Any_", sql=namespace["Silent"].statement, silent_s=1800)
+    register(database, "SqlFromParams", sql=namespace["Silent"].statement, silent_s=1800)
     report = run(database, dsn)
     assert report.outcome is Outcome.SUCCEEDED, report.error
     ((entity, score, _, outputs, _),) = database.execute(STORED).fetchall()
