@@ -27,7 +27,7 @@ from airflow_detection.maritime.models.track_quality import TrackQuality
 from airflow_detection.snapshot.verdicts.judge import judge_all
 from airflow_detection.snapshot.verdicts.kinds import Verdict
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
-from airflow_detection.store.input_facts import with_facts
+from airflow_detection.store.input_facts import with_profiles
 from airflow_detection.store.spool import Encoder
 
 NOAA_DAY = Path(__file__).resolve().parents[3] / "shared/data/noaa_ais_2020-01-01/positions.csv.gz"
@@ -91,7 +91,7 @@ def inputs_of(rows: Rows) -> Inputs:
     for index, name in enumerate(COLUMNS):
         values = rows[:, index].tolist()
         columns[name] = tuple(int(v) if index == MMSI else None if v != v else v for v in values)
-    return with_facts(Inputs(columns), "observed_s")
+    return with_profiles(Inputs(columns), "observed_s")
 
 
 class MemoryOutputs:

@@ -44,7 +44,7 @@ def _pair(cycles: int) -> comparisons.Pair:
 
 
 def _compare(conn: Connection, cycles: int) -> comparisons.Comparison:
-    return comparisons.compare(comparisons.reader(Database(conn, "detection")), [_pair(cycles)])[0]
+    return comparisons.compare(comparisons.row_reader(Database(conn, "detection")), [_pair(cycles)])[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -105,7 +105,7 @@ def test_a_champion_is_compared_with_each_of_its_shadows(database: Connection) -
     )
     shadow, challenger = _pair(2), replace(_pair(1), shadow_id=3, role="CHALLENGER")
     compared = comparisons.compare(
-        comparisons.reader(Database(database, "detection")),
+        comparisons.row_reader(Database(database, "detection")),
         [challenger, shadow, replace(shadow, shadow_id=4)],
     )
     assert [(c.cycles, c.entities, c.only_primary, c.newly_flagged) for c in compared] == [

@@ -16,7 +16,7 @@ from rich.console import Console
 from tests import sample_registry
 
 from airflow_detection.snapshot import collector
-from airflow_detection.snapshot.changes import turns_for_the_worse
+from airflow_detection.snapshot.changes import new_bad_verdicts
 from airflow_detection.snapshot.rendering.html import render_html
 from airflow_detection.snapshot.rendering.terminal import print_report
 from airflow_detection.snapshot.report import (
@@ -276,13 +276,13 @@ def test_a_turn_for_the_worse_is_reported_once() -> None:
         )  # fmt: skip
 
     calm, broken = report("OK", is_bad=False), report("SILENT_FAULT", is_bad=True)
-    assert turns_for_the_worse(broken, calm.to_json()) == ["m@1 (PRIMARY): OK -> SILENT_FAULT"]
-    assert turns_for_the_worse(broken, broken.to_json()) == []
-    assert turns_for_the_worse(calm, broken.to_json()) == []
+    assert new_bad_verdicts(broken, calm.to_json()) == ["m@1 (PRIMARY): OK -> SILENT_FAULT"]
+    assert new_bad_verdicts(broken, broken.to_json()) == []
+    assert new_bad_verdicts(calm, broken.to_json()) == []
     without = replace(calm, standings=())
-    assert turns_for_the_worse(broken, without.to_json(), [broken.to_json(), calm.to_json()]) == []
-    assert turns_for_the_worse(broken, without.to_json(), [calm.to_json(), broken.to_json()]) != []
-    assert turns_for_the_worse(broken, without.to_json()) == ["m@1 (PRIMARY): unknown -> SILENT_FAULT"]
+    assert new_bad_verdicts(broken, without.to_json(), [broken.to_json(), calm.to_json()]) == []
+    assert new_bad_verdicts(broken, without.to_json(), [calm.to_json(), broken.to_json()]) != []
+    assert new_bad_verdicts(broken, without.to_json()) == ["m@1 (PRIMARY): unknown -> SILENT_FAULT"]
 
 
 def test_drift_names_categories_on_one_side_and_keeps_late_ones_apart(database: Connection) -> None:

@@ -29,7 +29,7 @@ from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.cycle_runs import record_plan, record_summary, recorded_plan
 from airflow_detection.store.database import Database
 from airflow_detection.store.encoding import encode
-from airflow_detection.store.manifests import manifests, note_missing
+from airflow_detection.store.manifests import manifests, record_missing_run
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.partitions.create import ensure_cycle_months
 
@@ -480,7 +480,7 @@ def test_a_missing_run_is_noted_once_and_gives_way_to_a_real_one(
     database: Connection, store: PostgresStore, version: VersionSpec
 ) -> None:
     for outcome, error in ((Outcome.SKIPPED, "upstream failed"), (Outcome.FAILED, "killed")):
-        note_missing(Database(database, "detection"), CYCLE, version, outcome, error)
+        record_missing_run(Database(database, "detection"), CYCLE, version, outcome, error)
     manifest = manifests(Database(database, "detection"), "sea", AT)[version.version_id, False]
     assert (manifest.outcome, manifest.error, manifest.attempt) == (Outcome.SKIPPED, "upstream failed", 0)
     save(store, version, [row()])

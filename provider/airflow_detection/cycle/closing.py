@@ -15,7 +15,7 @@ from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.errors import PlanError
 from airflow_detection.store import cycle_runs, registry
 from airflow_detection.store.database import Database
-from airflow_detection.store.manifests import Manifest, manifests, note_missing
+from airflow_detection.store.manifests import Manifest, manifests, record_missing_run
 
 
 def summary_json(summary: CycleSummary) -> dict[str, Any]:  # Any: a JSON object
@@ -65,7 +65,7 @@ def close_cycle(
         outcome = _outcome(manifest, state)
         if manifest is None:
             reason = f"the task ended as {state!r} without a result" if state else "no task ran it"
-            note_missing(db, cycle, step, outcome, reason)
+            record_missing_run(db, cycle, step, outcome, reason)
         reports.append(RunReport(version=step, outcome=outcome, started_at=recorded.opened_at))
     summary = summarize(plan, reports)
     if mode is Mode.OVERRIDE:  # champions did not run: a broken one did not fail here

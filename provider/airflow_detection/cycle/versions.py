@@ -20,8 +20,8 @@ from airflow_detection.errors import PlanError, RegistrationError
 from airflow_detection.store import registry
 from airflow_detection.store.connection import Connection, LazyConnection
 from airflow_detection.store.database import Database
-from airflow_detection.store.input_facts import with_facts
-from airflow_detection.store.manifests import Manifest, manifests, note_missing
+from airflow_detection.store.input_facts import with_profiles
+from airflow_detection.store.manifests import Manifest, manifests, record_missing_run
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.pushdown import SelectLimits
 from airflow_detection.store.reader import Reader
@@ -107,7 +107,7 @@ def skip_unrunnable(db: Database, opened: OpenedCycle, step: VersionSpec) -> Run
     cycle_manifests = manifests(db, cycle.cycle_id, cycle.started_at)
     if (reason := _unrunnable_reason(opened.plan, step, cycle_manifests)) is None:
         return None
-    note_missing(db, cycle, step, Outcome.SKIPPED, reason)
+    record_missing_run(db, cycle, step, Outcome.SKIPPED, reason)
     return not_run(step, Outcome.SKIPPED, reason)
 
 
@@ -155,7 +155,7 @@ def read_inputs(reader: Reader, spec: CycleSpec) -> Inputs:
         TerminalModelError: the database refused the query, or its time column holds no times.
         RegistryUnavailable: the database did not answer.
     """
-    return with_facts(reader.query(spec.input_query), spec.time_key) if spec.input_query else Inputs()
+    return with_profiles(reader.query(spec.input_query), spec.time_key) if spec.input_query else Inputs()
 
 
 def _step(opened: OpenedCycle, request: VersionRequest) -> VersionSpec:

@@ -62,18 +62,18 @@ class SnapshotReportOperator(MaintenanceOperator):
     def _notify(
         self, db: Database, context: Context, stored: StoredReport, *, is_new: bool
     ) -> dict[str, Any]:  # Any: as above
-        from airflow_detection.snapshot.changes import turns_for_the_worse
+        from airflow_detection.snapshot.changes import new_bad_verdicts
         from airflow_detection.snapshot.report import from_json
-        from airflow_detection.store.snapshots import note_notified, reports_before, to_be_told
+        from airflow_detection.store.snapshots import is_notification_due, note_notified, reports_before
 
         report = from_json(stored.report)
         _measure(report)  # whoever took it: that there is one, and what it says, is measured here
         self.log.info("report %s: %s", "taken" if is_new else "was there", report.headline)
         for span in report.missed:
             self.log.warning("no report was taken from %s to %s", span.start, span.end)
-        changes = turns_for_the_worse(report, None, reports_before(db, stored.start))
+        changes = new_bad_verdicts(report, None, reports_before(db, stored.start))
         with db.conn.transaction():
-            if to_be_told(db, stored.snapshot_id):
+            if is_notification_due(db, stored.snapshot_id):
                 for line in changes:
                     self.log.warning("%s", line)
                 if changes:

@@ -14,7 +14,7 @@ from airflow_detection.domain.cron import cron_problem
 from airflow_detection.domain.specs import Execution, Role, require_id
 from airflow_detection.errors import RegistrationError, hint, nearest
 from airflow_detection.registration.task_options import option_problems
-from airflow_detection.store.json_bounds import MAX_DEPTH, refusals
+from airflow_detection.store.json_bounds import MAX_DEPTH, problems_of
 from airflow_detection.store.registry import MAX_LOOKBACK
 
 _LOOKBACK = re.compile(r"(\d{1,9})\s*([smhdw])")
@@ -217,7 +217,7 @@ class ValueReader:
             self.problems.add(node, _short(place), f"is nested more than {MAX_DEPTH} levels deep")
         elif isinstance(node, yaml.MappingNode):
             for key, at, value in self.entries(node, place, quoted="a key is text"):
-                for _, reason in refusals(place, {key: None}):
+                for _, reason in problems_of(place, {key: None}):
                     self.problems.add(at, place, reason)
                 self._check_json(loader, value, f"{place}.{key}", depth + 1)
         elif isinstance(node, yaml.SequenceNode):
@@ -234,7 +234,7 @@ class ValueReader:
         except ValueError:  # Python reads no whole number of thousands of digits
             self.problems.add(node, place, "is an integer beyond 64 bits")
             return
-        for _, reason in refusals(place, value):
+        for _, reason in problems_of(place, value):
             self.problems.add(node, place, reason)
 
 

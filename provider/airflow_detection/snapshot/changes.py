@@ -11,7 +11,7 @@ from airflow_detection.snapshot.report import Report, UnknownFormat, from_json
 ReportJson = Mapping[str, Any]  # Any: JSON values
 
 
-def turns_for_the_worse(
+def new_bad_verdicts(
     report: Report, before: ReportJson | None, earlier: Iterable[ReportJson] = ()
 ) -> list[str]:
     """Return a line for each version whose worst verdict is bad and differs from the last report that has it.

@@ -13,7 +13,7 @@ import psycopg
 from airflow_detection.domain.specs import require_utc
 from airflow_detection.errors import RegistryUnavailable
 from airflow_detection.snapshot.deadline import deadline
-from airflow_detection.snapshot.rendering.formats import several
+from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Missed, Report, Section, Standing, Status
 from airflow_detection.snapshot.section import (
     DIAGNOSTIC,
@@ -41,7 +41,7 @@ class TimeBudget:
     report_s: float = 20.0
 
 
-LIMITS = {HOURLY: TimeBudget(), DIAGNOSTIC: TimeBudget(section_s=60.0, report_s=120.0)}
+TIME_BUDGETS = {HOURLY: TimeBudget(), DIAGNOSTIC: TimeBudget(section_s=60.0, report_s=120.0)}
 
 
 def hour_before(instant: datetime) -> datetime:
@@ -118,7 +118,7 @@ def take(
     """
     queries = db.queries("detection_snapshots")
     facts = process_facts or ProcessFacts()
-    budget = limits or LIMITS[kind]
+    budget = limits or TIME_BUDGETS[kind]
     began = perf_counter()
     try:
         with db.conn.transaction():
@@ -226,7 +226,7 @@ def headline(sections: Sequence[Section], standings: Sequence[Standing]) -> str:
         named = ", ".join(f"{s.label} {s.worst}" for s in bad[:3])
         others = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         verb = "is" if len(bad) == 1 else "are"
-        return f"{len(bad)} of {several(len(standings), 'version')} {verb} in trouble: {named}{others}"
+        return f"{len(bad)} of {counted(len(standings), 'version')} {verb} in trouble: {named}{others}"
     bad_sections = [s.title for s in sections if s.status is Status.BAD]
     if bad_sections:
         return f"The versions answer as they should; look at: {', '.join(bad_sections)}"
@@ -235,7 +235,7 @@ def headline(sections: Sequence[Section], standings: Sequence[Standing]) -> str:
         return f"Nothing bad was found, but not all could be computed: {', '.join(not_computed)}"
     warming = sum(s.last == "WARMING_UP" for s in standings)
     if warming:
-        of_all = f"{warming} of {several(len(standings), 'version')}"
+        of_all = f"{warming} of {counted(len(standings), 'version')}"
         return f"Nothing bad was found; too little history to judge {of_all}"
     if standings and all(s.last == "NO_SIGNAL" for s in standings):
         return "All is quiet: nothing was found, and every version answers as it should"

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from airflow_detection.engine import flags
 from airflow_detection.snapshot.report import Fact, Series, Standing, Status, Table
-from airflow_detection.snapshot.verdicts.expected import PATIENCE
+from airflow_detection.snapshot.verdicts.expected import OPEN_CYCLE_GRACE
 from airflow_detection.store.connection import Connection, in_ms
 from airflow_detection.store.database import Database
 
@@ -110,7 +110,7 @@ class Scope:
     def ended_since(self) -> list[Row]:
         """Return the cycles from before the period that were open at the report before and are over now."""
         if "ended_since" not in self.memory:
-            self.memory["ended_since"] = self.rows("ended_since", patience=PATIENCE)
+            self.memory["ended_since"] = self.rows("ended_since", patience=OPEN_CYCLE_GRACE)
         rows: list[Row] = self.memory["ended_since"]
         return rows
 

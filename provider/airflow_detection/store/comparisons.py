@@ -110,7 +110,7 @@ def kappa(n: int, both: int, only_second: int, only_first: int) -> float | None:
     return ((n - only_first - only_second) / n - by_chance) / (1 - by_chance)
 
 
-def reader(db: Database) -> Rows:
+def row_reader(db: Database) -> Rows:
     """Return a function that runs a statement of `comparisons.sql` and returns its rows as mappings."""
     queries = db.queries("comparisons")
 

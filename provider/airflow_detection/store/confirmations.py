@@ -21,7 +21,7 @@ class Confirmation:
     confirmed_at: datetime
 
 
-def standing(models: Iterable[ModelSpec]) -> frozenset[str]:
+def active_models(models: Iterable[ModelSpec]) -> frozenset[str]:
     """The ids of the models that have a version in a role."""
     return frozenset(model.model_id for model in models if model.versions)
 
@@ -33,7 +33,7 @@ def confirm(db: Database, cycle_id: str, *, actor: str | None = None, reason: st
         RegistryUnavailable: the database did not answer.
     """
     with with_exclusive_lock(db):
-        models = standing(models_at(db, cycle_id, None))
+        models = active_models(models_at(db, cycle_id, None))
         params = {"cycle_id": cycle_id, "models": sorted(models), "actor": actor, "reason": reason}
         fetch(db, TABLE, "confirm", params)
     return models

@@ -26,7 +26,7 @@ ROWS, STATES = "*", "*state"
 """Names of the profiles of whole rows, and of rows without their time: how many are distinct."""
 
 
-def with_facts(inputs: Inputs, time_key: str | None) -> Inputs:
+def with_profiles(inputs: Inputs, time_key: str | None) -> Inputs:
     """Return the inputs with `digest` (sha256 of columns, in hex), `newest_at` (UTC) and `newest` filled in.
 
     Args:

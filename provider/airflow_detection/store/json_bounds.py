@@ -58,7 +58,7 @@ class JsonBounds:
             yield path, reason
 
 
-def refusals(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:  # Any: any value
+def problems_of(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:  # Any: any value
     """Iterate over the places inside `value` that cannot be registered, each with the reason.
 
     Args:

@@ -56,7 +56,7 @@ def _manifest(row: tuple[Any, ...]) -> Manifest:  # Any: the columns of of_cycle
     )
 
 
-def note_missing(
+def record_missing_run(
     db: Database,
     cycle: Cycle,
     version: VersionSpec,

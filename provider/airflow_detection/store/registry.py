@@ -32,7 +32,7 @@ from airflow_detection.domain.specs import (
 from airflow_detection.errors import PlanError, RegistrationError, hint
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import registry_errors
-from airflow_detection.store.json_bounds import refusals, unusable_reason
+from airflow_detection.store.json_bounds import problems_of, unusable_reason
 
 Row = dict[str, Any]  # Any: a row holds what its statement selects
 MAX_LOOKBACK = timedelta(days=36_500)
@@ -274,7 +274,7 @@ def put_version(
         RegistrationError: unknown model, params that cannot be stored (the place is named), or a change of
             params or entry point after the version has held a role.
     """
-    for place, reason in refusals("params", params := dict(params)):
+    for place, reason in problems_of("params", params := dict(params)):
         raise RegistrationError(f"{model_id}@{version}: {place} {reason}")
     values = {
         "model_id": model_id,

@@ -98,7 +98,7 @@ def missed_hours(db: Database, before: datetime) -> list[datetime]:
         return [row[0] for row in db.conn.execute(query, {"before": before})]
 
 
-def to_be_told(db: Database, snapshot_id: int) -> bool:
+def is_notification_due(db: Database, snapshot_id: int) -> bool:
     """Tell whether the notifications of a report's changes are still to be sent.
 
     The row is locked until the transaction ends: who asks meanwhile waits.

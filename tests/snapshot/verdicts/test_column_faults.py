@@ -15,7 +15,7 @@ from airflow_detection.engine.canary import ENTITIES
 from airflow_detection.snapshot.verdicts.judge import judge_all
 from airflow_detection.snapshot.verdicts.kinds import VerdictKind
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
-from airflow_detection.store.input_facts import NEWEST, ROWS, with_facts
+from airflow_detection.store.input_facts import NEWEST, ROWS, with_profiles
 
 FIRST = datetime(2026, 3, 1, 6, tzinfo=UTC)
 STEP = timedelta(minutes=5)
@@ -100,11 +100,11 @@ def test_manifests_without_profiles_are_compared_as_before() -> None:
 
 def test_the_newest_rows_are_those_of_the_last_sixth() -> None:
     times = [*range(0, 3600, 60), 3600, 3600]
-    inputs = with_facts(Inputs({"t": tuple(times), "id": (*range(60), 7, 7), "x": ("a",) * 62}), "t")
+    inputs = with_profiles(Inputs({"t": tuple(times), "id": (*range(60), 7, 7), "x": ("a",) * 62}), "t")
     profiles = {p.name: p for p in inputs.newest}
     assert {name: p.count for name, p in profiles.items()} == dict.fromkeys(profiles, 12)
     assert profiles["new:*"].distinct_count == profiles["new:*state"].distinct_count == 11
     assert (profiles["new:x"].mean, profiles["new:t"].mean) == (None, None)
     assert profiles["new:id"].mean == pytest.approx((sum(range(50, 60)) + 14) / 12)
-    assert with_facts(Inputs({"t": (None,)}), "t").newest == ()
-    assert with_facts(inputs, None).newest == inputs.newest
+    assert with_profiles(Inputs({"t": (None,)}), "t").newest == ()
+    assert with_profiles(inputs, None).newest == inputs.newest

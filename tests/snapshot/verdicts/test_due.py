@@ -9,7 +9,7 @@ from tests import sample_registry
 
 from airflow_detection.snapshot import collector
 from airflow_detection.snapshot.sections.catalog import sections
-from airflow_detection.snapshot.verdicts.due import RUN_ON, due
+from airflow_detection.snapshot.verdicts.due import TICKS_DUE_AFTER_OPENED, due
 from airflow_detection.snapshot.verdicts.kinds import VerdictKind
 from airflow_detection.snapshot.verdicts.period import verdicts
 from airflow_detection.store.connection import Connection
@@ -71,5 +71,5 @@ def test_due_ticks_begin_and_end_at_their_bounds() -> None:
     times = due("*/5 * * * *", END - HOUR, END, live_since=live, opened=[])
     assert times == [live + n * STEP for n in range(4)]
     past = due("*/5 * * * *", END - HOUR, END + HOUR, live_since=None, opened=[END - HOUR])
-    assert past == [END - HOUR + n * STEP for n in range(RUN_ON + 1)]
+    assert past == [END - HOUR + n * STEP for n in range(TICKS_DUE_AFTER_OPENED + 1)]
     assert due("*/5 * * * *", END - HOUR, END, live_since=None, opened=[]) == []

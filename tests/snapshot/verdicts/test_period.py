@@ -14,7 +14,7 @@ from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.period import verdicts
 from airflow_detection.store.database import Database
-from airflow_detection.store.manifests import note_missing
+from airflow_detection.store.manifests import record_missing_run
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_version_without_a_result_has_the_reason(history: ManifestHistory) -> 
     tracks, shadow, spoofing = opened.steps
     report = RunReport(version=tracks, outcome=Outcome.FAILED, started_at=FIRST, error="E: broke")
     history.store.save_failure(opened.plan.models["tracks"], tracks, opened.cycle, report)
-    note_missing(Database(history.conn, SCHEMA), opened.cycle, shadow, Outcome.SKIPPED, "no champion")
+    record_missing_run(Database(history.conn, SCHEMA), opened.cycle, shadow, Outcome.SKIPPED, "no champion")
     history.close(opened)
     judged = history.verdicts(2, 3)
     assert kinds(judged) == {
@@ -131,7 +131,7 @@ def test_replays_and_models_that_are_switched_off_have_no_verdict(history: Manif
     opened = history.open(1)
     for version in opened.steps[:2]:
         history.run(opened, version, 1)
-    note_missing(
+    record_missing_run(
         Database(history.conn, SCHEMA), opened.cycle, opened.steps[2], Outcome.SKIPPED, "switched off"
     )
     history.close(opened)

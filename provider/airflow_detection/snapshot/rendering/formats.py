@@ -48,7 +48,7 @@ def _length(seconds: float) -> str:
     return f"{seconds:,.0f} s" if abs(seconds) >= 10 else f"{seconds:.1f} s"
 
 
-def several(count: int, one: str, many: str = "") -> str:
+def counted(count: int, one: str, many: str = "") -> str:
     """Return a number with its noun."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from airflow_detection.domain.scores import FLAGGED_ABOVE
-from airflow_detection.snapshot.rendering.formats import several
+from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
 from airflow_detection.store.comparisons import Comparison, Pair, compare, pairs
@@ -38,10 +38,10 @@ class Comparisons(BaseSection):
         marks = tuple(_mark(pair, c) for pair, c in data)
         low_coverage = sum(m is not None for m in marks)
         changed = sum(c.newly_flagged + c.lost for _, c in data)
-        entities = several(changed, "entity", "entities")
-        summary = f"{several(len(data), 'pair')}; {entities} flagged by one of two alone"
+        entities = counted(changed, "entity", "entities")
+        summary = f"{counted(len(data), 'pair')}; {entities} flagged by one of two alone"
         if low_coverage:
-            summary += f"; low coverage in {several(low_coverage, 'pair')}"
+            summary += f"; low coverage in {counted(low_coverage, 'pair')}"
         sampled = [f"{p.model_id}@{p.shadow_version}" for p, c in data if c.cycles < len(p.cycles)]
         return Findings(
             status=Status.ATTENTION if low_coverage else Status.OK,

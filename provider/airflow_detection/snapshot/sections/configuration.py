@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 
-from airflow_detection.snapshot.rendering.formats import several
+from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 from airflow_detection.store.encoding import to_json
@@ -38,7 +38,7 @@ class Configuration(BaseSection):
         return Findings(
             status=Status.BAD if deviating else Status.ATTENTION if len(codes) > 1 else Status.OK,
             summary="; ".join(remarks)
-            or f"{several(len(versions), 'version')} in a role, {several(len(plans), 'cycle')}",
+            or f"{counted(len(versions), 'version')} in a role, {counted(len(plans), 'cycle')}",
             facts=(
                 Fact(label="Package", value=process_facts.code_version or None, kind=Kind.TEXT),
                 *(

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from airflow_detection.domain.cron import interval, is_readable
-from airflow_detection.snapshot.rendering.formats import several
+from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table, worst
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
-from airflow_detection.snapshot.verdicts.due import due, run_on
-from airflow_detection.snapshot.verdicts.expected import PATIENCE
+from airflow_detection.snapshot.verdicts.due import due, opened_from
+from airflow_detection.snapshot.verdicts.expected import OPEN_CYCLE_GRACE
 
 BACKFILL_DELAY = timedelta(days=1)
 """A cycle that was opened longer than this after its instant is a backfill or a replay, and not late."""
@@ -55,7 +55,9 @@ class Cycles(BaseSection):
             runs[row["cycle_id"]][row["cycle_started_at"]] = row
         schedules = scope.rows("schedules")
         since = {
-            s["cycle_id"]: run_on(s["schedule"], scope.start) for s in schedules if is_readable(s["schedule"])
+            s["cycle_id"]: opened_from(s["schedule"], scope.start)
+            for s in schedules
+            if is_readable(s["schedule"])
         }
         span = {"cycle_ids": list(since), "since": list(since.values())}
         opened: dict[str, list[datetime]] = defaultdict(list)
@@ -92,9 +94,9 @@ class Cycles(BaseSection):
             status = Status.ATTENTION
         return Findings(
             status=status,
-            summary=f"of {several(due, 'cycle')} due: {', '.join(remarks)}"
+            summary=f"of {counted(due, 'cycle')} due: {', '.join(remarks)}"
             if remarks
-            else f"{several(due, 'cycle')} due, and done"
+            else f"{counted(due, 'cycle')} due, and done"
             if due
             else "no cycle was due",
             facts=(
@@ -148,7 +150,9 @@ def _tally(
                 tally.running += 1
             continue
         tally.closed += run["closed_at"] is not None
-        _count(tally, run, at, step, is_over=is_over and scope.taken_at >= run["opened_at"] + PATIENCE)
+        _count(
+            tally, run, at, step, is_over=is_over and scope.taken_at >= run["opened_at"] + OPEN_CYCLE_GRACE
+        )
     for run in ended:
         if run["cycle_id"] == tally.cycle_id:
             tally.from_before += 1

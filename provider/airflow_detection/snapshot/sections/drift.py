@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from airflow_detection.snapshot.rendering.formats import several
+from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
@@ -58,11 +58,11 @@ class Drift(BaseSection):
         one_sided = sorted({c.category for c in drifted if c.difference.startswith("only")})
         remarks = []
         if drifted:
-            remarks.append(f"{several(len(drifted), 'hourly count')} off from the events")
+            remarks.append(f"{counted(len(drifted), 'hourly count')} off from the events")
         if uncounted:
-            remarks.append(f"{several(len(uncounted), 'hour')} further back than upkeep counts")
+            remarks.append(f"{counted(len(uncounted), 'hour')} further back than upkeep counts")
         if late:
-            remarks.append(f"{several(late, 'event')} after their hour was counted")
+            remarks.append(f"{counted(late, 'event')} after their hour was counted")
         max_rows = MAX_ROWS[scope.kind]
         return Findings(
             status=Status.BAD if drifted else Status.ATTENTION if uncounted else Status.OK,

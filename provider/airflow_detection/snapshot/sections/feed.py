@@ -10,7 +10,7 @@ from statistics import median
 
 from airflow_detection.domain.cron import interval, is_readable, ticks
 from airflow_detection.domain.thresholds import Thresholds
-from airflow_detection.snapshot.rendering.formats import several
+from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Column, Fact, Kind, Line, Series, Status, Table, worst
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 from airflow_detection.snapshot.verdicts.baseline import low_limit
@@ -176,7 +176,7 @@ def _summary(feed: _CycleFeed) -> str:
     if not feed.now:
         return f"{feed.cycle_id}: {'no cycle read anything' if feed.is_due else 'no cycle was due'}"
     facts = [
-        f"{several(count, 'cycle')} {fact}"
+        f"{counted(count, 'cycle')} {fact}"
         for count, fact in (
             (feed.empty, "without inputs"),
             (feed.stale, "with stale inputs"),

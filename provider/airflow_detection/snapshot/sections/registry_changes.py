@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from airflow_detection.snapshot.rendering.formats import several
+from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Column, Fact, Kind, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
@@ -42,8 +42,8 @@ class RegistryChanges(BaseSection):
         changes.sort(key=lambda c: (c.at, c.version, c.change), reverse=True)
         promoted = sum(c.change == "became PRIMARY" for c in changes)
         return Findings(
-            summary=several(len(changes), "change")
-            + (f", {several(promoted, 'promotion')}" if promoted else "")
+            summary=counted(len(changes), "change")
+            + (f", {counted(promoted, 'promotion')}" if promoted else "")
             if changes
             else "nothing changed",
             facts=(Fact(label="Changes", value=len(changes)), Fact(label="Promotions", value=promoted)),

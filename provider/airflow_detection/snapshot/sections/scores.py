@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from airflow_detection.domain.scores import FLAGGED_ABOVE, FLAGGED_BUCKET, SCORE_BUCKETS
 from airflow_detection.domain.specs import Role
-from airflow_detection.snapshot.rendering.formats import several
+from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Line, Series, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
@@ -53,7 +53,7 @@ class Scores(BaseSection):
         broken, flagged = sum(m is not None for m in marks), totals[FLAGGED_BUCKET]
         return Findings(
             status=Status.BAD if broken else Status.OK,
-            summary=f"buckets that cannot be, of {several(broken, 'version')}"
+            summary=f"buckets that cannot be, of {counted(broken, 'version')}"
             if broken
             else f"champions scored {totals['scored']:,} and flagged {flagged:,} above {FLAGGED_ABOVE:g}",
             facts=(
@@ -131,6 +131,6 @@ def _series(by_version: Mapping[VersionInRole, Hours], hours: Sequence[datetime]
             kind=Kind.SHARE,
             at=tuple(h.isoformat() for h in hours),
             lines=tuple(Line(label=m, values=shares[m]) for m in shown[:MAX_LINES]),
-            note=f"without {several(omitted, 'model')} of lower shares" if omitted > 0 else "",
+            note=f"without {counted(omitted, 'model')} of lower shares" if omitted > 0 else "",
         ),
     )

@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from airflow_detection.domain.specs import Role
 from airflow_detection.domain.thresholds import Thresholds
-from airflow_detection.snapshot.rendering.formats import several
+from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Column, Fact, Kind, Standing, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
@@ -151,16 +151,16 @@ def _summary(timelines: Sequence[VerdictTimeline]) -> str:
     recovered = [t for t in timelines if t.worst.kind.is_bad and not t.last.kind.is_bad]
     remarks = []
     if bad:
-        remarks.append(f"{len(bad)} of {several(len(timelines), 'version')} are in trouble now")
+        remarks.append(f"{len(bad)} of {counted(len(timelines), 'version')} are in trouble now")
     if recovered:
         remarks.append(f"{len(recovered)} had trouble that is over")
     quiet = [t for t in timelines if t.last.kind is VerdictKind.NO_SIGNAL]
     if quiet:
-        remarks.append(f"{several(len(quiet), 'version')} found nothing: it is quiet")
+        remarks.append(f"{counted(len(quiet), 'version')} found nothing: it is quiet")
     warming = [t for t in timelines if t.last.kind is VerdictKind.WARMING_UP]
     if warming:
-        remarks.append(f"too little history to judge {several(len(warming), 'version')}")
-    return "; ".join(remarks) or f"{several(len(timelines), 'version')}, and all is as it should be"
+        remarks.append(f"too little history to judge {counted(len(warming), 'version')}")
+    return "; ".join(remarks) or f"{counted(len(timelines), 'version')}, and all is as it should be"
 
 
 def _strip(verdicts: Sequence[Verdict]) -> list[VerdictKind]:

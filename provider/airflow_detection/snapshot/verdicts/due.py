@@ -8,13 +8,13 @@ from datetime import datetime
 
 from airflow_detection.domain.cron import interval, ticks
 
-RUN_ON = 12
+TICKS_DUE_AFTER_OPENED = 12
 """Ticks that are due after a cycle of the past that was opened: a backfill may have gaps, and ends."""
 
 
-def run_on(schedule: str, start: datetime) -> datetime:
+def opened_from(schedule: str, start: datetime) -> datetime:
     """Return the instant from which `due` needs the opened cycles for the ticks from `start` on."""
-    return start - RUN_ON * interval(schedule, start)
+    return start - TICKS_DUE_AFTER_OPENED * interval(schedule, start)
 
 
 def due(
@@ -31,7 +31,7 @@ def due(
     Raises:
         ValueError: `schedule` is not a cron expression.
     """
-    reach, opened_ticks = RUN_ON * interval(schedule, start), sorted(opened)
+    reach, opened_ticks = TICKS_DUE_AFTER_OPENED * interval(schedule, start), sorted(opened)
 
     def is_due(tick: datetime) -> bool:
         if live_since is not None and tick >= live_since:

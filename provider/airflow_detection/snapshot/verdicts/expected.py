@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 
 from airflow_detection.domain.cron import interval
 from airflow_detection.domain.specs import CycleSpec, Role
-from airflow_detection.snapshot.verdicts.due import due, run_on
+from airflow_detection.snapshot.verdicts.due import due, opened_from
 from airflow_detection.store.database import Database
 
-PATIENCE = timedelta(minutes=15)
+OPEN_CYCLE_GRACE = timedelta(minutes=15)
 """Time after its opening in which an open cycle may still run."""
 
 
@@ -57,7 +57,7 @@ def expected_versions(
     with a legacy path runs that, and none of its versions.
     """
     queries = db.queries("detection_verdicts")
-    span = {"start": start, "end": end, "patience": PATIENCE}
+    span = {"start": start, "end": end, "patience": OPEN_CYCLE_GRACE}
     opened: set[tuple[str, datetime]] = set()
     versions: list[ExpectedVersion] = []
     for cycle_id, at, is_open, model_id, version_id, version, role, broken in db.conn.execute(
@@ -111,7 +111,7 @@ def due_cycles(
     since = {}
     for spec in specs.values():
         with suppress(ValueError):  # a schedule that cannot be read is never due
-            since[spec.cycle_id] = run_on(spec.schedule, start)
+            since[spec.cycle_id] = opened_from(spec.schedule, start)
     params = {"cycle_ids": list(since), "since": list(since.values()), "end": end}
     opened: dict[str, list[datetime]] = defaultdict(list)
     for cycle_id, at in db.conn.execute(db.queries("detection_verdicts")["opened"], params):

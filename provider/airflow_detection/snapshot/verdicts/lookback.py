@@ -16,7 +16,7 @@ from airflow_detection.store.database import Database
 Key = tuple[str, datetime, int]
 
 
-def with_past(db: Database, runs: Mapping[Key, ManifestRun], end: datetime) -> dict[Key, ManifestRun]:
+def with_lookback(db: Database, runs: Mapping[Key, ManifestRun], end: datetime) -> dict[Key, ManifestRun]:
     """Return the runs with `has_past`, and with the earliest `reads_since` of a model and all its upstreams.
 
     `end` is the instant before which all runs are.

@@ -16,7 +16,7 @@ from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.snapshot.verdicts.expected import ExpectedVersion, expected_versions, step_of
 from airflow_detection.snapshot.verdicts.judge import judge_all
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
-from airflow_detection.snapshot.verdicts.lookback import with_past
+from airflow_detection.snapshot.verdicts.lookback import with_lookback
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
@@ -24,7 +24,7 @@ from airflow_detection.store.registry import cycle_specs
 
 __all__ = ["Verdict", "VerdictKind", "verdicts"]
 
-HISTORIES = 4
+HISTORY_FACTOR = 4
 """Multiple of a baseline's history that is read, so that among faulty cycles enough healthy ones remain.
 
 A fault that lasts longer becomes part of the baseline.
@@ -59,7 +59,7 @@ def verdicts(
             (v.cycle_id, v.cycle_started_at, v.version_id): v
             for v in expected_versions(db, specs, start, end, use_model_registry=use_model_registry)
         }
-        runs = with_past(db, _runs(db, specs, start, end, thresholds), end)
+        runs = with_lookback(db, _runs(db, specs, start, end, thresholds), end)
     missing = [key for key, version in expected.items() if key not in runs and not version.is_open]
     for key in missing:
         runs[key] = _without_manifest(expected[key], specs)
@@ -87,7 +87,7 @@ def _runs(
     thresholds: Thresholds,
 ) -> dict[Key, ManifestRun]:
     steps = {cycle_id: step_of(spec, start) for cycle_id, spec in specs.items()}
-    cycles_back = HISTORIES * thresholds.history_cycles
+    cycles_back = HISTORY_FACTOR * thresholds.history_cycles
     params = {
         "cycle_ids": list(steps),
         "since": [start - cycles_back * step for step in steps.values()],
