@@ -48,7 +48,7 @@ set failed_attempt = %(attempt)s, error = %(error)s
 where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
   and version_id = %(version_id)s and is_replay = %(is_replay)s;
 
--- name: note_missing
+-- name: record_missing_run
 -- A manifest for a version that left none.
 insert into {schema}.detection_model_runs (
     cycle_id, cycle_started_at, version_id, is_replay, model_id, role, outcome, attempt, started_at,

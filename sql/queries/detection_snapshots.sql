@@ -2,7 +2,7 @@
 -- All sections see one state of the database, and none can change it.
 set transaction isolation level repeatable read, read only;
 
--- name: plan_plainly
+-- name: planner_settings
 -- Until the transaction ends: times are in UTC, an aggregate with a filter does not sort all rows first, and no
 -- statement waits for the JIT compiler. Servers before 16 have only the setting `jit`.
 select set_config('TimeZone', 'UTC', true)
@@ -49,7 +49,7 @@ select due.hour
  where first.hour is not null
  order by due.hour;
 
--- name: to_be_told
+-- name: is_notification_due
 -- Whether the notifications are still to be sent; the row is locked until the transaction ends.
 select notified_at is null from {schema}.detection_snapshots where snapshot_id = %(snapshot_id)s for update;
 

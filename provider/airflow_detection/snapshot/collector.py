@@ -123,7 +123,7 @@ def take(
     try:
         with db.conn.transaction():
             db.conn.execute(queries["begin_report"])
-            db.conn.execute(queries["plan_plainly"])
+            db.conn.execute(queries["planner_settings"])
             row = db.conn.execute(queries["clock"]).fetchone()
             taken_at = require_utc("clock", row[0]) if row else datetime.now(UTC)
             scope = Scope(

@@ -70,7 +70,7 @@ def record_missing_run(
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
-    query = db.queries("detection_model_runs")["note_missing"]
+    query = db.queries("detection_model_runs")["record_missing_run"]
     params = {
         "new_outcome": outcome.value,
         "error": storable_text(error),

@@ -107,7 +107,7 @@ def is_notification_due(db: Database, snapshot_id: int) -> bool:
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     with storage_errors():
-        query = db.queries("detection_snapshots")["to_be_told"]
+        query = db.queries("detection_snapshots")["is_notification_due"]
         row = db.conn.execute(query, {"snapshot_id": snapshot_id}).fetchone()
     return bool(row and row[0])
 
