@@ -1,4 +1,4 @@
-"""Models that do to their cycle what they can: `params.act` names it."""
+"""Model that misbehaves in the way that `params.behaviour` names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psycopg
 
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 
-Act = Callable[[ModelContext], Any]
+Behaviour = Callable[[ModelContext], Any]
 FORGED = """
 insert into detection.detection_model_run_outputs
     (cycle_duration_ms, cycle_started_at, model_id, version_id, role, is_replay, entity_id, score,
@@ -29,24 +29,24 @@ from detection.detection_model_runs where role = 'PRIMARY'
 
 
 class MisbehavingModel(BaseDetectionModel):
-    """Runs its act; otherwise it is a model that counts what it sees, input by input."""
+    """Misbehaves as `params.behaviour` says; without it, returns outputs of everything in its context."""
 
     def run(self, ctx: ModelContext) -> ModelResult:
-        act = ctx.params.get("act")
-        return honest(ctx) if act is None else ACTS[act](ctx)  # type: ignore[no-any-return]
+        behaviour = ctx.params.get("behaviour")
+        return well_behaved(ctx) if behaviour is None else BEHAVIOURS[behaviour](ctx)  # type: ignore[no-any-return]
 
 
-def honest(ctx: ModelContext) -> ModelResult:
-    """Everything that it is given, in its outputs: what others change would show."""
-    seen = {m: [[dict(ref), dict(out)] for ref, out in upstream] for m, upstream in ctx.shared.items()}
+def well_behaved(ctx: ModelContext) -> ModelResult:
+    """Return outputs of everything in the context: a change of it by another version would show."""
+    shared = {m: [[dict(ref), dict(out)] for ref, out in upstream] for m, upstream in ctx.shared.items()}
     columns = {m: [list(c) for c in upstream.columns()] for m, upstream in ctx.shared.items()}
     weights = [w["w"] for w in ctx.params.get("weights", ())]
     rows = [
-        ({"n": n}, {"id": str(n), "score": n * sum(weights) / 7, "deep": deep, "seen": len(str(seen))})
+        ({"n": n}, {"id": str(n), "score": n * sum(weights) / 7, "deep": deep, "seen": len(str(shared))})
         for n, deep in zip(ctx.inputs["n"], ctx.inputs["deep"], strict=True)
     ]
-    rows.append(({"n": -1}, {"id": "all", "score": None, "seen": repr(seen), "columns": columns}))
-    return ModelResult(outputs_per_input=rows, metrics={"seen": len(seen), "weights": sum(weights)})
+    rows.append(({"n": -1}, {"id": "all", "score": None, "seen": repr(shared), "columns": columns}))
+    return ModelResult(outputs_per_input=rows, metrics={"seen": len(shared), "weights": sum(weights)})
 
 
 def raises(ctx: ModelContext) -> ModelResult:
@@ -58,8 +58,8 @@ def hangs(ctx: ModelContext) -> ModelResult:
     return ModelResult()
 
 
-def hangs_deaf(ctx: ModelContext) -> ModelResult:
-    """Whatever it is sent or raised in it."""
+def hangs_and_ignores_signals(ctx: ModelContext) -> ModelResult:
+    """Go on whatever signal comes and whatever is raised."""
     end_at = time.monotonic() + 600
     while time.monotonic() < end_at:
         with contextlib.suppress(BaseException):
@@ -87,15 +87,15 @@ def kills_itself(ctx: ModelContext) -> ModelResult:
     return ModelResult()
 
 
-def hoards(ctx: ModelContext) -> ModelResult:
-    held = []
-    for _ in range(6_000):  # 600 MB at most, where nothing bounds it
-        held.append(bytes(100_000))  # noqa: PERF401
+def exhausts_memory(ctx: ModelContext) -> ModelResult:
+    chunks = []
+    for _ in range(6_000):  # 600 MB at most, where no limit is set
+        chunks.append(bytes(100_000))  # noqa: PERF401
     raise MemoryError
 
 
 def mutates(ctx: ModelContext) -> ModelResult:
-    """In place, nested, and past the read-only faces."""
+    """Change the context in place: nested values, and those behind the read-only views."""
     shared = [pair for upstream in ctx.shared.values() for pair in upstream]
     attempts: list[Callable[[], Any]] = [
         lambda: ctx.params.update(weights=()),  # type: ignore[attr-defined]
@@ -137,28 +137,28 @@ def half_way(ctx: ModelContext) -> ModelResult:
     return ModelResult(outputs_per_input=outputs())
 
 
-def sql_of(*statements: str) -> Act:
-    """Try statements through `ctx.database`, each whatever became of the one before."""
+def runs_sql(*statements: str) -> Behaviour:
+    """Return a behaviour that runs statements through `ctx.database`; one that fails stops no other."""
 
-    def act(ctx: ModelContext) -> ModelResult:
+    def behaviour(ctx: ModelContext) -> ModelResult:
         assert ctx.database
         for statement in statements:
             with contextlib.suppress(Exception):
                 ctx.database.query(statement)
         return ModelResult(outputs_per_input=[({}, {"id": "shadow", "score": 0.5})])
 
-    return act
+    return behaviour
 
 
-def private(ctx: ModelContext) -> ModelResult:
-    """Through every connection that can be found from what it is given."""
-    found, todo = [], [ctx.database, *ctx.shared.values()]
+def uses_private_connections(ctx: ModelContext) -> ModelResult:
+    """Write through every connection that can be reached from the context."""
+    connections, objects = [], [ctx.database, *ctx.shared.values()]
     for _ in range(6):
-        todo = gc.get_referents(*todo)
-        found += [one for one in todo if isinstance(one, psycopg.Connection)]
-        todo = [one for one in todo if not isinstance(one, (type, psycopg.Connection))]
-    assert found
-    for conn in {id(one): one for one in found}.values():
+        objects = gc.get_referents(*objects)
+        connections += [o for o in objects if isinstance(o, psycopg.Connection)]
+        objects = [o for o in objects if not isinstance(o, (type, psycopg.Connection))]
+    assert connections
+    for conn in {id(conn): conn for conn in connections}.values():
         for statement in (FORGED, "drop table detection.detection_model_runs cascade", "begin"):
             with contextlib.suppress(psycopg.Error):
                 conn.execute(statement)
@@ -166,16 +166,16 @@ def private(ctx: ModelContext) -> ModelResult:
 
 
 def forges(ctx: ModelContext) -> ModelResult:
-    """Write rows of a champion into every file that it finds open."""
-    evil = os.urandom(16)
+    """Write rows of a champion into every open file."""
+    mark = os.urandom(16)
     for fd in range(3, 64):
         with contextlib.suppress(OSError):
-            os.write(fd, evil + (4).to_bytes(4, "big") + b"none")
+            os.write(fd, mark + (4).to_bytes(4, "big") + b"none")
     return ModelResult(outputs_per_input=[({}, {"id": "shadow", "score": 0.5})])
 
 
 def leaves_a_daemon(ctx: ModelContext) -> ModelResult:
-    """Leave a process of its own session behind, which goes on writing rows of others into every file."""
+    """Leave a process in a session of its own, which goes on writing rows of others into every file."""
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
@@ -195,7 +195,7 @@ def _is_file(fd: int) -> bool:
 
 
 def logs_nonsense(ctx: ModelContext) -> ModelResult:
-    """Log records as nobody should, and thousands of loggers."""
+    """Log malformed records, and use thousands of loggers."""
     for level in (math.inf, math.nan, None, "high", [1], 2**80):
         record = logging.makeLogRecord({"name": "x" * 1000, "levelno": level, "msg": "%d", "args": ("no",)})
         for handler in logging.root.handlers:
@@ -206,35 +206,35 @@ def logs_nonsense(ctx: ModelContext) -> ModelResult:
     return ModelResult(outputs_per_input=[({}, {"id": "shadow", "score": 0.5})])
 
 
-ACTS: dict[str, Act] = {
+BEHAVIOURS: dict[str, Behaviour] = {
     "raises": raises,
     "hangs": hangs,
-    "hangs_deaf": hangs_deaf,
+    "hangs_and_ignores_signals": hangs_and_ignores_signals,
     "hangs_in_sql": hangs_in_sql,
     "sys_exit": sys_exit,
     "os_exit": os_exit,
     "kills_itself": kills_itself,
-    "hoards": hoards,
+    "exhausts_memory": exhausts_memory,
     "mutates": mutates,
     "no_result": no_result,
     "not_a_number": not_a_number,
     "wrong_pairs": wrong_pairs,
     "half_way": half_way,
-    "private": private,
+    "uses_private_connections": uses_private_connections,
     "forges": forges,
     "leaves_a_daemon": leaves_a_daemon,
     "logs_nonsense": logs_nonsense,
-    "kills_sessions": sql_of(
+    "kills_sessions": runs_sql(
         "select pg_terminate_backend(pid) from pg_stat_activity"
         " where datname = current_database() and pid <> pg_backend_pid()"
     ),
-    "locks": sql_of(
+    "locks": runs_sql(
         "select pg_advisory_lock(hashtextextended('detection registry detection', 0))",
         "select pg_advisory_lock(hashtextextended('detection_events:m0', 0))",
         "select pg_advisory_lock_shared(n) from generate_series(1, 100) n",
     ),
-    "fails_in_sql": sql_of("select 1/0", "select no_such_column", "selec"),
-    "writes": sql_of(
+    "fails_in_sql": runs_sql("select 1/0", "select no_such_column", "selec"),
+    "writes": runs_sql(
         FORGED,
         f"with x as ({FORGED} returning 1) select * from x",  # noqa: S608
         "select 1; commit; drop table detection.detection_model_runs cascade",
@@ -242,10 +242,10 @@ ACTS: dict[str, Act] = {
         "drop table detection.detection_model_runs cascade",
         "truncate detection.detection_model_runs",
     ),
-    "begins": sql_of(
+    "begins": runs_sql(
         "begin", "begin read write", "select 1 for update", "lock table detection.detection_model_runs"
     ),
-    "sets": sql_of(
+    "sets": runs_sql(
         "select set_config('transaction_read_only', 'off', false)",
         "select set_config('transaction_read_only', 'off', true)",
         "select set_config('default_transaction_read_only', 'off', false)",
@@ -254,8 +254,8 @@ ACTS: dict[str, Act] = {
         FORGED,
     ),
 }
-"""What a shadow may do, by name."""
+"""Ways to misbehave, by name."""
 
-SLOW = frozenset({"hangs", "hangs_deaf", "hangs_in_sql"})
-ACTS_OF_A_TASK = frozenset(ACTS) - {"forges"}
-"""In a task of its own a version shares its process with that task alone: what it writes into is its own."""
+SLOW_BEHAVIOURS = frozenset({"hangs", "hangs_and_ignores_signals", "hangs_in_sql"})
+TASK_BEHAVIOURS = frozenset(BEHAVIOURS) - {"forges"}
+"""Behaviours of a version that has a task of its own."""

@@ -1,4 +1,4 @@
-"""Inline cycles against a real Postgres: connections, timeouts, rights, and what a child may hand back."""
+"""Inline cycles against a real Postgres: connections, timeouts, rights, and the outputs of a child."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,14 +20,17 @@ from psycopg.conninfo import make_conninfo
 from tests import sample_registry
 from tests.sample_registry import AT
 
-from airflow_detection.cycle import child_store, inline, planning
+from airflow_detection.cycle import inline, planning
+from airflow_detection.cycle.child_store import limits_of
 from airflow_detection.cycle.task import run_task
 from airflow_detection.cycle.versions import VersionRequest
+from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, ModelSpec, Outcome, Role
+from airflow_detection.engine.isolation.runner import ProcessLimits
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.errors import StorageError
-from airflow_detection.store.connection import connect
+from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.session import limit_session
 from airflow_detection.store.spool import Spool, encode_outputs
@@ -39,7 +42,7 @@ MISBEHAVING = "tests.misbehaving_models:MisbehavingModel"
 
 
 class Slow(BaseDetectionModel):
-    """Takes its time, with its connection open and used."""
+    """Sleeps with its connection open, after a query."""
 
     def run(self, ctx: ModelContext) -> ModelResult:
         assert ctx.database
@@ -48,8 +51,8 @@ class Slow(BaseDetectionModel):
         return ModelResult()
 
 
-class Stubborn(BaseDetectionModel):
-    """Lifts the limit of its session and goes to sleep there."""
+class LiftsLimits(BaseDetectionModel):
+    """Lifts the limits of its session and sleeps in a statement."""
 
     def run(self, ctx: ModelContext) -> ModelResult:
         conn = next(iter(ctx.shared.values()))._upstream._conn  # type: ignore[attr-defined]
@@ -59,8 +62,8 @@ class Stubborn(BaseDetectionModel):
         return ModelResult()
 
 
-class Asks(BaseDetectionModel):
-    """Tells who it is to the database, and whether it could make itself able to write."""
+class ReportsRights(BaseDetectionModel):
+    """Returns its database role, and the error of an attempt to write."""
 
     def run(self, ctx: ModelContext) -> ModelResult:
         assert ctx.database
@@ -69,21 +72,21 @@ class Asks(BaseDetectionModel):
         conn.execute("set default_transaction_read_only = off")
         try:
             conn.execute("delete from detection.detection_model_runs")
-            refusal = "none"
+            error_name = "none"
         except Exception as error:
-            refusal = type(error).__name__
+            error_name = type(error).__name__
         return ModelResult(
             outputs_per_input=[
-                ({}, {"id": row["u"][0], "score": None, "zone": row["z"][0], "refusal": refusal})
+                ({}, {"id": row["u"][0], "score": None, "zone": row["z"][0], "error": error_name})
             ]
         )
 
 
 def register(conn: Any, entrypoint: str, shadows: int = 0, **options: Any) -> None:
-    """`tracks` feeds `m`, which has the entry point, as have its shadows."""
+    """Register `tracks`, and `m` that reads it; `m` and its shadows have the entry point."""
     sample_registry.put_cycle(conn, input_query="select 1 as n, '{}'::jsonb as deep")
     sample_registry.put_model(conn, "tracks", entrypoint=MISBEHAVING)
-    sample_registry.put_version(conn, "tracks@1", Role.PRIMARY, act="mutates")
+    sample_registry.put_version(conn, "tracks@1", Role.PRIMARY, behaviour="mutates")
     sample_registry.put_model(conn, "m", ("tracks",), entrypoint=entrypoint, task_options=options)
     sample_registry.put_version(conn, "m@1", Role.PRIMARY)
     for number in range(shadows):
@@ -98,10 +101,29 @@ def run(conn: Any, settings: Settings = SETTINGS, **options: Any) -> Any:
     return {r.version.label: r for r in report.reports}
 
 
+def run_version(
+    conn: Any,
+    open_reader: Callable[[], Connection],
+    label: str,
+    settings: Settings = SETTINGS,
+    reader_conninfo: str | None = None,
+) -> RunReport:
+    """Run one `model@version` of the opened cycle as a task does."""
+    model_id, _, version = label.partition("@")
+    request = VersionRequest(model_id=model_id, version=version, cycle_id="fleet", started_at=AT)
+    return run_task(
+        Database(conn, settings.schema),
+        open_reader,
+        settings,
+        request,
+        reader_conninfo=lambda: reader_conninfo,
+    )
+
+
 @contextmanager
-def most_connections(dsn: str) -> Iterator[list[int]]:
-    """The most connections that were seen to this database, the observer's own left out."""
-    seen, stop = [0], threading.Event()
+def max_connections(dsn: str) -> Iterator[list[int]]:
+    """Give a list whose one item is the highest number of connections so far, without the observer's own."""
+    highest, stop = [0], threading.Event()
     query = (
         "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
     )
@@ -110,64 +132,65 @@ def most_connections(dsn: str) -> Iterator[list[int]]:
         with connect(dsn) as conn:
             while not stop.wait(0.01):
                 row = conn.execute(query.encode()).fetchone()
-                seen[0] = max(seen[0], row[0] if row else 0)
+                highest[0] = max(highest[0], row[0] if row else 0)
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield seen
+        yield highest
     finally:
         stop.set()
         thread.join()
 
 
-@pytest.mark.parametrize(("options", "most"), [({}, 2), ({"concurrent_shadows": True}, 5)])
+@pytest.mark.parametrize(("options", "expected"), [({}, 2), ({"concurrent_shadows": True}, 5)])
 def test_a_task_holds_one_connection_and_each_running_version_one(
-    dsn: str, options: dict[str, bool], most: int
+    dsn: str, options: dict[str, bool], expected: int
 ) -> None:
     with connect(dsn) as conn:
         register(conn, "tests.cycle.test_inline:Slow", shadows=5)
-        with most_connections(dsn) as seen:
+        with max_connections(dsn) as highest:
             reports = run(conn, **options)
     assert {r.outcome for r in reports.values()} == {Outcome.SUCCEEDED}
-    assert seen == [most]
+    assert highest == [expected]
 
 
 def test_the_server_ends_what_a_killed_version_has_left_running(database: Any) -> None:
-    register(database, "tests.cycle.test_inline:Stubborn", execution_timeout=0.7)
+    register(database, "tests.cycle.test_inline:LiftsLimits", execution_timeout=0.7)
     report = run(database)["m@1"]
     assert "had not ended after 0.7 s and was ended" in str(report.error)
     assert report.is_transient
     for _ in range(40):
-        left = database.execute("select from pg_stat_activity where query like '%pg_sleep(61)%' and pid <>"
+        active = database.execute("select from pg_stat_activity where query like '%pg_sleep(61)%' and pid <>"
                                 " pg_backend_pid() and state = 'active'").fetchall()  # fmt: skip
-        if not left:
+        if not active:
             break
         time.sleep(0.05)
-    assert not left
+    assert not active
     assert sample_registry.outcomes(database)["m@1"] == "FAILED"
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, statement_timeout_s=0.4)])
 def test_a_statement_is_ended_by_the_server_in_a_task_too(dsn: str, settings: Settings) -> None:
-    own = {} if settings.statement_timeout_s else {"execution_timeout": 0.4}
-    with connect(dsn) as conn, connect(dsn) as second:
-        register(conn, MISBEHAVING, **own)
-        sample_registry.put_version(conn, "m@2", Role.SHADOW, act="hangs_in_sql")
+    options = {} if settings.statement_timeout_s else {"execution_timeout": 0.4}
+    with connect(dsn) as conn, connect(dsn) as reader:
+        register(conn, MISBEHAVING, **options)
+        sample_registry.put_version(conn, "m@2", Role.SHADOW, behaviour="hangs_in_sql")
+        sample_registry.put_model(conn, "slow", entrypoint=MISBEHAVING, task_options=options)
+        sample_registry.put_version(conn, "slow@1", Role.PRIMARY, behaviour="hangs_in_sql")
         planning.open_cycle(Database(conn, settings.schema), "fleet", AT, mode=Mode.AS_OF)
         began = time.monotonic()
-        reports = [
-            run_task(
-                Database(conn, settings.schema),
-                lambda: second,
-                settings,
-                VersionRequest(cycle_id="fleet", started_at=AT, model_id=m, version=v, mode=Mode.AS_OF),
-            )
-            for m, v in (("tracks", None), ("m", None), ("m", "2"))
-        ]
-    assert [r.outcome for r in reports[:2]] == [Outcome.SUCCEEDED] * 2
-    assert "statement timeout" in str(reports[2].error)
-    assert reports[2].is_transient
+        tracks, champion, slow_champion, slow_shadow = (
+            run_version(conn, lambda: reader, label, settings)
+            for label in ("tracks@1", "m@1", "slow@1", "m@2")
+        )
+    assert (tracks.outcome, champion.outcome) == (Outcome.SUCCEEDED, Outcome.SUCCEEDED)
+    assert "statement timeout" in str(slow_champion.error)
+    assert slow_champion.is_transient
+    # A shadow's process is ended at its execution timeout too: either may come first.
+    by_process = [] if settings.statement_timeout_s else ["had not ended after 0.4 s and was ended"]
+    assert any(reason in str(slow_shadow.error) for reason in ["statement timeout", *by_process])
+    assert slow_shadow.is_transient
     assert time.monotonic() - began < 20
 
 
@@ -180,13 +203,13 @@ def test_models_read_as_the_role_that_is_set(database: Any) -> None:
     ):
         database.execute(sql.SQL(text).format(role=sql.Identifier(role)))
     try:
-        register(database, "tests.cycle.test_inline:Asks")
+        register(database, "tests.cycle.test_inline:ReportsRights")
         reports = run(database, replace(SETTINGS, reader_role=role))
         assert reports["m@1"].error is None
         row = database.execute(
             "select outputs from detection.detection_model_run_outputs where model_id = 'm'"
         ).fetchone()[0]
-        assert row == {"id": role, "score": None, "zone": "UTC", "refusal": "InsufficientPrivilege"}
+        assert row == {"id": role, "score": None, "zone": "UTC", "error": "InsufficientPrivilege"}
     finally:
         database.execute(sql.SQL("drop owned by {}").format(sql.Identifier(role)))
         database.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
@@ -200,24 +223,27 @@ def test_a_role_that_may_not_be_taken_fails_the_versions_with_the_reason(databas
     assert reports["m@1"].outcome is Outcome.SKIPPED
 
 
-class Unready(BaseDetectionModel):
-    """Does what it should not before it runs."""
+class ExitsInPrepare(BaseDetectionModel):
+    """Exits while it is prepared."""
 
     @classmethod
     def prepare(cls) -> None:
-        if cls.__name__ == "Hanging":
-            time.sleep(60)
         sys.exit(3)
 
     def run(self, ctx: ModelContext) -> ModelResult:
         return ModelResult()
 
 
-class Hanging(Unready):
-    """Never gets ready."""
+class HangsInPrepare(ExitsInPrepare):
+    """Hangs while it is prepared."""
+
+    @classmethod
+    def prepare(cls) -> None:
+        time.sleep(60)
+        sys.exit(3)
 
 
-@pytest.mark.parametrize("name", ["Unready", "Hanging"])
+@pytest.mark.parametrize("name", ["ExitsInPrepare", "HangsInPrepare"])
 def test_a_class_that_cannot_be_prepared_costs_no_other_model_anything(database: Any, name: str) -> None:
     sample_registry.put_cycle(database)
     for model_id in ("a", "z"):
@@ -244,25 +270,19 @@ def test_models_read_through_the_connection_that_is_set(database: Any, dsn: str)
     ):
         database.execute(sql.SQL(text).format(name))
     try:
-        register(database, "tests.cycle.test_inline:Asks", shadows=1)
-        reading = make_conninfo(dsn, user=role, password="x")  # noqa: S106
-        reports = run(database, reading=reading)
+        register(database, "tests.cycle.test_inline:ReportsRights", shadows=1)
+        reader_conninfo = make_conninfo(dsn, user=role, password="x")  # noqa: S106
+        reports = run(database, reader_conninfo=reader_conninfo)
         assert {r.error for r in reports.values()} == {None}
         with connect(dsn) as conn:
-            opened = partial(connect, reading)
-            shadow = run_task(
-                Database(conn, SETTINGS.schema),
-                opened,
-                SETTINGS,
-                VersionRequest(cycle_id="fleet", started_at=AT, model_id="m", version="s0", mode=Mode.AS_OF),
-                reader_conninfo=lambda: reading,
-            )
+            open_reader = partial(connect, reader_conninfo)
+            shadow = run_version(conn, open_reader, "m@s0", reader_conninfo=reader_conninfo)
         assert shadow.error is None
         rows = database.execute(
             "select outputs from detection.detection_model_run_outputs where model_id = 'm'"
         ).fetchall()
-        told = {"id": role, "score": None, "zone": "UTC", "refusal": "InsufficientPrivilege"}
-        assert rows == [(told,), (told,)]
+        expected = {"id": role, "score": None, "zone": "UTC", "error": "InsufficientPrivilege"}
+        assert rows == [(expected,), (expected,)]
     finally:
         database.execute(sql.SQL("drop owned by {}").format(name))
         database.execute(sql.SQL("drop role {}").format(name))
@@ -275,19 +295,19 @@ def test_a_limited_session_cannot_write(dsn: str) -> None:
             conn.execute("delete from detection.detection_model_runs")
 
 
-def spool(*outputs: dict[str, Any]) -> Spool:
+def spool_of(*outputs: dict[str, Any]) -> Spool:
     model = ModelSpec(model_id="m", score_key="score", entity_key="id")
     return encode_outputs(io.BytesIO(), model, [({}, {"id": "a", "score": 1.0, **o}) for o in outputs])
 
 
-def sent(held: Spool) -> bytes:
-    return b"".join(replace(held, is_foreign=True).chunks(b"|"))
+def checked_rows(spool: Spool) -> bytes:
+    return b"".join(replace(spool, is_foreign=True).chunks(b"|"))
 
 
 def test_rows_that_a_child_has_encoded_are_taken() -> None:
-    assert sent(spool()) == b""
-    held = spool({"k": "v" * 100_000}, {"k": None}, {})
-    assert sent(held) == b"".join(held.chunks(b"|"))
+    assert checked_rows(spool_of()) == b""
+    spool = spool_of({"k": "v" * 100_000}, {"k": None}, {})
+    assert checked_rows(spool) == b"".join(spool.chunks(b"|"))
 
 
 @pytest.mark.parametrize(
@@ -295,23 +315,23 @@ def test_rows_that_a_child_has_encoded_are_taken() -> None:
     [b"\x00\x0a" + b"\x00\x00\x00\x08" + bytes(8), b"\x00", (-1).to_bytes(4, "big", signed=True)],
 )
 def test_a_row_that_goes_on_after_its_fields_is_refused(more: bytes) -> None:
-    held = spool({}, {})
-    text = held.file.getvalue()  # type: ignore[attr-defined]
-    head, length, chunk = text[:16], int.from_bytes(text[16:20], "big"), text[20:]
-    forged = io.BytesIO(head + (length + len(more)).to_bytes(4, "big") + chunk + more)
+    spool = spool_of({}, {})
+    content = spool.file.getvalue()  # type: ignore[attr-defined]
+    mark, length, chunk = content[:16], int.from_bytes(content[16:20], "big"), content[20:]
+    forged = io.BytesIO(mark + (length + len(more)).to_bytes(4, "big") + chunk + more)
     with pytest.raises(StorageError, match="are no rows"):
-        sent(replace(held, file=forged))
+        checked_rows(replace(spool, file=forged))
 
 
 def test_a_file_with_another_number_of_rows_is_refused() -> None:
     with pytest.raises(StorageError, match="2 encoded outputs"):
-        sent(replace(spool({}, {}), count=1))
+        checked_rows(replace(spool_of({}, {}), count=1))
 
 
 def test_a_models_limits_come_before_the_settings() -> None:
-    own = ModelSpec(model_id="m", task_options={"execution_timeout": 5, "memory_limit": 100})
-    odd = ModelSpec(model_id="m", task_options={"execution_timeout": "soon", "memory_limit": True})
+    limited = ModelSpec(model_id="m", task_options={"execution_timeout": 5, "memory_limit": 100})
+    invalid = ModelSpec(model_id="m", task_options={"execution_timeout": "soon", "memory_limit": True})
     settings = replace(SETTINGS, inline_memory_mib=64)
-    assert child_store.limits_of(settings, own) == inline.Limits(timeout_s=5, memory_bytes=100 * 2**20)
-    assert child_store.limits_of(settings, odd) == inline.Limits(timeout_s=20, memory_bytes=64 * 2**20)
-    assert child_store.limits_of(SETTINGS, odd).memory_bytes is None
+    assert limits_of(settings, limited) == ProcessLimits(timeout_s=5, memory_bytes=100 * 2**20)
+    assert limits_of(settings, invalid) == ProcessLimits(timeout_s=20, memory_bytes=64 * 2**20)
+    assert limits_of(SETTINGS, invalid).memory_bytes is None

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from tests import sample_registry
-from tests.misbehaving_models import ACTS, ACTS_OF_A_TASK, SLOW
+from tests.misbehaving_models import BEHAVIOURS, SLOW_BEHAVIOURS, TASK_BEHAVIOURS
 from tests.sample_registry import AT
 
 from airflow_detection.cycle import closing, inline, planning
@@ -38,7 +38,7 @@ INPUTS = """
 select n, jsonb_build_object('list', jsonb_build_array(n, n + 1), 'k', n) as deep
 from generate_series(1, 5) as n
 """
-FACTS = {
+QUERIES = {
     "outputs": """
         select model_id, version_id, role::text, is_replay, cycle_started_at, entity_id, score,
                input_ref::text, outputs::text
@@ -58,27 +58,27 @@ Run = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Planned:
-    """`reads[n]` are the models that model n reads; `shadows[n]` the acts of its shadows."""
+    """`reads[n]` are the models that model n reads; `shadows[n]` the behaviours of its shadows."""
 
     reads: tuple[tuple[int, ...], ...]
     shadows: tuple[tuple[str, ...], ...]
 
 
 MAY_PASS = frozenset({
-    *("mutates", "private", "writes", "begins", "sets", "fails_in_sql", "forges"),
+    *("mutates", "uses_private_connections", "writes", "begins", "sets", "fails_in_sql", "forges"),
     *("leaves_a_daemon", "logs_nonsense", "kills_sessions", "locks"),
 })  # fmt: skip
-"""Acts that need not fail: what they try comes to nothing."""
+"""Behaviours after which a shadow may succeed: their attempts have no effect."""
 
 
 @st.composite
-def plans(draw: st.DrawFn, acts: frozenset[str]) -> Planned:
+def plans(draw: st.DrawFn, behaviours: frozenset[str]) -> Planned:
     size = draw(st.integers(1, 5))
     reads = tuple(tuple(sorted(draw(st.sets(st.integers(0, n - 1))))) if n else () for n in range(size))
-    quick = st.sampled_from(sorted(acts - SLOW))
+    quick = st.sampled_from(sorted(behaviours - SLOW_BEHAVIOURS))
     shadows = [draw(st.lists(quick, max_size=4)) for _ in range(size)]
-    if draw(st.booleans()):  # at most one that takes its whole time
-        shadows[draw(st.integers(0, size - 1))] = [draw(st.sampled_from(sorted(SLOW)))]
+    if draw(st.booleans()):  # at most one that runs into its time limit
+        shadows[draw(st.integers(0, size - 1))] = [draw(st.sampled_from(sorted(SLOW_BEHAVIOURS)))]
     return Planned(reads, tuple(tuple(s) for s in shadows))
 
 
@@ -97,32 +97,35 @@ def register(conn: Any, plan: Planned, *, with_shadows: bool) -> None:
     """Champions first, so that they have the same ids with and without shadows."""
     sample_registry.put_cycle(conn, input_query=INPUTS)
     for n, reads in enumerate(plan.reads):
-        options = {"execution_timeout": LIMIT_S} if SLOW & set(plan.shadows[n]) else {}
-        facts = {"entrypoint": "tests.misbehaving_models:MisbehavingModel", "task_options": options}
-        sample_registry.put_model(conn, f"m{n}", tuple(f"m{r}" for r in reads), **facts)
+        options = {"execution_timeout": LIMIT_S} if SLOW_BEHAVIOURS & set(plan.shadows[n]) else {}
+        fields = {"entrypoint": "tests.misbehaving_models:MisbehavingModel", "task_options": options}
+        sample_registry.put_model(conn, f"m{n}", tuple(f"m{r}" for r in reads), **fields)
         sample_registry.put_version(conn, f"m{n}@1", Role.PRIMARY, weights=[{"w": n + 1}, {"w": 0.1}])
-    for n, acts in enumerate(plan.shadows if with_shadows else ()):
-        for number, act in enumerate(acts):
+    for n, behaviours in enumerate(plan.shadows if with_shadows else ()):
+        for number, behaviour in enumerate(behaviours):
             role = Role.CHALLENGER if number == 0 else Role.SHADOW
-            sample_registry.put_version(conn, f"m{n}@s{number}", role, act=act, weights=[{"w": 1}])
+            sample_registry.put_version(
+                conn, f"m{n}@s{number}", role, behaviour=behaviour, weights=[{"w": 1}]
+            )
 
 
-def primary_facts(dsn: str) -> dict[str, list[Any]]:
+def primary_rows(dsn: str) -> dict[str, list[Any]]:
     with connect(dsn) as conn:
         return {
-            name: sorted(map(repr, conn.execute(query.encode()).fetchall())) for name, query in FACTS.items()
+            name: sorted(map(repr, conn.execute(query.encode()).fetchall()))
+            for name, query in QUERIES.items()
         }
 
 
 def run_tasks(dsn: str) -> None:
-    """Each version as Airflow does it: a process of its own, ended at its time."""
+    """Run each version as Airflow does: in a process that is ended at its execution timeout."""
     with connect(dsn) as conn:
         opened = planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
     for step in opened.steps:
         limit_s = opened.plan.models[step.model_id].task_options.get("execution_timeout", 30)
         pid = os.fork()
         if pid == 0:
-            task(dsn, step)
+            run_task_and_exit(dsn, step)
         end_at = time.monotonic() + limit_s
         while os.waitpid(pid, os.WNOHANG) == (0, 0):
             if time.monotonic() > end_at:
@@ -134,22 +137,16 @@ def run_tasks(dsn: str) -> None:
         closing.close_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF, task_states={})
 
 
-def task(dsn: str, step: Any) -> None:
-    """What an operator does."""
+def run_task_and_exit(dsn: str, step: Any) -> None:
+    """Run one version as an operator does, and end this process."""
     status = 1
     try:
         os.dup2(os.open(os.devnull, os.O_RDWR), 2)
         with connect(dsn) as conn, connect(dsn) as second:
             limit_session(Database(second, SETTINGS.schema))
             version = None if step.role is Role.PRIMARY else step.version
-            run_task(
-                Database(conn, SETTINGS.schema),
-                lambda: second,
-                SETTINGS,
-                VersionRequest(
-                    cycle_id="fleet", started_at=AT, model_id=step.model_id, version=version, mode=Mode.AS_OF
-                ),
-            )
+            request = VersionRequest(model_id=step.model_id, version=version, cycle_id="fleet", started_at=AT)
+            run_task(Database(conn, SETTINGS.schema), lambda: second, SETTINGS, request)
         status = 0
     finally:
         os._exit(status)
@@ -175,36 +172,35 @@ def run_concurrent(dsn: str) -> None:
 
 
 def check(server: str, template: str, plan: Planned, run: Run) -> None:
-    found = []
+    rows = []
     for with_shadows in (True, False):
         with clone(server, template) as dsn:
             with connect(dsn) as conn:
                 register(conn, plan, with_shadows=with_shadows)
             run(dsn)
-            found.append(primary_facts(dsn))
+            rows.append(primary_rows(dsn))
             if with_shadows:
-                check_all_told(dsn, plan)
-    assert found[0] == found[1]
-    assert len(found[0]["manifests"]) == len(plan.reads)
-    assert all("SUCCEEDED" in manifest for manifest in found[0]["manifests"])
-    assert len(found[0]["outputs"]) == 6 * len(plan.reads)
+                check_shadow_outcomes(dsn, plan)
+    assert rows[0] == rows[1]
+    assert len(rows[0]["manifests"]) == len(plan.reads)
+    assert all("SUCCEEDED" in manifest for manifest in rows[0]["manifests"])
+    assert len(rows[0]["outputs"]) == 6 * len(plan.reads)
 
 
-def check_all_told(dsn: str, plan: Planned) -> None:
-    """Every shadow has its manifest, and what can only fail has failed."""
+def check_shadow_outcomes(dsn: str, plan: Planned) -> None:
+    """Check that every shadow has a manifest, and that one that must fail has failed."""
     with connect(dsn) as conn:
         outcomes = sample_registry.outcomes(conn)
-    for n, acts in enumerate(plan.shadows):
-        for number, act in enumerate(acts):
+    for n, behaviours in enumerate(plan.shadows):
+        for number, behaviour in enumerate(behaviours):
             outcome = outcomes[f"m{n}@s{number}"]
-            may_pass = act in MAY_PASS
-            assert outcome != "SUCCEEDED" or may_pass, (act, outcome)
+            assert outcome != "SUCCEEDED" or behaviour in MAY_PASS, (behaviour, outcome)
 
 
 RUNS: dict[str, tuple[Run, frozenset[str]]] = {
-    "task": (run_tasks, ACTS_OF_A_TASK),
-    "inline": (run_inline, frozenset(ACTS)),
-    "concurrent": (run_concurrent, frozenset(ACTS)),
+    "task": (run_tasks, TASK_BEHAVIOURS),
+    "inline": (run_inline, frozenset(BEHAVIOURS)),
+    "concurrent": (run_concurrent, frozenset(BEHAVIOURS)),
 }
 QUICK = settings(
     max_examples=3,
@@ -219,25 +215,25 @@ LONG = settings(
 )
 
 
-def every_act(acts: frozenset[str]) -> Planned:
-    """A chain of models whose shadows do everything once."""
-    quick = sorted(acts - SLOW)
-    groups = [tuple(quick[i : i + 4]) for i in range(0, len(quick), 4)] + [tuple(sorted(SLOW))]
+def every_behaviour(behaviours: frozenset[str]) -> Planned:
+    """Return a chain of models whose shadows have each behaviour once."""
+    quick = sorted(behaviours - SLOW_BEHAVIOURS)
+    groups = [tuple(quick[i : i + 4]) for i in range(0, len(quick), 4)] + [tuple(sorted(SLOW_BEHAVIOURS))]
     return Planned(tuple((n - 1,) if n else () for n in range(len(groups))), tuple(groups))
 
 
 @pytest.mark.parametrize("how", RUNS)
-def test_no_act_of_a_shadow_changes_a_primary_row(server: str, template: str, how: str) -> None:
-    run, acts = RUNS[how]
-    check(server, template, every_act(acts), run)
+def test_no_behaviour_of_a_shadow_changes_a_primary_row(server: str, template: str, how: str) -> None:
+    run, behaviours = RUNS[how]
+    check(server, template, every_behaviour(behaviours), run)
 
 
 @pytest.mark.parametrize("how", RUNS)
 def test_no_shadow_of_any_plan_changes_a_primary_row(server: str, template: str, how: str) -> None:
-    run, acts = RUNS[how]
+    run, behaviours = RUNS[how]
 
     @QUICK
-    @given(plans(acts))
+    @given(plans(behaviours))
     def holds(plan: Planned) -> None:
         check(server, template, plan, run)
 
@@ -247,10 +243,10 @@ def test_no_shadow_of_any_plan_changes_a_primary_row(server: str, template: str,
 @pytest.mark.long
 @pytest.mark.parametrize("how", RUNS)
 def test_no_shadow_of_a_hundred_plans_changes_a_primary_row(server: str, template: str, how: str) -> None:
-    run, acts = RUNS[how]
+    run, behaviours = RUNS[how]
 
     @LONG
-    @given(plans(acts))
+    @given(plans(behaviours))
     def holds(plan: Planned) -> None:
         check(server, template, plan, run)
 

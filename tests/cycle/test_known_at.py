@@ -1,4 +1,4 @@
-"""A cycle that ran is asked again with what is known since: it is compared, and nothing live changes."""
+"""A cycle that ran is opened with what is known since: it is compared, and nothing live changes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from tests import sample_registry
 from tests.operators.test_operators import Cycles, cycles, home
 from tests.sample_registry import AT, SCHEMA, SETTINGS, SINCE
 
-from airflow_detection.cycle import closing, inline, planning, versions
+from airflow_detection.cycle import closing, inline, planning
 from airflow_detection.cycle.planning import OpenedCycle
 from airflow_detection.cycle.task import run_task
 from airflow_detection.cycle.versions import VersionRequest
+from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Execution, Mode, Role
+from airflow_detection.engine.executor import CycleReport
 from airflow_detection.engine.plan import ExecutionPlan
-from airflow_detection.store import cycle_runs as store
-from airflow_detection.store import registry
+from airflow_detection.store import cycle_runs, registry
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.roles import correct_roles
@@ -27,19 +28,32 @@ from airflow_detection.store.roles import correct_roles
 __all__ = ["cycles", "home"]  # fixtures
 
 
+def open_fleet(conn: Any, known_at: datetime | None = None, mode: Mode = Mode.AS_OF) -> OpenedCycle:
+    return planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=mode, known_at=known_at)
+
+
 def run(conn: Any, dsn: str, known_at: datetime | None = None, mode: Mode = Mode.AS_OF) -> OpenedCycle:
-    opened = planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=mode, known_at=known_at)
+    opened = open_fleet(conn, known_at, mode)
     run_steps(conn, dsn, opened)
     closing.close_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=opened.mode, task_states={})
     return opened
 
 
 def run_steps(conn: Any, dsn: str, opened: OpenedCycle) -> None:
-    spec = registry.cycle_spec(Database(conn, SCHEMA), "fleet")
+    for step in opened.steps:
+        request = VersionRequest(
+            model_id=step.model_id, version=step.version, cycle_id="fleet", started_at=AT, mode=opened.mode
+        )
+        assert run_version(conn, dsn, request).error is None
+
+
+def run_version(conn: Any, dsn: str, request: VersionRequest) -> RunReport:
     with connect(dsn) as reader:
-        for step in opened.steps:
-            report = versions.run_step(conn, reader, SETTINGS, spec, opened, step)
-            assert report.error is None
+        return run_task(Database(conn, SETTINGS.schema), lambda: reader, SETTINGS, request)
+
+
+def run_inline(conn: Any, mode: Mode = Mode.AS_OF) -> CycleReport:
+    return inline.run_inline(Database(conn, SETTINGS.schema), SETTINGS, "fleet", AT, mode=mode)
 
 
 def correct(conn: Any) -> datetime:
@@ -57,7 +71,7 @@ CHAMPIONS = (
 
 
 def champions(conn: Any) -> dict[str, list[str]]:
-    """What a reader of the outputs, and one of the manifests, takes for champions."""
+    """Return the champions according to the outputs, and those according to the manifests."""
     tables = {"outputs": "detection_model_run_outputs", "manifests": "detection_model_runs"}
     return {
         name: [row[0] for row in conn.execute(SQL(CHAMPIONS).format(Identifier(table))).fetchall()]
@@ -74,8 +88,8 @@ def test_a_cycle_that_ran_is_compared_with_what_is_known_since_and_as_run_repeat
     sample_registry.register(database)
     live = run(database, dsn)
     known_at = correct(database)
-    again = run(database, dsn, known_at)
-    assert [(s.label, s.role, s.is_replay) for s in again.steps] == [("tracks@2", Role.SHADOW, True)]
+    comparison = run(database, dsn, known_at)
+    assert [(s.label, s.role, s.is_replay) for s in comparison.steps] == [("tracks@2", Role.SHADOW, True)]
     assert champions(database) == LIVE
     assert sample_registry.outcomes(database)["tracks@2!"] == "SUCCEEDED"
     repeated = run(database, dsn, mode=Mode.AS_RUN)
@@ -101,18 +115,10 @@ def test_a_cycle_that_first_runs_with_what_is_known_since_keeps_that_plan(databa
 def test_what_a_hand_written_dag_ran_is_live_though_no_plan_was_recorded(database: Any, dsn: str) -> None:
     sample_registry.register(database)
     for model_id in ("tracks", "spoofing"):
-        with connect(dsn) as reader:
-            run_task(
-                Database(database, SETTINGS.schema),
-                lambda: reader,
-                SETTINGS,
-                VersionRequest(
-                    cycle_id=None, started_at=AT, model_id=model_id, version=None, mode=Mode.AS_OF
-                ),
-            )
+        run_version(database, dsn, VersionRequest(model_id=model_id, started_at=AT))
     assert run(database, dsn, correct(database)).mode is Mode.OVERRIDE
     assert champions(database) == LIVE
-    assert store.recorded_plan(Database(database, SCHEMA), "fleet", AT, Mode.AS_OF) is None
+    assert cycle_runs.recorded_plan(Database(database, SCHEMA), "fleet", AT, Mode.AS_OF) is None
 
 
 def test_a_role_that_is_taken_back_leaves_nothing_to_run_and_the_record_as_it_was(
@@ -122,7 +128,7 @@ def test_a_role_that_is_taken_back_leaves_nothing_to_run_and_the_record_as_it_wa
     live = run(database, dsn)
     correct_roles(Database(database, SCHEMA), label="tracks@2", role=None, since=SINCE, reason="never")
     assert run(database, dsn, registry.clock(Database(database, SCHEMA))).steps == ()
-    assert store.recorded_plan(Database(database, SCHEMA), "fleet", AT, Mode.AS_OF).digest == live.digest  # type: ignore[union-attr]
+    assert cycle_runs.recorded_plan(Database(database, SCHEMA), "fleet", AT, Mode.AS_OF).digest == live.digest  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("_", range(5))
@@ -131,29 +137,24 @@ def test_of_two_that_open_a_cycle_at_once_with_different_plans_one_is_live(
 ) -> None:
     sample_registry.register(database)
     known_at = correct(database)
-    planning.open_cycle(
-        Database(database, SETTINGS.schema), "fleet", SINCE, mode=Mode.AS_OF
-    )  # makes the months
+    # Creates the table partitions, so that the two below do not.
+    planning.open_cycle(Database(database, SETTINGS.schema), "fleet", SINCE, mode=Mode.AS_OF)
     opened: list[OpenedCycle] = []
     start = threading.Barrier(2)
 
-    def open_it(known: datetime | None) -> None:
+    def open_at_once(known_at: datetime | None) -> None:
         with connect(dsn) as conn:
             start.wait()
-            opened.append(
-                planning.open_cycle(
-                    Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF, known_at=known
-                )
-            )
+            opened.append(open_fleet(conn, known_at))
 
-    threads = [threading.Thread(target=open_it, args=(known,)) for known in (None, known_at)]
+    threads = [threading.Thread(target=open_at_once, args=(instant,)) for instant in (None, known_at)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(one.mode for one in opened) == [Mode.AS_OF, Mode.OVERRIDE]
-    for one in opened:
-        run_steps(database, dsn, one)
+    assert sorted(cycle.mode for cycle in opened) == [Mode.AS_OF, Mode.OVERRIDE]
+    for cycle in opened:
+        run_steps(database, dsn, cycle)
     assert len(champions(database)["outputs"]) == len(champions(database)["manifests"]) == 2
 
 
@@ -162,19 +163,17 @@ def test_a_recorded_plan_of_an_older_format_of_the_digest_is_recorded_anew(datab
     run(database, dsn)
     database.execute("update detection.detection_cycle_runs set plan_digest = 'of old'")
     assert run(database, dsn).mode is Mode.AS_OF
-    recorded = store.recorded_plan(Database(database, SCHEMA), "fleet", AT, Mode.AS_OF)
+    recorded = cycle_runs.recorded_plan(Database(database, SCHEMA), "fleet", AT, Mode.AS_OF)
     assert recorded is not None
     assert recorded.digest == ExecutionPlan.from_json(recorded.plan).digest
 
 
 def test_an_inline_cycle_is_compared_too(database: Any, dsn: str) -> None:
     sample_registry.register(database)
-    planning.open_cycle(Database(database, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
-    inline.run_inline(Database(database, SETTINGS.schema), SETTINGS, "fleet", AT, mode=Mode.AS_OF)
-    opened = planning.open_cycle(
-        Database(database, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF, known_at=correct(database)
-    )
-    report = inline.run_inline(Database(database, SETTINGS.schema), SETTINGS, "fleet", AT, mode=opened.mode)
+    open_fleet(database)
+    run_inline(database)
+    opened = open_fleet(database, correct(database))
+    report = run_inline(database, opened.mode)
     assert [(r.version.label, r.outcome) for r in report.reports] == [("tracks@2", "SUCCEEDED")]
     assert champions(database) == LIVE
 
@@ -186,9 +185,13 @@ def test_airflow_runs_the_comparison_beside_what_is_live(
     sample_registry.register(database)
     sample_registry.put_cycle(database, execution=execution)
     (live,) = cycles({})
-    (again,) = cycles({"conf": {"known_at": correct(database).isoformat()}})
-    assert (live["state"], again["state"]) == ("success", "success")
-    ran = {task for task, state in again["tasks"].items() if state == "success"}
-    assert ran == {"open_cycle", "close_cycle", "run_cycle" if execution == "inline" else "other_versions"}
+    (comparison,) = cycles({"conf": {"known_at": correct(database).isoformat()}})
+    assert (live["state"], comparison["state"]) == ("success", "success")
+    succeeded = {task for task, state in comparison["tasks"].items() if state == "success"}
+    assert succeeded == {
+        "open_cycle",
+        "close_cycle",
+        "run_cycle" if execution == "inline" else "other_versions",
+    }
     assert champions(database) == LIVE
     assert sample_registry.outcomes(database)["tracks@2!"] == "SUCCEEDED"

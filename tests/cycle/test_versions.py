@@ -1,4 +1,4 @@
-"""A cycle from opening to summary, against a real Postgres and without Airflow."""
+"""Cycles from opening to summary, against a real Postgres and without Airflow."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from tests.sample_registry import AT, SCHEMA, SETTINGS
 from airflow_detection.cycle import closing, inline, planning
 from airflow_detection.cycle.task import run_task
 from airflow_detection.cycle.versions import VersionRequest
+from airflow_detection.domain.reports import CycleSummary, RunReport
 from airflow_detection.domain.specs import Execution, Mode, Outcome, Role
 from airflow_detection.engine import entrypoints
+from airflow_detection.engine.executor import CycleReport
 from airflow_detection.errors import EntryPointError, PlanError, RegistrationError
 from airflow_detection.store import roles
 from airflow_detection.store.connection import connect
@@ -21,40 +23,50 @@ from airflow_detection.store.database import Database
 
 
 @pytest.fixture
-def second(dsn: str) -> Any:
+def reader(dsn: str) -> Any:
+    """The connection that champions read with."""
     with connect(dsn) as conn:
         yield conn
 
 
-def opened(conn: Any, at: datetime = AT, mode: Mode = Mode.AS_OF, **facts: Any) -> planning.OpenedCycle:
-    return planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", at, mode=mode, **facts)
+def open_fleet(conn: Any, at: datetime = AT, mode: Mode = Mode.AS_OF, **options: Any) -> planning.OpenedCycle:
+    return planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", at, mode=mode, **options)
 
 
-def ran(conn: Any, second: Any, model: str, version: str | None = None, mode: Mode = Mode.AS_OF) -> Any:
-    return run_task(
-        Database(conn, SETTINGS.schema),
-        lambda: second,
-        SETTINGS,
-        VersionRequest(cycle_id="fleet", started_at=AT, model_id=model, version=version, mode=mode),
-    )
+def run(
+    conn: Any,
+    reader: Any,
+    model: str,
+    version: str | None = None,
+    mode: Mode = Mode.AS_OF,
+    *,
+    at: datetime = AT,
+    cycle_id: str | None = "fleet",
+) -> RunReport:
+    request = VersionRequest(model_id=model, version=version, cycle_id=cycle_id, started_at=at, mode=mode)
+    return run_task(Database(conn, SETTINGS.schema), lambda: reader, SETTINGS, request)
 
 
-def closed(conn: Any, mode: Mode = Mode.AS_OF, **states: str) -> Any:
+def run_inline(conn: Any, mode: Mode = Mode.AS_OF, **options: Any) -> CycleReport:
+    return inline.run_inline(Database(conn, SETTINGS.schema), SETTINGS, "fleet", AT, mode=mode, **options)
+
+
+def close_fleet(conn: Any, mode: Mode = Mode.AS_OF, **states: str) -> CycleSummary:
     return closing.close_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=mode, task_states=states)
 
 
-def test_a_whole_cycle_runs_champions_shadows_and_dependents(database: Any, second: Any) -> None:
+def test_a_whole_cycle_runs_champions_shadows_and_dependents(database: Any, reader: Any) -> None:
     sample_registry.register(database)
-    steps = [(s.label, s.role) for s in opened(database).steps]
+    steps = [(s.label, s.role) for s in open_fleet(database).steps]
     assert steps == [
         ("tracks@1", Role.PRIMARY),
         ("tracks@2", Role.SHADOW),
         ("spoofing@1", Role.PRIMARY),
     ]
-    reports = [ran(database, second, "tracks"), ran(database, second, "tracks", "2")]
-    reports.append(ran(database, second, "spoofing"))
+    reports = [run(database, reader, "tracks"), run(database, reader, "tracks", "2")]
+    reports.append(run(database, reader, "spoofing"))
     assert [r.output_count for r in reports] == [2, 3, 1]
-    summary = closed(database)
+    summary = close_fleet(database)
     assert (summary.executed, summary.shadow_ran, summary.failed) == (2, 1, 0)
     scores = database.execute(
         "select score from detection.detection_model_run_outputs where model_id = 'spoofing'"
@@ -62,14 +74,14 @@ def test_a_whole_cycle_runs_champions_shadows_and_dependents(database: Any, seco
     assert scores == [(2.0,)], "spoofing sees the champion's two outputs, never the shadow's three"
 
 
-def test_a_failed_champion_stops_its_dependents_and_its_shadows(database: Any, second: Any) -> None:
+def test_a_failed_champion_stops_its_dependents_and_its_shadows(database: Any, reader: Any) -> None:
     sample_registry.register(database, tracks={"fail": "terminal"})
-    opened(database)
-    failed = ran(database, second, "tracks")
+    open_fleet(database)
+    failed = run(database, reader, "tracks")
     assert (failed.outcome, failed.is_transient) == (Outcome.FAILED, False)
-    assert ran(database, second, "spoofing").outcome is Outcome.SKIPPED
-    assert ran(database, second, "tracks", "2").outcome is Outcome.SKIPPED
-    summary = closed(database, tracks="failed")
+    assert run(database, reader, "spoofing").outcome is Outcome.SKIPPED
+    assert run(database, reader, "tracks", "2").outcome is Outcome.SKIPPED
+    summary = close_fleet(database, tracks="failed")
     assert (summary.failed, summary.skipped_missing_deps, summary.executed) == (1, 1, 0)
     assert sample_registry.outcomes(database) == {
         "spoofing@1": "SKIPPED",
@@ -78,38 +90,33 @@ def test_a_failed_champion_stops_its_dependents_and_its_shadows(database: Any, s
     }
 
 
-def test_a_failed_shadow_stops_nothing(database: Any, second: Any) -> None:
+def test_a_failed_shadow_stops_nothing(database: Any, reader: Any) -> None:
     sample_registry.register(database, shadow={"fail": "transient"})
-    opened(database)
-    ran(database, second, "tracks")
-    assert ran(database, second, "tracks", "2").is_transient
-    assert ran(database, second, "spoofing").outcome is Outcome.SUCCEEDED
-    assert closed(database).shadow_failed == 1
+    open_fleet(database)
+    run(database, reader, "tracks")
+    assert run(database, reader, "tracks", "2").is_transient
+    assert run(database, reader, "spoofing").outcome is Outcome.SUCCEEDED
+    assert close_fleet(database).shadow_failed == 1
 
 
-def test_a_model_of_a_hand_written_dag_needs_no_opened_cycle(database: Any, second: Any) -> None:
+def test_a_model_of_a_hand_written_dag_needs_no_opened_cycle(database: Any, reader: Any) -> None:
     sample_registry.register(database)
-    report = run_task(
-        Database(database, SETTINGS.schema),
-        lambda: second,
-        SETTINGS,
-        VersionRequest(cycle_id=None, started_at=AT, model_id="tracks", version=None, mode=Mode.AS_OF),
-    )
+    report = run(database, reader, "tracks", cycle_id=None)
     assert report.outcome is Outcome.SUCCEEDED
-    assert ran(database, second, "tracks", "1").outcome is Outcome.SUCCEEDED, "the champion by its version"
+    assert run(database, reader, "tracks", "1").outcome is Outcome.SUCCEEDED, "the champion by its version"
 
 
-def test_an_unknown_version_is_named_with_the_cycle(database: Any, second: Any) -> None:
+def test_an_unknown_version_is_named_with_the_cycle(database: Any, reader: Any) -> None:
     sample_registry.register(database)
     with pytest.raises(PlanError, match="'tracks' with version '9'"):
-        ran(database, second, "tracks", "9")
+        run(database, reader, "tracks", "9")
 
 
-def test_a_task_that_left_no_manifest_is_noted_when_the_cycle_closes(database: Any, second: Any) -> None:
+def test_a_task_that_left_no_manifest_is_noted_when_the_cycle_closes(database: Any, reader: Any) -> None:
     sample_registry.register(database)
-    opened(database)
-    ran(database, second, "tracks")
-    summary = closed(database, tracks="success", spoofing="failed", tracks__2="upstream_failed")
+    open_fleet(database)
+    run(database, reader, "tracks")
+    summary = close_fleet(database, tracks="success", spoofing="failed", tracks__2="upstream_failed")
     assert (summary.executed, summary.failed, summary.shadow_ran) == (1, 1, 0)
     assert sample_registry.outcomes(database) == {
         "spoofing@1": "FAILED",
@@ -118,59 +125,58 @@ def test_a_task_that_left_no_manifest_is_noted_when_the_cycle_closes(database: A
     }
 
 
-def test_a_past_cycle_runs_the_champion_of_its_time(database: Any, second: Any) -> None:
+def test_a_past_cycle_runs_the_champion_of_its_time(database: Any, reader: Any) -> None:
     sample_registry.register(database)
     roles.assign_role(Database(database, SCHEMA), model_id="tracks", version="2", role=Role.PRIMARY)
-    past = opened(database).plan
+    past = open_fleet(database).plan
     assert past.primaries["tracks"].version == "1"
-    now = opened(
-        database, at=datetime.now(UTC) + timedelta(seconds=0.5)
-    ).plan  # a clock that is a little behind
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)  # the registry's clock may be a little behind
+    now = open_fleet(database, at=soon).plan
     assert now.primaries["tracks"].version == "2"
 
 
 def test_a_cycle_in_the_future_gets_no_plan_because_it_could_still_change(database: Any) -> None:
     sample_registry.register(database)
     with pytest.raises(PlanError, match="lies in the future"):
-        opened(database, at=datetime.now(UTC) + timedelta(hours=1))
+        open_fleet(database, at=datetime.now(UTC) + timedelta(hours=1))
 
 
 def test_as_run_repeats_the_recorded_plan_and_nothing_else(database: Any) -> None:
     sample_registry.register(database)
     with pytest.raises(PlanError, match="no plan was recorded"):
-        opened(database, mode=Mode.AS_RUN)
-    first = opened(database)
-    assert opened(database, mode=Mode.AS_RUN).digest == first.digest
+        open_fleet(database, mode=Mode.AS_RUN)
+    first = open_fleet(database)
+    assert open_fleet(database, mode=Mode.AS_RUN).digest == first.digest
 
 
-def test_a_replay_runs_beside_what_was_live_and_changes_none_of_it(database: Any, second: Any) -> None:
+def test_a_replay_runs_beside_what_was_live_and_changes_none_of_it(database: Any, reader: Any) -> None:
     sample_registry.register(database)
-    opened(database)
+    open_fleet(database)
     for model, version in (("tracks", None), ("tracks", "2"), ("spoofing", None)):
-        ran(database, second, model, version)
+        run(database, reader, model, version)
     live = sample_registry.outcomes(database)
     sample_registry.put_version(database, "spoofing@next", ids=["y", "z"])
-    replay = opened(database, mode=Mode.OVERRIDE, replay=["spoofing@next"])
+    replay = open_fleet(database, mode=Mode.OVERRIDE, replay=["spoofing@next"])
     assert [s.label for s in replay.steps] == ["spoofing@next"]
-    report = inline.run_inline(Database(database, SETTINGS.schema), SETTINGS, "fleet", AT, mode=Mode.OVERRIDE)
+    report = run_inline(database, Mode.OVERRIDE)
     assert [r.output_count for r in report.reports] == [2]
     assert sample_registry.outcomes(database) == live | {"spoofing@next!": "SUCCEEDED"}
-    assert closed(database, mode=Mode.OVERRIDE).shadow_ran == 1
+    assert close_fleet(database, mode=Mode.OVERRIDE).shadow_ran == 1
 
 
-def test_a_model_without_any_role_yet_can_be_replayed(database: Any, second: Any) -> None:
+def test_a_model_without_any_role_yet_can_be_replayed(database: Any, reader: Any) -> None:
     sample_registry.register(database)
-    opened(database)
-    ran(database, second, "tracks")
+    open_fleet(database)
+    run(database, reader, "tracks")
     sample_registry.put_model(database, "loitering", ("tracks",))
     sample_registry.put_version(database, "loitering@1", ids=["q"])
-    replay = opened(database, mode=Mode.OVERRIDE, replay=["loitering@1"])
+    replay = open_fleet(database, mode=Mode.OVERRIDE, replay=["loitering@1"])
     assert [s.label for s in replay.steps] == ["loitering@1"]
-    assert ran(database, second, "loitering", "1", Mode.OVERRIDE).outcome is Outcome.SUCCEEDED
+    assert run(database, reader, "loitering", "1", Mode.OVERRIDE).outcome is Outcome.SUCCEEDED
 
 
 @pytest.mark.parametrize(
-    ("mode", "replay", "fact"),
+    ("mode", "replay", "reason"),
     [
         (Mode.OVERRIDE, [], "needs versions"),
         (Mode.OVERRIDE, ["tracks@9"], "tracks@9"),
@@ -178,80 +184,73 @@ def test_a_model_without_any_role_yet_can_be_replayed(database: Any, second: Any
         (Mode.AS_OF, ["tracks@2"], "needs mode 'override'"),
     ],
 )
-def test_a_replay_that_cannot_be_is_refused(database: Any, mode: Mode, replay: list[str], fact: str) -> None:
+def test_a_replay_that_cannot_be_is_refused(
+    database: Any, mode: Mode, replay: list[str], reason: str
+) -> None:
     sample_registry.register(database)
     sample_registry.put_cycle(database, cycle_id="other")
     sample_registry.put_model(database, "other", cycle_id="other")
     sample_registry.put_version(database, "other@1", Role.PRIMARY)
-    with pytest.raises(PlanError, match=fact):
-        opened(database, mode=mode, replay=replay)
+    with pytest.raises(PlanError, match=reason):
+        open_fleet(database, mode=mode, replay=replay)
 
 
-def test_a_broken_model_fails_with_the_reason_and_the_others_run(database: Any, second: Any) -> None:
+def test_a_broken_model_fails_with_the_reason_and_the_others_run(database: Any, reader: Any) -> None:
     sample_registry.register(database)
     sample_registry.put_model(database, "lost", ("trakcs",))
     sample_registry.put_version(database, "lost@1", Role.PRIMARY)
-    opened(database)
+    open_fleet(database)
     with pytest.raises(RegistrationError, match="the nearest name is 'tracks'"):
-        ran(database, second, "lost")
-    assert ran(database, second, "tracks").outcome is Outcome.SUCCEEDED
-    assert closed(database, lost="failed").failed == 1
+        run(database, reader, "lost")
+    assert run(database, reader, "tracks").outcome is Outcome.SUCCEEDED
+    assert close_fleet(database, lost="failed").failed == 1
 
 
-def test_an_entry_point_that_is_not_allowed_is_a_failure_with_a_manifest(database: Any, second: Any) -> None:
+def test_an_entry_point_that_is_not_allowed_is_a_failure_with_a_manifest(database: Any, reader: Any) -> None:
     sample_registry.register(database)
     sample_registry.put_version(database, "tracks@evil", Role.CHALLENGER, entrypoint="os:system", since=None)
     at = datetime.now(UTC)
-    opened(database, at=at)
+    open_fleet(database, at=at)
     for version in (None, "evil"):
-        report = run_task(
-            Database(database, SETTINGS.schema),
-            lambda: second,
-            SETTINGS,
-            VersionRequest(
-                cycle_id="fleet", started_at=at, model_id="tracks", version=version, mode=Mode.AS_OF
-            ),
-        )
+        report = run(database, reader, "tracks", version, at=at)
     assert report.outcome is Outcome.FAILED
     assert "EntryPointError" in str(report.error)
     assert sample_registry.outcomes(database, at)["tracks@evil"] == "FAILED"
 
 
-def test_a_model_that_is_switched_off_is_skipped_with_its_dependents(database: Any, second: Any) -> None:
+def test_a_model_that_is_switched_off_is_skipped_with_its_dependents(database: Any, reader: Any) -> None:
     sample_registry.register(database)
     sample_registry.put_model(database, "tracks", is_enabled=False)
-    opened(database)
-    assert "switched off" in str(ran(database, second, "tracks").error)
-    assert ran(database, second, "spoofing").outcome is Outcome.SKIPPED
-    assert closed(database).failed == 0
+    open_fleet(database)
+    assert "switched off" in str(run(database, reader, "tracks").error)
+    assert run(database, reader, "spoofing").outcome is Outcome.SKIPPED
+    assert close_fleet(database).failed == 0
 
 
-def test_a_transient_failure_of_the_input_query_can_be_tried_again(database: Any, second: Any) -> None:
+def test_a_transient_failure_of_the_input_query_can_be_tried_again(database: Any, reader: Any) -> None:
     sample_registry.register(database)
     sample_registry.put_cycle(database, input_query="select 1 as n where :window_end > :window_start")
-    opened(database)
-    assert ran(database, second, "tracks").input_count == 1
+    open_fleet(database)
+    assert run(database, reader, "tracks").input_count == 1
     sample_registry.put_cycle(database, input_query="select no_such_column")
-    report = ran(database, second, "spoofing")
+    report = run(database, reader, "spoofing")
     assert (report.outcome, report.is_transient) == (Outcome.FAILED, False)
     assert "no_such_column" in str(report.error)
 
 
-def test_an_inline_cycle_stores_the_same_as_one_task_each(database: Any, second: Any) -> None:
+def test_an_inline_cycle_stores_the_same_as_one_task_each(database: Any, reader: Any) -> None:
     sample_registry.register(database)
     sample_registry.put_cycle(database, execution=Execution.INLINE)
-    opened(database)
-    report = inline.run_inline(
-        Database(database, SETTINGS.schema), SETTINGS, "fleet", AT, mode=Mode.AS_OF, concurrent_shadows=True
-    )
+    open_fleet(database)
+    report = run_inline(database, concurrent_shadows=True)
     assert [r.outcome for r in report.reports] == [Outcome.SUCCEEDED] * 3
-    assert closed(database) == report.summary
+    assert close_fleet(database) == report.summary
 
 
 def test_a_cycle_that_was_not_opened_cannot_be_closed(database: Any) -> None:
     sample_registry.register(database)
     with pytest.raises(PlanError, match="was not opened"):
-        closed(database)
+        close_fleet(database)
 
 
 @pytest.mark.parametrize(
