@@ -111,7 +111,7 @@ def test_a_shadow_that_hangs_is_ended_at_its_execution_timeout(
     sample_registry.put_model(database, "tracks", task_options={"execution_timeout": 5, "retries": 2})
     entrypoint = "tests.misbehaving_models:MisbehavingModel"
     sample_registry.put_version(
-        database, "tracks@3", Role.CHALLENGER, entrypoint=entrypoint, act="hangs_deaf"
+        database, "tracks@3", Role.CHALLENGER, entrypoint=entrypoint, behaviour="hangs_and_ignores_signals"
     )
     (run,) = cycles({}, **MODULES)
     tasks = run["tasks"]

@@ -125,7 +125,7 @@ def test_params_at_the_bounds_run_and_come_back_as_the_same_numbers(database: Co
     params = {"least": -(2**63), "most": 2**64 - 1, "huge": 1e22, "tiny": 5e-324, "deep": deep(99)}
     sample_registry.put_version(database, "tracks@1", Role.PRIMARY, **params)
     planning.open_cycle(Database(database, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
-    opened = planning.planned(Database(database, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
+    opened = planning.planned_cycle(Database(database, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
     assert opened.plan.primaries["tracks"].params == params
 
 

@@ -379,7 +379,7 @@ def test_what_cannot_be_stored_is_refused_with_its_entity_and_place(
     with pytest.raises(UnstorableValue, match="'235000001'") as caught:
         save(store, version, [row(2), ({"mmsi": 235000001}, {"score": 0.5} | output)])
     assert (caught.value.entity, caught.value.path) == ("235000001", path)
-    assert reason in caught.value.fact
+    assert reason in caught.value.reason
     assert [r[0] for r in database.execute(OUTPUTS)] == ["1"]
 
 

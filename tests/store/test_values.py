@@ -138,7 +138,7 @@ def test_a_value_that_would_change_is_refused_with_entity_and_path(name: str) ->
     assert caught.value.entity == "211000001"
     assert caught.value.path.startswith(path)
     assert name == "very deep" or caught.value.path == path
-    assert reason in caught.value.fact
+    assert reason in caught.value.reason
 
 
 def test_an_output_ends_at_16_mib() -> None:

@@ -10,7 +10,7 @@ from functools import cache, partial
 from importlib import import_module
 
 from airflow_detection.cycle.child_store import PostgresChildStore, limits_of
-from airflow_detection.cycle.planning import OpenedCycle, planned
+from airflow_detection.cycle.planning import OpenedCycle, planned_cycle
 from airflow_detection.cycle.versions import cycle_reader, job_of, read_inputs, skip_unrunnable
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import RunReport
@@ -49,7 +49,7 @@ def run_inline(
         PlanError: unknown cycle, or `override` without a recorded plan.
         TerminalModelError, RegistryUnavailable: the input query failed.
     """
-    opened = planned(db, cycle_id, started_at, mode=mode)
+    opened = planned_cycle(db, cycle_id, started_at, mode=mode)
     plan = opened.plan
     if mode is Mode.OVERRIDE:  # replays read stored champions, which do not run again
         reports = tuple(run_steps(db, settings, opened, opened.steps, log_context, reader_conninfo))

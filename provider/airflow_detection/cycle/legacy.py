@@ -13,7 +13,7 @@ from airflow_detection.store import registry
 from airflow_detection.store.database import Database
 
 
-def legacy_call(
+def legacy_function(
     db: Database, settings: Settings, cycle_id: str, started_at: datetime
 ) -> Callable[[], object]:
     """Return the cycle's legacy entry point (`module:function`, an allowed module), bound to the `Cycle`.

@@ -123,7 +123,7 @@ def open_cycle(
     return OpenedCycle(spec=spec, cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
 
 
-def planned(db: Database, cycle_id: str, started_at: datetime, *, mode: Mode) -> OpenedCycle:
+def planned_cycle(db: Database, cycle_id: str, started_at: datetime, *, mode: Mode) -> OpenedCycle:
     """Return the cycle with its recorded plan, or (for a hand-written Dag) with the plan as of the cycle.
 
     Raises:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from airflow_detection import __version__
-from airflow_detection.cycle.planning import OpenedCycle, planned
+from airflow_detection.cycle.planning import OpenedCycle, planned_cycle
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import CycleSpec, Mode, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.engine.entrypoints import Registry
-from airflow_detection.engine.job import Job, not_run, run_job
+from airflow_detection.engine.job import Job, not_run_report, run_job
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.engine.run_log import LogContext
 from airflow_detection.errors import PlanError, RegistrationError
@@ -57,7 +57,7 @@ def find_step(db: Database, request: VersionRequest) -> tuple[OpenedCycle, Versi
     """
     model_id = request.model_id
     cycle_id = request.cycle_id or registry.cycle_of(db, model_id)
-    opened = planned(db, cycle_id, request.started_at, mode=request.mode)
+    opened = planned_cycle(db, cycle_id, request.started_at, mode=request.mode)
     if model_id in opened.plan.broken:
         raise RegistrationError(f"model {model_id!r} cannot run: {opened.plan.broken[model_id]}")
     return opened, _step(opened, request)
@@ -108,7 +108,7 @@ def skip_unrunnable(db: Database, opened: OpenedCycle, step: VersionSpec) -> Run
     if (reason := _unrunnable_reason(opened.plan, step, cycle_manifests)) is None:
         return None
     record_missing_run(db, cycle, step, Outcome.SKIPPED, reason)
-    return not_run(step, Outcome.SKIPPED, reason)
+    return not_run_report(step, Outcome.SKIPPED, reason)
 
 
 def job_of(settings: Settings, opened: OpenedCycle, step: VersionSpec, inputs: Callable[[], Inputs]) -> Job:

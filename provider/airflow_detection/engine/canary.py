@@ -17,7 +17,7 @@ _log = run_logger("airflow_detection.engine")
 
 Pair = tuple[JsonMapping, JsonMapping]
 
-ENTITIES = "outputs"
+ENTITY_PROFILE = "outputs"
 """Name of the profile of the outputs' entities: those that occur nowhere among the inputs count as null."""
 
 MAX_PROFILED_OUTPUTS = 10_000
@@ -112,7 +112,7 @@ class CanaryWatch:
             return ()
         names = [None if value is None else str(value) for value in self._output_entities]
         profile = FeatureProfile(
-            name=ENTITIES,
+            name=ENTITY_PROFILE,
             count=len(names),
             null_count=sum(name not in self._real_ids for name in names) if self._real_ids else 0,
             distinct_count=len(set(names)),

@@ -10,7 +10,15 @@ from typing import Protocol
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import CycleSummary, RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
-from airflow_detection.engine.job import Job, Store, not_run, run_job, run_stage, run_version, save_failure
+from airflow_detection.engine.job import (
+    Job,
+    Store,
+    not_run_report,
+    run_job,
+    run_stage,
+    run_version,
+    save_failure,
+)
 from airflow_detection.engine.model import BaseDetectionModel, ReadOnlyDatabase
 from airflow_detection.engine.plan import ExecutionPlan
 
@@ -131,7 +139,7 @@ class DAGExecutor:
             (champion_report,) = self._runner.run([self._job(model, champion, cycle, results)], 1)
         if champion_report.outcome is not Outcome.SUCCEEDED:
             reason = "its own champion has no result"
-            return [champion_report, *(not_run(shadow, Outcome.SKIPPED, reason) for shadow in shadows)]
+            return [champion_report, *(not_run_report(shadow, Outcome.SKIPPED, reason) for shadow in shadows)]
         jobs = [self._job(model, shadow, cycle, results) for shadow in shadows]
         return [champion_report, *(self._runner.run(jobs, self._at_once) if jobs else ())]
 
@@ -140,14 +148,14 @@ class DAGExecutor:
     ) -> RunReport | None:
         """Return the report of a champion that cannot run, with the reason; None if it can."""
         if (reason := self._plan.broken.get(model.model_id)) is not None:
-            report = not_run(champion, Outcome.FAILED, reason)
+            report = not_run_report(champion, Outcome.FAILED, reason)
             save_failure(self._store, model, report, cycle)
             return report
         if not model.is_enabled:
-            return not_run(champion, Outcome.SKIPPED, "the model is switched off")
+            return not_run_report(champion, Outcome.SKIPPED, "the model is switched off")
         if missing := [u for u in self._plan.upstreams(model.model_id) if u not in results]:
             reason = f"upstream champion without result: {', '.join(missing)}"
-            return not_run(champion, Outcome.SKIPPED, reason)
+            return not_run_report(champion, Outcome.SKIPPED, reason)
         return None
 
     def _job(

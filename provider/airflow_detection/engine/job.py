@@ -187,7 +187,7 @@ def save_failure(store: FailureStore, model: ModelSpec, report: RunReport, cycle
         _log.exception("the failure of %s could not be stored", report.version.label)
 
 
-def not_run(version: VersionSpec, outcome: Outcome, reason: str) -> RunReport:
+def not_run_report(version: VersionSpec, outcome: Outcome, reason: str) -> RunReport:
     """Return the report of a version that did not run."""
     return RunReport(version=version, outcome=outcome, started_at=datetime.now(UTC), error=reason)
 

@@ -193,7 +193,7 @@ class OtherVersionsOperator(CycleOperator):
         settings, mode = settings_of(), _mode(context, counts)
         at = cycle_started_at(context, self.log)
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
-            opened = planning.planned(db, self.cycle_id, at, mode=mode)
+            opened = planning.planned_cycle(db, self.cycle_id, at, mode=mode)
             left: Sequence[VersionSpec] = opened.steps
             if MODE not in counts:
                 _, left = divide(self._around(), opened.plan, opened.steps, mode)
@@ -265,7 +265,7 @@ class LegacyPathOperator(CycleOperator):
         at = cycle_started_at(context, self.log)
         settings = settings_of()
         with open_database(self.detection_conn_id, settings) as db, terminal_errors():
-            call = legacy.legacy_call(db, settings, self.cycle_id, at)
+            call = legacy.legacy_function(db, settings, self.cycle_id, at)
         call()
 
 

@@ -11,7 +11,7 @@ import pytest
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import FeatureProfile
 from airflow_detection.domain.specs import Outcome, Role
-from airflow_detection.engine.canary import ENTITIES
+from airflow_detection.engine.canary import ENTITY_PROFILE
 from airflow_detection.snapshot.verdicts.judge import judge_all
 from airflow_detection.snapshot.verdicts.kinds import VerdictKind
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
@@ -23,7 +23,7 @@ USUAL = {
     "speed": FeatureProfile(
         name="speed", count=1000, null_count=0, distinct_count=300, mean=4.0, deviation=5.0
     ),
-    ENTITIES: FeatureProfile(name=ENTITIES, count=100, null_count=10, distinct_count=100),
+    ENTITY_PROFILE: FeatureProfile(name=ENTITY_PROFILE, count=100, null_count=10, distinct_count=100),
     NEWEST + "speed": FeatureProfile(
         name=NEWEST + "speed", count=170, null_count=0, distinct_count=100, mean=4.0, deviation=5.0
     ),
@@ -64,8 +64,8 @@ def changed(name: str, **values: float) -> dict[str, FeatureProfile]:
         (NEWEST + ROWS, {"distinct_count": 137}, {"distinct_count": 135}, "79.4% of the newest rows are"),
         (NEWEST + ROWS, {"count": 129, "distinct_count": 129}, {"count": 127, "distinct_count": 127},
          "127 rows arrived last; 170 did just before"),
-        (ENTITIES, {"distinct_count": 81}, {"distinct_count": 70}, "77.8% of the outputs' entities are"),
-        (ENTITIES, {"null_count": 29}, {"null_count": 50}, "50% of the outputs are about nobody"),
+        (ENTITY_PROFILE, {"distinct_count": 81}, {"distinct_count": 70}, "77.8% of the outputs' entities are"),
+        (ENTITY_PROFILE, {"null_count": 29}, {"null_count": 50}, "50% of the outputs are about nobody"),
     ],
 )  # fmt: skip
 def test_a_column_is_odd_from_its_limit_on(

@@ -33,7 +33,15 @@ from airflow_detection.engine.isolation.report_json import (
     report_of,
     strict_loads,
 )
-from airflow_detection.engine.job import Finish, Job, ms_since, not_run, record_failure, run_job, save_failure
+from airflow_detection.engine.job import (
+    Finish,
+    Job,
+    ms_since,
+    not_run_report,
+    record_failure,
+    run_job,
+    save_failure,
+)
 from airflow_detection.engine.model import ReadOnlyDatabase, Upstream
 from airflow_detection.engine.run_log import LogContext, run_facts, run_logger
 from airflow_detection.errors import RegistryUnavailable, TerminalModelError, TransientModelError
@@ -180,7 +188,9 @@ class SubprocessRunner:
                     _log.warning("%d log lines were left out", run.line_count - MAX_LINES)
                 return self._stored(run)
             except Exception as error:
-                report = replace(not_run(job.version, Outcome.FAILED, ""), duration_ms=ms_since(run.began))
+                report = replace(
+                    not_run_report(job.version, Outcome.FAILED, ""), duration_ms=ms_since(run.began)
+                )
                 return record_failure(self._store, job.model, report, job.cycle, error)
             finally:
                 for fd in (run.child.frames_fd, run.child.text_fd, run.child.pidfd):
@@ -325,7 +335,7 @@ def _work(
     job: Job, child_store: ChildStore, limits: ProcessLimits, file: IO[bytes], writer: FrameWriter
 ) -> None:
     """Run the version in the child, and send its result to the parent."""
-    nothing_ran = not_run(job.version, Outcome.FAILED, "")
+    nothing_ran = not_run_report(job.version, Outcome.FAILED, "")
     with ExitStack() as stack:
         try:
             access = stack.enter_context(child_store.access(limits))

@@ -12,7 +12,7 @@ from typing import Any
 from scipy import stats
 
 from airflow_detection.domain.thresholds import Thresholds
-from airflow_detection.engine.canary import ENTITIES
+from airflow_detection.engine.canary import ENTITY_PROFILE
 from airflow_detection.snapshot.verdicts.baseline import high_rate, low_limit, median, spread
 from airflow_detection.snapshot.verdicts.history import (
     FRESH_MARGIN,
@@ -75,7 +75,7 @@ def _null_faults(
         limit = high_rate(highest, thresholds.feature_null_floor, thresholds.feature_null_factor)
         if rate > limit and is_improbable(rate, base, run.output_count, thresholds):
             numbers[f"{name}.null_rate"], numbers[f"{name}.null_limit"] = round(rate, 4), round(limit, 4)
-            if name == ENTITIES:
+            if name == ENTITY_PROFILE:
                 seen = f"{rate:.0%} of the outputs are about nobody in the inputs"
                 yield f"{seen}; at most {highest:.1%} is usual"
             else:
@@ -178,7 +178,7 @@ def _recent(name: str, history: History) -> list[FeatureMeasures]:
 
 def _text_of(name: str) -> str:
     """Name a column in a sentence."""
-    if name == ENTITIES:
+    if name == ENTITY_PROFILE:
         return "the outputs' entities"
     column = name.removeprefix(NEWEST)
     if column == name:

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from airflow_detection.domain.reports import FeatureProfile
 from airflow_detection.domain.specs import Outcome
-from airflow_detection.engine.canary import ENTITIES
+from airflow_detection.engine.canary import ENTITY_PROFILE
 from airflow_detection.snapshot.verdicts.kinds import VerdictKind
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.input_facts import NEWEST
@@ -142,7 +142,7 @@ def _fresh(now: float, before: float, share: float) -> float:
 
 def is_extra_profile(name: str) -> bool:
     """Tell whether a profile is of the newest rows or of the outputs, and not of a model's column."""
-    return name.startswith(NEWEST) or name == ENTITIES
+    return name.startswith(NEWEST) or name == ENTITY_PROFILE
 
 
 def _plain(profile: FeatureProfile, run: ManifestRun) -> FeatureMeasures:
