@@ -64,7 +64,8 @@ def changed(name: str, **values: float) -> dict[str, FeatureProfile]:
         (NEWEST + ROWS, {"distinct_count": 137}, {"distinct_count": 135}, "79.4% of the newest rows are"),
         (NEWEST + ROWS, {"count": 129, "distinct_count": 129}, {"count": 127, "distinct_count": 127},
          "127 rows arrived last; 170 did just before"),
-        (ENTITY_PROFILE, {"distinct_count": 81}, {"distinct_count": 70}, "77.8% of the outputs' entities are"),
+        (ENTITY_PROFILE, {"distinct_count": 81}, {"distinct_count": 70},
+         "77.8% of the outputs' entities are"),
         (ENTITY_PROFILE, {"null_count": 29}, {"null_count": 50}, "50% of the outputs are about nobody"),
     ],
 )  # fmt: skip
