@@ -12,7 +12,6 @@ import psycopg
 from psycopg import sql
 
 from airflow_detection.errors import MigrationError
-from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 from airflow_detection.store.queries import composed, sql_root
 
@@ -59,19 +58,18 @@ def migrate(
             behind), an applied migration was edited, or the database is newer than this version.
     """
     available = migrations(folder)
-    queries = db.queries("detection_migrations")
     if dry_run:
-        return [m.name for m in _pending(available, _applied(db.conn, queries, db.schema), db.schema)]
+        return [m.name for m in _pending(available, _applied(db), db.schema)]
     if not db.conn.autocommit:
         raise MigrationError("migrations need a connection in autocommit mode")
-    with _advisory_lock(db.conn, queries, db.schema):
+    with _advisory_lock(db):
         # Creating a schema takes a right that is needed only this once.
-        if not _exists(db.conn, queries, db.schema):
-            db.conn.execute(queries["create_schema"])
-            db.conn.execute(queries["create_table"])
-        pending = _pending(available, _applied(db.conn, queries, db.schema), db.schema)
+        if not _exists(db):
+            db.conn.execute(_queries(db)["create_schema"])
+            db.conn.execute(_queries(db)["create_table"])
+        pending = _pending(available, _applied(db), db.schema)
         for migration in pending:
-            _apply(db.conn, queries, migration, db.schema)
+            _apply(db, migration)
     return [m.name for m in pending]
 
 
@@ -101,37 +99,35 @@ def _pending(
     return pending
 
 
-def _exists(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> bool:
-    row = conn.execute(queries["table_exists"], {"schema": schema}).fetchone()
+def _queries(db: Database) -> Mapping[str, sql.Composed]:
+    return db.queries("detection_migrations")
+
+
+def _exists(db: Database) -> bool:
+    row = db.conn.execute(_queries(db)["table_exists"], {"schema": db.schema}).fetchone()
     return bool(row and row[0])
 
 
-def _applied(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> dict[str, str]:
-    if not _exists(conn, queries, schema):
-        return {}
-    return dict(conn.execute(queries["applied"]).fetchall())
+def _applied(db: Database) -> dict[str, str]:
+    return dict(db.conn.execute(_queries(db)["applied"]).fetchall()) if _exists(db) else {}
 
 
 @contextmanager
-def _advisory_lock(conn: Connection, queries: Mapping[str, sql.Composed], schema: str) -> Iterator[None]:
-    conn.execute(queries["lock"], {"schema": schema})
+def _advisory_lock(db: Database) -> Iterator[None]:
+    db.conn.execute(_queries(db)["lock"], {"schema": db.schema})
     try:
         yield
     finally:
-        if not conn.broken:
-            conn.execute(queries["unlock"], {"schema": schema})
+        if not db.conn.broken:
+            db.conn.execute(_queries(db)["unlock"], {"schema": db.schema})
 
 
-def _apply(
-    conn: Connection,
-    queries: Mapping[str, sql.Composed],
-    migration: Migration,
-    schema: str,
-) -> None:
+def _apply(db: Database, migration: Migration) -> None:
     try:
-        with conn.transaction():
-            conn.execute(queries["act_as_owner"])
-            conn.execute(composed(migration.text, schema))
-            conn.execute(queries["record"], {"name": migration.name, "checksum": migration.checksum})
+        with db.conn.transaction():
+            db.conn.execute(_queries(db)["act_as_owner"])
+            db.conn.execute(composed(migration.text, db.schema))
+            record = {"name": migration.name, "checksum": migration.checksum}
+            db.conn.execute(_queries(db)["record"], record)
     except (psycopg.Error, KeyError, IndexError, ValueError) as error:
         raise MigrationError(f"migration {migration.name} failed: {error}") from error
