@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.specs import Cycle, Outcome, Role, VersionSpec
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
@@ -74,7 +75,7 @@ def record_missing_run(
     params = {
         "new_outcome": outcome.value,
         "error": storable_text(error),
-        "params_digest": params_digest(version),
+        "params_digest": params_digest(version.params),
     }
     with storage_errors(cycle):
         db.conn.execute(query, run_params(version, cycle) | params)
@@ -95,9 +96,9 @@ def run_params(version: VersionSpec, cycle: Cycle) -> dict[str, Any]:  # Any: a 
     }
 
 
-def params_digest(version: VersionSpec) -> str:
-    """Return the sha256 of the version's params as JSON with sorted keys, in hex."""
-    return hashlib.sha256(to_json(version.params)).hexdigest()
+def params_digest(params: JsonMapping) -> str:
+    """Return the sha256 of a version's params as JSON with sorted keys, in hex."""
+    return hashlib.sha256(to_json(params)).hexdigest()
 
 
 def storable_text(text: str | None) -> str | None:

@@ -69,8 +69,8 @@ def fetch(db: Database, table: str, name: str, params: Mapping[str, object] | No
             raise RegistrationError(f"a row of {table} cannot be read: {error}") from error
 
 
-_cycles = partial(fetch, table="detection_cycles")
-_models = partial(fetch, table="detection_models")
+cycle_rows = partial(fetch, table="detection_cycles")
+model_rows = partial(fetch, table="detection_models")
 role_rows = partial(fetch, table="detection_model_roles")
 
 
@@ -115,17 +115,17 @@ def _version_spec(row: Row) -> VersionSpec:
 
 def cycle_ids(db: Database) -> list[str]:
     """Return the id of every registered cycle, in order, even if its other columns cannot be read."""
-    return [row["cycle_id"] for row in _cycles(db, name="ids")]
+    return [row["cycle_id"] for row in cycle_rows(db, name="ids")]
 
 
 def cycle_specs(db: Database) -> list[CycleSpec]:
     """Return every registered cycle, in order of its id."""
-    return [_cycle_spec(row) for row in _cycles(db, name="all", params={"cycle_id": None})]
+    return [_cycle_spec(row) for row in cycle_rows(db, name="all", params={"cycle_id": None})]
 
 
 def cycle_spec(db: Database, cycle_id: str) -> CycleSpec:
     """Return one cycle; PlanError, with the nearest name, if it is not registered."""
-    for row in _cycles(db, name="all", params={"cycle_id": cycle_id}):
+    for row in cycle_rows(db, name="all", params={"cycle_id": cycle_id}):
         return _cycle_spec(row)
     near = hint(cycle_id, (spec.cycle_id for spec in cycle_specs(db)))
     raise PlanError(f"cycle {cycle_id!r} is not registered{near}")
@@ -133,18 +133,18 @@ def cycle_spec(db: Database, cycle_id: str) -> CycleSpec:
 
 def model_specs(db: Database) -> list[ModelSpec]:
     """Return every registered model as it is now, without versions, in order of its id."""
-    return [_model_spec(row) for row in _models(db, name="all", params={"model_id": None})]
+    return [_model_spec(row) for row in model_rows(db, name="all", params={"model_id": None})]
 
 
 def switches(db: Database, cycle_id: str) -> dict[str, bool]:
     """Return which models of a cycle are switched on today, by model id."""
-    rows = _models(db, name="switches", params={"cycle_id": cycle_id})
+    rows = model_rows(db, name="switches", params={"cycle_id": cycle_id})
     return {row["model_id"]: row["is_enabled"] for row in rows}
 
 
 def cycle_of(db: Database, model_id: str) -> str:
     """Return the cycle that a model belongs to; PlanError, with the nearest name, if it is not registered."""
-    for row in _models(db, name="all", params={"model_id": model_id}):
+    for row in model_rows(db, name="all", params={"model_id": model_id}):
         return str(row["cycle_id"])
     near = hint(model_id, (spec.model_id for spec in model_specs(db)))
     raise PlanError(f"model {model_id!r} is not registered{near}")
@@ -175,7 +175,7 @@ def models_at(
         if known_at is not None and recorded_by > now:
             raise PlanError(f"what is known at {recorded_by.isoformat()} cannot be told yet")
         params = {"cycle_id": cycle_id, "at": instant, "known_at": recorded_by}
-        models = _models(db, name="at", params=params)
+        models = model_rows(db, name="at", params=params)
         versions: dict[str, list[VersionSpec]] = defaultdict(list)
         for row in role_rows(db, name="at", params=params):
             versions[row["model_id"]].append(_version_spec(row))
@@ -226,7 +226,7 @@ def put_cycle(db: Database, spec: CycleSpec) -> None:
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
     values["start_date"] = require_utc("start_date", spec.start_date)
     with with_exclusive_lock(db):
-        _cycles(db, name="put", params=values)
+        cycle_rows(db, name="put", params=values)
 
 
 def put_model(db: Database, spec: ModelSpec) -> None:
@@ -242,8 +242,8 @@ def put_model(db: Database, spec: ModelSpec) -> None:
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name != "versions"}
     values["task_options"] = Jsonb(dict(spec.task_options), dumps=_strict_json)
     with with_exclusive_lock(db):
-        _models(db, name="put", params=values)
-        rows = _models(db, name="has_history", params={"model_id": spec.model_id})
+        model_rows(db, name="put", params=values)
+        rows = model_rows(db, name="has_history", params={"model_id": spec.model_id})
         is_founding = not rows[0]["has_history"]
         edges = {
             "model_id": spec.model_id,
@@ -251,12 +251,12 @@ def put_model(db: Database, spec: ModelSpec) -> None:
             "is_founding": is_founding,
         }
         edges["now"] = clock(db)
-        _models(
+        model_rows(
             db,
             name="forget_dependencies" if is_founding else "supersede_dependencies",
             params=edges,
         )
-        _models(db, name="add_dependencies", params=edges)
+        model_rows(db, name="add_dependencies", params=edges)
 
 
 def put_version(

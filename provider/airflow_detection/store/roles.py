@@ -17,9 +17,9 @@ from airflow_detection.errors import RegistrationError
 from airflow_detection.store.database import Database
 from airflow_detection.store.registry import (
     Row,
-    _cycles,
     clock,
     cycle_of,
+    cycle_rows,
     role_rows,
     version_id_of,
     with_exclusive_lock,
@@ -172,7 +172,7 @@ def _check_since(
             f"{prefix}: {champion!r} is PRIMARY; without a start the promotion holds from now on"
         )
     cycle_id = cycle_of(db, model_id)
-    if _cycles(db, name="has_run_since", params={"cycle_id": cycle_id, "since": since})[0]["has_run"]:
+    if cycle_rows(db, name="has_run_since", params={"cycle_id": cycle_id, "since": since})[0]["has_run"]:
         raise RegistrationError(
             f"{prefix}: cycle {cycle_id!r} has been planned since; without a start it holds from now on"
         )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from datetime import datetime
 
 from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
-from airflow_detection.store.encoding import to_json
+from airflow_detection.store.manifests import params_digest
 
 DIGEST_CHARS = 12
 """Characters of a digest that are shown."""
@@ -68,12 +66,8 @@ def _age_s(instant: datetime | None, scope: Scope) -> float | None:
     return None if instant is None else (scope.taken_at - instant).total_seconds()
 
 
-def _digest(params: Mapping[str, object]) -> str:
-    return hashlib.sha256(to_json(params)).hexdigest()
-
-
 def _has_run_with_other_params(row: Row) -> bool:
-    return bool(row["params_digest"]) and row["params_digest"] != _digest(row["params"])
+    return bool(row["params_digest"]) and row["params_digest"] != params_digest(row["params"])
 
 
 def _versions(rows: list[Row]) -> Table:
