@@ -87,7 +87,7 @@ def _versions(rows: list[Row]) -> Table:
                 f"{r['model_id']}@{r['version']}",
                 r["role"],
                 r["since"].isoformat(),
-                _digest(r["params"])[:DIGEST_CHARS],
+                params_digest(r["params"])[:DIGEST_CHARS],
                 (r["params_digest"] or "")[:DIGEST_CHARS] or None,
                 r["entrypoint"],
                 "yes" if r["is_enabled"] else "no",
