@@ -18,11 +18,11 @@ from airflow_detection.domain.names import RESERVED, task_ids
 from airflow_detection.domain.settings import Settings
 from airflow_detection.errors import RegistryUnavailable
 from airflow_detection.plan_cache import file as plan_file
-from airflow_detection.plan_cache import source
-from airflow_detection.plan_cache.held_back import hold_back
 from airflow_detection.plan_cache.known import KnownRegistry
 
 log = logging.getLogger(__name__)
+LOCK_WAIT_S = 10.0
+"""As long as reading the registry may take (`source.READ_TIMEOUT_S`): another process may be at it."""
 
 
 def known_registry(
@@ -39,7 +39,7 @@ def known_registry(
     last = plan_file.read(path, dag_id)
     if last is not None and (_is_fresh(last, settings) or _has_task(last, dag_id, task_id)):
         return last
-    with _asking_lock(path, wait_s=0.0 if last else source.READ_TIMEOUT_S) as is_mine:
+    with _asking_lock(path, wait_s=0.0 if last else LOCK_WAIT_S) as is_mine:
         last = plan_file.read(path, dag_id) or last
         if last is not None and (_is_fresh(last, settings) or not is_mine or _failed_lately(path, settings)):
             if _is_fresh(last, settings):
@@ -62,6 +62,10 @@ def last_known(conn_id: str, settings: Settings) -> KnownRegistry | None:
 
 
 def _read_anew(conn_id: str, settings: Settings, path: Path, last: KnownRegistry | None) -> KnownRegistry:
+    # Imported here: most parses find a fresh plan file and pay for neither.
+    from airflow_detection.plan_cache import source
+    from airflow_detection.plan_cache.held_back import hold_back
+
     try:
         fresh, confirmed = source.read_registry(conn_id, settings)
     except Exception as error:  # of any kind: the Dags must still be made
