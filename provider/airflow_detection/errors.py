@@ -16,6 +16,7 @@ DetectionError
 │   ├── MissingPartition        no table partition for that month
 │   └── ExpiredPartition        retention has removed that month
 ├── RegistryUnavailable         the registry's database did not answer; trying again may help
+│   └── RegistryBusy            another session held a lock for too long
 ├── MigrationError
 └── InputFileError              a file that was to be loaded is not what it should be
 
@@ -166,6 +167,10 @@ class ExpiredPartition(StorageError):
 
 class RegistryUnavailable(DetectionError):
     """The registry's database did not answer."""
+
+
+class RegistryBusy(RegistryUnavailable):
+    """Another session held a lock for too long."""
 
 
 class MigrationError(DetectionError):

@@ -1,10 +1,22 @@
 -- name: lock
--- One migrator at a time per schema; the others wait.
-select pg_advisory_lock(hashtextextended('detection_migrations:' || %(schema)s::text, 0));
+-- One migrator at a time per schema, the others wait; behind a pooler, where a session is others' as well, no lock.
+select pg_advisory_lock(hashtextextended('detection_migrations:' || %(schema)s::text, 0))
+ where pg_backend_pid() = %(pid)s;
 
 -- name: unlock
 -- Let the next migrator in.
-select pg_advisory_unlock(hashtextextended('detection_migrations:' || %(schema)s::text, 0));
+select pg_advisory_unlock(hashtextextended('detection_migrations:' || %(schema)s::text, 0))
+ where pg_backend_pid() = %(pid)s;
+
+-- name: lock_in_transaction
+-- One migration at a time per schema, behind a pooler, too.
+select pg_advisory_xact_lock(hashtextextended('detection_migrations:' || %(schema)s::text, 0));
+
+-- name: limit
+-- Let no reader or writer queue long behind this transaction: not while it waits for a lock, nor when its client stops.
+-- A statement of a migration may take as long as it takes.
+select set_config('lock_timeout', %(lock_ms)s, true), set_config('statement_timeout', '0', true),
+       set_config('idle_in_transaction_session_timeout', %(idle_ms)s, true);
 
 -- name: create_schema
 -- The schema that holds everything.

@@ -1,10 +1,14 @@
 -- name: lock_for_change
--- One change of the registry at a time; plans wait for it.
-select pg_advisory_xact_lock(hashtextextended('detection registry ' || %(schema)s::text, 0));
+-- One change of the registry at a time, and plans wait for it: so the server ends a change whose client does nothing.
+select set_config('idle_in_transaction_session_timeout', %(idle_ms)s, true),
+       set_config('lock_timeout', %(wait_ms)s, true),
+       pg_advisory_xact_lock(hashtextextended('detection registry ' || %(schema)s::text, 0));
 
 -- name: lock_for_reading
 -- Plans may be read side by side, but not while the registry changes.
-select pg_advisory_xact_lock_shared(hashtextextended('detection registry ' || %(schema)s::text, 0));
+select set_config('lock_timeout', %(wait_ms)s, true),
+       set_config('statement_timeout', coalesce(%(limit_ms)s, current_setting('statement_timeout')), true),
+       pg_advisory_xact_lock_shared(hashtextextended('detection registry ' || %(schema)s::text, 0));
 
 -- name: now
 -- The database's clock, read under the lock.

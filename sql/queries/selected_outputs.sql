@@ -1,10 +1,10 @@
 -- name: create_table
 -- The table that takes the rows of a SQL model until they are checked: the model's SELECT can write nothing else.
-create temp table if not exists detection_selected_outputs (
+create temp table detection_selected_outputs (
     entity_id text,
     score double precision constraint score_is_finite check (score > '-Infinity' and score < 'Infinity'),
     outputs jsonb not null constraint outputs_is_object check (jsonb_typeof(outputs) = 'object')
-) on commit delete rows;
+) on commit drop;
 
 -- name: limit
 -- The longest that the SELECT may take, until the transaction ends.

@@ -1,36 +1,52 @@
--- name: use_utc
--- Set the session's time zone, so that nothing depends on the server's.
-select set_config('TimeZone', 'UTC', false);
+-- name: begin
+-- Make a session independent of the defaults of the server, the database and the role; behind a pooler, where another
+-- process answers than the one connected to, set nothing: the session is others' as well.
+select pg_backend_pid() = %(pid)s, current_setting('session_replication_role'),
+       (select count(set_config(name, value, false))
+          from (values ('TimeZone', 'UTC'), ('DateStyle', 'ISO, YMD'), ('IntervalStyle', 'postgres'),
+                       ('client_encoding', 'UTF8'), ('bytea_output', 'hex'), ('extra_float_digits', '1'),
+                       ('standard_conforming_strings', 'on'), ('default_transaction_isolation', 'read committed'),
+                       ('idle_session_timeout', '0'),
+                       ('default_transaction_read_only',
+                        case when %(read_only)s then 'on' else current_setting('default_transaction_read_only') end)
+               ) as setting (name, value)
+         where pg_backend_pid() = %(pid)s);
 
--- name: use_utc_read_only
--- The same, in a session that may not write.
-select set_config('TimeZone', 'UTC', false), set_config('default_transaction_read_only', 'on', false);
+-- name: run_triggers
+-- Let the triggers and foreign keys of the registry work in a session whose role would leave them out.
+select set_config('session_replication_role', 'origin', false);
 
 -- name: limit_statements
--- The longest that one statement may take, in milliseconds.
-select set_config('statement_timeout', %(limit_ms)s, false);
+-- The longest that one statement may take, in milliseconds, until the transaction ends.
+select set_config('statement_timeout', %(limit_ms)s, true);
 
 -- name: read_only_transaction
 -- Nothing in this transaction may write.
 set transaction read only;
 
 -- name: use_schema
--- Names without a schema are looked up in ours, then in public, until the transaction ends.
-select set_config('search_path', quote_ident(%(schema)s::text) || ', public', true);
+-- Names without a schema are looked up in ours, then in public, and values have one text whatever the server's
+-- settings are, until the transaction ends.
+select set_config('search_path', quote_ident(%(schema)s::text) || ', public', true),
+       set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true),
+       set_config('IntervalStyle', 'postgres', true), set_config('bytea_output', 'hex', true),
+       set_config('extra_float_digits', '1', true);
 
 -- name: unlock
 -- Release the session-level advisory locks of a query.
 select pg_advisory_unlock_all();
 
 -- name: read_only_session
--- Nothing in this session may write, and the server ends it when the client is gone or idle in a transaction.
-select set_config('default_transaction_read_only', 'on', false),
-       set_config('client_connection_check_interval', '2s', false),
-       set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false);
+-- Nothing in this session (or transaction) may write or take longer, and the server ends it when the client is gone
+-- or idle in a transaction.
+select set_config('default_transaction_read_only', 'on', %(is_local)s),
+       set_config('client_connection_check_interval', '2s', %(is_local)s),
+       set_config('idle_in_transaction_session_timeout', %(idle_ms)s, %(is_local)s),
+       set_config('statement_timeout', coalesce(%(limit_ms)s, current_setting('statement_timeout')), %(is_local)s);
 
 -- name: act_as
 -- The rights of this role, and no others.
-select set_config('role', %(role)s, false);
+select set_config('role', %(role)s, %(is_local)s);
 
 -- name: backend
 -- The process and start of this session, to end it from another one.

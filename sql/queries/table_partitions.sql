@@ -40,6 +40,7 @@ select set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', 
 -- A table that is partitioned by range on one timestamptz column.
 select c.oid::bigint as oid, a.attname::text as key,
        (select t.spcname::text from pg_tablespace t where t.oid = c.reltablespace) as tablespace,
+       c.relreplident = 'f' as has_full_identity,
        c.relacl is null and not c.relrowsecurity and pg_get_userbyid(c.relowner) = current_user
            and not exists (select from pg_default_acl)
            and not exists (select from pg_attribute l where l.attrelid = c.oid and l.attacl is not null) as is_plain
@@ -93,6 +94,10 @@ select set_config('default_tablespace', %(tablespace)s, true);
 -- name: create
 -- A table like the parent, without its identity column property, which a partition may not have of its own.
 create table {schema}.{{child}} (like {schema}.{{parent}} including all excluding identity);
+
+-- name: identify
+-- Identify a row by all of its values in a publication, as the parent does: a partition does not inherit it.
+alter table {schema}.{{child}} replica identity full;
 
 -- name: likeness
 -- The statements that give a table its parent's owner, grants and row security, and no others.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,11 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from airflow_detection.domain.specs import Execution, Role
+from airflow_detection.domain.specs import Execution, ModelSpec, Role
 from airflow_detection.errors import InputFileError, RegistrationError
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.registration.file import parse
 from airflow_detection.store import registry
+from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -292,3 +296,74 @@ def test_lookbacks_read_as_lengths_of_time(text: str, length: int) -> None:
 def test_the_maritime_registry_applies(database: Connection) -> None:
     assert apply_file(Database(database, SCHEMA), MARITIME)
     assert apply_file(Database(database, SCHEMA), MARITIME) == []
+
+
+def test_a_file_is_read_and_checked_before_the_registry_is_locked(
+    database: Connection, dsn: str, file: Path
+) -> None:
+    file.write_text(GOOD.replace("cycle: sea", "cycle: see"))
+    with (
+        registry.with_exclusive_lock(Database(database)),
+        connect(dsn) as other,
+        pytest.raises(RegistrationError, match="see"),
+    ):
+        apply_file(Database(other), file)
+
+
+def test_a_file_is_checked_again_if_the_registry_has_changed_meanwhile(
+    database: Connection, dsn: str, file: Path
+) -> None:
+    apply_file(Database(database), file)
+    file.write_text(
+        GOOD.replace("entrypoint: acme.tracks:Tracks", "entrypoint: tracks\n    depends_on: [late]")
+    )
+    late = ModelSpec(model_id="late", cycle_id="sea", entrypoint="late")
+    registry.put_model(Database(database), late)
+    errors: list[Exception] = []
+
+    def apply() -> None:
+        with connect(dsn) as other:
+            try:
+                apply_file(Database(other), file)
+            except RegistrationError as error:
+                errors.append(error)
+
+    waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+    with registry.with_exclusive_lock(Database(database)):
+        thread = threading.Thread(target=apply)
+        thread.start()
+        while database.execute(waiting).fetchone() == (0,):
+            thread.join(0.02)
+        registry.put_model(Database(database), replace(late, depends_on=("tracks",)))
+    thread.join()
+    assert "dependency loop" in str(errors[0])
+
+
+@pytest.mark.parametrize("kind", ["list", "mapping"])
+def test_aliases_that_stand_for_billions_of_values_are_refused_at_once(
+    database: Connection, file: Path, kind: str
+) -> None:
+    bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for n in range(1, 10):
+        aliases = [f"*a{n - 1}"] * 9
+        values = ", ".join(aliases if kind == "list" else [f"k{i}: {a}" for i, a in enumerate(aliases)])
+        bomb.append(f"a{n}: &a{n} " + (f"[{values}]" if kind == "list" else f"{{{values}}}"))
+    params = "{" + ", ".join(bomb) + "}"
+    file.write_text(GOOD.replace("params: {v_max_kn: 50}", f"params: {params}"))
+    began = time.monotonic()
+    with pytest.raises(RegistrationError, match=r"aliases repeat .* values: must be at most 100000"):
+        apply_file(Database(database), file)
+    assert time.monotonic() - began < 5
+
+
+def test_an_alias_within_its_own_anchor_is_refused(database: Connection, file: Path) -> None:
+    file.write_text(GOOD.replace("params: {v_max_kn: 50}", "params: &p {own: [*p, *p]}"))
+    with pytest.raises(RegistrationError):
+        apply_file(Database(database), file)
+
+
+def test_aliases_within_the_bound_are_read(database: Connection, file: Path) -> None:
+    text = GOOD.replace("params: {v_max_kn: 50}", "params: &p {v_max_kn: 50}")
+    file.write_text(text.replace("params: {v_max_kn: 30}", "params: *p"))
+    apply_file(Database(database), file)
+    assert {v.params["v_max_kn"] for v in registry.versions(Database(database), "jumps")} == {50}

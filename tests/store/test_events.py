@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
@@ -283,7 +284,7 @@ def test_writers_at_once_over_shuffled_cycles_leave_the_events_of_the_sequence(
     chance.shuffle(jobs)
 
     def write(numbered: tuple[int, Sequence[tuple[int, Scores]]]) -> None:
-        with connect(dsn, statement_timeout_s=60) as conn:
+        with connect(make_conninfo(dsn, options="-c statement_timeout=60s")) as conn:
             for n, scores in numbered[1]:
                 model_store.save(n, scores, conn)
 

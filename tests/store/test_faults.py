@@ -26,7 +26,7 @@ from airflow_detection.errors import DetectionError, RegistryUnavailable, StaleA
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.outputs import PostgresStore
-from airflow_detection.store.partitions.create import ensure_cycle_months
+from airflow_detection.store.partitions.create import PARTITIONED, ensure_cycle_months, ensure_month
 
 AT = datetime(2026, 3, 5, 12, tzinfo=UTC)
 CYCLE = Cycle(cycle_id="sea", started_at=AT, lookback=timedelta(hours=1))
@@ -352,3 +352,49 @@ def test_a_tablespace_that_is_full_leaves_the_old_result(result_store: ResultSto
     result_store.conn.execute(f"drop tablespace {small_disk}")
     assert result_store.result() == 1
     assert isinstance(result_store.conn, psycopg.Connection)
+
+
+IDENTITIES = """
+select c.relname from pg_class c
+ where c.relnamespace = 'detection'::regnamespace and c.relkind in ('r', 'p') and c.relreplident = 'd'
+   and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)
+"""
+
+
+def test_a_publication_for_all_tables_does_not_stop_a_result_from_being_replaced(
+    result_store: ResultStore,
+) -> None:
+    result_store.conn.execute("create publication everything for all tables")
+    result_store.write(2)
+    assert result_store.result() == 2
+    assert result_store.conn.execute(IDENTITIES).fetchall() == []
+
+
+def test_a_month_that_comes_back_is_in_the_publication_as_the_others(result_store: ResultStore) -> None:
+    database = Database(result_store.conn, "detection")
+    result_store.conn.execute("create publication everything for all tables")
+    for table in PARTITIONED:
+        month = f"{table}_p2026_03"
+        result_store.conn.execute(f"alter table detection.{table} detach partition detection.{month}")
+        result_store.conn.execute(f"alter table detection.{month} replica identity default")
+        result_store.conn.execute(
+            "insert into detection.detection_maintenance_log "
+            "(action, table_name, partition_name, bounds, outcome, details) "
+            "values ('detach', %s, %s, '[2026-03-01Z, 2026-04-01Z)', 'done', "
+            "jsonb_build_object('oid', %s::regclass::oid::bigint))",
+            (table, month, f"detection.{month}"),
+        )
+        assert ensure_month(database, table, AT, recreate_expired=True)
+    assert result_store.result() == 1
+    result_store.write(2)
+    assert result_store.result() == 2
+
+
+def test_a_table_without_an_identity_is_a_refusal_and_no_silence(result_store: ResultStore) -> None:
+    result_store.conn.execute("create publication everything for all tables")
+    result_store.conn.execute(
+        "alter table detection.detection_model_run_outputs_p2026_03 replica identity nothing"
+    )
+    with pytest.raises(StorageError, match="replica identity"):
+        result_store.write(2)
+    assert result_store.result() == 1

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from airflow_detection.errors import MigrationError
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import check, migrate, migrations
+from airflow_detection.store.partitions.plan import UpkeepLimits
 from airflow_detection.store.queries import sql_root
 
 NAMES = [m.name for m in migrations()]
@@ -141,3 +146,50 @@ def test_two_migrations_of_one_number_are_refused(tmp_path: Path) -> None:
         migrations(tmp_path)
     with pytest.raises(MigrationError):
         migrations(tmp_path / "nowhere")
+
+
+QUICK = UpkeepLimits(lock_timeout=timedelta(milliseconds=100), attempts=4, pause=timedelta(milliseconds=50))
+
+
+def altering(tmp_path: Path) -> Path:
+    """The migrations, and one that needs a table for itself."""
+    folder = folder_with(tmp_path, NAMES, "altering")
+    (folder / "9000_alters.sql").write_text("alter table {schema}.detection_cycles add column x int;")
+    return folder
+
+
+def test_behind_a_reader_a_migration_gives_up_and_keeps_nobody_waiting(
+    database: Connection, dsn: str, tmp_path: Path
+) -> None:
+    longest_s = [0.0]
+    is_over = threading.Event()
+
+    def read() -> None:
+        with connect(dsn) as conn:
+            while not is_over.is_set():
+                began = time.monotonic()
+                conn.execute("select count(*) from detection.detection_cycles")
+                longest_s[0] = max(longest_s[0], time.monotonic() - began)
+
+    with connect(dsn) as idle, idle.transaction():
+        idle.execute("select count(*) from detection.detection_cycles")
+        reader = threading.Thread(target=read)
+        reader.start()
+        with pytest.raises(MigrationError, match=r"9000_alters got no lock in 4 attempts, each of 0\.1 s"):
+            migrate(Database(database), folder=altering(tmp_path), limits=QUICK)
+        is_over.set()
+        reader.join()
+    assert 0 < longest_s[0] < 2
+    assert database.execute("show lock_timeout").fetchone() == ("0",)
+
+
+def test_a_migration_is_tried_until_the_reader_has_ended(
+    database: Connection, dsn: str, tmp_path: Path
+) -> None:
+    with connect(dsn) as idle:
+        idle.execute("begin; select count(*) from detection.detection_cycles")
+        timer = threading.Timer(0.5, lambda: idle.execute("commit"))
+        timer.start()
+        limits = replace(QUICK, attempts=100)
+        assert migrate(Database(database), folder=altering(tmp_path), limits=limits) == ["9000_alters"]
+        timer.join()

@@ -100,9 +100,9 @@ def test_a_query_leaves_no_setting_behind(reader: Reader, database: Connection) 
 
 
 def test_a_query_beyond_the_timeout_is_worth_a_retry(dsn: str) -> None:
-    with connect(dsn, statement_timeout_s=0.05) as conn:
+    with connect(dsn) as conn:
         with pytest.raises(RegistryUnavailable, match="timeout"):
-            Reader(Database(conn, "detection"), {}).query("select pg_sleep(5)")
+            Reader(Database(conn, "detection"), {}, timeout_s=0.05).query("select pg_sleep(5)")
         assert Reader(Database(conn, "detection"), {}).query("select 1 as one")["one"] == (1,)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import Arg
 
-from airflow_detection.errors import DetectionError, RegistryUnavailable
+from airflow_detection.errors import DetectionError, StorageError
 
 if TYPE_CHECKING:
     from airflow_detection.domain.settings import Settings
@@ -92,12 +92,13 @@ def connected() -> Iterator[tuple[Database, Settings]]:
     from airflow_detection import config
     from airflow_detection.hooks.detection import DetectionHook
     from airflow_detection.store.database import Database
+    from airflow_detection.store.driver_errors import unavailable
 
     settings = config.settings()
     with DetectionHook.configured(settings).connect() as conn:
         try:
             yield Database(conn, settings.schema), settings
-        except psycopg.OperationalError as error:
-            raise RegistryUnavailable(
-                f"the registry's database did not answer: {str(error).strip()}"
-            ) from error
+        except psycopg.Error as error:
+            if (passing := unavailable(error, "the registry's database did not answer")) is not None:
+                raise passing from error
+            raise StorageError(f"the database refused: {str(error).strip()}") from error

@@ -26,7 +26,7 @@ from airflow_detection.store.database import Database
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.pushdown import SelectLimits, selection_json, selection_of
 from airflow_detection.store.reader import StoredOutputs
-from airflow_detection.store.session import backend_of, end_backend, limit_session
+from airflow_detection.store.session import end_backend, limit_session
 from airflow_detection.store.spool import Spool, encode_outputs
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class PostgresChildStore:
         """Call with the database; where the connection was lost, once more with a new one."""
         try:
             return call(self._db)
-        except (RegistryUnavailable, psycopg.OperationalError):
+        except (RegistryUnavailable, psycopg.Error):
             if not self._db.conn.closed:
                 raise
         log.warning("the connection to the registry was lost: opening another one")
@@ -73,8 +73,7 @@ class PostgresChildStore:
     def access(self, limits: ProcessLimits) -> Iterator[Access]:
         """In the child: open a connection that only reads."""
         db = Database(connect(self._reader_conninfo), self._db.schema)
-        backend = backend_of(db)
-        limit_session(db, timeout_s=self._timeout_s(limits), role=self._settings.reader_role)
+        backend = limit_session(db, timeout_s=self._timeout_s(limits), role=self._settings.reader_role)
         yield Access(
             upstream=lambda version, cycle: StoredOutputs(db, cycle, version),
             database=cycle_reader(db, self._opened),

@@ -23,7 +23,6 @@ from airflow_detection.engine.isolation.runner import SubprocessRunner
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.engine.run_log import LogContext
 from airflow_detection.store.database import Database
-from airflow_detection.store.session import limited_statements
 
 log = logging.getLogger(__name__)
 
@@ -118,5 +117,5 @@ def _prepare(models: Registry, plan: ExecutionPlan, timeout_s: float) -> None:
 
 
 def _inputs(db: Database, settings: Settings, opened: OpenedCycle) -> Inputs:
-    with limited_statements(db, settings.statement_timeout_s or settings.inline_timeout_s):
-        return read_inputs(cycle_reader(db, opened), opened.spec)
+    timeout_s = settings.statement_timeout_s or settings.inline_timeout_s
+    return read_inputs(cycle_reader(db, opened, timeout_s=timeout_s), opened.spec)

@@ -132,8 +132,8 @@ def positive_option(model: ModelSpec, name: str) -> float | None:
     return float(value)
 
 
-def cycle_reader(db: Database, opened: OpenedCycle) -> Reader:
-    """Return read-only access to the registry's database for the versions of one cycle.
+def cycle_reader(db: Database, opened: OpenedCycle, *, timeout_s: float | None = None) -> Reader:
+    """Return read-only access to the registry's database for the versions of one cycle, limited in seconds.
 
     Queries have `:window_start`, `:window_end`, `:cycle_started_at` and `:opened_at`; an input query that
     leaves out what arrived after `:opened_at` shows all versions the same rows.
@@ -145,7 +145,7 @@ def cycle_reader(db: Database, opened: OpenedCycle) -> Reader:
         "cycle_started_at": opened.cycle.started_at,
         "opened_at": opened.opened_at,
     }
-    return Reader(db, params)
+    return Reader(db, params, timeout_s=timeout_s)
 
 
 def read_inputs(reader: Reader, spec: CycleSpec) -> Inputs:

@@ -65,15 +65,15 @@ def _coming(db: Database, settings: Settings, old: KnownRegistry | None, file: P
     """Return what the next parse will make Dags of: a change that it holds back is held back here too."""
     import psycopg
 
-    from airflow_detection.registration.apply import apply_file
+    from airflow_detection.registration.apply import apply_registration, locked_registration
     from airflow_detection.store import registry
 
     if file is None:
         with registry.with_shared_lock(db):
             fresh, confirmed = registered_now(db)
     else:
-        with registry.with_exclusive_lock(db):
-            apply_file(db, file)
+        with locked_registration(db, file) as registration:
+            apply_registration(db, registration, str(file))
             fresh, confirmed = registered_now(db)
             raise psycopg.Rollback
     return hold_back(old, fresh, confirmed)

@@ -16,6 +16,7 @@ from airflow_detection.domain.inputs import Inputs, MaterializedOutputs, Selecte
 from airflow_detection.domain.json_values import JsonMapping, frozen
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, VersionSpec, require_utc
+from airflow_detection.domain.sqlstates import may_pass
 from airflow_detection.engine.canary import CanaryWatch, Pair, SharedOutputs
 from airflow_detection.engine.metrics import clean_metrics, finite, profile
 from airflow_detection.engine.model import (
@@ -159,7 +160,10 @@ def is_transient(error: BaseException) -> bool:
     """Tell whether trying again may help: the model said so, or something outside did not answer."""
     if isinstance(error, (TransientModelError, RegistryUnavailable, OSError)):
         return True
-    # A lost connection or a cancelled statement; by name, because the engine does not import the driver.
+    sqlstate = getattr(error, "sqlstate", None)
+    if isinstance(sqlstate, str):
+        return may_pass(sqlstate)
+    # A lost connection; by name, because the engine does not import the driver.
     return any(c.__name__ == "OperationalError" for c in type(error).__mro__)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from airflow_detection.errors import ConfigurationError, RegistryUnavailable
-from airflow_detection.store.queries import load_queries
+from airflow_detection.store.connection import begin_session
 
 CONNECT_TIMEOUT_S = 5
 
@@ -16,10 +16,11 @@ CONNECT_TIMEOUT_S = 5
 def session_of(
     conn_id: str, open_connection: Callable[[], Any], *, read_only: bool = False
 ) -> psycopg.Connection[tuple[Any, ...]]:  # Any: whichever driver Airflow found
-    """Open a connection and make its session what the package expects: autocommit, UTC, perhaps read-only.
+    """Open a connection and begin its session: autocommit, UTC, perhaps read-only (see `begin_session`).
 
     Raises:
-        ConfigurationError: there is no such Airflow connection, or it gives another driver's.
+        ConfigurationError: there is no such Airflow connection, it gives another driver's, or a setting of
+            the server rules the registry out.
         RegistryUnavailable: the server did not answer or refused the connection.
     """
     try:
@@ -37,7 +38,12 @@ def session_of(
     if not isinstance(conn, psycopg.Connection):
         conn.close()
         raise ConfigurationError(f"connection {conn_id!r} gave a {type(conn).__module__}, not psycopg 3")
-    conn.autocommit = True
-    session = load_queries("session", "public")
-    conn.execute(session["use_utc_read_only" if read_only else "use_utc"])
+    try:
+        begin_session(conn, read_only=read_only)
+    except psycopg.Error as error:
+        conn.close()
+        raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
+    except ConfigurationError:
+        conn.close()
+        raise
     return conn

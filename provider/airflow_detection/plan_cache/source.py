@@ -46,9 +46,9 @@ def _read(info: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Co
     from airflow_detection.store.connection import connect
     from airflow_detection.store.database import Database
 
-    with connect(info, connect_timeout_s=CONNECT_TIMEOUT_S, statement_timeout_s=CONNECT_TIMEOUT_S) as conn:
+    with connect(info, connect_timeout_s=CONNECT_TIMEOUT_S) as conn:
         db = Database(conn, settings.schema)
-        with registry.with_shared_lock(db):
+        with registry.with_shared_lock(db, limit_s=CONNECT_TIMEOUT_S):
             return registered_now(db)
 
 

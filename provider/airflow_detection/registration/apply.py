@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -27,24 +28,58 @@ def apply_file(db: Database, path: Path | str, *, dry_run: bool = False) -> list
         InputFileError: the file cannot be read.
         RegistrationError: every problem at once, one line each: `file:line: field: reason`.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise InputFileError(f"{path}: {reason}") from error
     changes: list[str] = []
-    with registry.with_exclusive_lock(db), db.conn.transaction():
-        known = {spec.cycle_id for spec in registry.cycle_specs(db)}
-        registration = parse(text, str(path), cycles=known, models=registry.model_specs(db))
-        problems = Problems(str(path))
-        changes += _apply_cycles(db, registration, problems)
-        changes += _apply_models(db, registration, problems)
-        changes += _apply_versions(db, registration, problems)
-        problems.raise_all()
+    with locked_registration(db, path) as registration, db.conn.transaction():
+        changes += apply_registration(db, registration, str(path))
         if dry_run:
             raise psycopg.Rollback
     return changes
+
+
+@contextmanager
+def locked_registration(db: Database, path: Path | str) -> Iterator[Registration]:
+    """One transaction that alone may change the registry, and the file as checked against what is registered.
+
+    The file is read and checked before the lock is taken, and again only if the registry has changed by then:
+    no cycle can be opened while another session has the lock.
+
+    Raises:
+        InputFileError, RegistrationError: as `apply_file`.
+    """
+    text = _text_of(Path(path))
+    with ExitStack() as lock:
+        while True:
+            cycles, models = _known(db)
+            registration = parse(text, str(path), cycles=cycles, models=models)
+            lock.enter_context(registry.with_exclusive_lock(db))
+            if _known(db) == (cycles, models):
+                break
+            lock.close()
+        yield registration
+
+
+def apply_registration(db: Database, registration: Registration, source: str) -> list[str]:
+    """Bring the registry to what a checked file says, in the open transaction; raises as `apply_file`."""
+    problems = Problems(source)
+    changes = [
+        *_apply_cycles(db, registration, problems),
+        *_apply_models(db, registration, problems),
+        *_apply_versions(db, registration, problems),
+    ]
+    problems.raise_all()
+    return changes
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise InputFileError(f"{path}: {reason}") from error
+
+
+def _known(db: Database) -> tuple[set[str], list[ModelSpec]]:
+    return {spec.cycle_id for spec in registry.cycle_specs(db)}, registry.model_specs(db)
 
 
 def _difference(old: object, new: object, names: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ models:   {id: {cycle, entrypoint, depends_on, entity_key, score_key, task_optio
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,8 @@ from airflow_detection.errors import DependencyLoop, hint
 from airflow_detection.registration.values import Problems, ValueReader
 
 _VERSION = re.compile(r"[^@,\s]{1,64}")
+MAX_REPEATED_NODES = 100_000
+"""Values that aliases may repeat in one file: a file of a kilobyte can stand for billions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,10 @@ def parse(
     problems = Problems(source)
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None and (repeated := _repeated_nodes(root)) > MAX_REPEATED_NODES:
+            reason = f"aliases repeat {repeated:.6g} values: must be at most {MAX_REPEATED_NODES}"
+            problems.add(1, "YAML", reason)
+            problems.raise_all()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problems.add(mark.line + 1 if mark else 1, "YAML", str(error.problem or error.context))
@@ -88,6 +94,28 @@ def parse(
             return _Reader(problems, cycles, models).read(root)
     problems.raise_all()
     return Registration()
+
+
+def _repeated_nodes(root: yaml.Node) -> int:
+    """Return how many nodes a file has beyond those that are written in it, because aliases repeat them."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = 0
+            sizes[id(node)] = 1 + sum(map(size, _children(node)))
+        elif not sizes[id(node)]:
+            raise RecursionError  # an alias within its own anchor
+        return sizes[id(node)]
+
+    return size(root) - len(sizes)
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        yield from (part for pair in node.value for part in pair)
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
 
 
 class _Reader(ValueReader):

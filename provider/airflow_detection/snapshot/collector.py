@@ -11,7 +11,7 @@ from time import perf_counter
 import psycopg
 
 from airflow_detection.domain.specs import require_utc
-from airflow_detection.errors import RegistryUnavailable
+from airflow_detection.errors import RegistryUnavailable, StorageError
 from airflow_detection.snapshot.deadline import deadline
 from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Missed, Report, Section, Standing, Status
@@ -26,6 +26,7 @@ from airflow_detection.snapshot.section import (
 )
 from airflow_detection.store import snapshots
 from airflow_detection.store.database import Database
+from airflow_detection.store.driver_errors import unavailable
 
 HOUR = timedelta(hours=1)
 MAX_ROWS = 200
@@ -140,8 +141,10 @@ def take(
                 computed.append(result)
                 standings = findings.standings or standings
             missed = _missed(db, start) if kind == HOURLY else ()
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
+    except psycopg.Error as error:
+        if (passing := unavailable(error, "the report was not taken")) is not None:
+            raise passing from error
+        raise StorageError(f"the report was refused: {str(error).strip()}") from error
     return Report(
         kind=kind,
         taken_at=taken_at.isoformat(),

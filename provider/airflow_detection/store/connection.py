@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from psycopg import conninfo as libpq
+from psycopg.types.datetime import TimestamptzLoader
 
 from airflow_detection.errors import ConfigurationError, RegistryUnavailable
 from airflow_detection.store.queries import load_queries
+
+if TYPE_CHECKING:
+    from psycopg.abc import Buffer
 
 Connection = psycopg.Connection[tuple[Any, ...]]  # Any: a row holds what its statement selects
 
@@ -22,36 +26,96 @@ def in_ms(limit: float | timedelta) -> str:
     return str(max(1, round(limit_s * 1000)))
 
 
-def connect(
-    conninfo: str, *, connect_timeout_s: int = 5, statement_timeout_s: float | None = None
-) -> psycopg.Connection[tuple[Any, ...]]:
-    """Open a connection in autocommit mode whose session time zone is UTC.
+_TEXTS = {"DateStyle": "ISO", "IntervalStyle": "postgres", "client_encoding": "UTF8"}
+"""What the driver needs of a session's settings that it is told of."""
+
+
+class _UtcLoader(TimestamptzLoader):
+    """Loader of instants in UTC, for a session in another time zone."""
+
+    def load(self, data: Buffer) -> datetime:
+        return super().load(data).astimezone(UTC)
+
+
+def begin_session(conn: Connection, *, read_only: bool = False) -> None:
+    """Make a new connection what the package expects: autocommit, read committed, UTC, perhaps read-only.
+
+    Behind a pooler in transaction mode nothing is set in the session, which is others' as well: instants are
+    converted here, and a read-only connection is one transaction until it is closed.
+
+    Raises:
+        ConfigurationError: a setting of the server, the database or the role rules the registry out.
+        psycopg.Error: the connection was lost.
+    """
+    conn.autocommit = True
+    conn.prepare_threshold = None  # the next transaction may have a session without the prepared statement
+    conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    session = load_queries("session", "public")
+    params = {"pid": conn.info.backend_pid, "read_only": read_only}
+    is_direct, replication_role, _ = conn.execute(session["begin"], params).fetchone() or (True, "", 0)
+    if not is_direct:
+        _check_texts(conn)
+        conn.adapters.register_loader("timestamptz", _UtcLoader)
+    if replication_role == "replica":
+        _run_triggers(conn, is_direct=is_direct)
+    if read_only and not is_direct:
+        hold_transaction(conn)
+
+
+def hold_transaction(conn: Connection) -> None:
+    """Keep to one read-only transaction from now on, so that a pooler gives it one session."""
+    conn.autocommit = False
+    conn.read_only = True
+
+
+def _check_texts(conn: Connection) -> None:
+    for name, needed in _TEXTS.items():
+        value = conn.info.parameter_status(name) or ""
+        if not value.startswith(needed):
+            raise ConfigurationError(
+                f"{name} is {value!r} behind a pooler, which shares its sessions: must be {needed!r}; "
+                f"alter role ... set {name} = {needed!r}"
+            )
+
+
+def _run_triggers(conn: Connection, *, is_direct: bool) -> None:
+    """Let triggers run in a session whose default leaves them out, or say why that cannot be."""
+    problem = "session_replication_role is 'replica': the registry's triggers and foreign keys would not work"
+    if not is_direct:
+        raise ConfigurationError(f"{problem}, and behind a pooler it cannot be set for this session alone")
+    try:
+        conn.execute(load_queries("session", "public")["run_triggers"])
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigurationError(f"{problem}, and this login may not set it") from error
+
+
+def connect(conninfo: str, *, connect_timeout_s: int = 5) -> psycopg.Connection[tuple[Any, ...]]:
+    """Open a connection, and begin its session (see `begin_session`).
 
     Args:
         conninfo: a connection string or URI, as libpq reads it.
         connect_timeout_s: seconds to wait for each address of the server.
-        statement_timeout_s: seconds after which the server ends a statement; None leaves its own setting.
 
     Raises:
-        ConfigurationError: `conninfo` is malformed.
+        ConfigurationError: `conninfo` is malformed, or a setting of the server rules the registry out.
         RegistryUnavailable: the server did not answer or refused the connection.
     """
     try:
         target = libpq.make_conninfo(conninfo, connect_timeout=connect_timeout_s)
     except psycopg.ProgrammingError as error:
         raise ConfigurationError("the connection string is malformed") from error
-    session = load_queries("session", "public")
     try:
         conn = psycopg.connect(target, autocommit=True)
     except psycopg.OperationalError as error:
         raise RegistryUnavailable(f"no connection to the database: {str(error).strip()}") from error
     try:
-        conn.execute(session["use_utc"])
-        if statement_timeout_s is not None:
-            conn.execute(session["limit_statements"], {"limit_ms": in_ms(statement_timeout_s)})
-    except psycopg.OperationalError as error:
+        begin_session(conn)
+    except psycopg.Error as error:
         conn.close()
         raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
+    except ConfigurationError:
+        conn.close()
+        raise
     return conn
 
 
@@ -73,9 +137,21 @@ class LazyConnection:
         return getattr(self._conn, name)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the connection has been used."""
+        return "_conn" in self.__dict__
+
+    @property
     def as_connection(self) -> Connection:
         """This object, typed as a connection."""
         return cast("Connection", self)
+
+
+def close_held(conn: Connection) -> None:
+    """Close a connection that holds one transaction: behind a pooler its session is needed to write."""
+    is_open = not isinstance(conn, LazyConnection) or conn.is_open
+    if is_open and not conn.closed and not conn.autocommit:
+        conn.close()
 
 
 def conninfo_of(conn: Connection) -> str:

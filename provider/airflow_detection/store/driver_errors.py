@@ -8,13 +8,31 @@ from contextlib import contextmanager
 import psycopg
 
 from airflow_detection.domain.specs import Cycle
+from airflow_detection.domain.sqlstates import may_pass
 from airflow_detection.errors import (
     MigrationError,
     MissingPartition,
     RegistrationError,
+    RegistryBusy,
     RegistryUnavailable,
     StorageError,
 )
+
+
+def unavailable(
+    error: psycopg.Error, what: str = "the database did not answer"
+) -> RegistryUnavailable | None:
+    """Return an error that may pass as the package's own; None if the database refused for good.
+
+    Without a SQLSTATE the driver itself failed: the connection was lost, or never made.
+    """
+    text = str(error).strip()
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return RegistryBusy(f"another session holds a lock: {text}")
+    if error.sqlstate is None:
+        is_lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+        return RegistryUnavailable(f"{what}: {text}") if is_lost else None
+    return RegistryUnavailable(f"{what}: {text}") if may_pass(error.sqlstate) else None
 
 
 @contextmanager
@@ -28,13 +46,12 @@ def storage_errors(cycle: Cycle | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise RegistryUnavailable(f"the database did not answer: {str(error).strip()}") from error
-    except psycopg.errors.CheckViolation as error:
-        if cycle and error.diag.constraint_name is None:
-            raise MissingPartition(error.diag.table_name or "", cycle.started_at) from error
-        raise StorageError(str(error).strip()) from error
     except psycopg.Error as error:
+        if (passing := unavailable(error)) is not None:
+            raise passing from error
+        is_without_month = isinstance(error, psycopg.errors.CheckViolation) and not error.diag.constraint_name
+        if cycle and is_without_month:
+            raise MissingPartition(error.diag.table_name or "", cycle.started_at) from error
         raise StorageError(str(error).strip()) from error
 
 
@@ -46,12 +63,18 @@ def registry_errors() -> Iterator[None]:
         MigrationError: the registry's tables do not exist.
         RegistryUnavailable: the database did not answer.
         RegistrationError: the database refused a value.
+        StorageError: the database refused for another reason, such as a right that the login lacks.
     """
     try:
         yield
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
-        raise MigrationError("the database has no registry: run 'airflow detection db migrate'") from error
-    except psycopg.OperationalError as error:
-        raise RegistryUnavailable(f"the registry's database did not answer: {str(error).strip()}") from error
-    except (psycopg.IntegrityError, psycopg.DataError) as error:
-        raise RegistrationError(error.diag.message_primary or str(error).strip()) from error
+    except psycopg.Error as error:
+        if (passing := unavailable(error, "the registry's database did not answer")) is not None:
+            raise passing from error
+        if isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)):
+            raise MigrationError(
+                "the database has no registry: run 'airflow detection db migrate'"
+            ) from error
+        message = error.diag.message_primary or str(error).strip()
+        if isinstance(error, (psycopg.IntegrityError, psycopg.DataError)):
+            raise RegistrationError(message) from error
+        raise StorageError(message) from error

@@ -12,8 +12,14 @@ import psycopg
 from psycopg import sql
 
 from airflow_detection.errors import MigrationError
+from airflow_detection.store.connection import in_ms
 from airflow_detection.store.database import Database
+from airflow_detection.store.partitions.create import NO_LOCK, retry_on_lock
+from airflow_detection.store.partitions.plan import UpkeepLimits
 from airflow_detection.store.queries import composed, sql_root
+
+MAX_IDLE_S = 60.0
+"""Seconds after which the server ends a migration whose client does nothing, in a transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +53,21 @@ def migrate(
     *,
     dry_run: bool = False,
     folder: Path | None = None,
+    limits: UpkeepLimits | None = None,
 ) -> list[str]:
     """Bring the schema to this version, creating it if need be, and return the names of what was applied.
 
     Several may call this at once: one applies, the others wait and find nothing to do. With `dry_run`
-    nothing is changed and the names are those that would be applied.
+    nothing is changed and the names are those that would be applied. A migration waits for a lock only
+    briefly, because all others wait behind it, and is tried again.
+
+    Args:
+        limits: how long a migration waits for a lock, how often, and the pause in between.
 
     Raises:
         MigrationError: the connection is not in autocommit mode, a migration failed (it left nothing
-            behind), an applied migration was edited, or the database is newer than this version.
+            behind) or got no lock, an applied migration was edited, or the database is newer than this
+            version.
     """
     available = migrations(folder)
     if dry_run:
@@ -63,14 +75,14 @@ def migrate(
     if not db.conn.autocommit:
         raise MigrationError("migrations need a connection in autocommit mode")
     with _advisory_lock(db):
-        # Creating a schema takes a right that is needed only this once.
-        if not _exists(db):
-            db.conn.execute(_queries(db)["create_schema"])
-            db.conn.execute(_queries(db)["create_table"])
-        pending = _pending(available, _applied(db), db.schema)
-        for migration in pending:
-            _apply(db, migration)
-    return [m.name for m in pending]
+        with db.conn.transaction():
+            db.conn.execute(_queries(db)["lock_in_transaction"], {"schema": db.schema})
+            # Creating a schema takes a right that is needed only this once.
+            if not _exists(db):
+                db.conn.execute(_queries(db)["create_schema"])
+                db.conn.execute(_queries(db)["create_table"])
+            pending = _pending(available, _applied(db), db.schema)
+        return [m.name for m in pending if _apply(db, m, limits or UpkeepLimits(attempts=20))]
 
 
 def check(db: Database) -> None:
@@ -114,20 +126,38 @@ def _applied(db: Database) -> dict[str, str]:
 
 @contextmanager
 def _advisory_lock(db: Database) -> Iterator[None]:
-    db.conn.execute(_queries(db)["lock"], {"schema": db.schema})
+    params = {"schema": db.schema, "pid": db.conn.info.backend_pid}
+    db.conn.execute(_queries(db)["lock"], params)
     try:
         yield
     finally:
-        if not db.conn.broken:
-            db.conn.execute(_queries(db)["unlock"], {"schema": db.schema})
+        if not db.conn.closed:
+            db.conn.execute(_queries(db)["unlock"], params)
 
 
-def _apply(db: Database, migration: Migration) -> None:
+def _apply(db: Database, migration: Migration, limits: UpkeepLimits) -> bool:
+    """Apply a migration; return False if another migrator, behind a pooler, has done it."""
     try:
-        with db.conn.transaction():
-            db.conn.execute(_queries(db)["act_as_owner"])
-            db.conn.execute(composed(migration.text, db.schema))
-            record = {"name": migration.name, "checksum": migration.checksum}
-            db.conn.execute(_queries(db)["record"], record)
+        return retry_on_lock(lambda: _try(db, migration, limits), limits)
+    except NO_LOCK as error:
+        raise MigrationError(
+            f"migration {migration.name} got no lock in {limits.attempts} attempts, each of "
+            f"{limits.lock_timeout.total_seconds():g} s: another session uses the tables; try again later"
+        ) from error
     except (psycopg.Error, KeyError, IndexError, ValueError) as error:
         raise MigrationError(f"migration {migration.name} failed: {error}") from error
+
+
+def _try(db: Database, migration: Migration, limits: UpkeepLimits) -> bool:
+    queries = _queries(db)
+    with db.conn.transaction():
+        db.conn.execute(queries["lock_in_transaction"], {"schema": db.schema})
+        if migration.name in _applied(db):
+            return False
+        db.conn.execute(
+            queries["limit"], {"lock_ms": in_ms(limits.lock_timeout), "idle_ms": in_ms(MAX_IDLE_S)}
+        )
+        db.conn.execute(queries["act_as_owner"])
+        db.conn.execute(composed(migration.text, db.schema))
+        db.conn.execute(queries["record"], {"name": migration.name, "checksum": migration.checksum})
+    return True

@@ -17,9 +17,10 @@ from airflow_detection.domain.inputs import Inputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.scores import SCORE_BUCKETS
 from airflow_detection.domain.specs import ModelSpec, require_utc
-from airflow_detection.errors import RegistryUnavailable, StorageError, TerminalModelError
+from airflow_detection.errors import StorageError, TerminalModelError
 from airflow_detection.store.connection import in_ms
 from airflow_detection.store.database import Database
+from airflow_detection.store.driver_errors import unavailable
 from airflow_detection.store.encoding import to_json
 from airflow_detection.store.queries import bindable, named
 
@@ -70,9 +71,9 @@ def select_rows(db: Database, model: ModelSpec, outputs: SelectedOutputs, limits
     try:
         with db.conn.transaction(), _limited_select(db, limits):
             db.conn.execute(text.encode(), bindable(outputs.params))
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise RegistryUnavailable(f"the SELECT did not end: {str(error).strip()}") from error
     except psycopg.Error as error:
+        if (passing := unavailable(error, "the SELECT did not end")) is not None:
+            raise passing from error
         raise TerminalModelError(f"the SELECT was refused: {str(error).strip()}") from error
     duration_ms = (time.perf_counter() - began) * 1000
     count, *counts = db.conn.execute(queries["counts"]).fetchone() or (0,) * 6

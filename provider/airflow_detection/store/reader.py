@@ -17,8 +17,10 @@ from psycopg.types.string import TextLoader
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.json_values import JsonMapping, freeze_in_place, frozen
 from airflow_detection.domain.specs import Cycle, VersionSpec
-from airflow_detection.errors import RegistryUnavailable, TerminalModelError
+from airflow_detection.errors import TerminalModelError
+from airflow_detection.store.connection import in_ms
 from airflow_detection.store.database import Database
+from airflow_detection.store.driver_errors import unavailable
 from airflow_detection.store.queries import bindable, named
 
 BATCH_ROWS = 5_000
@@ -40,10 +42,12 @@ class Reader:
     Args:
         db: its connection is in autocommit mode.
         window_params: params that every query has, such as `window_start`; they win over a query's own.
+        timeout_s: seconds after which the server ends a query; None leaves the session's own limit.
     """
 
-    def __init__(self, db: Database, window_params: JsonMapping) -> None:
+    def __init__(self, db: Database, window_params: JsonMapping, *, timeout_s: float | None = None) -> None:
         self._conn, self._schema, self._window = db.conn, db.schema, dict(window_params)
+        self._timeout_s = timeout_s
         self._session = db.queries("session")
 
     def query(self, sql: str, params: JsonMapping | None = None) -> Inputs:
@@ -56,18 +60,25 @@ class Reader:
         """
         text, bound = named(sql).strip().rstrip("; \n"), {**bindable(params or {}), **self._window}
         try:
-            with self._releasing_locks(), self._conn.transaction(force_rollback=True):
+            with self._conn.transaction(force_rollback=True):
                 self._conn.execute(self._session["read_only_transaction"])
                 self._conn.execute(self._session["use_schema"], {"schema": self._schema})
-                return self._fetch(text, bound)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise RegistryUnavailable(f"the query did not end: {str(error).strip()}") from error
+                if self._timeout_s is not None:
+                    limit = {"limit_ms": in_ms(self._timeout_s)}
+                    self._conn.execute(self._session["limit_statements"], limit)
+                with self._releasing_locks(), self._conn.transaction():
+                    return self._fetch(text, bound)
         except psycopg.Error as error:
+            if (passing := unavailable(error, "the query did not end")) is not None:
+                raise passing from error
             raise TerminalModelError(f"the query was refused: {str(error).strip()}") from error
 
     @contextmanager
     def _releasing_locks(self) -> Iterator[None]:
-        """Release the session-level advisory locks that a query has taken: others may wait for them."""
+        """Release the session-level advisory locks that a query has taken: others may wait for them.
+
+        In the query's own transaction: behind a pooler the next one may have another session.
+        """
         try:
             yield
         finally:

@@ -30,12 +30,17 @@ from airflow_detection.domain.specs import (
     require_utc,
 )
 from airflow_detection.errors import PlanError, RegistrationError, hint
+from airflow_detection.store.connection import in_ms
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import registry_errors
 from airflow_detection.store.json_bounds import problems_of, unusable_reason
 
 Row = dict[str, Any]  # Any: a row holds what its statement selects
 MAX_LOOKBACK = timedelta(days=36_500)
+CHANGE_IDLE_S = 15.0
+"""Seconds after which the server ends a change whose client does nothing: it was stopped, or cut off."""
+LOCK_WAIT_S = 60.0
+"""Seconds to wait for the registry's lock, longer than a change that is stopped holds it."""
 _strict_json = partial(json.dumps, allow_nan=False)
 
 
@@ -75,18 +80,33 @@ role_rows = partial(fetch, table="detection_model_roles")
 
 
 @contextmanager
-def with_shared_lock(db: Database) -> Iterator[None]:
-    """One transaction in which the registry cannot change; plans are read, and recorded, inside it."""
+def with_shared_lock(db: Database, *, limit_s: float | None = None) -> Iterator[None]:
+    """One transaction in which the registry cannot change; plans are read, and recorded, inside it.
+
+    Args:
+        limit_s: seconds that each statement inside, and the wait for the lock, may take; None leaves the
+            session's own limit of statements.
+
+    Raises:
+        RegistryBusy: a change had not ended in time.
+    """
+    limit_ms = None if limit_s is None else in_ms(limit_s)
+    params = {"schema": db.schema, "wait_ms": limit_ms or in_ms(LOCK_WAIT_S), "limit_ms": limit_ms}
     with registry_errors(), db.conn.transaction():
-        role_rows(db, name="lock_for_reading", params={"schema": db.schema})
+        role_rows(db, name="lock_for_reading", params=params)
         yield
 
 
 @contextmanager
 def with_exclusive_lock(db: Database) -> Iterator[None]:
-    """One transaction that alone may change the registry."""
+    """One transaction that alone may change the registry; the server ends it if its client does nothing.
+
+    Raises:
+        RegistryBusy: another change had not ended in time.
+    """
+    params = {"schema": db.schema, "wait_ms": in_ms(LOCK_WAIT_S), "idle_ms": in_ms(CHANGE_IDLE_S)}
     with registry_errors(), db.conn.transaction():
-        role_rows(db, name="lock_for_change", params={"schema": db.schema})
+        role_rows(db, name="lock_for_change", params=params)
         yield
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from airflow_detection.store.connection import in_ms
+from airflow_detection.store.connection import hold_transaction, in_ms
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 
 
-def limit_session(db: Database, *, timeout_s: float | None = None, role: str | None = None) -> None:
-    """Make a session read-only.
+def limit_session(
+    db: Database, *, timeout_s: float | None = None, role: str | None = None
+) -> dict[str, Any]:  # Any: JSON
+    """Make a session read-only, and return its backend, the arguments of `end_backend`.
+
+    Behind a pooler the session is others' as well: all that is read is one transaction, then.
 
     Args:
-        db: its connection is in autocommit mode.
+        db: its connection is in autocommit mode, or holds one transaction.
         timeout_s: seconds after which the server ends a statement, or a transaction that does nothing; None
             leaves its own limits.
         role: act with this role's rights.
@@ -24,27 +26,21 @@ def limit_session(db: Database, *, timeout_s: float | None = None, role: str | N
         StorageError: the login may not act as the role.
         RegistryUnavailable: the database did not answer.
     """
-    session = db.queries("session")
-    limit_ms = "0" if timeout_s is None else in_ms(timeout_s)
+    conn, session = db.conn, db.queries("session")
+    backend = backend_of(db)
+    is_pooled = backend.get("pid") != conn.info.backend_pid
+    if is_pooled and conn.autocommit:
+        hold_transaction(conn)
+        backend = backend_of(db)
+    limit_ms = None if timeout_s is None else in_ms(timeout_s)
+    # A transaction that lasts as long as the model is idle while that computes.
+    idle_ms = "0" if is_pooled or limit_ms is None else limit_ms
     with storage_errors():
-        db.conn.execute(session["read_only_session"], {"idle_ms": limit_ms})
-        if timeout_s is not None:
-            db.conn.execute(session["limit_statements"], {"limit_ms": limit_ms})
+        limits = {"idle_ms": idle_ms, "limit_ms": limit_ms, "is_local": is_pooled}
+        conn.execute(session["read_only_session"], limits)
         if role is not None:
-            db.conn.execute(session["act_as"], {"role": role})
-
-
-@contextmanager
-def limited_statements(db: Database, timeout_s: float) -> Iterator[None]:
-    """Limit each statement inside to `timeout_s` seconds; RegistryUnavailable without an answer."""
-    with storage_errors():
-        limit_ms = in_ms(timeout_s)
-        db.conn.execute(db.queries("session")["limit_statements"], {"limit_ms": limit_ms})
-    try:
-        yield
-    finally:
-        with storage_errors():
-            db.conn.execute("reset statement_timeout")
+            conn.execute(session["act_as"], {"role": role, "is_local": is_pooled})
+    return backend
 
 
 def backend_of(db: Database) -> dict[str, Any]:  # Any: JSON

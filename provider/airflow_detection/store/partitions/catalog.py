@@ -47,7 +47,7 @@ class PartitionedTable:
     """Table that is partitioned by range on one timestamptz column, with its partitions in order.
 
     `is_plain`: the current user owns it and it has no grants and no row security, so that a new table has the
-    same owner and rights.
+    same owner and rights. `has_full_identity`: a publication identifies its rows by all of their values.
     """
 
     name: str
@@ -55,6 +55,7 @@ class PartitionedTable:
     key: str
     tablespace: str | None
     is_plain: bool
+    has_full_identity: bool
     partitions: tuple[TablePartition, ...]
 
     @property
@@ -160,6 +161,7 @@ def read_table(db: Database, table: str) -> PartitionedTable:
         key=parent["key"],
         tablespace=parent["tablespace"],
         is_plain=parent["is_plain"],
+        has_full_identity=parent["has_full_identity"],
         partitions=tuple(TablePartition(**p) for p in partitions),
     )
 

@@ -284,15 +284,20 @@ def _make_like(db: Database, table: PartitionedTable, children: Sequence[str]) -
         setting = {"tablespace": table.tablespace}
         db.conn.execute(db.queries("table_partitions")["use_tablespace"], setting)
     parent = sql.Identifier(table.name)
-    _run_all(
-        db.conn, [statement(db.schema, "create", child=sql.Identifier(c), parent=parent) for c in children]
-    )
+    ddl = [statement(db.schema, "create", child=sql.Identifier(c), parent=parent) for c in children]
+    _run_all(db.conn, [*ddl, *_identities(db, table, children)])
     if table.is_plain:
         return
     for child in children:
         params = {"parent": table.oid, "child": child, "schema": db.schema}
         for row in rows(db, "likeness", params):
             db.conn.execute(sql.SQL(cast("LiteralString", row["statement"])))
+
+
+def _identities(db: Database, table: PartitionedTable, children: Sequence[str]) -> list[sql.Composed]:
+    if not table.has_full_identity:
+        return []
+    return [statement(db.schema, "identify", child=sql.Identifier(c)) for c in children]
 
 
 def _run_all(conn: Connection, statements: Sequence[sql.Composed]) -> None:
@@ -330,6 +335,7 @@ def _attach_ddl(schema: str, table: str, child: str, span: Span) -> sql.Composed
 def _reattach(db: Database, table: str, child: str, span: Span, limits: UpkeepLimits) -> None:
     with db.conn.transaction():
         lock_parent(db, table, limits)
-        db.conn.execute(_attach_ddl(db.schema, table, child, span))
+        _run_all(db.conn, [*_identities(db, read_table(db, table), [child]),
+                           _attach_ddl(db.schema, table, child, span)])  # fmt: skip
         action = Action(kind=ActionKind.CREATE, table=table, partition=child, lower=span[0], upper=span[1])
         note(db, action, "done", logged_as="attach")

@@ -147,8 +147,6 @@ def _exclusive_run(db: Database, phase: Phase, limits: UpkeepLimits, *, is_poole
 @contextmanager
 def _run_lease(db: Database, phase: Phase, limits: UpkeepLimits) -> Iterator[bool]:
     """Take the phase's lease in the log and yield whether it was free; it ends with the run."""
-    prepare_threshold = db.conn.prepare_threshold
-    db.conn.prepare_threshold = None  # the next transaction may have a session without the prepared statement
     params = {"kind": phase.value, "schema": db.schema, "lease": limits.lease}
     run = Action(kind=ActionKind.KEEP, table="", note="a pooler stands before the database")
     with db.conn.transaction():
@@ -163,7 +161,6 @@ def _run_lease(db: Database, phase: Phase, limits: UpkeepLimits) -> Iterator[boo
     finally:
         if is_mine and _is_usable(db.conn):
             note(db, run, "done", logged_as=f"{phase}_ended")
-        db.conn.prepare_threshold = prepare_threshold
 
 
 def _is_usable(conn: Connection) -> bool:
