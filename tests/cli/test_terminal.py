@@ -88,7 +88,8 @@ def test_no_command_writes_a_raw_control_sequence(cli: Cli, database: Any, tmp_p
     assert "\\x1b]0;owned" in shown["snapshot", "--at", "2026-03-01T13:00Z"].replace("\n", "")
     assert json.loads(shown["snapshot", "--at", "2026-03-01T13:00Z", "--json"])["sections"]
     plan = json.loads(shown["plan", "fleet", "--output", "json"])
-    assert TITLE in plan["topo_order"], "JSON gives every character back"
+    assert plan["description"] == TITLE, "JSON gives every character back"
+    assert TITLE in plan["topo_order"]
 
 
 def test_an_error_that_nobody_foresaw_is_written_without_control_sequences(cli: Cli, database: Any) -> None:
@@ -105,6 +106,16 @@ def test_an_error_that_nobody_foresaw_is_written_without_control_sequences(cli: 
     assert "Traceback" in ran.err
     assert "\\x1b]0;owned" in ran.err
     assert not RAW.search(ran.err)
+
+
+def test_a_reader_gets_the_whole_of_what_a_dag_cuts(cli: Cli, database: Any) -> None:
+    sample_registry.register(database, tracks={"blob": "y" * 100_000})
+    sample_registry.put_cycle(database, description="z" * 100_000)
+    (ran,) = cli(["plan", "fleet", "--output", "json"])
+    plan = json.loads(ran.out)
+    assert plan["description"] == "z" * 100_000
+    (tracks,) = (m for m in plan["models"] if m["model_id"] == "tracks")
+    assert "y" * 100_000 in [v["params"].get("blob") for v in tracks["versions"]]
 
 
 def test_the_demo_writes_none_either(capsys: pytest.CaptureFixture[str]) -> None:

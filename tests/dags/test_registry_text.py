@@ -1,7 +1,9 @@
-"""Text of the registry in a Dag and its documentation: no template, no Markdown, no file."""
+"""Text of the registry in a Dag and its documentation: no template, no Markdown, no file, and bounded."""
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from markdown_it import MarkdownIt
 from tests.dags.test_cycles import cycle, model
 
 from airflow_detection.dags.cycles import build_dag, dags_of, refused_dag
+from airflow_detection.dags.documentation import MAX_PARAMS
 from airflow_detection.domain.specs import Execution, ModelSpec, Role, VersionSpec
 from airflow_detection.operators.model import DetectionModelOperator
 from airflow_detection.plan_cache.held_back import hold_back
@@ -137,6 +140,8 @@ def test_ids_and_params_are_read_as_they_are_registered(text: str) -> None:
 
 def test_a_command_that_is_told_to_an_operator_cannot_be_another() -> None:
     cycle_id = "x; touch owned #"
+    document = str(build_dag(cycle(model("tracks"), cycle_id=cycle_id)).doc_md)
+    assert "airflow detection plan 'x; touch owned #' --output json" in document
     old = KnownRegistry(read_at=1.0, cycles=(cycle(model("tracks"), cycle_id=cycle_id),))
     (kept,) = hold_back(old, KnownRegistry(read_at=2.0), {}).cycles
     assert "airflow detection confirm 'x; touch owned #'" in str(kept.held_back_reason)
@@ -149,3 +154,41 @@ def test_a_reason_is_no_name_of_a_file(reason: str, tmp_path: Path, monkeypatch:
     document = str(refused_dag("detection_x", reason).doc_md)
     assert "no viewer" not in document
     assert ".md" in document
+
+
+LONG = "y" * 5_000_000
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        cycle(ModelSpec(model_id="m", versions=(version("m", "1", Role.PRIMARY, blob=LONG),))),
+        cycle(model("m"), description=LONG),
+        cycle(model("m"), schedule=LONG),
+        cycle(model("m"), schedule=f"{'0,' * 2_500_000}0 * * * *"),
+        cycle(model("m", task_options={LONG: 1})),
+        cycle(model("m", task_options={"pool": LONG, "queue": LONG, "executor": LONG})),
+        KnownCycle(spec=cycle().spec, refused_reason=LONG),
+        KnownCycle(spec=cycle().spec, models=(model("m"),), held_back_reason=LONG),
+        cycle(model("m"), lookback=timedelta(hours=1), input_query=LONG, legacy_entrypoint=LONG),
+    ],
+    ids=["params", "description", "schedule", "cron", "option", "options", "refused", "held", "rest"],
+)
+def test_what_stands_in_a_dag_is_bounded_and_cut_with_a_hint(known: KnownCycle) -> None:
+    dag = build_dag(known)
+    assert len(json.dumps(DagSerialization.to_dict(dag))) < 20_000
+    for task in dag.tasks:
+        assert len(str(getattr(task, "problem", None))) < 2_000
+    if "registration_error" not in dag.task_dict:
+        assert "`airflow detection plan fleet --output json`" in str(dag.doc_md)
+
+
+def test_params_are_cut_where_they_are_longer_and_say_how_long_they_are() -> None:
+    def row(length: int) -> str:
+        blob = "z" * (length - len('{"p": ""}'))
+        spec = ModelSpec(model_id="m", versions=(version("m", "1", Role.PRIMARY, p=blob),))
+        document = str(build_dag(cycle(spec)).doc_md)
+        return next(line for line in document.splitlines() if "PRIMARY" in line)
+
+    assert row(MAX_PARAMS).endswith('z"}` |')
+    assert row(MAX_PARAMS + 1).endswith('z"... (201 characters)` |')

@@ -46,7 +46,8 @@ def plan(args: Arguments) -> None:
         models = registry.models_at(db, spec.cycle_id, args.at, known_at)
     execution_plan = build_plan(models, strict=False)
     if args.output == "json":
-        say_json({"digest": execution_plan.digest, **execution_plan.to_json()})
+        own = {"digest": execution_plan.digest, "description": spec.description}
+        say_json({**own, **execution_plan.to_json()})
         return
     for line in _plan_lines(execution_plan):
         say(line)

@@ -22,7 +22,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.definitions.param import ParamsDict
 
-from airflow_detection.dags.documentation import dag_doc
+from airflow_detection.dags.documentation import MAX_TEXT, dag_doc
 from airflow_detection.dags.markdown import prose
 from airflow_detection.domain.cron import cron_problem
 from airflow_detection.domain.names import (
@@ -38,7 +38,7 @@ from airflow_detection.domain.names import (
 )
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Execution, Mode, ModelSpec, VersionSpec
-from airflow_detection.domain.text import visible
+from airflow_detection.domain.text import cut, visible
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import ConfigurationError
 from airflow_detection.operators.cycle import (
@@ -137,7 +137,7 @@ def build_dag(
 
 def refused_dag(dag_id: str, reason: str) -> DAG:
     """Make a Dag without a schedule whose one task fails with the reason."""
-    reason = visible(reason)
+    reason = cut(visible(reason), MAX_TEXT)
     with DAG(
         dag_id[:250],
         schedule=None,
@@ -175,7 +175,7 @@ class _Builder:
             try:
                 options[model_id] = TaskOptions.of(model.task_options)
             except ConfigurationError as error:
-                reasons[model_id] = visible(f"model {model_id!r}: {error}")
+                reasons[model_id] = cut(visible(f"model {model_id!r}: {error}"), MAX_TEXT)
                 options[model_id] = TaskOptions()
         return options, reasons
 
@@ -183,7 +183,7 @@ class _Builder:
         spec = self.spec
         with DAG(
             dag_id_of(spec.cycle_id),
-            description=visible(" ".join(spec.description.split())) or None,
+            description=cut(visible(" ".join(spec.description.split())), MAX_TEXT) or None,
             schedule=CronTriggerTimetable(spec.schedule, timezone="UTC") if spec.is_enabled else None,
             start_date=spec.start_date,
             catchup=False,

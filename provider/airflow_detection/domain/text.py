@@ -1,4 +1,4 @@
-"""Text of others, made fit to be shown: it moves no cursor and forges no line."""
+"""Text of others, made fit to be shown: it moves no cursor, forges no line and fills no page."""
 
 from __future__ import annotations
 
@@ -15,3 +15,10 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """Return text as `visible` does, but keep its line feeds."""
     return "\n".join(visible(line) for line in text.split("\n"))
+
+
+def cut(text: str, max_chars: int) -> str:
+    """Return text; of a longer one its beginning, and how long it is."""
+    if len(text) <= max_chars:
+        return text
+    return f"{text[:max_chars]}... ({len(text):,} characters)"
