@@ -12,7 +12,7 @@ from statistics import median
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as without_markup
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from airflow_detection.domain.text import visible
 from airflow_detection.snapshot.report import Standing
 from demo.detection import Result
 from demo.maintenance import Run
@@ -40,6 +41,11 @@ def make_console(*, stderr: bool = False) -> Console:
     console = Console(stderr=stderr, highlight=False)
     console.width = min(console.width, MAX_WIDTH) if console.is_terminal else MAX_WIDTH
     return console
+
+
+def escape(text: str) -> str:
+    """Return text without markup and without control characters."""
+    return without_markup(visible(text))
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Run generated Dags in a process of their own, as Airflow would, and print what became of their tasks.
 
 Reads a JSON list of steps from standard input: `{"at": ISO instant or null, "conf": {...}, "env": {...},
-"cycle": id}`; prints one JSON line of `{"state": ..., "tasks": {id: state}}` for each.
+"cycle": id}`; prints a JSON line for each, `{"state": ..., "tasks": {id: state}, "rendered": {id: fields}}`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 def run(step: dict[str, Any]) -> dict[str, Any]:
     """Parse the cycles' Dags anew and run one of them."""
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+
     from airflow_detection.dags.cycles import cycle_dags
 
     os.environ.update(step.get("env", {}))
@@ -27,6 +29,10 @@ def run(step: dict[str, Any]) -> dict[str, Any]:
     return {
         "state": str(dag_run.state),
         "tasks": {ti.task_id: str(ti.state) for ti in dag_run.get_task_instances()},
+        "rendered": {
+            ti.task_id: RenderedTaskInstanceFields.get_templated_fields(ti)
+            for ti in dag_run.get_task_instances()
+        },
     }
 
 

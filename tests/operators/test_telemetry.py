@@ -77,6 +77,14 @@ def test_each_run_tells_its_outcome_duration_and_counts(recording: RecordingStat
     ]
 
 
+def test_a_name_ends_no_tag_and_begins_no_metric(recording: RecordingStats) -> None:
+    version = VersionSpec(model_id="a,b=c:1|c|#d", version="1\nx:1|c", role=Role.SHADOW)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    emit("e f", [RunReport(version=version, outcome=Outcome.FAILED, started_at=at, duration_ms=1.0)])
+    tags = {"cycle": "e_f", "model": "a_b_c_1_c__d", "version": "1_x_1_c", "role": "SHADOW"}
+    assert recording.sent[1] == ("timing", "detection.version.duration", 1.0, tags)
+
+
 def test_every_line_of_the_task_log_carries_the_facts_of_the_run() -> None:
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         with log_context({"model": "tracks", "role": "SHADOW"}):

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from airflow_detection.domain.specs import Execution, ModelSpec, Role
+from airflow_detection.domain.specs import CycleSpec, Execution, ModelSpec, Role
 from airflow_detection.errors import InputFileError, RegistrationError
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.registration.file import parse
@@ -367,3 +367,28 @@ def test_aliases_within_the_bound_are_read(database: Connection, file: Path) -> 
     file.write_text(text.replace("params: {v_max_kn: 30}", "params: *p"))
     apply_file(Database(database), file)
     assert {v.params["v_max_kn"] for v in registry.versions(Database(database), "jumps")} == {50}
+
+
+@pytest.mark.parametrize("character", ["{", "}", "\x1b", "\n", "\x7f", "\x9b", "\u2028"])
+def test_a_name_with_a_brace_or_a_control_character_is_refused_with_its_line(
+    database: Connection, character: str
+) -> None:
+    name = f"a{character}b"
+    quoted = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in name)
+    text = f'cycles:\n  "{quoted}": {{}}\nmodels:\n  "{quoted}": {{versions: {{"{quoted}": {{}}}}}}\n'
+    lines = problems_of(text)
+    reason = f"is {name!r}: must have no braces and no control characters"
+    where = [line.split(": ")[0] for line in lines if line.endswith(reason)]
+    assert where == ["f.yaml:2", "f.yaml:4", "f.yaml:4"]
+    assert all(line.startswith("f.yaml:") and line.isprintable() for line in lines), "one line each"
+    db, spec = Database(database, SCHEMA), ModelSpec(model_id="m", cycle_id="c", depends_on=(name,))
+    for put in (
+        lambda: registry.put_cycle(
+            db, CycleSpec(cycle_id=name, schedule="", lookback=timedelta(1), start_date=START)
+        ),
+        lambda: registry.put_model(db, spec),
+        lambda: registry.put_model(db, ModelSpec(model_id=name, cycle_id="c")),
+        lambda: registry.put_version(db, model_id="m", version=name, params={}),
+    ):
+        with pytest.raises(ValueError, match="must have no braces and no control characters"):
+            put()

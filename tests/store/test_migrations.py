@@ -10,9 +10,12 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from airflow_detection.domain.specs import Role
 from airflow_detection.errors import MigrationError
+from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import check, migrate, migrations
@@ -193,3 +196,51 @@ def test_a_migration_is_tried_until_the_reader_has_ended(
         limits = replace(QUICK, attempts=100)
         assert migrate(Database(database), folder=altering(tmp_path), limits=limits) == ["9000_alters"]
         timer.join()
+
+
+PLAIN = {
+    "a cycle": "insert into detection.detection_cycles (cycle_id, schedule, lookback, start_date)"
+    " values (%s, '* * * * *', '1 hour', '2026-01-01Z')",
+    "a model": "insert into detection.detection_models (model_id, cycle_id, entrypoint) values (%s, 'c', '')",
+    "a version": "insert into detection.detection_model_versions (model_id, version) values ('m', %s)",
+    "an upstream": "insert into detection.detection_model_dependencies (model_id, depends_on)"
+    " values ('m', %s)",
+}
+
+
+def put_plain_ids(conn: Connection) -> None:
+    for statement, name in zip(list(PLAIN.values())[:2], "cm", strict=True):
+        conn.execute(statement.encode(), (name,))
+
+
+@pytest.mark.parametrize("what", PLAIN)
+def test_the_database_refuses_braces_and_control_characters_in_what_names_things(
+    database: Connection, what: str
+) -> None:
+    put_plain_ids(database)
+    for character in "{}\x01\t\n\x1b\x1f\x7f\x80\x9b\x9f\u2028\u2029":
+        with pytest.raises(psycopg.errors.CheckViolation):
+            database.execute(PLAIN[what].encode(), (f"a{character}b",))
+    for name in ("{a", "a}"):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            database.execute(PLAIN[what].encode(), (name,))
+    database.execute(PLAIN[what].encode(), ("å|`*<a>:\"'$%\\船\u202e.-_",))
+
+
+def test_ids_from_before_stay_readable_and_can_be_retired(empty_dsn: str, tmp_path: Path) -> None:
+    name = "{{1}}\x1b"
+    before = [migration for migration in NAMES if migration < "0014"]
+    with connect(empty_dsn) as conn:
+        db = Database(conn)
+        migrate(db, folder=folder_with(tmp_path, before, "before"))
+        put_plain_ids(conn)
+        for statement in PLAIN.values():
+            conn.execute(statement.encode(), (name,))
+        roles.assign_role(db, model_id="m", version=name, role=Role.PRIMARY)
+        assert migrate(db) == [migration for migration in NAMES if migration >= "0014"]
+        assert name in registry.cycle_ids(db)
+        assert [m.model_id for m in registry.model_specs(db)] == ["m", name]
+        (model,) = registry.models_at(db, "c", None)
+        assert (model.primary and model.primary.version, model.depends_on) == (name, (name,))
+        assert roles.assign_role(db, model_id="m", version=name, role=None)
+        assert registry.models_at(db, "c", None)[0].versions == ()

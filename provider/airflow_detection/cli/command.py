@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import Arg
 
+from airflow_detection.domain.text import visible, visible_lines
 from airflow_detection.errors import DetectionError, StorageError
 
 if TYPE_CHECKING:
@@ -56,7 +59,10 @@ DRY_RUN = arg("--dry-run", help="tell what would be done, and do nothing", actio
 
 
 def command(run: Command) -> Command:
-    """Turn a `DetectionError` of a command into one clear line on stderr and exit 1."""
+    """Turn a `DetectionError` of a command into one clear line on stderr and exit 1.
+
+    Any other error is written with its traceback, by `fail` too: it may quote what a row or a file holds.
+    """
 
     @wraps(run)
     def guarded(args: Arguments) -> None:
@@ -67,19 +73,32 @@ def command(run: Command) -> Command:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
+        except Exception:
+            fail(traceback.format_exc())
 
     return guarded
 
 
 def fail(message: str) -> None:
     """Write the error to stderr, and exit 1."""
-    sys.stderr.write(f"{message.rstrip()}\n")
+    warn(message)
     sys.exit(1)
 
 
+def warn(message: str) -> None:
+    """Write to stderr; control characters, but line feeds, as escapes."""
+    sys.stderr.write(f"{visible_lines(message.rstrip())}\n")
+
+
 def say(line: str) -> None:
-    """Write one line to stdout."""
-    sys.stdout.write(f"{line}\n")
+    """Write one line to stdout; control characters, and line feeds, as escapes."""
+    sys.stdout.write(f"{visible(line)}\n")
+
+
+def say_json(content: object) -> None:
+    """Write JSON to stdout, its keys in order; every control character is escaped as JSON has it."""
+    text = json.dumps(content, indent=2, sort_keys=True).replace("\x7f", "\\u007f")
+    sys.stdout.write(f"{text}\n")
 
 
 @contextmanager

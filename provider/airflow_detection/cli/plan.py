@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from airflow_detection.cli.command import (
     instant,
     instant_or_now,
     say,
+    say_json,
 )
 from airflow_detection.errors import ConfigurationError
 
@@ -46,8 +46,8 @@ def plan(args: Arguments) -> None:
         models = registry.models_at(db, spec.cycle_id, args.at, known_at)
     execution_plan = build_plan(models, strict=False)
     if args.output == "json":
-        content = {"digest": execution_plan.digest, **execution_plan.to_json()}
-        say(json.dumps(content, indent=2, sort_keys=True))
+        own = {"digest": execution_plan.digest, "description": spec.description}
+        say_json({**own, **execution_plan.to_json()})
         return
     for line in _plan_lines(execution_plan):
         say(line)
@@ -81,7 +81,7 @@ def _diff(args: Arguments) -> None:
     if dag_id and not dags:
         raise ConfigurationError(f"cycle {args.cycle!r} is neither registered nor known on this machine")
     if args.output == "json":
-        say(json.dumps({dag.dag_id: list(dag.changes) for dag in dags}, indent=2))
+        say_json({dag.dag_id: list(dag.changes) for dag in dags})
     else:
         for line in (line for dag in dags for line in dag.lines()):
             say(line)

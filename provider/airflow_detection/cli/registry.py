@@ -19,6 +19,7 @@ from airflow_detection.cli.command import (
     instant,
     say,
 )
+from airflow_detection.domain.text import visible
 from airflow_detection.errors import DetectionError, RegistrationError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def check(args: Arguments) -> None:
     with connected() as (db, settings):
         problems = list(_problems(db, settings))
     if problems:
-        fail("\n".join(problems))
+        fail("\n".join(map(visible, problems)))
     say("all is well: connection, migrations, schedules, entry points, plans")
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ActionCommand
 
-from airflow_detection.cli.command import arg, command, connected, instant, positive, say
+from airflow_detection.cli.command import arg, command, connected, instant, positive, say_json, warn
 from airflow_detection.errors import ConfigurationError, StorageError
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ def snapshot(args: argparse.Namespace) -> None:
         except OSError as error:
             raise ConfigurationError(f"{args.html}: {error.strerror}") from error
     if args.json:
-        say(json.dumps(report, indent=2, sort_keys=True))
+        say_json(report)
     elif not args.html:
         _print(report)
 
@@ -63,7 +61,7 @@ def _report(db: Database, settings: Settings, args: argparse.Namespace) -> dict[
     try:
         return dict(save(db, report.to_json())[0].report)
     except StorageError as error:  # a role that may only read
-        sys.stderr.write(f"the report is not stored: {error}\n")
+        warn(f"the report is not stored: {error}")
         return report.to_json()
 
 

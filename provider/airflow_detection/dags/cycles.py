@@ -22,7 +22,8 @@ from airflow.sdk import (
 )
 from airflow.sdk.definitions.param import ParamsDict
 
-from airflow_detection.dags.documentation import dag_doc
+from airflow_detection.dags.documentation import MAX_TEXT, dag_doc
+from airflow_detection.dags.markdown import prose
 from airflow_detection.domain.cron import cron_problem
 from airflow_detection.domain.names import (
     CLOSE,
@@ -37,6 +38,7 @@ from airflow_detection.domain.names import (
 )
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Execution, Mode, ModelSpec, VersionSpec
+from airflow_detection.domain.text import cut, visible
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import ConfigurationError
 from airflow_detection.operators.cycle import (
@@ -135,12 +137,13 @@ def build_dag(
 
 def refused_dag(dag_id: str, reason: str) -> DAG:
     """Make a Dag without a schedule whose one task fails with the reason."""
+    reason = cut(visible(reason), MAX_TEXT)
     with DAG(
         dag_id[:250],
         schedule=None,
         catchup=False,
         tags=[TAG],
-        doc_md=f"**Refused.** {reason}",
+        doc_md=f"**Refused.** {prose(reason)}\n",  # a text that ends in `.md` is the name of a file
     ) as dag:
         RefusedOperator(task_id="registration_error", reason=reason, retries=0)
     return dag
@@ -159,7 +162,11 @@ class _Builder:
         self.target_model = next((m for (m, _), name in self.ids.items() if name == task_id), None)
         """The model whose task is about to run; None where the whole Dag is wanted."""
         self.options, self.option_reasons = self._options()
-        self.common_args = {"cycle_id": self.spec.cycle_id, "detection_conn_id": conn_id}
+        self.common_args: dict[str, Any] = {  # Any: the operators' own
+            "cycle_id": self.spec.cycle_id,
+            "detection_conn_id": conn_id,
+            "is_templated": False,
+        }
 
     def _options(self) -> tuple[dict[str, TaskOptions], dict[str, str]]:
         options, reasons = {}, {}
@@ -168,14 +175,15 @@ class _Builder:
             try:
                 options[model_id] = TaskOptions.of(model.task_options)
             except ConfigurationError as error:
-                options[model_id], reasons[model_id] = TaskOptions(), f"model {model_id!r}: {error}"
+                reasons[model_id] = cut(visible(f"model {model_id!r}: {error}"), MAX_TEXT)
+                options[model_id] = TaskOptions()
         return options, reasons
 
     def build(self) -> DAG:
         spec = self.spec
         with DAG(
             dag_id_of(spec.cycle_id),
-            description=spec.description or None,
+            description=cut(visible(" ".join(spec.description.split())), MAX_TEXT) or None,
             schedule=CronTriggerTimetable(spec.schedule, timezone="UTC") if spec.is_enabled else None,
             start_date=spec.start_date,
             catchup=False,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from airflow_detection.dags.markdown import cell, code, name_cell, prose
 from airflow_detection.domain.names import asset_uri_of
+from airflow_detection.domain.text import cut, visible
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.plan_cache.known import KnownCycle
 
 MAX_NODES = 200
 """Mermaid does not draw a larger graph, and nobody could read it."""
+MAX_PARAMS, MAX_TEXT = 200, 1000
+"""Characters of a version's params, and of a description or a reason: a Dag stands in Airflow's database."""
 AS_OF_RULE = """\
 Each run takes its plan **as of its logical date**: the roles in force then, as known then; no later promotion
 changes it. `as_run` repeats the recorded plan, `override` replays the versions in `replay`.
@@ -29,15 +34,21 @@ def dag_doc(
     """
     spec = cycle.spec
     parts = [
-        f"# Detection cycle `{spec.cycle_id}`",
-        *(f"> **{note}**" for note in notes),
-        spec.description,
+        f"# Detection cycle {code(spec.cycle_id)}",
+        *(f"> **{prose(cut(note, MAX_TEXT))}**" for note in notes),
+        prose(cut(spec.description, MAX_TEXT)),
         _graph(plan),
         _table(plan),
     ]
     if broken:
-        parts.append("## Broken\n\n" + "\n".join(f"- `{m}`: {broken[m]}" for m in sorted(broken)))
-    parts += [AS_OF_RULE, f"Assets: `{asset_uri_of(spec.cycle_id, '')}<model>`"]
+        lines = (f"- {code(m)}: {prose(cut(broken[m], MAX_TEXT))}" for m in sorted(broken))
+        parts.append("## Broken\n\n" + "\n".join(lines))
+    whole = f"airflow detection plan {shlex.quote(spec.cycle_id)} --output json"
+    parts += [
+        AS_OF_RULE,
+        f"Assets: {code(asset_uri_of(spec.cycle_id, '') + '<model>')}",
+        f"What is cut here is whole in {code(whole)}.",
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -49,7 +60,7 @@ def _graph(plan: ExecutionPlan) -> str:
     number = {key: f"n{i}" for i, key in enumerate([*nodes, *shadows])}
     lines = ["```mermaid", "graph LR"]
     for (model_id, version), node in number.items():
-        label = (model_id if version is None else f"{model_id} {version}").replace('"', "'")
+        label = visible(model_id if version is None else f"{model_id} {version}").replace('"', "'")
         lines.append(f'{node}["{label}"]' if version is None else f'{node}(["{label}"])')
     lines += [f"{number[up, None]} --> {number[down, None]}" for up, down in plan.edges]
     lines += [f"{number[m, None]} -.-> {number[m, version]}" for m, version in shadows]
@@ -65,21 +76,17 @@ def _rows(plan: ExecutionPlan) -> Iterator[str]:
     for model_id in sorted(plan.models):
         champion = plan.primaries.get(model_id)
         for v in (*((champion,) if champion else ()), *plan.shadows.get(model_id, ())):
-            params = _cell(_json(v.params))
-            yield f"| {_cell(model_id)} | {_cell(v.version)} | {v.role.value} | `{params}` |"
+            params = cut(_json(v.params), MAX_PARAMS)
+            yield f"| {name_cell(model_id)} | {name_cell(v.version)} | {v.role.value} | {cell(params)} |"
 
 
 def _absent(plan: ExecutionPlan) -> Iterator[str]:
     off = sorted(m for m, model in plan.models.items() if not model.is_enabled)
     if off:
-        yield f"\nSwitched off: {', '.join(off)}"
+        yield f"\nSwitched off: {', '.join(map(code, off))}"
     if plan.without_primary:
-        yield f"\nWithout a champion: {', '.join(plan.without_primary)}"
+        yield f"\nWithout a champion: {', '.join(map(code, plan.without_primary))}"
 
 
 def _json(params: Mapping[str, Any]) -> str:  # Any: a JSON object
     return json.dumps(dict(params), sort_keys=True, default=str)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("`", "'").replace("\n", " ")

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+MAX_CHARS = 500
+"""Enough for five fields that list every value; a schedule stands in Airflow's database."""
+
 
 def cron_problem(schedule: str) -> str | None:
     """Return the reason why a schedule is not a cron expression that ever fires, None if it is one.
@@ -14,6 +17,8 @@ def cron_problem(schedule: str) -> str | None:
     """
     from croniter import CroniterError, croniter
 
+    if len(schedule) > MAX_CHARS:
+        return f"a cron expression has at most {MAX_CHARS} characters, not {len(schedule)}"
     fields = len(schedule.split())
     if fields not in {1, 5} or (fields == 1 and not schedule.strip().startswith("@")):
         return f"{schedule!r} is not a cron expression: it has {fields} fields, not 5"

@@ -5,6 +5,7 @@ The values of runs are apart: each parse of a Dag file pays for every class.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from typing import Any
 
 MAX_ID_LENGTH = 64
 """Characters of a cycle id, a model id and a metric key; the columns are varchar(64)."""
+_NOT_PLAIN = re.compile(r"[{}\x00-\x1f\x7f-\x9f\u2028\u2029]")  # as in migration 0014
 
 
 class Role(StrEnum):
@@ -61,6 +63,15 @@ def require_id(name: str, value: str) -> str:
     """Return `value`; an empty or too long id is a ValueError that names it."""
     if not value or len(value) > MAX_ID_LENGTH:
         raise ValueError(f"{name} must have 1 to {MAX_ID_LENGTH} characters, not {len(value)}: {value!r}")
+    return value
+
+
+def require_plain(name: str, value: str) -> str:
+    """Return an id or a version that is to be registered; one with a brace, which begins a template, or with
+    a control character is a ValueError that names it. What was registered before is read all the same.
+    """
+    if _NOT_PLAIN.search(value):
+        raise ValueError(f"{name} is {value!r}: must have no braces and no control characters")
     return value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, AssetAlias, BaseOperator
+from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import (
 from airflow_detection.domain.names import CLOSE, INLINE, LEGACY, OPEN, OTHER, asset_uri_of, task_id_of
 from airflow_detection.domain.specs import Mode, Outcome, Role, VersionSpec
 from airflow_detection.engine import flags
+from airflow_detection.operators.arguments import TemplatedOperator
 from airflow_detection.operators.context import (
     cycle_started_at,
     mode_of,
@@ -81,7 +82,7 @@ def _out_of_order(
     return out_of_order
 
 
-class CycleOperator(BaseOperator):
+class CycleOperator(TemplatedOperator):
     """Base of the operators of a cycle.
 
     Args:
@@ -317,14 +318,14 @@ class CloseCycleOperator(CycleOperator):
         return {k: v for k, v in closing.summary_json(summary).items() if isinstance(v, int)}
 
 
-class RefusedOperator(BaseOperator):
-    """Stand for a registration that cannot run: fail at once with the reason."""
+class RefusedOperator(TemplatedOperator):
+    """Stand for a registration that cannot run: fail at once with the reason, which is no template."""
 
     template_fields: Sequence[str] = ("reason",)
     ui_color = "#f7d7d7"
 
     def __init__(self, *, reason: str, **kwargs: Any) -> None:  # Any: BaseOperator's own
-        super().__init__(**kwargs)
+        super().__init__(is_templated=False, **kwargs)
         self.reason = reason
 
     def execute(self, context: Context) -> None:

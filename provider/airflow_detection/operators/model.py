@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airflow_detection.domain.specs import Outcome, Role
+from airflow_detection.operators.arguments import TemplatedOperator
 from airflow_detection.operators.context import (
     connect,
     cycle_started_at,
@@ -45,11 +45,13 @@ def conclude(report: RunReport) -> dict[str, int]:
     return {"input_count": report.input_count, "output_count": report.output_count}
 
 
-class DetectionModelOperator(BaseOperator):
+class DetectionModelOperator(TemplatedOperator):
     """Run one version of a model for the run's cycle and store its outputs.
 
     In a generated Dag it follows the plan that `open_cycle` recorded. In a Dag of your own it needs no other
     task: it resolves the plan as of the cycle itself and makes the month's table partitions.
+
+    `model_id`, `version` and `cycle_id` are templates, but for generated Dags.
 
     Args:
         model_id: the registered model.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from airflow_detection.engine.run_log import Facts
 
 if TYPE_CHECKING:
     from airflow_detection.domain.reports import RunReport
+
+_SEPARATORS = re.compile(r"[,=:|#@\s\x00-\x1f\x7f-\x9f]")
+"""What ends a tag, or a metric, in one of the protocols that Airflow sends them by."""
 
 
 def log_context(facts: Facts) -> AbstractContextManager[object]:
@@ -25,13 +29,15 @@ def emit(cycle_id: str | None, reports: Iterable[RunReport]) -> None:
     """Send each run's outcome, duration (milliseconds) and row counts to Airflow's metrics.
 
     `detection.version.outcome` counts, `.duration` is a timing, `.inputs` and `.outputs` are gauges; each is
-    tagged with `cycle` (none in a Dag of your own), `model`, `version` and `role`.
+    tagged with `cycle` (none in a Dag of your own), `model`, `version` and `role`, with `_` for what would
+    end a tag.
     """
     for report in reports:
         version = report.version
         tags = {"model": version.model_id, "version": version.version, "role": version.role.value}
         if cycle_id is not None:
             tags["cycle"] = cycle_id
+        tags = {name: _SEPARATORS.sub("_", value) for name, value in tags.items()}
         stats.incr("detection.version.outcome", tags=tags | {"outcome": report.outcome.value})
         stats.timing("detection.version.duration", report.duration_ms, tags=tags)
         stats.gauge("detection.version.inputs", report.input_count, tags=tags)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from airflow_detection.domain.text import visible
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
 
 if TYPE_CHECKING:
@@ -65,9 +67,10 @@ def _shrinks(before: frozenset[str], after: frozenset[str]) -> bool:
 
 
 def _reason(cycle_id: str, before: frozenset[str], after: frozenset[str]) -> str:
-    lost = sorted(before - after)
+    lost = [visible(model_id) for model_id in sorted(before - after)]
     names = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+    confirm = f"airflow detection confirm {visible(shlex.quote(cycle_id))}"
     return (
         f"the registry leaves cycle {cycle_id!r} with {len(before & after)} of its {len(before)} models, "
-        f"without {names}: the Dag stays as it was until 'airflow detection confirm {cycle_id}'"
+        f"without {names}: the Dag stays as it was until '{confirm}'"
     )

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from airflow_detection.domain.names import dag_id_of, task_id_of
-from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
+from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role, require_plain
 from airflow_detection.engine.plan import shortest_loop
 from airflow_detection.errors import DependencyLoop, hint
 from airflow_detection.registration.values import Problems, ValueReader
@@ -245,6 +245,8 @@ class _Reader(ValueReader):
     def _version(self, version: str, at: yaml.Node, node: yaml.Node, place: str) -> VersionEntry:
         if not _VERSION.fullmatch(version):
             self.problems.add(at, place, "a version has 1 to 64 characters, without '@', ',' and spaces")
+        with self.problems.at(at, place):
+            require_plain("the version", version)
         fields = self.fields(node, place, ("role", "since", "params", "entrypoint", "notes"))
         readers: dict[str, Callable[[yaml.Node, str], object]] = {
             "role": self.role,

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from airflow_detection.domain.cron import cron_problem
-from airflow_detection.domain.specs import Execution, Role, require_id
+from airflow_detection.domain.specs import Execution, Role, require_id, require_plain
+from airflow_detection.domain.text import visible
 from airflow_detection.errors import RegistrationError, hint, nearest
 from airflow_detection.registration.task_options import option_problems
 from airflow_detection.store.json_bounds import MAX_DEPTH, problems_of
@@ -45,10 +46,8 @@ class Problems:
 
     def raise_all(self) -> None:
         if self.noted:
-            lines = [
-                f"{self.source}:{line}: {place}: {reason}" for line, place, reason in sorted(set(self.noted))
-            ]
-            raise RegistrationError("\n".join(lines))
+            lines = (f"{line}: {place}: {reason}" for line, place, reason in sorted(set(self.noted)))
+            raise RegistrationError("\n".join(f"{self.source}:{visible(line)}" for line in lines))
 
 
 class ValueReader:
@@ -101,7 +100,7 @@ class ValueReader:
 
     def checked_id(self, node: yaml.Node, place: str, value: str) -> None:
         with self.problems.at(node, place):
-            require_id("the id", value)
+            require_plain("the id", require_id("the id", value))
 
     def text(self, node: yaml.Node, place: str) -> str | None:
         if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str":

@@ -27,6 +27,7 @@ from airflow_detection.domain.specs import (
     Role,
     VersionSpec,
     require_id,
+    require_plain,
     require_utc,
 )
 from airflow_detection.errors import PlanError, RegistrationError, hint
@@ -239,10 +240,10 @@ def put_cycle(db: Database, spec: CycleSpec) -> None:
     """Register a cycle, or replace all its settings.
 
     Raises:
-        ValueError: its id is empty or too long, or its start date has no time zone.
+        ValueError: its id is empty or too long or not plain, or its start date has no time zone.
         RegistrationError: the database refuses a value.
     """
-    require_id("cycle_id", spec.cycle_id)
+    require_plain("cycle_id", require_id("cycle_id", spec.cycle_id))
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
     values["start_date"] = require_utc("start_date", spec.start_date)
     with with_exclusive_lock(db):
@@ -255,10 +256,12 @@ def put_model(db: Database, spec: ModelSpec) -> None:
     Dependencies are kept as a history once the model has held a role.
 
     Raises:
-        ValueError: its id is empty or too long.
+        ValueError: its id is empty or too long, or it or one that it depends on is not plain.
         RegistrationError: unknown cycle, or a setting that past plans rest on would change.
     """
-    require_id("model_id", spec.model_id)
+    require_plain("model_id", require_id("model_id", spec.model_id))
+    for upstream in spec.depends_on:
+        require_plain("depends_on", upstream)
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name != "versions"}
     values["task_options"] = Jsonb(dict(spec.task_options), dumps=_strict_json)
     with with_exclusive_lock(db):
@@ -291,9 +294,11 @@ def put_version(
     """Register a version and return its id; the same content again changes nothing.
 
     Raises:
+        ValueError: the version is not plain.
         RegistrationError: unknown model, params that cannot be stored (the place is named), or a change of
             params or entry point after the version has held a role.
     """
+    require_plain("version", version)
     for place, reason in problems_of("params", params := dict(params)):
         raise RegistrationError(f"{model_id}@{version}: {place} {reason}")
     values = {

@@ -11,6 +11,7 @@ from rich.rule import Rule
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from airflow_detection.domain.text import visible_lines
 from airflow_detection.snapshot.rendering import formats
 from airflow_detection.snapshot.rendering.formats import NUMERIC, tone
 from airflow_detection.snapshot.report import Kind, Report, Section, Status, Table, from_json
@@ -28,18 +29,29 @@ NARROW, MEDIUM = 84, 140
 
 
 def print_report(stored: Mapping[str, Any], console: Console) -> None:  # Any: JSON values
-    """Print a stored report.
+    """Print a stored report; control characters in its texts, which hold what ships send, as escapes.
 
     Raises:
         UnknownFormat: the report has a format that this version of the package cannot read.
     """
-    report = from_json(stored)
+    report = from_json(_visible(stored))
     console.print(_head(report))
     for section in report.sections:
         console.print(Group(*_section(section, console.width)))
     console.print(
         Text(f"taken {formats.instant(report.taken_at)} UTC, format {report.format_version}", "dim")
     )
+
+
+def _visible(value: Any) -> Any:  # Any: JSON values
+    match value:
+        case str():
+            return visible_lines(value)
+        case Mapping():
+            return {key: _visible(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_visible(item) for item in value]
+    return value
 
 
 def _head(report: Report) -> RenderableType:
