@@ -4,9 +4,8 @@ from __future__ import annotations
 
 _PASSING_CLASSES = frozenset({"08", "40", "53", "57", "58"})
 """Connection, rollback (deadlock, serialization), resources, an operator's intervention, the system."""
-_PASSING = frozenset({"25006", "25P03", "55006", "55P03"})
-"""A server that is read-only (a standby, after a failover), a transaction that was ended because it was idle,
-an object that is in use, a lock that was not free."""
+_PASSING = frozenset({"25P03", "55006", "55P03"})
+"""A transaction that was ended because it was idle, an object that is in use, a lock that was not free."""
 
 
 def may_pass(sqlstate: str) -> bool:
