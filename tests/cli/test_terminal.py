@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytest
 from tests import sample_registry
 from tests.cli.test_cli import Cli, cli
 
-if TYPE_CHECKING:
-    import pytest
+from airflow_detection.cli.command import command
 
 __all__ = ["cli"]  # a fixture
 TITLE = "\x1b]0;owned\x07\x9b2J\u202e\x7f\rall is well"
@@ -92,7 +93,22 @@ def test_no_command_writes_a_raw_control_sequence(cli: Cli, database: Any, tmp_p
     assert TITLE in plan["topo_order"]
 
 
-def test_an_error_that_nobody_foresaw_is_written_without_control_sequences(cli: Cli, database: Any) -> None:
+def test_an_error_that_nobody_foresaw_is_written_without_control_sequences(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(_: argparse.Namespace) -> None:
+        raise RuntimeError(TITLE)
+
+    with pytest.raises(SystemExit) as ended:
+        command(run)(argparse.Namespace())
+    err = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "Traceback" in err
+    assert "\\x1b]0;owned" in err
+    assert not RAW.search(err)
+
+
+def test_what_the_database_says_is_written_without_control_sequences(cli: Cli, database: Any) -> None:
     database.execute(
         "create function raise_it() returns trigger language plpgsql as"
         " $$ begin raise exception '%', new.reason; end $$"
@@ -103,8 +119,7 @@ def test_an_error_that_nobody_foresaw_is_written_without_control_sequences(cli: 
     )
     (ran,) = cli(["confirm", "fleet", "--reason", TITLE])
     assert ran.code == 1
-    assert "Traceback" in ran.err
-    assert "\\x1b]0;owned" in ran.err
+    assert ran.err.startswith("\\x1b]0;owned")
     assert not RAW.search(ran.err)
 
 

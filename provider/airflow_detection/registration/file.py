@@ -105,7 +105,9 @@ def _repeated_nodes(root: yaml.Node) -> int:
             sizes[id(node)] = 0
             sizes[id(node)] = 1 + sum(map(size, _children(node)))
         elif not sizes[id(node)]:
-            raise RecursionError  # an alias within its own anchor
+            raise yaml.MarkedYAMLError(
+                problem="an alias is inside its own anchor", problem_mark=node.start_mark
+            )
         return sizes[id(node)]
 
     return size(root) - len(sizes)

@@ -131,7 +131,10 @@ class LazyConnection:
 
     @cached_property
     def _conn(self) -> Connection:
-        return self._open()
+        try:
+            return self._open()
+        except AttributeError as error:  # else Python would look for `_conn` by `__getattr__`, without end
+            raise RuntimeError(f"the connection could not be opened: {error}") from error
 
     def __getattr__(self, name: str) -> Any:  # Any: whatever a connection has
         return getattr(self._conn, name)

@@ -44,10 +44,14 @@ def limit_session(
 
 
 def backend_of(db: Database) -> dict[str, Any]:  # Any: JSON
-    """Return the pid and start of this session's backend as JSON values, the arguments of `end_backend`."""
+    """Return the pid and start of this session's backend as JSON values, the arguments of `end_backend`.
+
+    Without the start where the session acts as a role that may not see it.
+    """
     with storage_errors():
         row = db.conn.execute(db.queries("session")["backend"]).fetchone()
-    return {"pid": row[0], "backend_start": row[1].isoformat()} if row else {}
+    pid, started_at = row or (None, None)
+    return {"pid": pid} | ({"backend_start": started_at.isoformat()} if started_at else {})
 
 
 def end_backend(db: Database, pid: int, backend_start: str) -> None:
