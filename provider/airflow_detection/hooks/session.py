@@ -38,12 +38,5 @@ def session_of(
     if not isinstance(conn, psycopg.Connection):
         conn.close()
         raise ConfigurationError(f"connection {conn_id!r} gave a {type(conn).__module__}, not psycopg 3")
-    try:
-        begin_session(conn, read_only=read_only)
-    except psycopg.Error as error:
-        conn.close()
-        raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
-    except ConfigurationError:
-        conn.close()
-        raise
+    begin_session(conn, read_only=read_only)
     return conn

@@ -40,13 +40,26 @@ class _UtcLoader(TimestamptzLoader):
 def begin_session(conn: Connection, *, read_only: bool = False) -> None:
     """Make a new connection what the package expects: autocommit, read committed, UTC, perhaps read-only.
 
+    One that cannot be made so is closed.
+
     Behind a pooler in transaction mode nothing is set in the session, which is others' as well: instants are
     converted here, and a read-only connection is one transaction until it is closed.
 
     Raises:
         ConfigurationError: a setting of the server, the database or the role rules the registry out.
-        psycopg.Error: the connection was lost.
+        RegistryUnavailable: the connection was lost.
     """
+    try:
+        _begin(conn, read_only=read_only)
+    except psycopg.Error as error:
+        conn.close()
+        raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
+    except ConfigurationError:
+        conn.close()
+        raise
+
+
+def _begin(conn: Connection, *, read_only: bool) -> None:
     conn.autocommit = True
     conn.prepare_threshold = None  # the next transaction may have a session without the prepared statement
     conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
@@ -108,14 +121,7 @@ def connect(conninfo: str, *, connect_timeout_s: int = 5) -> psycopg.Connection[
         conn = psycopg.connect(target, autocommit=True)
     except psycopg.OperationalError as error:
         raise RegistryUnavailable(f"no connection to the database: {str(error).strip()}") from error
-    try:
-        begin_session(conn)
-    except psycopg.Error as error:
-        conn.close()
-        raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
-    except ConfigurationError:
-        conn.close()
-        raise
+    begin_session(conn)
     return conn
 
 
