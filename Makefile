@@ -21,11 +21,12 @@ test: .venv/.installed ## the tests, without the long fault counts (ARGS= goes t
 test-long: .venv/.installed ## the tests with the full fault counts
 	@$(BIN)/python -m pytest -m "long or not long" $(ARGS)
 
-check: .venv/.installed ## lint, format, types, layers
+check: .venv/.installed ## lint, format, types, layers, secrets, known faults of dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@.ci/audit
 
 bench: .venv/.installed ## the benchmarks, one JSON line each
 	@$(BIN)/python -m benchmarks $(ARGS)
