@@ -43,7 +43,8 @@ def _databases() -> Iterator[Databases]:
         for name in names.values():
             conn.execute(f"drop database if exists {name} with (force)".encode())
             conn.execute(f"create database {name}".encode())
-        yield Databases(where="", **{key: make_conninfo(server, dbname=name) for key, name in names.items()})
+        registry, metadata = (make_conninfo(server, dbname=name) for name in names.values())
+        yield Databases(where="", owner=registry, registry=registry, metadata=metadata)
 
 
 @contextmanager

@@ -63,10 +63,15 @@ def shared_environment(settings: Settings, saved: SavedState, databases: Databas
         ("logging", "dag_processor_child_process_log_directory"): str(settings.logs / "parsing"),
         ("logging", "colored_console_log"): "False",
     }
+    reader = {}
+    if databases.models is not None:
+        options["detection", "reader_conn_id"] = "detection_reader"
+        reader["AIRFLOW_CONN_DETECTION_READER"] = airflow_connection(databases.models)
     return {
         **{f"AIRFLOW__{section}__{key}".upper(): value for (section, key), value in options.items()},
         "AIRFLOW_HOME": str(settings.state / "airflow"),
         "AIRFLOW_CONN_DETECTION_DEFAULT": airflow_connection(databases.registry),
+        **reader,
         "DETECTION_DSN": databases.registry,
         "PREDICTION_USE_MODEL_REGISTRY": "1",
     }

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 
 from airflow_detection.errors import DetectionError
@@ -16,10 +17,12 @@ from airflow_detection.maritime.ais.load import LoadReport, load_file
 from airflow_detection.maritime.simulation import day
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.snapshot.report import Standing, from_json
-from airflow_detection.store import migrations, snapshots
+from airflow_detection.store import grants, migrations, snapshots
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
+from demo import postgres
 from demo.errors import DemoError
+from demo.postgres import Databases
 from demo.settings import CHECKOUT
 
 CYCLE_ID = "maritime"
@@ -78,6 +81,19 @@ def migrate(dsn: str) -> str:
     with _connection(dsn) as conn:
         applied = migrations.migrate(Database(conn, SCHEMA))
     return f"{len(applied)} migrations applied" if applied else "up to date"
+
+
+def grant_logins(databases: Databases) -> str:
+    """Make the logins of Airflow and of the models where the server is the demo's own; tell who reads."""
+    if databases.models is None:
+        return "models read with the rights of DSN"
+    with _connection(databases.owner) as conn:
+        db = Database(conn, SCHEMA)
+        grants.grant(db)
+        for dsn, roles in ((databases.registry, grants.ROLES), (databases.models, grants.ROLES[:1])):
+            login = conninfo_to_dict(dsn)
+            grants.grant_login(db, str(login["user"]), roles, password=str(login["password"]))
+    return f"models read as {postgres.MODELS_LOGIN}"
 
 
 def apply_models(dsn: str) -> str:

@@ -15,6 +15,8 @@ from demo.programs import Supervisor
 
 REGISTRY_DATABASE = "detection"
 METADATA_DATABASE = "airflow"
+AIRFLOW_LOGIN = "detection"
+MODELS_LOGIN = "detection_models"
 
 SERVER_OPTIONS = {
     **NOT_DURABLE,
@@ -35,15 +37,22 @@ SERVER_OPTIONS = {
 class Databases:
     """Connection strings, as libpq reads them, of the registry and of Airflow's metadata.
 
+    `owner` reaches the registry as the one who migrates it. In the embedded server `registry` and `models`,
+    which models read through, are logins with the rights that they need; elsewhere `models` is None and
+    `registry` the same as `owner`.
     `where` describes both for people, without a password.
     """
 
+    owner: str
     registry: str
     metadata: str
     where: str
+    models: str | None = None
 
 
-def embedded(supervisor: Supervisor, state: Path, *, port: int, password: str) -> Databases:
+def embedded(
+    supervisor: Supervisor, state: Path, *, port: int, password: str, login_password: str
+) -> Databases:
     """Start the embedded server on 127.0.0.1:`port` and make its two databases.
 
     Raises:
@@ -62,7 +71,9 @@ def embedded(supervisor: Supervisor, state: Path, *, port: int, password: str) -
     for name in (METADATA_DATABASE, REGISTRY_DATABASE):
         _ensure_database(f"{server}postgres", name)
     return Databases(
-        registry=server + REGISTRY_DATABASE,
+        owner=server + REGISTRY_DATABASE,
+        registry=f"postgresql://{AIRFLOW_LOGIN}:{login_password}@127.0.0.1:{port}/{REGISTRY_DATABASE}",
+        models=f"postgresql://{MODELS_LOGIN}:{login_password}@127.0.0.1:{port}/{REGISTRY_DATABASE}",
         metadata=server + METADATA_DATABASE,
         where=f"embedded, 127.0.0.1:{port}",
     )
@@ -84,6 +95,7 @@ def existing(dsn: str) -> Databases:
     metadata = f"{registry}_airflow"
     _ensure_database(dsn, metadata)
     return Databases(
+        owner=dsn,
         registry=dsn,
         metadata=make_conninfo("", **{**parameters, "dbname": metadata}),
         where=f"{host}, databases {registry} and {metadata}",

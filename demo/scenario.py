@@ -102,7 +102,11 @@ def _start_databases(
             port = keep_or_pick_port(saved.postgres_port)
             saved = save_state(settings.state, replace(saved, postgres_port=port))
             databases = postgres.embedded(
-                supervisor, settings.state, port=port, password=saved.postgres_password
+                supervisor,
+                settings.state,
+                port=port,
+                password=saved.postgres_password,
+                login_password=saved.login_password,
             )
         step.detail = databases.where
     return databases, saved
@@ -132,7 +136,7 @@ def _prepare_registry(demo: Demo, saved: SavedState) -> tuple[datetime, SavedSta
     """Migrate, apply and load; return the time of the newest position of the file."""
     dsn, state = demo.databases.registry, demo.settings.state
     with demo.screen.step("registry: schema") as step:
-        step.detail = detection.migrate(dsn)
+        step.detail = f"{detection.migrate(demo.databases.owner)}; {detection.grant_logins(demo.databases)}"
     with demo.screen.step("registry: models") as step:
         step.detail = detection.apply_models(dsn)
     with demo.screen.step("AIS positions") as step:

@@ -25,6 +25,7 @@ class SavedState:
 
     postgres_port: int | None = None
     postgres_password: str = field(default_factory=_secret)
+    login_password: str = field(default_factory=_secret)  # of the registry's two logins
     api_secret: str = field(default_factory=_secret)
     jwt_secret: str = field(default_factory=_secret)
     metadata_at: str = ""  # the Airflow version and the migration that the metadata was brought to

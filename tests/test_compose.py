@@ -99,7 +99,7 @@ def test_every_other_name_is_read_by_somebody(compose: dict[str, Any]) -> None:
     source = "".join(path.read_text() for path in (ROOT / "provider").rglob("*.py"))
     others = {name for name in environment(compose) if not name.startswith("AIRFLOW__")} - IMAGES
     connections = {name for name in others if name.startswith("AIRFLOW_CONN_")}
-    assert connections == {"AIRFLOW_CONN_DETECTION_DEFAULT"}
+    assert connections == {"AIRFLOW_CONN_DETECTION_DEFAULT", "AIRFLOW_CONN_DETECTION_READER"}
     assert '"detection_default"' in source
     flags = others - connections
     assert flags
@@ -112,7 +112,7 @@ def test_secrets_come_from_outside_and_nothing_is_open_to_the_network(
 ) -> None:
     for name, service in compose["services"].items():
         for key, value in service.get("environment", {}).items():
-            if re.search(r"SECRET|PASSWORD$|FERNET|_CONN|RESULT_BACKEND", key):
+            if re.search(r"SECRET|PASSWORD$|FERNET|_CONN(?!_ID$)|RESULT_BACKEND", key):
                 assert "${" in value, (name, key)
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), name
@@ -124,3 +124,10 @@ def test_named_volumes_and_configs_are_declared(compose: dict[str, Any]) -> None
             assert volume.split(":")[0] in compose["volumes"]
         for config in service.get("configs", []):
             assert config["source"] in compose["configs"]
+
+
+def test_no_service_reaches_the_registry_as_a_superuser(compose: dict[str, Any]) -> None:
+    worker = compose["services"]["worker"]["environment"]
+    logins = [worker[f"AIRFLOW_CONN_DETECTION_{name}"] for name in ("DEFAULT", "READER")]
+    assert [re.match(r"postgres://(\w+):", uri)[1] for uri in logins] == ["detection", "detection_models"]  # type: ignore[index]
+    assert worker["AIRFLOW__DETECTION__READER_CONN_ID"] == "detection_reader"

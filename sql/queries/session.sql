@@ -56,3 +56,21 @@ select pid, backend_start from pg_stat_activity where pid = pg_backend_pid();
 -- End a session, unless its process id belongs to another one by now.
 select pg_terminate_backend(pid) from pg_stat_activity
 where pid = %(pid)s::integer and backend_start = %(backend_start)s::timestamptz;
+
+-- name: login
+-- A role of this name, if there is one.
+select 1 from pg_roles where rolname = %(login)s;
+
+-- name: rights
+-- What the login of this session may do beyond reading: as a superuser, by replication, with the server's files and
+-- programs, as an owner (or a member of one), and by writing.
+select r.rolname, r.rolsuper, r.rolreplication,
+       exists (select from pg_roles f
+                where f.rolname in ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
+                  and pg_has_role(r.oid, f.oid, 'MEMBER')),
+       count(*) filter (where pg_has_role(r.oid, c.relowner, 'MEMBER')),
+       count(*) filter (where has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'))
+from pg_roles r
+left join pg_class c on c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) and c.relkind in ('r', 'p')
+where r.rolname = session_user
+group by r.oid, r.rolname, r.rolsuper, r.rolreplication;

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,12 @@ for argv in json.load(sys.stdin):
 sys.stderr.flush()
 print("\\nRESULTS" + json.dumps(done))
 """
+
+
+SUPERUSER = (
+    "a superuser: a query may read files of the server and change its settings; "
+    "airflow detection grants --reader LOGIN makes a login for [detection] reader_conn_id\n"
+)
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
     assert promoted.out == "spoofing@1.1 is PRIMARY from now on\n"
     assert twice.out == "spoofing@1.1 is PRIMARY already\n"
     assert "spoofing  after track_quality\n  PRIMARY    1.1  spoofing\n  CHALLENGER 2.0  sp" in now.out
-    assert (check.code, check.err) == (0, "")
+    assert (check.code, check.err) == (0, f"warning: models read as 'postgres', {SUPERUSER}")
 
 
 def test_a_correction_is_seen_by_those_who_ask_for_it(cli: Cli) -> None:
@@ -208,6 +216,32 @@ def test_grants_makes_the_roles_again_and_again_and_says_what_is_wrong(
     assert refused.code == 1
     assert refused.err.startswith("the roles could not be granted: ")
     assert "Traceback" not in refused.err
+
+
+def test_a_login_for_models_is_made_once_and_check_is_content_with_it(
+    cli: Cli, database: Connection, server: str
+) -> None:
+    login = f"models_{uuid.uuid4().hex[:8]}"
+    try:
+        made, again = cli(["grants", "--reader", login], ["grants", "--reader", login])
+        uri = made.out.rpartition("shown this once: ")[2].strip()
+        assert made.out.splitlines()[1].startswith(f"{login} was made, a member of detection_reader; ")
+        assert again.out.splitlines()[1:] == [f"{login} is a member of detection_reader"]
+        reader = uri.replace("postgresql://", "postgres://")
+        options = {"AIRFLOW_CONN_READER": reader, "AIRFLOW__DETECTION__READER_CONN_ID": "reader"}
+        _, check = cli(["apply", MARITIME], ["check"], **options)
+        assert (check.code, check.err) == (0, "")
+        for role in ("detection_admin", "pg_read_server_files"):
+            database.execute(SQL("grant {} to {}").format(Identifier(role), Identifier(login)))
+        (warned,) = cli(["check"], **options)
+        assert warned.code == 0
+        assert f"models read as '{login}', which may use files or programs of the server" in warned.err
+        assert f"models read as '{login}', which owns " in warned.err
+        wrong = {**options, "AIRFLOW_CONN_READER": "postgres://127.0.0.1:1/none"}
+        (unreachable,) = cli(["check"], **wrong)
+        assert unreachable.err.startswith("warning: the connection that models read through: ")
+    finally:
+        database.execute(SQL("drop role if exists {}").format(Identifier(login)))
 
 
 def test_plan_diff_exits_3_when_the_next_parse_makes_a_new_dag_version(cli: Cli) -> None:

@@ -201,7 +201,7 @@ def airflow_instance(folder: Path, server: str, **options: str) -> Iterator[Airf
         migrate(Database(registry, "detection"))
         parameters = conninfo_to_dict(dsn) | {"host": "127.0.0.1", "port": registry_proxy.port}
         proxied = make_conninfo("", **{key: value for key, value in parameters.items() if value is not None})
-        databases = Databases(registry=proxied, metadata=metadata, where="")
+        databases = Databases(owner=dsn, registry=proxied, metadata=metadata, where="")
         shared = shared_environment(settings, open_state(folder), databases)
         shared |= {
             "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),

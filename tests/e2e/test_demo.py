@@ -160,7 +160,11 @@ def test_every_cycle_has_a_manifest_of_every_version(finished: DemoProcess) -> N
     )
     with Supervisor(finished.state / "logs", finished.state / "pids") as supervisor:
         databases = postgres.embedded(
-            supervisor, finished.state, port=free_port(), password=saved.postgres_password
+            supervisor,
+            finished.state,
+            port=free_port(),
+            password=saved.postgres_password,
+            login_password=saved.login_password,
         )
         with psycopg.connect(databases.registry) as conn:
             assert conn.execute(query).fetchone() == (CYCLES * len(VERSIONS), CYCLES, len(VERSIONS))

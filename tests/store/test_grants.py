@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from tests import sample_registry
 from tests.sample_registry import AT, SCHEMA, SETTINGS
@@ -22,7 +24,7 @@ from airflow_detection.errors import MigrationError
 from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
-from airflow_detection.store.grants import ROLES, grant
+from airflow_detection.store.grants import ROLES, grant, grant_login, rights_beyond_reading
 from airflow_detection.store.migrations import migrate
 from airflow_detection.store.partitions.create import ensure_cycle_months
 from airflow_detection.store.partitions.plan import ActionKind, Phase, UpkeepLimits
@@ -203,6 +205,55 @@ def test_an_owner_who_may_make_roles_grants_them_without_being_a_superuser(
     finally:
         with connect(empty_dsn) as conn:
             conn.execute(SQL("drop owned by {0} cascade; drop role {0}").format(Identifier(name)))
+
+
+def test_an_owner_makes_its_own_logins_and_models_read_as_one_that_can_do_nothing_else(
+    empty_dsn: str, database: Connection
+) -> None:
+    owner, models = (f"{name}_{uuid.uuid4().hex[:8]}" for name in ("owner", "models"))
+    with connect(empty_dsn) as conn:
+        conn.execute(SQL("create role {} login createrole").format(Identifier(owner)))
+        for role in ROLES:  # of the whole server: another test may have made them
+            conn.execute(SQL("do $$ begin create role {} nologin; exception when duplicate_object then"
+                             " null; end $$").format(Identifier(role)))  # fmt: skip
+            conn.execute(SQL("grant {} to {} with admin option").format(Identifier(role), Identifier(owner)))
+        database_name = Identifier(str(conn.info.dbname))
+        conn.execute(SQL("alter database {} owner to {}").format(database_name, Identifier(owner)))
+    try:
+        with logged_in(empty_dsn, owner) as conn:
+            db = Database(conn, SCHEMA)
+            migrate(db)
+            grant(db)
+            assert not grant_login(db, owner, ROLES, password="")
+            assert grant_login(db, models, ROLES[:1], password="password")  # noqa: S106
+            assert not grant_login(db, models, ROLES[:1], password="another")  # noqa: S106
+            sample_registry.register(conn)
+            (owns,) = rights_beyond_reading(db)
+            assert re.fullmatch(rf"models read as '{owner}', which owns \d+ tables of .*", owns)
+        target = make_conninfo(empty_dsn, user=models, password="password")  # noqa: S106
+        with connect(target) as conn:
+            db = Database(conn, SCHEMA)
+            assert list(rights_beyond_reading(db)) == []
+            assert registry.cycle_ids(db)
+            for statement in FORBIDDEN:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    conn.execute(statement.encode())
+    finally:
+        with connect(empty_dsn) as conn:
+            conn.execute(SQL("alter database {} owner to current_user").format(database_name))
+            for role in (owner, models):
+                conn.execute(SQL("drop owned by {0} cascade; drop role {0}").format(Identifier(role)))
+
+
+FORBIDDEN = (
+    "select pg_create_physical_replication_slot('kept')",
+    "select pg_read_file('PG_VERSION')",
+    "select pg_reload_conf()",
+    "select pg_ls_dir('.')",
+    "copy (select 1) to program 'true'",
+    "set role detection_admin",
+    "create table detection.mine ()",
+)
 
 
 def test_a_schema_that_is_everybodys_is_not_taken_over(empty_dsn: str) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow.cli.cli_config import ActionCommand, GroupCommand
 
 from airflow_detection.cli.command import DRY_RUN, Arguments, arg, command, connected, say
+
+if TYPE_CHECKING:
+    from airflow_detection.store.database import Database
 
 
 @command
@@ -26,20 +31,38 @@ def db_migrate(args: Arguments) -> None:
 
 @command
 def grants(args: Arguments) -> None:
-    """Make the database's least-privilege roles and give them their rights."""
+    """Make the database's least-privilege roles, give them their rights, and make logins members of them."""
     from airflow_detection.store.grants import ROLES, grant
 
-    del args
     with connected() as (db, settings):
         grant(db)
-    say(f"granted in schema {settings.schema}: {', '.join(ROLES)}")
+        say(f"granted in schema {settings.schema}: {', '.join(ROLES)}")
+        for login, roles in ((args.reader, ROLES[:1]), (args.admin, ROLES)):
+            if login:
+                say(_grant_login(db, login, roles))
+
+
+def _grant_login(db: Database, login: str, roles: tuple[str, ...]) -> str:
+    import secrets
+    from urllib.parse import quote
+
+    from airflow_detection.store.grants import grant_login
+
+    password, server = secrets.token_urlsafe(24), db.conn.info
+    if not grant_login(db, login, roles, password=password):
+        return f"{login} is a member of {', '.join(roles)}"
+    user, host, database = (quote(part, safe="") for part in (login, server.host, server.dbname))
+    uri = f"postgresql://{user}:{password}@{host}:{server.port}/{database}"
+    return f"{login} was made, a member of {', '.join(roles)}; its connection, shown this once: {uri}"
 
 
 def commands() -> list[ActionCommand | GroupCommand]:
     """Return these commands."""
+    reader = arg("--reader", help="a login to read with, for models; made if missing", metavar="LOGIN")
+    admin = arg("--admin", help="a login for Airflow's connection; made if missing", metavar="LOGIN")
     only_check = arg("--check", help="exit 1 unless every migration is applied", action="store_true")
     migrate = ActionCommand("migrate", "Apply the migrations", db_migrate, (DRY_RUN, only_check))
     return [
         GroupCommand(name="db", help="The registry's schema", subcommands=(migrate,)),
-        ActionCommand("grants", "Make the database's reader, writer and admin roles", grants, ()),
+        ActionCommand("grants", "Make the database's roles and logins in them", grants, (reader, admin)),
     ]

@@ -18,6 +18,7 @@ from airflow_detection.cli.command import (
     fail,
     instant,
     say,
+    warn,
 )
 from airflow_detection.domain.text import visible
 from airflow_detection.errors import DetectionError, RegistrationError
@@ -46,6 +47,8 @@ def check(args: Arguments) -> None:
     del args
     with connected() as (db, settings):
         problems = list(_problems(db, settings))
+        for warning in _reader_warnings(db, settings):
+            warn(f"warning: {warning}")
     if problems:
         fail("\n".join(map(visible, problems)))
     say("all is well: connection, migrations, schedules, entry points, plans")
@@ -66,6 +69,25 @@ def _problems(db: Database, settings: Settings) -> Iterator[str]:
         yield from _model_problems(db, settings)
     except RegistrationError as error:
         yield str(error)
+
+
+def _reader_warnings(db: Database, settings: Settings) -> Iterator[str]:
+    """Describe what the login that models read as may do beyond reading."""
+    from airflow_detection.hooks.detection import DetectionHook
+    from airflow_detection.store.database import Database
+    from airflow_detection.store.grants import rights_beyond_reading
+
+    advice = "airflow detection grants --reader LOGIN makes a login for [detection] reader_conn_id"
+    try:
+        if settings.reader_conn_id is None:
+            rights = list(rights_beyond_reading(db))
+        else:
+            with DetectionHook(settings.reader_conn_id, schema=settings.schema).connect() as conn:
+                rights = list(rights_beyond_reading(Database(conn, settings.schema)))
+    except DetectionError as error:
+        yield f"the connection that models read through: {error}"
+        return
+    yield from (f"{right}; {advice}" for right in rights)
 
 
 def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
