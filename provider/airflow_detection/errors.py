@@ -7,6 +7,7 @@ DetectionError
 │   ├── DependencyLoop
 │   └── EntryPointError         not allowed, not importable, or not a model
 ├── PlanError                   no plan can be given for this cycle
+│   └── NotInPlan               the cycle was planned without this version
 ├── ModelError                  a model could not do its work
 │   ├── TerminalModelError      trying again will not help
 │   └── TransientModelError     trying again may help
@@ -97,6 +98,10 @@ class EntryPointError(RegistrationError):
 
 class PlanError(DetectionError):
     """No plan can be given for this cycle."""
+
+
+class NotInPlan(PlanError):
+    """A registered version that this cycle's plan does not have, such as one that was registered later."""
 
 
 class ModelError(DetectionError):

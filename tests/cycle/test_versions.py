@@ -11,12 +11,12 @@ from tests.sample_registry import AT, SCHEMA, SETTINGS
 
 from airflow_detection.cycle import closing, inline, planning
 from airflow_detection.cycle.task import run_task
-from airflow_detection.cycle.versions import VersionRequest
+from airflow_detection.cycle.versions import VersionRequest, find_step
 from airflow_detection.domain.reports import CycleSummary, RunReport
 from airflow_detection.domain.specs import Execution, Mode, Outcome, Role
 from airflow_detection.engine import entrypoints
 from airflow_detection.engine.executor import CycleReport
-from airflow_detection.errors import EntryPointError, PlanError, RegistrationError
+from airflow_detection.errors import EntryPointError, NotInPlan, PlanError, RegistrationError
 from airflow_detection.store import roles
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
@@ -110,6 +110,29 @@ def test_an_unknown_version_is_named_with_the_cycle(database: Any, reader: Any) 
     sample_registry.register(database)
     with pytest.raises(PlanError, match="'tracks' with version '9'"):
         run(database, reader, "tracks", "9")
+
+
+@pytest.mark.parametrize(
+    ("label", "is_not_in_plan"), [("tracks@3", True), ("added@1", True), ("tracks@9", False)]
+)
+def test_a_registered_version_that_an_opened_cycle_was_not_planned_with_is_told_apart(
+    database: Any,
+    label: str,
+    is_not_in_plan: bool,  # noqa: FBT001
+) -> None:
+    sample_registry.register(database)
+    open_fleet(database)
+    sample_registry.put_model(database, "added")
+    for added in ("tracks@3", "added@1"):
+        sample_registry.put_version(database, added, Role.PRIMARY, since=None)
+    model_id, _, version = label.partition("@")
+    for is_opened in (True, False):
+        request = VersionRequest(
+            model_id=model_id, version=version, cycle_id="fleet", started_at=AT, is_opened=is_opened
+        )
+        with pytest.raises(PlanError) as error:
+            find_step(Database(database, SCHEMA), request)
+        assert isinstance(error.value, NotInPlan) == (is_opened and is_not_in_plan)
 
 
 def test_a_task_that_left_no_manifest_is_noted_when_the_cycle_closes(database: Any, reader: Any) -> None:

@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from time import sleep
 
-from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Role, VersionSpec, require_utc
+from airflow_detection.domain.specs import (
+    Cycle,
+    CycleSpec,
+    Mode,
+    ModelSpec,
+    Outcome,
+    Role,
+    VersionSpec,
+    require_utc,
+)
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import PlanError, StorageError
 from airflow_detection.store import cycle_runs, registry
@@ -21,7 +30,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedCycle:
-    """Cycle with the plan that was recorded for it, and the mode it was recorded in."""
+    """Cycle with the plan that was recorded for it, and the mode it was recorded in.
+
+    `is_recorded` is False for a hand-written Dag, whose plan is resolved anew by each task.
+    """
 
     spec: CycleSpec
     cycle: Cycle
@@ -29,6 +41,7 @@ class OpenedCycle:
     digest: str
     opened_at: datetime
     mode: Mode = Mode.AS_OF
+    is_recorded: bool = True
 
     @property
     def steps(self) -> tuple[VersionSpec, ...]:
@@ -139,7 +152,22 @@ def planned_cycle(db: Database, cycle_id: str, started_at: datetime, *, mode: Mo
     else:
         plan = with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
         opened_at = recorded.opened_at
-    return OpenedCycle(spec=spec, cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
+    return OpenedCycle(
+        spec=spec,
+        cycle=cycle,
+        plan=plan,
+        digest=plan.digest,
+        opened_at=opened_at,
+        mode=mode,
+        is_recorded=recorded is not None,
+    )
+
+
+def without_result(db: Database, opened: OpenedCycle, steps: Sequence[VersionSpec]) -> list[VersionSpec]:
+    """Return those of some steps of a plan that have no result: no manifest, or not that of a success."""
+    stored = manifests(db, opened.cycle.cycle_id, opened.cycle.started_at)
+    found = {key for key, manifest in stored.items() if manifest.outcome is Outcome.SUCCEEDED}
+    return [s for s in steps if (s.version_id, s.is_replay) not in found]
 
 
 def _with_replays(

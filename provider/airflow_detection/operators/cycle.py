@@ -14,7 +14,16 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
-from airflow_detection.domain.names import CLOSE, INLINE, LEGACY, OPEN, OTHER, asset_uri_of, task_id_of
+from airflow_detection.domain.names import (
+    CLOSE,
+    INLINE,
+    LEGACY,
+    OPEN,
+    OTHER,
+    asset_uri_of,
+    task_id,
+    task_id_of,
+)
 from airflow_detection.domain.specs import Mode, Outcome, Role, VersionSpec
 from airflow_detection.engine import flags
 from airflow_detection.operators.arguments import TemplatedOperator
@@ -41,6 +50,15 @@ COUNTS, MODE = "counts", "mode"
 
 def _model_tasks(dag: DAG) -> dict[tuple[str, str | None], DetectionModelOperator]:
     return {(t.model_id, t.version): t for t in dag.tasks if isinstance(t, DetectionModelOperator)}
+
+
+def _states_by_name(dag: DAG, states: Mapping[str, str]) -> dict[str, str]:
+    """Return the states of a Dag's model tasks by the names that the plan has for them.
+
+    A task whose id had to give way to another's is known to the plan by its model and version.
+    """
+    tasks = _model_tasks(dag).items()
+    return {task_id_of(*key): str(states[t.task_id]) for key, t in tasks if t.task_id in states}
 
 
 def divide(
@@ -113,6 +131,12 @@ class CycleOperator(TemplatedOperator):
         """Return what `open_cycle` has recorded of the cycle; None if it has not opened it."""
         counts: dict[str, Any] | None = context["ti"].xcom_pull(task_ids=OPEN, key=COUNTS)
         return counts
+
+
+def _require_registry(counts: Mapping[str, Any] | None) -> None:  # Any: counts, and the mode
+    """Skip a task that was added to the run after the cycle was opened without the registry."""
+    if counts is not None and "legacy" in counts:
+        raise AirflowSkipException("not in this cycle's plan: the model registry was off when it was opened")
 
 
 def _mode(context: Context, counts: Mapping[str, Any] | None) -> Mode:  # Any: counts, and the mode
@@ -191,6 +215,7 @@ class OtherVersionsOperator(CycleOperator):
 
         if (counts := self._opened(context)) is None:
             raise AirflowSkipException("the cycle was not opened")
+        _require_registry(counts)
         settings, mode = settings_of(), _mode(context, counts)
         at = cycle_started_at(context, self.log)
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
@@ -226,14 +251,15 @@ class InlineCycleOperator(CycleOperator):
         """Run the plan; returns counts of outcomes."""
         from airflow_detection.cycle import inline
 
-        settings = settings_of()
+        counts, settings = self._opened(context), settings_of()
+        _require_registry(counts)
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
             report = inline.run_inline(
                 db,
                 settings,
                 self.cycle_id,
                 cycle_started_at(context, self.log),
-                mode=_mode(context, self._opened(context)),
+                mode=_mode(context, counts),
                 concurrent_shadows=flags.concurrent_shadows(),
                 log_context=log_context,
                 reader_conninfo=reader_conninfo_of(settings),
@@ -263,6 +289,8 @@ class LegacyPathOperator(CycleOperator):
         """Call it; an entry point that is not allowed fails the task without a retry."""
         from airflow_detection.cycle import legacy
 
+        if "legacy" not in (self._opened(context) or {"legacy": 1}):
+            raise AirflowSkipException("not in this cycle's plan: it was opened with the model registry")
         at = cycle_started_at(context, self.log)
         settings = settings_of()
         with open_database(self.detection_conn_id, settings) as db, terminal_errors():
@@ -271,7 +299,10 @@ class LegacyPathOperator(CycleOperator):
 
 
 class CloseCycleOperator(CycleOperator):
-    """Write the cycle's summary; fail if a PRIMARY failed. The single leaf, so that it decides the run."""
+    """Write the cycle's summary; fail if a PRIMARY failed. The single leaf, so that it decides the run.
+
+    What lost its task while the run was under way, such as a challenger that was promoted, is run first.
+    """
 
     ui_color = "#e6e6e6"
 
@@ -290,17 +321,34 @@ class CloseCycleOperator(CycleOperator):
             if states.get(LEGACY) in ("failed", "upstream_failed"):
                 raise AirflowFailException("the legacy path failed")
             return {}
+        if MODE not in counts and OTHER in self._around().task_dict and states.get(OTHER) == "skipped":
+            self._run_lost(context, states)
         return self._close(context, states, _mode(context, counts))
+
+    def _run_lost(self, context: Context, states: Mapping[str, str]) -> None:
+        """Run the steps of the plan whose tasks the Dag has lost since the cycle was opened."""
+        from airflow_detection.cycle import inline, planning
+
+        settings, mode, dag = settings_of(), mode_of(context), self._around()
+        with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
+            opened = planning.planned_cycle(db, self.cycle_id, cycle_started_at(context, self.log), mode=mode)
+            own_states = _states_by_name(dag, states)
+            _, left = divide(dag, opened.plan, opened.steps, mode)
+            lost = planning.without_result(
+                db, opened, [s for s in left if own_states.get(task_id(s), "skipped") == "skipped"]
+            )
+            if not lost:
+                return
+            self.log.warning("the Dag has changed: %s have no task", ", ".join(s.label for s in lost))
+            emit(
+                self.cycle_id,
+                inline.run_steps(db, settings, opened, lost, log_context, reader_conninfo_of(settings)),
+            )
 
     def _close(self, context: Context, states: dict[str, str], mode: Mode) -> dict[str, int]:
         from airflow_detection.cycle import closing
 
-        # A task whose id had to give way to another's is known to the plan by its model and version.
-        by_name = {
-            task_id_of(*key): states[t.task_id]
-            for key, t in _model_tasks(self._around()).items()
-            if t.task_id in states
-        }
+        by_name = _states_by_name(self._around(), states)
         collective = {key: states[key] for key in (OTHER, INLINE) if key in states}
         with terminal_errors(), open_database(self.detection_conn_id, settings_of()) as db:
             summary = closing.close_cycle(
