@@ -148,6 +148,33 @@ def test_a_task_that_left_no_manifest_is_noted_when_the_cycle_closes(database: A
     }
 
 
+@pytest.mark.parametrize(
+    ("states", "marked"),
+    [
+        ({"tracks": "success", "spoofing": "skipped", "tracks__2": "success"}, ("tracks@1", "tracks@2")),
+        ({"run_cycle": "success"}, ("tracks@1", "tracks@2", "spoofing@1")),
+        ({"tracks": "skipped", "other_versions": "skipped"}, ()),
+    ],
+)
+def test_a_task_that_was_marked_successful_by_hand_is_named_in_the_summary(
+    database: Any, states: dict[str, str], marked: tuple[str, ...]
+) -> None:
+    sample_registry.register(database)
+    open_fleet(database)
+    summary = close_fleet(database, **states)
+    assert (summary.executed, summary.marked_successful) == (0, marked)
+    stored = database.execute("select summary from detection.detection_cycle_runs").fetchone()[0]
+    assert stored["marked_successful"] == list(marked)
+
+
+def test_what_has_a_result_or_is_switched_off_was_not_marked(database: Any, reader: Any) -> None:
+    sample_registry.register(database)
+    open_fleet(database)
+    run(database, reader, "tracks")
+    sample_registry.put_model(database, "spoofing", ("tracks",), is_enabled=False)
+    assert close_fleet(database, tracks="success", spoofing="success").marked_successful == ()
+
+
 def test_a_past_cycle_runs_the_champion_of_its_time(database: Any, reader: Any) -> None:
     sample_registry.register(database)
     roles.assign_role(Database(database, SCHEMA), model_id="tracks", version="2", role=Role.PRIMARY)

@@ -359,6 +359,9 @@ class CloseCycleOperator(CycleOperator):
                 task_states={k: str(v) for k, v in {**by_name, **collective}.items()},
             )
         self.log.info("cycle closed: %s", summary)
+        if summary.marked_successful:
+            labels = ", ".join(summary.marked_successful)
+            self.log.warning("marked successful by hand, without a result: %s", labels)
         if summary.failed:
             raise AirflowFailException(f"{summary.failed} of the cycle's champions failed; see their tasks")
         if collective.get(INLINE) in ("failed", "upstream_failed"):
