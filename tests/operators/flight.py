@@ -23,6 +23,7 @@ STAGES: dict[str, Stop] = {
     "queued": lambda _: True,
     "opened": lambda task_id: task_id != "open_cycle",
     "midway": lambda task_id: task_id not in ("open_cycle", "tracks"),
+    "beside": lambda task_id: task_id in ("tracks__2", "close_cycle"),
     "closing": lambda task_id: task_id == "close_cycle",
     "backfill": lambda task_id: task_id != "open_cycle",
     "cleared": lambda _: False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tests.sample_registry import SCHEMA, put_cycle, put_model, put_version
@@ -86,6 +87,20 @@ def _one_task_each(conn: Any) -> None:
     put_cycle(conn, execution=Execution.TASK)
 
 
+def _add_past_challenger(conn: Any) -> None:
+    put_version(conn, "tracks@c", Role.CHALLENGER, ids=["a"])
+
+
+def _add_past_shadow(conn: Any) -> None:
+    """Add a shadow that past cycles have and today's Dag has not."""
+    put_version(conn, "tracks@0", Role.SHADOW, ids=["a"])
+    give(conn, "tracks@0", None)
+
+
+def _switch(conn: Any, *, is_enabled: bool) -> None:
+    put_model(conn, "spoofing", ("tracks",), is_enabled=is_enabled)
+
+
 CHANGES: dict[str, Callable[[Any], None]] = {
     "add": _add,
     "add a model": _add_model,
@@ -93,16 +108,32 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "add a challenger": _add_challenger,
     "promote a new version": _promote_a_new_version,
     "promote the shadow": lambda conn: give(conn, "tracks@2", Role.PRIMARY),
+    "promote the challenger": lambda conn: give(conn, "tracks@c", Role.PRIMARY),
+    "promote beside a past shadow": lambda conn: give(conn, "tracks@2", Role.PRIMARY),
     "swap champion and shadow": _swap,
     "demote the champion": lambda conn: give(conn, "tracks@1", Role.SHADOW),
     "retire the champion": lambda conn: give(conn, "tracks@1", None),
     "retire the shadow": lambda conn: give(conn, "tracks@2", None),
-    "disable": lambda conn: put_model(conn, "spoofing", ("tracks",), is_enabled=False),
+    "disable": partial(_switch, is_enabled=False),
+    "enable": partial(_switch, is_enabled=True),
+    "disable the cycle": lambda conn: put_cycle(conn, is_enabled=False),
     "reverse the order": _reverse,
     "rename a model": _rename,
     "rename a version": _rename_version,
     "add a legacy path": _legacy_path,
+    "remove the legacy path": put_cycle,
     "add a model that cannot run": _odd_options,
     "to one task": _inline,
     "to a task each": _one_task_each,
 }
+BEFORE: dict[str, Callable[[Any], None]] = {
+    "promote the challenger": _add_past_challenger,
+    "promote beside a past shadow": _add_past_shadow,
+    "enable": partial(_switch, is_enabled=False),
+    "remove the legacy path": _legacy_path,
+    "to a task each": _inline,
+}
+"""What the registry has, beside the sample, before a change."""
+PLANNED = ("spoofing@1", "tracks@1", "tracks@2")
+ALSO_PLANNED = {"promote the challenger": ("tracks@c",), "promote beside a past shadow": ("tracks@0",)}
+"""Versions in the plans of the runs, and those that only some changes find there."""

@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 from tests import sample_registry
 from tests.operators.flight import STAGES
-from tests.operators.registry_changes import CHANGES
+from tests.operators.registry_changes import ALSO_PLANNED, BEFORE, CHANGES, PLANNED
 from tests.operators.test_operators import ROOT, airflow_uri, environment, home
 from tests.sample_registry import AT
-
-from airflow_detection.domain.specs import Execution
 
 __all__ = ["home"]  # a fixture
 Fly = Callable[..., dict[str, Any]]
@@ -29,8 +27,7 @@ def fly(home: Path, dsn: str, database: Any, tmp_path: Path) -> Fly:
 
     def run(change: str, *stages: str, **env: str) -> dict[str, Any]:
         sample_registry.register(database)
-        if change == "to a task each":
-            sample_registry.put_cycle(database, execution=Execution.INLINE)
+        BEFORE.get(change, lambda _: None)(database)
         process = subprocess.run(
             [sys.executable, "-m", "tests.operators.flight"],
             input=json.dumps({"change": change, "at": AT.isoformat(), "stages": stages}),
@@ -60,13 +57,19 @@ def instant_of(stage: str) -> datetime:
     return AT + timedelta(minutes=5 * list(STAGES).index(stage))
 
 
-PLANNED = ("spoofing@1", "tracks@1", "tracks@2")
 TO_AND_FRO = ("to one task", "to a task each")
 
 
 @pytest.mark.parametrize("change", ["add", "swap champion and shadow", "reverse the order", *TO_AND_FRO])
 def test_a_change_of_the_registry_turns_no_run_red(database: Any, fly: Fly, change: str) -> None:
     check(database, change, fly(change, "midway", "cleared"))
+
+
+def test_a_shadow_that_loses_its_task_after_the_other_versions_have_run_is_run(
+    database: Any, fly: Fly
+) -> None:
+    change = "promote beside a past shadow"
+    check(database, change, fly(change, "beside"))
 
 
 @pytest.mark.parametrize("change", ["add", "to one task"])
@@ -91,6 +94,7 @@ def check(conn: Any, change: str, runs: dict[str, Any]) -> None:
         assert not {"failed", "upstream_failed", "None"} & set(run["tasks"].values()), (stage, run)
         stored = sample_registry.outcomes(conn, instant_of(stage))
         assert run["tasks"].get("legacy_path", "skipped") == "skipped"
-        if change == "disable" and stored["spoofing@1"] == "SKIPPED":
+        if change in ("disable", "enable") and stored["spoofing@1"] == "SKIPPED":
             stored["spoofing@1"] = "SUCCEEDED"
-        assert (stage, stored) == (stage, dict.fromkeys(PLANNED, "SUCCEEDED"))
+        planned = PLANNED + ALSO_PLANNED.get(change, ())
+        assert (stage, stored) == (stage, dict.fromkeys(planned, "SUCCEEDED"))

@@ -163,11 +163,22 @@ def planned_cycle(db: Database, cycle_id: str, started_at: datetime, *, mode: Mo
     )
 
 
-def without_result(db: Database, opened: OpenedCycle, steps: Sequence[VersionSpec]) -> list[VersionSpec]:
-    """Return those of some steps of a plan that have no result: no manifest, or not that of a success."""
+def without_result(
+    db: Database, opened: OpenedCycle, steps: Sequence[VersionSpec], *, tried: Sequence[str] = ()
+) -> list[VersionSpec]:
+    """Return those of some steps of a plan that have no result: skipped, failed, or without a manifest.
+
+    Args:
+        tried: labels of versions that count only if they were skipped.
+    """
     stored = manifests(db, opened.cycle.cycle_id, opened.cycle.started_at)
-    found = {key for key, manifest in stored.items() if manifest.outcome is Outcome.SUCCEEDED}
-    return [s for s in steps if (s.version_id, s.is_replay) not in found]
+
+    def is_wanting(step: VersionSpec) -> bool:
+        manifest = stored.get((step.version_id, step.is_replay))
+        outcome = manifest.outcome if manifest else None
+        return outcome is Outcome.SKIPPED if step.label in tried else outcome is not Outcome.SUCCEEDED
+
+    return [s for s in steps if is_wanting(s)]
 
 
 def _with_replays(

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from airflow_detection.domain.reports import RunReport
     from airflow_detection.engine.plan import ExecutionPlan
 
-COUNTS, MODE = "counts", "mode"
+COUNTS, MODE, LABELS = "counts", "mode", "labels"
 
 
 def _model_tasks(dag: DAG) -> dict[tuple[str, str | None], DetectionModelOperator]:
@@ -197,8 +197,9 @@ class OpenCycleOperator(CycleOperator):
             return {INLINE}, {**counts, **mode, "other": 0}
         # A model's task knows only the mode of the run's params: here it would run the live version.
         task_ids, left = (set(), list(steps)) if is_comparison else divide(dag, plan, steps, opened.mode)
-        self.log.info("without a task of their own: %s", ", ".join(s.label for s in left) or "none")
-        return task_ids | ({OTHER} if left else set()), {**counts, **mode, "other": len(left)}
+        labels = [s.label for s in left]
+        self.log.info("without a task of their own: %s", ", ".join(labels) or "none")
+        return task_ids | ({OTHER} if left else set()), {**counts, **mode, "other": len(left), LABELS: labels}
 
 
 class OtherVersionsOperator(CycleOperator):
@@ -321,12 +322,16 @@ class CloseCycleOperator(CycleOperator):
             if states.get(LEGACY) in ("failed", "upstream_failed"):
                 raise AirflowFailException("the legacy path failed")
             return {}
-        if MODE not in counts and OTHER in self._around().task_dict and states.get(OTHER) == "skipped":
-            self._run_lost(context, states)
+        if MODE not in counts and OTHER in self._around().task_dict and OTHER in states:
+            self._run_lost(context, states, counts.get(LABELS, ()))
         return self._close(context, states, _mode(context, counts))
 
-    def _run_lost(self, context: Context, states: Mapping[str, str]) -> None:
-        """Run the steps of the plan whose tasks the Dag has lost since the cycle was opened."""
+    def _run_lost(self, context: Context, states: Mapping[str, str], other: Sequence[str]) -> None:
+        """Run the steps of the plan whose tasks the Dag has lost since the cycle was opened.
+
+        Of the versions that were left to `other_versions` from the start (their labels are given), only those
+        that it had to skip are run: now what they read may be there.
+        """
         from airflow_detection.cycle import inline, planning
 
         settings, mode, dag = settings_of(), mode_of(context), self._around()
@@ -334,9 +339,8 @@ class CloseCycleOperator(CycleOperator):
             opened = planning.planned_cycle(db, self.cycle_id, cycle_started_at(context, self.log), mode=mode)
             own_states = _states_by_name(dag, states)
             _, left = divide(dag, opened.plan, opened.steps, mode)
-            lost = planning.without_result(
-                db, opened, [s for s in left if own_states.get(task_id(s), "skipped") == "skipped"]
-            )
+            untried = [s for s in left if own_states.get(task_id(s), "skipped") == "skipped"]
+            lost = planning.without_result(db, opened, untried, tried=other)
             if not lost:
                 return
             self.log.warning("the Dag has changed: %s have no task", ", ".join(s.label for s in lost))
