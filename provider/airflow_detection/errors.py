@@ -17,7 +17,8 @@ DetectionError
 │   ├── MissingPartition        no table partition for that month
 │   └── ExpiredPartition        retention has removed that month
 ├── RegistryUnavailable         the registry's database did not answer; trying again may help
-│   └── RegistryBusy            another session held a lock for too long
+│   ├── RegistryBusy            another session held a lock for too long
+│   └── ClockBehind             its clock is behind what has been planned, or is to be
 ├── MigrationError
 └── InputFileError              a file that was to be loaded is not what it should be
 
@@ -176,6 +177,10 @@ class RegistryUnavailable(DetectionError):
 
 class RegistryBusy(RegistryUnavailable):
     """Another session held a lock for too long."""
+
+
+class ClockBehind(RegistryUnavailable):
+    """The registry's clock is behind a cycle: it will catch up, or has to be set."""
 
 
 class MigrationError(DetectionError):

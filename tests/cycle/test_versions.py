@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,8 @@ from airflow_detection.domain.reports import CycleSummary, RunReport
 from airflow_detection.domain.specs import Execution, Mode, Outcome, Role
 from airflow_detection.engine import entrypoints
 from airflow_detection.engine.executor import CycleReport
-from airflow_detection.errors import EntryPointError, NotInPlan, PlanError, RegistrationError
+from airflow_detection.errors import ClockBehind, EntryPointError, NotInPlan, PlanError, RegistrationError
+from airflow_detection.operators.context import terminal_errors
 from airflow_detection.store import roles
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
@@ -175,6 +177,28 @@ def test_what_has_a_result_or_is_switched_off_was_not_marked(database: Any, read
     assert close_fleet(database, tracks="success", spoofing="success").marked_successful == ()
 
 
+def test_a_cycle_ahead_of_the_registrys_clock_is_tried_again(database: Any, reader: Any) -> None:
+    sample_registry.register(database)
+    ahead = datetime.now(UTC) + timedelta(minutes=1)
+    for attempt in (open_fleet, lambda conn, at: run(conn, reader, "tracks", at=at)):
+        with pytest.raises(ClockBehind, match="s in the future of the registry's clock"), terminal_errors():
+            attempt(database, ahead)
+
+
+def test_a_planned_cycle_runs_again_where_the_clock_has_stepped_back(database: Any, reader: Any) -> None:
+    sample_registry.register(database)
+    open_fleet(database)
+    (ahead,) = database.execute(
+        "update detection.detection_cycle_runs set cycle_started_at = now() + interval '2 min'"
+        " returning cycle_started_at"
+    ).fetchone()
+    started = time.monotonic()
+    for at in (ahead, ahead - timedelta(seconds=30)):
+        open_fleet(database, at)
+        assert run(database, reader, "tracks", at=at).outcome is Outcome.SUCCEEDED
+    assert time.monotonic() - started < 20
+
+
 def test_a_past_cycle_runs_the_champion_of_its_time(database: Any, reader: Any) -> None:
     sample_registry.register(database)
     roles.assign_role(Database(database, SCHEMA), model_id="tracks", version="2", role=Role.PRIMARY)
@@ -187,8 +211,9 @@ def test_a_past_cycle_runs_the_champion_of_its_time(database: Any, reader: Any) 
 
 def test_a_cycle_in_the_future_gets_no_plan_because_it_could_still_change(database: Any) -> None:
     sample_registry.register(database)
-    with pytest.raises(PlanError, match="lies in the future"):
+    with pytest.raises(ClockBehind, match="s in the future of the registry's clock"):
         open_fleet(database, at=datetime.now(UTC) + timedelta(hours=1))
+    assert database.execute("select from detection.detection_cycle_runs").fetchall() == []
 
 
 def test_as_run_repeats_the_recorded_plan_and_nothing_else(database: Any) -> None:

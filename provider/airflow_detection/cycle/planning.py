@@ -19,7 +19,7 @@ from airflow_detection.domain.specs import (
     require_utc,
 )
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
-from airflow_detection.errors import PlanError, StorageError
+from airflow_detection.errors import ClockBehind, PlanError, StorageError
 from airflow_detection.store import cycle_runs, registry
 from airflow_detection.store.database import Database
 from airflow_detection.store.manifests import manifests
@@ -120,7 +120,8 @@ def open_cycle(
     the versions that are new in it run as replays, and the returned mode is `override`.
 
     Raises:
-        PlanError: no plan can be given (see `resolve_plan`), or the cycle lies in the registry's future.
+        PlanError: no plan can be given (see `resolve_plan`).
+        ClockBehind: the cycle lies in the registry's future.
         ExpiredPartition: retention has removed the cycle's month.
     """
     spec = registry.cycle_spec(db, cycle_id)
@@ -141,12 +142,14 @@ def planned_cycle(db: Database, cycle_id: str, started_at: datetime, *, mode: Mo
 
     Raises:
         PlanError: unknown cycle, or `override` without a recorded plan.
+        ClockBehind: no plan is recorded, and the cycle lies in the registry's future.
     """
     spec = registry.cycle_spec(db, cycle_id)
     cycle = spec.at(started_at)
     recorded = cycle_runs.recorded_plan(db, cycle_id, cycle.started_at, mode)
     if recorded is None:
         _ensure_months(db, cycle)
+        _wait_for(db, cycle)
         plan = resolve_plan(db, cycle, mode=mode)
         opened_at = registry.clock(db)
     else:
@@ -282,11 +285,14 @@ def _ensure_months(db: Database, cycle: Cycle) -> None:
 
 
 def _wait_for(db: Database, cycle: Cycle) -> None:
-    """Wait where the registry's clock is a little behind the cycle; PlanError where it is far behind.
+    """Wait where the registry's clock is a little behind the cycle; ClockBehind where it is more.
 
-    A plan for an instant in the registry's future could still change.
+    A plan for an instant in the registry's future could still change, unless a later cycle was planned.
     """
-    ahead_s = (cycle.started_at - registry.clock(db)).total_seconds()
+    ahead_s = (cycle.started_at - registry.settled_until(db, cycle.cycle_id)).total_seconds()
     if ahead_s > MAX_CLOCK_SKEW_S:
-        raise PlanError(f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} lies in the future")
+        raise ClockBehind(
+            f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} lies {ahead_s:.0f} s in the future"
+            f" of the registry's clock: must be at most {MAX_CLOCK_SKEW_S:.0f} s"
+        )
     sleep(max(ahead_s, 0.0))
