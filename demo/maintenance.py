@@ -38,10 +38,13 @@ def hours_of(cycles: Sequence[datetime]) -> list[datetime]:
 
 
 def start(airflow: Airflow, hours: Sequence[datetime]) -> None:
-    """Let the Dag run every hour from now on, and run it for the first of `hours`."""
+    """Run the Dag for the first of `hours`, and every hour from now on.
+
+    The backfill comes first: Airflow's scheduler may end where one makes the run that it is about to make.
+    """
     airflow.end_leftovers(DAG_ID, hours[0], hours[-1])
-    airflow.unpause(DAG_ID)
     airflow.backfill(DAG_ID, hours[0], hours[0], max_active_runs=1)
+    airflow.unpause(DAG_ID)
 
 
 def start_others(airflow: Airflow, hours: Sequence[datetime]) -> None:

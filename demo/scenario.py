@@ -189,8 +189,8 @@ def _run_cycles(demo: Demo, airflow: Airflow, cycles: list[datetime], started_at
         step.detail = f"{maintenance.DAG_ID}, {len(hours)} hours: the first beside the cycles"
     with demo.screen.step("backfill") as step:
         airflow.end_leftovers(detection.DAG_ID, first, last)
-        airflow.unpause(detection.DAG_ID)
         airflow.backfill(detection.DAG_ID, first, last, max_active_runs=_max_active_runs())
+        airflow.unpause(detection.DAG_ID)
         step.detail = f"{len(cycles)} cycles, {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
     def results() -> list[detection.Result]:

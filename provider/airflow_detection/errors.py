@@ -7,6 +7,7 @@ DetectionError
 │   ├── DependencyLoop
 │   └── EntryPointError         not allowed, not importable, or not a model
 ├── PlanError                   no plan can be given for this cycle
+│   └── NotInPlan               the cycle was planned without this version
 ├── ModelError                  a model could not do its work
 │   ├── TerminalModelError      trying again will not help
 │   └── TransientModelError     trying again may help
@@ -16,7 +17,8 @@ DetectionError
 │   ├── MissingPartition        no table partition for that month
 │   └── ExpiredPartition        retention has removed that month
 ├── RegistryUnavailable         the registry's database did not answer; trying again may help
-│   └── RegistryBusy            another session held a lock for too long
+│   ├── RegistryBusy            another session held a lock for too long
+│   └── ClockBehind             its clock is behind what has been planned, or is to be
 ├── MigrationError
 └── InputFileError              a file that was to be loaded is not what it should be
 
@@ -99,6 +101,10 @@ class PlanError(DetectionError):
     """No plan can be given for this cycle."""
 
 
+class NotInPlan(PlanError):
+    """A registered version that this cycle's plan does not have, such as one that was registered later."""
+
+
 class ModelError(DetectionError):
     """A model could not do its work."""
 
@@ -171,6 +177,10 @@ class RegistryUnavailable(DetectionError):
 
 class RegistryBusy(RegistryUnavailable):
     """Another session held a lock for too long."""
+
+
+class ClockBehind(RegistryUnavailable):
+    """The registry's clock is behind a cycle: it will catch up, or has to be set."""
 
 
 class MigrationError(DetectionError):

@@ -31,3 +31,10 @@ select exists (select from {schema}.detection_cycle_runs
                 where cycle_id = %(cycle_id)s and cycle_started_at >= %(since)s)
     or exists (select from {schema}.detection_model_runs
                 where cycle_id = %(cycle_id)s and cycle_started_at >= %(since)s and not is_replay) as has_run;
+
+-- name: newest_planned
+-- The newest instance of a cycle that was planned, or ran in a hand-written Dag.
+select greatest(
+           (select max(cycle_started_at) from {schema}.detection_cycle_runs where cycle_id = %(cycle_id)s),
+           (select max(cycle_started_at) from {schema}.detection_model_runs
+             where cycle_id = %(cycle_id)s and not is_replay)) as newest;

@@ -66,11 +66,18 @@ select r.version_id, v.version, r.role::text as role, lower(r.valid) as since
  order by r.role_id;
 
 -- name: history_of_model
--- Whether a model's history is founding rows alone, and the newest instant in it.
-select coalesce(bool_and(is_founding and upper_inf(valid)), true) as is_founding_only,
-       max(greatest(lower(valid), case when upper_inf(valid) then null else upper(valid) end,
-                    recorded_at, superseded_at)) as newest
+-- Whether a model's history is founding rows alone.
+select coalesce(bool_and(is_founding and upper_inf(valid)), true) as is_founding_only
   from {schema}.detection_model_roles where model_id = %(model_id)s;
+
+-- name: newest_of_model
+-- The newest instant in a model's history of roles and dependencies.
+select greatest(
+           (select max(greatest(lower(valid), case when upper_inf(valid) then null else upper(valid) end,
+                                recorded_at, superseded_at))
+              from {schema}.detection_model_roles where model_id = %(model_id)s),
+           (select max(greatest(recorded_at, superseded_at))
+              from {schema}.detection_model_dependencies where model_id = %(model_id)s)) as newest;
 
 -- name: close
 -- End the open role of one version.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,12 +12,13 @@ from tests.sample_registry import AT, SCHEMA, SETTINGS
 
 from airflow_detection.cycle import closing, inline, planning
 from airflow_detection.cycle.task import run_task
-from airflow_detection.cycle.versions import VersionRequest
+from airflow_detection.cycle.versions import VersionRequest, find_step
 from airflow_detection.domain.reports import CycleSummary, RunReport
 from airflow_detection.domain.specs import Execution, Mode, Outcome, Role
 from airflow_detection.engine import entrypoints
 from airflow_detection.engine.executor import CycleReport
-from airflow_detection.errors import EntryPointError, PlanError, RegistrationError
+from airflow_detection.errors import ClockBehind, EntryPointError, NotInPlan, PlanError, RegistrationError
+from airflow_detection.operators.context import terminal_errors
 from airflow_detection.store import roles
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
@@ -112,6 +114,29 @@ def test_an_unknown_version_is_named_with_the_cycle(database: Any, reader: Any) 
         run(database, reader, "tracks", "9")
 
 
+@pytest.mark.parametrize(
+    ("label", "is_not_in_plan"), [("tracks@3", True), ("added@1", True), ("tracks@9", False)]
+)
+def test_a_registered_version_that_an_opened_cycle_was_not_planned_with_is_told_apart(
+    database: Any,
+    label: str,
+    is_not_in_plan: bool,  # noqa: FBT001
+) -> None:
+    sample_registry.register(database)
+    open_fleet(database)
+    sample_registry.put_model(database, "added")
+    for added in ("tracks@3", "added@1"):
+        sample_registry.put_version(database, added, Role.PRIMARY, since=None)
+    model_id, _, version = label.partition("@")
+    for is_opened in (True, False):
+        request = VersionRequest(
+            model_id=model_id, version=version, cycle_id="fleet", started_at=AT, is_opened=is_opened
+        )
+        with pytest.raises(PlanError) as error:
+            find_step(Database(database, SCHEMA), request)
+        assert isinstance(error.value, NotInPlan) == (is_opened and is_not_in_plan)
+
+
 def test_a_task_that_left_no_manifest_is_noted_when_the_cycle_closes(database: Any, reader: Any) -> None:
     sample_registry.register(database)
     open_fleet(database)
@@ -123,6 +148,55 @@ def test_a_task_that_left_no_manifest_is_noted_when_the_cycle_closes(database: A
         "tracks@1": "SUCCEEDED",
         "tracks@2": "SKIPPED",
     }
+
+
+@pytest.mark.parametrize(
+    ("states", "marked"),
+    [
+        ({"tracks": "success", "spoofing": "skipped", "tracks__2": "success"}, ("tracks@1", "tracks@2")),
+        ({"run_cycle": "success"}, ("tracks@1", "tracks@2", "spoofing@1")),
+        ({"tracks": "skipped", "other_versions": "skipped"}, ()),
+    ],
+)
+def test_a_task_that_was_marked_successful_by_hand_is_named_in_the_summary(
+    database: Any, states: dict[str, str], marked: tuple[str, ...]
+) -> None:
+    sample_registry.register(database)
+    open_fleet(database)
+    summary = close_fleet(database, **states)
+    assert (summary.executed, summary.marked_successful) == (0, marked)
+    stored = database.execute("select summary from detection.detection_cycle_runs").fetchone()[0]
+    assert stored["marked_successful"] == list(marked)
+
+
+def test_what_has_a_result_or_is_switched_off_was_not_marked(database: Any, reader: Any) -> None:
+    sample_registry.register(database)
+    open_fleet(database)
+    run(database, reader, "tracks")
+    sample_registry.put_model(database, "spoofing", ("tracks",), is_enabled=False)
+    assert close_fleet(database, tracks="success", spoofing="success").marked_successful == ()
+
+
+def test_a_cycle_ahead_of_the_registrys_clock_is_tried_again(database: Any, reader: Any) -> None:
+    sample_registry.register(database)
+    ahead = datetime.now(UTC) + timedelta(minutes=1)
+    for attempt in (open_fleet, lambda conn, at: run(conn, reader, "tracks", at=at)):
+        with pytest.raises(ClockBehind, match="s in the future of the registry's clock"), terminal_errors():
+            attempt(database, ahead)
+
+
+def test_a_planned_cycle_runs_again_where_the_clock_has_stepped_back(database: Any, reader: Any) -> None:
+    sample_registry.register(database)
+    open_fleet(database)
+    (ahead,) = database.execute(
+        "update detection.detection_cycle_runs set cycle_started_at = now() + interval '2 min'"
+        " returning cycle_started_at"
+    ).fetchone()
+    started = time.monotonic()
+    for at in (ahead, ahead - timedelta(seconds=30)):
+        open_fleet(database, at)
+        assert run(database, reader, "tracks", at=at).outcome is Outcome.SUCCEEDED
+    assert time.monotonic() - started < 20
 
 
 def test_a_past_cycle_runs_the_champion_of_its_time(database: Any, reader: Any) -> None:
@@ -137,8 +211,9 @@ def test_a_past_cycle_runs_the_champion_of_its_time(database: Any, reader: Any) 
 
 def test_a_cycle_in_the_future_gets_no_plan_because_it_could_still_change(database: Any) -> None:
     sample_registry.register(database)
-    with pytest.raises(PlanError, match="lies in the future"):
+    with pytest.raises(ClockBehind, match="s in the future of the registry's clock"):
         open_fleet(database, at=datetime.now(UTC) + timedelta(hours=1))
+    assert database.execute("select from detection.detection_cycle_runs").fetchall() == []
 
 
 def test_as_run_repeats_the_recorded_plan_and_nothing_else(database: Any) -> None:

@@ -12,7 +12,8 @@ import pytest
 from psycopg.types.json import Jsonb
 from tests import sample_registry
 
-from airflow_detection.domain.specs import Role
+from airflow_detection.cycle import closing, planning
+from airflow_detection.domain.specs import Mode, Role
 from airflow_detection.snapshot import collector
 from airflow_detection.snapshot.report import Section, Status
 from airflow_detection.snapshot.section import BaseSection, Findings, ProcessFacts, Scope
@@ -144,6 +145,22 @@ def test_a_fresh_and_complete_feed_is_beside_its_usual_inputs(registered: Connec
     assert row["Of usual"] == pytest.approx(100 / 99.5)
     assert _facts(feed)["Inputs read"] == 1200
     assert len(feed.series[0].at) == 72
+
+
+def test_a_cycle_with_a_task_marked_successful_by_hand_needs_a_look(registered: Connection) -> None:
+    db = Database(registered, sample_registry.SETTINGS.schema)
+    for number in range(12):
+        at = START + number * STEP
+        planning.open_cycle(db, "fleet", at, mode=Mode.AS_OF)
+        states = {"tracks": "success" if number == 3 else "skipped"}
+        closing.close_cycle(db, "fleet", at, mode=Mode.AS_OF, task_states=states)
+    registered.execute(
+        "update detection.detection_cycle_runs set opened_at = cycle_started_at, closed_at = cycle_started_at"
+    )
+    section = _take(registered, "cycles")
+    assert (section.status, _facts(section)["Marked"]) == (Status.ATTENTION, 1)
+    assert _rows(section)[0]["Marked"] == 1
+    assert section.tables[1].rows == (("fleet", "marked", (START + 3 * STEP).isoformat()),)
 
 
 def test_cycles_with_stale_few_or_no_inputs_are_counted(registered: Connection) -> None:

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from airflow_detection.domain.specs import CycleSpec, Mode, ModelSpec, Role
 from airflow_detection.engine.plan import build_plan
-from airflow_detection.errors import PlanError, RegistrationError
+from airflow_detection.errors import ClockBehind, PlanError, RegistrationError
 from airflow_detection.store import cycle_runs, registry, roles
 from airflow_detection.store.database import Database
 from airflow_detection.store.roles import correct_roles
@@ -151,6 +151,54 @@ def test_a_correction_that_cannot_be_is_refused(
     with pytest.raises(RegistrationError, match="needs a reason"):
         correct_roles(Database(registered, SCHEMA), label="a@2", role=Role.PRIMARY, since=SINCE, reason=" ")
     assert registry.versions(Database(registered, SCHEMA))[0].role is Role.PRIMARY
+
+
+def plan_ahead(conn: Connection, ahead: timedelta) -> tuple[datetime, str]:
+    """Record the plan of a cycle that lies behind the clock, as where that has stepped back since."""
+    db = Database(conn, SCHEMA)
+    cycle = registry.cycle_spec(db, "sea").at(registry.clock(db) + ahead)
+    plan = build_plan(registry.models_at(db, "sea", cycle.started_at))
+    cycle_runs.record_plan(db, cycle, Mode.AS_OF, plan.to_json(), plan.digest, None)
+    return cycle.started_at, plan.digest
+
+
+@pytest.mark.parametrize("change", ["promote", "demote", "depend", "correct", "register"])
+def test_a_clock_that_steps_back_changes_no_cycle_that_was_planned(
+    registered: Connection, change: str
+) -> None:
+    planned_at, digest = plan_ahead(registered, timedelta(seconds=120))
+    if change == "promote":
+        give(registered, "a@2", Role.PRIMARY)
+    elif change == "demote":
+        give(registered, "a@1", None)
+    elif change == "correct":
+        correct(registered, "a@2", Role.PRIMARY, SINCE)
+    else:
+        put_model(registered, "sea", "b", *(["a"] if change == "depend" else []))
+        give(registered, "b@1", Role.PRIMARY)
+        if change == "depend":
+            planned_at, digest = plan_ahead(registered, timedelta(seconds=140))
+            put_model(registered, "sea", "b")
+    models = registry.models_at(Database(registered, SCHEMA), "sea", planned_at)
+    assert build_plan(models).digest == digest
+
+
+def test_a_hand_written_cycle_is_not_changed_either(registered: Connection) -> None:
+    (ran_at,) = registered.execute(
+        "insert into detection.detection_model_runs (cycle_id, cycle_started_at, version_id, model_id, role,"
+        " outcome, attempt, started_at) select 'sea', now() + interval '2 min', version_id, 'a', 'PRIMARY',"
+        " 'SUCCEEDED', 1, now() from detection.detection_model_versions limit 1 returning cycle_started_at"
+    ).fetchone()  # type: ignore[misc]  # it returns a row
+    give(registered, "a@2", Role.PRIMARY)
+    assert holders(registered, ran_at) == {"1": Role.PRIMARY}
+    assert holders(registered, ran_at + timedelta(seconds=1)) == {"2": Role.PRIMARY}
+
+
+def test_a_clock_far_behind_changes_nothing_until_it_is_set(registered: Connection) -> None:
+    plan_ahead(registered, timedelta(days=2))
+    with pytest.raises(ClockBehind, match="must be at most 1:00:00 behind"):
+        give(registered, "a@2", Role.PRIMARY)
+    assert holders(registered, registry.clock(Database(registered, SCHEMA))) == {"1": Role.PRIMARY}
 
 
 def test_what_will_be_known_cannot_be_asked(registered: Connection) -> None:

@@ -27,6 +27,7 @@ def summary_json(summary: CycleSummary) -> dict[str, Any]:  # Any: a JSON object
         "shadow_ran": summary.shadow_ran,
         "shadow_failed": summary.shadow_failed,
         "without_primary": list(summary.without_primary),
+        "marked_successful": list(summary.marked_successful),
     }
 
 
@@ -55,23 +56,34 @@ def close_cycle(
         raise PlanError(f"cycle {cycle_id!r} at {cycle.started_at.isoformat()} was not opened")
     plan = with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
     cycle_manifests = manifests(db, cycle_id, cycle.started_at)
+    shared_state = task_states.get(INLINE, task_states.get(OTHER))
     shared_task_failed = "failed" in (task_states.get(OTHER), task_states.get(INLINE))
-    reports = []
+    reports, marked = [], []
     for step in steps_of(plan, mode):
         manifest = cycle_manifests.get((step.version_id, step.is_replay))
         state = task_states.get(task_id(step))
         if manifest is None and state in (None, "skipped") and shared_task_failed:
             state = "failed"
         outcome = _outcome(manifest, state)
+        if plan.is_enabled(step.model_id) and _is_marked(manifest, state, shared_state):
+            marked.append(step.label)
         if manifest is None:
-            reason = f"the task ended as {state!r} without a result" if state else "no task ran it"
+            ended_as = state or ("success" if shared_state == "success" else None)
+            reason = f"the task ended as {ended_as!r} without a result" if ended_as else "no task ran it"
             record_missing_run(db, cycle, step, outcome, reason)
         reports.append(RunReport(version=step, outcome=outcome, started_at=recorded.opened_at))
-    summary = summarize(plan, reports)
+    summary = replace(summarize(plan, reports), marked_successful=tuple(marked))
     if mode is Mode.OVERRIDE:  # champions did not run: a broken one did not fail here
         summary = replace(summary, failed=0)
     cycle_runs.record_summary(db, cycle, mode, summary_json(summary))
     return summary
+
+
+def _is_marked(manifest: Manifest | None, state: str | None, shared_state: str | None) -> bool:
+    """Tell whether a task without a result is successful: no task ends so by itself."""
+    if state is None:
+        return manifest is None and shared_state == "success"
+    return state == "success" and (manifest is None or manifest.outcome is Outcome.SKIPPED)
 
 
 def _outcome(manifest: Manifest | None, state: str | None) -> Outcome:

@@ -8,9 +8,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from time import sleep
 
-from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Role, VersionSpec, require_utc
+from airflow_detection.domain.specs import (
+    Cycle,
+    CycleSpec,
+    Mode,
+    ModelSpec,
+    Outcome,
+    Role,
+    VersionSpec,
+    require_utc,
+)
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
-from airflow_detection.errors import PlanError, StorageError
+from airflow_detection.errors import ClockBehind, PlanError, StorageError
 from airflow_detection.store import cycle_runs, registry
 from airflow_detection.store.database import Database
 from airflow_detection.store.manifests import manifests
@@ -21,7 +30,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedCycle:
-    """Cycle with the plan that was recorded for it, and the mode it was recorded in."""
+    """Cycle with the plan that was recorded for it, and the mode it was recorded in.
+
+    `is_recorded` is False for a hand-written Dag, whose plan is resolved anew by each task.
+    """
 
     spec: CycleSpec
     cycle: Cycle
@@ -29,6 +41,7 @@ class OpenedCycle:
     digest: str
     opened_at: datetime
     mode: Mode = Mode.AS_OF
+    is_recorded: bool = True
 
     @property
     def steps(self) -> tuple[VersionSpec, ...]:
@@ -107,7 +120,8 @@ def open_cycle(
     the versions that are new in it run as replays, and the returned mode is `override`.
 
     Raises:
-        PlanError: no plan can be given (see `resolve_plan`), or the cycle lies in the registry's future.
+        PlanError: no plan can be given (see `resolve_plan`).
+        ClockBehind: the cycle lies in the registry's future.
         ExpiredPartition: retention has removed the cycle's month.
     """
     spec = registry.cycle_spec(db, cycle_id)
@@ -128,18 +142,46 @@ def planned_cycle(db: Database, cycle_id: str, started_at: datetime, *, mode: Mo
 
     Raises:
         PlanError: unknown cycle, or `override` without a recorded plan.
+        ClockBehind: no plan is recorded, and the cycle lies in the registry's future.
     """
     spec = registry.cycle_spec(db, cycle_id)
     cycle = spec.at(started_at)
     recorded = cycle_runs.recorded_plan(db, cycle_id, cycle.started_at, mode)
     if recorded is None:
         _ensure_months(db, cycle)
+        _wait_for(db, cycle)
         plan = resolve_plan(db, cycle, mode=mode)
         opened_at = registry.clock(db)
     else:
         plan = with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
         opened_at = recorded.opened_at
-    return OpenedCycle(spec=spec, cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
+    return OpenedCycle(
+        spec=spec,
+        cycle=cycle,
+        plan=plan,
+        digest=plan.digest,
+        opened_at=opened_at,
+        mode=mode,
+        is_recorded=recorded is not None,
+    )
+
+
+def without_result(
+    db: Database, opened: OpenedCycle, steps: Sequence[VersionSpec], *, tried: Sequence[str] = ()
+) -> list[VersionSpec]:
+    """Return those of some steps of a plan that have no result: skipped, failed, or without a manifest.
+
+    Args:
+        tried: labels of versions that count only if they were skipped.
+    """
+    stored = manifests(db, opened.cycle.cycle_id, opened.cycle.started_at)
+
+    def is_wanting(step: VersionSpec) -> bool:
+        manifest = stored.get((step.version_id, step.is_replay))
+        outcome = manifest.outcome if manifest else None
+        return outcome is Outcome.SKIPPED if step.label in tried else outcome is not Outcome.SUCCEEDED
+
+    return [s for s in steps if is_wanting(s)]
 
 
 def _with_replays(
@@ -243,11 +285,14 @@ def _ensure_months(db: Database, cycle: Cycle) -> None:
 
 
 def _wait_for(db: Database, cycle: Cycle) -> None:
-    """Wait where the registry's clock is a little behind the cycle; PlanError where it is far behind.
+    """Wait where the registry's clock is a little behind the cycle; ClockBehind where it is more.
 
-    A plan for an instant in the registry's future could still change.
+    A plan for an instant in the registry's future could still change, unless a later cycle was planned.
     """
-    ahead_s = (cycle.started_at - registry.clock(db)).total_seconds()
+    ahead_s = (cycle.started_at - registry.settled_until(db, cycle.cycle_id)).total_seconds()
     if ahead_s > MAX_CLOCK_SKEW_S:
-        raise PlanError(f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} lies in the future")
+        raise ClockBehind(
+            f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} lies {ahead_s:.0f} s in the future"
+            f" of the registry's clock: must be at most {MAX_CLOCK_SKEW_S:.0f} s"
+        )
     sleep(max(ahead_s, 0.0))

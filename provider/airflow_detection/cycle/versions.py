@@ -16,7 +16,7 @@ from airflow_detection.engine.entrypoints import Registry
 from airflow_detection.engine.job import Job, not_run_report, run_job
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.engine.run_log import LogContext
-from airflow_detection.errors import PlanError, RegistrationError
+from airflow_detection.errors import NotInPlan, PlanError, RegistrationError
 from airflow_detection.store import registry
 from airflow_detection.store.connection import Connection, LazyConnection
 from airflow_detection.store.database import Database
@@ -39,6 +39,8 @@ class VersionRequest:
         started_at: the cycle's instant, UTC.
         version: None stands for the champion of the cycle.
         cycle_id: None stands for the model's own cycle.
+        is_opened: the Dag opens its cycle first, so that there is a recorded plan, and no other counts.
+        is_beside_champion: another task runs the champion, so that it is not run by its version.
     """
 
     model_id: str
@@ -46,21 +48,46 @@ class VersionRequest:
     version: str | None = None
     cycle_id: str | None = None
     mode: Mode = Mode.AS_OF
+    is_opened: bool = False
+    is_beside_champion: bool = False
 
 
 def find_step(db: Database, request: VersionRequest) -> tuple[OpenedCycle, VersionSpec]:
     """Return the cycle of a request, and the step of its plan that is to run.
 
     Raises:
+        NotInPlan: the version is registered, and the plan of the opened cycle does not have it.
         PlanError: the plan has no such version.
         RegistrationError: the model's registration is broken; the message is the reason.
     """
     model_id = request.model_id
     cycle_id = request.cycle_id or registry.cycle_of(db, model_id)
     opened = planned_cycle(db, cycle_id, request.started_at, mode=request.mode)
+    if request.is_opened and not opened.is_recorded:
+        raise NotInPlan(
+            f"not in this cycle's plan: {_name(request)}; none was recorded, the registry was off"
+        )
     if model_id in opened.plan.broken:
         raise RegistrationError(f"model {model_id!r} cannot run: {opened.plan.broken[model_id]}")
-    return opened, _step(opened, request)
+    step = _step(opened, request)
+    if step is not None:
+        return opened, step
+    cycle = f"{cycle_id!r} at {opened.cycle.started_at.isoformat()}"
+    if request.is_opened and _is_registered(db, request):
+        raise NotInPlan(f"not in this cycle's plan: {_name(request)}, cycle {cycle}")
+    missing = f"version {request.version!r} in a role" if request.version else "a champion"
+    raise PlanError(f"the plan of {cycle} has no model {model_id!r} with {missing}")
+
+
+def _name(request: VersionRequest) -> str:
+    role = "" if request.version is None else f" version {request.version!r}"
+    return f"model {request.model_id!r}{role}"
+
+
+def _is_registered(db: Database, request: VersionRequest) -> bool:
+    """Tell whether the version is registered; without one the model, which `cycle_of` or the plan knows."""
+    versions = registry.versions(db, request.model_id)
+    return any(request.version in (None, v.version) for v in versions)
 
 
 def run_step(
@@ -158,17 +185,13 @@ def read_inputs(reader: Reader, spec: CycleSpec) -> Inputs:
     return with_profiles(reader.query(spec.input_query), spec.time_key) if spec.input_query else Inputs()
 
 
-def _step(opened: OpenedCycle, request: VersionRequest) -> VersionSpec:
+def _step(opened: OpenedCycle, request: VersionRequest) -> VersionSpec | None:
     plan, model_id, version = opened.plan, request.model_id, request.version
     primary = plan.primaries.get(model_id)
     shadows = plan.shadows.get(model_id, ())
     step = primary if version is None else next((v for v in shadows if v.version == version), None)
     if step is None and primary is not None and primary.version == version:
-        step = primary
-    if step is None:
-        missing = f"version {version!r} in a role" if version else "a champion"
-        cycle = f"{opened.cycle.cycle_id!r} at {opened.cycle.started_at.isoformat()}"
-        raise PlanError(f"the plan of {cycle} has no model {model_id!r} with {missing}")
+        return None if request.is_beside_champion else primary
     return step
 
 

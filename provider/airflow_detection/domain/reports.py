@@ -103,7 +103,11 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleSummary:
-    """The counts of one cycle. `executed` and `failed` are champions; shadows count apart."""
+    """The counts of one cycle. `executed` and `failed` are champions; shadows count apart.
+
+    `marked_successful` has the versions (`model@version`) whose task somebody marked successful: they have no
+    result.
+    """
 
     executed: int = 0
     failed: int = 0
@@ -111,3 +115,4 @@ class CycleSummary:
     shadow_ran: int = 0
     shadow_failed: int = 0
     without_primary: tuple[str, ...] = ()
+    marked_successful: tuple[str, ...] = ()

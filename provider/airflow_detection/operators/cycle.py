@@ -14,7 +14,16 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
-from airflow_detection.domain.names import CLOSE, INLINE, LEGACY, OPEN, OTHER, asset_uri_of, task_id_of
+from airflow_detection.domain.names import (
+    CLOSE,
+    INLINE,
+    LEGACY,
+    OPEN,
+    OTHER,
+    asset_uri_of,
+    task_id,
+    task_id_of,
+)
 from airflow_detection.domain.specs import Mode, Outcome, Role, VersionSpec
 from airflow_detection.engine import flags
 from airflow_detection.operators.arguments import TemplatedOperator
@@ -36,11 +45,20 @@ if TYPE_CHECKING:
     from airflow_detection.domain.reports import RunReport
     from airflow_detection.engine.plan import ExecutionPlan
 
-COUNTS, MODE = "counts", "mode"
+COUNTS, MODE, LABELS = "counts", "mode", "labels"
 
 
 def _model_tasks(dag: DAG) -> dict[tuple[str, str | None], DetectionModelOperator]:
     return {(t.model_id, t.version): t for t in dag.tasks if isinstance(t, DetectionModelOperator)}
+
+
+def _states_by_name(dag: DAG, states: Mapping[str, str]) -> dict[str, str]:
+    """Return the states of a Dag's model tasks by the names that the plan has for them.
+
+    A task whose id had to give way to another's is known to the plan by its model and version.
+    """
+    tasks = _model_tasks(dag).items()
+    return {task_id_of(*key): str(states[t.task_id]) for key, t in tasks if t.task_id in states}
 
 
 def divide(
@@ -115,6 +133,12 @@ class CycleOperator(TemplatedOperator):
         return counts
 
 
+def _require_registry(counts: Mapping[str, Any] | None) -> None:  # Any: counts, and the mode
+    """Skip a task that was added to the run after the cycle was opened without the registry."""
+    if counts is not None and "legacy" in counts:
+        raise AirflowSkipException("not in this cycle's plan: the model registry was off when it was opened")
+
+
 def _mode(context: Context, counts: Mapping[str, Any] | None) -> Mode:  # Any: counts, and the mode
     """The mode in which the cycle was opened: a comparison is an `override`, though `as_of` was asked for."""
     return Mode((counts or {}).get(MODE) or mode_of(context))
@@ -173,8 +197,9 @@ class OpenCycleOperator(CycleOperator):
             return {INLINE}, {**counts, **mode, "other": 0}
         # A model's task knows only the mode of the run's params: here it would run the live version.
         task_ids, left = (set(), list(steps)) if is_comparison else divide(dag, plan, steps, opened.mode)
-        self.log.info("without a task of their own: %s", ", ".join(s.label for s in left) or "none")
-        return task_ids | ({OTHER} if left else set()), {**counts, **mode, "other": len(left)}
+        labels = [s.label for s in left]
+        self.log.info("without a task of their own: %s", ", ".join(labels) or "none")
+        return task_ids | ({OTHER} if left else set()), {**counts, **mode, "other": len(left), LABELS: labels}
 
 
 class OtherVersionsOperator(CycleOperator):
@@ -191,6 +216,7 @@ class OtherVersionsOperator(CycleOperator):
 
         if (counts := self._opened(context)) is None:
             raise AirflowSkipException("the cycle was not opened")
+        _require_registry(counts)
         settings, mode = settings_of(), _mode(context, counts)
         at = cycle_started_at(context, self.log)
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
@@ -226,14 +252,15 @@ class InlineCycleOperator(CycleOperator):
         """Run the plan; returns counts of outcomes."""
         from airflow_detection.cycle import inline
 
-        settings = settings_of()
+        counts, settings = self._opened(context), settings_of()
+        _require_registry(counts)
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
             report = inline.run_inline(
                 db,
                 settings,
                 self.cycle_id,
                 cycle_started_at(context, self.log),
-                mode=_mode(context, self._opened(context)),
+                mode=_mode(context, counts),
                 concurrent_shadows=flags.concurrent_shadows(),
                 log_context=log_context,
                 reader_conninfo=reader_conninfo_of(settings),
@@ -263,6 +290,8 @@ class LegacyPathOperator(CycleOperator):
         """Call it; an entry point that is not allowed fails the task without a retry."""
         from airflow_detection.cycle import legacy
 
+        if "legacy" not in (self._opened(context) or {"legacy": 1}):
+            raise AirflowSkipException("not in this cycle's plan: it was opened with the model registry")
         at = cycle_started_at(context, self.log)
         settings = settings_of()
         with open_database(self.detection_conn_id, settings) as db, terminal_errors():
@@ -271,7 +300,10 @@ class LegacyPathOperator(CycleOperator):
 
 
 class CloseCycleOperator(CycleOperator):
-    """Write the cycle's summary; fail if a PRIMARY failed. The single leaf, so that it decides the run."""
+    """Write the cycle's summary; fail if a PRIMARY failed. The single leaf, so that it decides the run.
+
+    What lost its task while the run was under way, such as a challenger that was promoted, is run first.
+    """
 
     ui_color = "#e6e6e6"
 
@@ -290,17 +322,37 @@ class CloseCycleOperator(CycleOperator):
             if states.get(LEGACY) in ("failed", "upstream_failed"):
                 raise AirflowFailException("the legacy path failed")
             return {}
+        if MODE not in counts and OTHER in self._around().task_dict and OTHER in states:
+            self._run_lost(context, states, counts.get(LABELS, ()))
         return self._close(context, states, _mode(context, counts))
+
+    def _run_lost(self, context: Context, states: Mapping[str, str], other: Sequence[str]) -> None:
+        """Run the steps of the plan whose tasks the Dag has lost since the cycle was opened.
+
+        Of the versions that were left to `other_versions` from the start (their labels are given), only those
+        that it had to skip are run: now what they read may be there.
+        """
+        from airflow_detection.cycle import inline, planning
+
+        settings, mode, dag = settings_of(), mode_of(context), self._around()
+        with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
+            opened = planning.planned_cycle(db, self.cycle_id, cycle_started_at(context, self.log), mode=mode)
+            own_states = _states_by_name(dag, states)
+            _, left = divide(dag, opened.plan, opened.steps, mode)
+            untried = [s for s in left if own_states.get(task_id(s), "skipped") == "skipped"]
+            lost = planning.without_result(db, opened, untried, tried=other)
+            if not lost:
+                return
+            self.log.warning("the Dag has changed: %s have no task", ", ".join(s.label for s in lost))
+            emit(
+                self.cycle_id,
+                inline.run_steps(db, settings, opened, lost, log_context, reader_conninfo_of(settings)),
+            )
 
     def _close(self, context: Context, states: dict[str, str], mode: Mode) -> dict[str, int]:
         from airflow_detection.cycle import closing
 
-        # A task whose id had to give way to another's is known to the plan by its model and version.
-        by_name = {
-            task_id_of(*key): states[t.task_id]
-            for key, t in _model_tasks(self._around()).items()
-            if t.task_id in states
-        }
+        by_name = _states_by_name(self._around(), states)
         collective = {key: states[key] for key in (OTHER, INLINE) if key in states}
         with terminal_errors(), open_database(self.detection_conn_id, settings_of()) as db:
             summary = closing.close_cycle(
@@ -311,6 +363,9 @@ class CloseCycleOperator(CycleOperator):
                 task_states={k: str(v) for k, v in {**by_name, **collective}.items()},
             )
         self.log.info("cycle closed: %s", summary)
+        if summary.marked_successful:
+            labels = ", ".join(summary.marked_successful)
+            self.log.warning("marked successful by hand, without a result: %s", labels)
         if summary.failed:
             raise AirflowFailException(f"{summary.failed} of the cycle's champions failed; see their tasks")
         if collective.get(INLINE) in ("failed", "upstream_failed"):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from airflow_detection.domain.names import OPEN
 from airflow_detection.domain.specs import Outcome, Role
+from airflow_detection.errors import NotInPlan
 from airflow_detection.operators.arguments import TemplatedOperator
 from airflow_detection.operators.context import (
     connect,
@@ -24,6 +26,7 @@ from airflow_detection.operators.telemetry import emit, log_context
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_detection.cycle.versions import VersionRequest
     from airflow_detection.domain.reports import RunReport
 
 
@@ -45,11 +48,20 @@ def conclude(report: RunReport) -> dict[str, int]:
     return {"input_count": report.input_count, "output_count": report.output_count}
 
 
+@contextmanager
+def _skipped_if_not_in_plan() -> Iterator[None]:
+    try:
+        yield
+    except NotInPlan as error:
+        raise AirflowSkipException(str(error)) from error
+
+
 class DetectionModelOperator(TemplatedOperator):
     """Run one version of a model for the run's cycle and store its outputs.
 
-    In a generated Dag it follows the plan that `open_cycle` recorded. In a Dag of your own it needs no other
-    task: it resolves the plan as of the cycle itself and makes the month's table partitions.
+    In a generated Dag it follows the plan that `open_cycle` recorded, and is skipped where that does not have
+    its version: the registry has changed since. In a Dag of your own it needs no other task: it resolves the
+    plan as of the cycle itself and makes the month's table partitions.
 
     `model_id`, `version` and `cycle_id` are templates, but for generated Dags.
 
@@ -87,24 +99,19 @@ class DetectionModelOperator(TemplatedOperator):
     def execute(self, context: Context) -> dict[str, int]:
         """Run the version; see the class for what is raised and returned."""
         from airflow_detection.cycle.task import run_task
-        from airflow_detection.cycle.versions import VersionRequest
+        from airflow_detection.cycle.versions import find_step
 
-        if self.problem:
-            raise AirflowFailException(self.problem)
-        settings = settings_of()
+        settings, request = settings_of(), self._request(context)
         reader_id = settings.reader_conn_id or self.detection_conn_id
-        request = VersionRequest(
-            model_id=self.model_id,
-            version=self.version,
-            cycle_id=self.cycle_id,
-            started_at=cycle_started_at(context, self.log),
-            mode=mode_of(context),
-        )
         with (
             terminal_errors(),
+            _skipped_if_not_in_plan(),
             ExitStack() as connections,
             open_database(self.detection_conn_id, settings) as db,
         ):
+            if self.problem:
+                find_step(db, request)
+                raise AirflowFailException(self.problem)
             report = run_task(
                 db,
                 lambda: connections.enter_context(connect(reader_id, read_only=True)),
@@ -123,3 +130,23 @@ class DetectionModelOperator(TemplatedOperator):
             report.duration_ms,
         )
         return conclude(report)
+
+    def _request(self, context: Context) -> VersionRequest:
+        from airflow_detection.cycle.versions import VersionRequest
+
+        dag = self.get_dag()
+        others = [t for t in dag.tasks if t is not self] if dag is not None else []
+        is_opened = any(t.task_id == OPEN for t in others)
+        return VersionRequest(
+            model_id=self.model_id,
+            version=self.version,
+            cycle_id=self.cycle_id,
+            started_at=cycle_started_at(context, self.log),
+            mode=mode_of(context),
+            is_opened=is_opened,
+            is_beside_champion=is_opened
+            and any(
+                isinstance(t, DetectionModelOperator) and (t.model_id, t.version) == (self.model_id, None)
+                for t in others
+            ),
+        )

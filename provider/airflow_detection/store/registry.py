@@ -2,7 +2,7 @@
 
 A question about a past instant has one answer for ever: plans are read under a shared advisory lock; changes
 are made under an exclusive one and take effect at an instant that is read after taking it, so that no change
-can take effect before a plan that has been read.
+can take effect before a plan that has been read; nor does it where the clock has stepped back since.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from airflow_detection.domain.specs import (
     require_plain,
     require_utc,
 )
-from airflow_detection.errors import PlanError, RegistrationError, hint
+from airflow_detection.errors import ClockBehind, PlanError, RegistrationError, hint
 from airflow_detection.store.connection import in_ms
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import registry_errors
@@ -38,6 +38,8 @@ from airflow_detection.store.json_bounds import problems_of, unusable_reason
 
 Row = dict[str, Any]  # Any: a row holds what its statement selects
 MAX_LOOKBACK = timedelta(days=36_500)
+MAX_STEP_BACK = timedelta(hours=1)
+"""How far the clock may be behind what is on record: a change takes effect that much later, or is refused."""
 CHANGE_IDLE_S = 15.0
 """Seconds after which the server ends a change whose client does nothing: it was stopped, or cut off."""
 LOCK_WAIT_S = 60.0
@@ -114,6 +116,39 @@ def with_exclusive_lock(db: Database) -> Iterator[None]:
 def clock(db: Database) -> datetime:
     """Return the registry's clock, UTC."""
     return require_utc("now", role_rows(db, name="now")[0]["now"])
+
+
+def settled_until(db: Database, cycle_id: str) -> datetime:
+    """Return the instant up to which no change can affect a cycle any more, UTC: the newest that was planned,
+    or the registry's clock.
+    """
+    newest = cycle_rows(db, name="newest_planned", params={"cycle_id": cycle_id})[0]["newest"]
+    now = clock(db)
+    return now if newest is None else max(now, require_utc("newest", newest))
+
+
+def instant_of_change(db: Database, model_id: str) -> datetime:
+    """Return the instant at which a change of a model takes effect; call it under the exclusive lock.
+
+    It is the registry's clock, unless that has stepped back: then it is a microsecond after the newest
+    instant in the model's history, and after the newest cycle that was planned.
+
+    Raises:
+        ClockBehind: the clock is more than `MAX_STEP_BACK` behind them.
+    """
+    cycle_id, now = cycle_of(db, model_id), clock(db)
+    rows = role_rows(db, name="newest_of_model", params={"model_id": model_id})
+    rows += cycle_rows(db, name="newest_planned", params={"cycle_id": cycle_id})
+    instants = [require_utc("newest", row["newest"]) for row in rows if row["newest"] is not None]
+    newest = max(instants, default=None)
+    if newest is None or newest < now:
+        return now
+    if newest > now + MAX_STEP_BACK:
+        raise ClockBehind(
+            f"the registry's clock is at {now.isoformat()}, {newest - now} behind what model {model_id!r} and"
+            f" its cycle have on record: must be at most {MAX_STEP_BACK} behind"
+        )
+    return newest + timedelta(microseconds=1)
 
 
 def _cycle_spec(row: Row) -> CycleSpec:
@@ -273,7 +308,7 @@ def put_model(db: Database, spec: ModelSpec) -> None:
             "depends_on": sorted(set(spec.depends_on)),
             "is_founding": is_founding,
         }
-        edges["now"] = clock(db)
+        edges["now"] = instant_of_change(db, spec.model_id)
         model_rows(
             db,
             name="forget_dependencies" if is_founding else "supersede_dependencies",

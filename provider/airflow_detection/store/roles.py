@@ -7,7 +7,7 @@ known at that instant, as before; a correction shows only in queries with a late
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from airflow_detection.domain.specs import (
     Role,
@@ -17,9 +17,9 @@ from airflow_detection.errors import RegistrationError
 from airflow_detection.store.database import Database
 from airflow_detection.store.registry import (
     Row,
-    clock,
     cycle_of,
     cycle_rows,
+    instant_of_change,
     role_rows,
     version_id_of,
     with_exclusive_lock,
@@ -135,13 +135,6 @@ def assign_role(
             opened |= {"is_founding": is_founding, "actor": actor, "reason": reason}
             role_rows(db, name="open", params=opened)
     return True
-
-
-def instant_of_change(db: Database, model_id: str) -> datetime:
-    """Return the registry's clock, or if that is not later, a microsecond after the model's newest row."""
-    now = clock(db)
-    newest = role_rows(db, name="history_of_model", params={"model_id": model_id})[0]["newest"]
-    return now if newest is None or newest < now else newest + timedelta(microseconds=1)
 
 
 def _check_since(

@@ -30,6 +30,7 @@ class _CycleTally:
     late: list[datetime] = field(default_factory=list)
     missing: list[datetime] = field(default_factory=list)
     unclosed: list[datetime] = field(default_factory=list)
+    marked: list[datetime] = field(default_factory=list)
     running: int = 0
     backfills: int = 0
     from_before: int = 0
@@ -40,7 +41,7 @@ class _CycleTally:
     def status(self) -> Status:
         if self.failed or self.missing or self.unclosed or not self.is_readable:
             return Status.BAD
-        return Status.ATTENTION if self.late else Status.OK
+        return Status.ATTENTION if self.late or self.marked else Status.OK
 
 
 class Cycles(BaseSection):
@@ -84,7 +85,7 @@ class Cycles(BaseSection):
         delays = [d for t in tallies for d in t.delays_s]
         counts = {
             name: sum(len(getattr(t, name)) for t in tallies)
-            for name in ("failed", "missing", "late", "unclosed")
+            for name in ("failed", "missing", "late", "unclosed", "marked")
         }
         remarks = [f"{n} {name}" for name, n in counts.items() if n]
         remarks += [f"the schedule of {t.cycle_id} cannot be read" for t in tallies if not t.is_readable]
@@ -126,6 +127,7 @@ _STATUS_BY_NAME = {
     "missing": Status.BAD,
     "late": Status.ATTENTION,
     "unclosed": Status.BAD,
+    "marked": Status.ATTENTION,
 }
 
 
@@ -169,8 +171,11 @@ def _count(tally: _CycleTally, run: Row, at: datetime, step: timedelta, *, is_ov
         else:
             tally.running += 1
         return
-    if (run["summary"] or {}).get("failed") or (run["summary"] or {}).get("without_primary"):
+    summary = run["summary"] or {}
+    if summary.get("failed") or summary.get("without_primary"):
         tally.failed.append(at)
+    if summary.get("marked_successful"):
+        tally.marked.append(at)
     if not is_backfill:
         delay = run["closed_at"] - at
         tally.delays_s.append(delay.total_seconds())
@@ -188,6 +193,12 @@ def _table(tallies: list[_CycleTally]) -> Table:
             Column(label="Missing", kind=Kind.COUNT, help="due by the schedule, never opened"),
             Column(label="Late", kind=Kind.COUNT, weight=2, help="not done when the next was due"),
             Column(label="Unclosed", kind=Kind.COUNT, weight=2, help="opened, and never closed"),
+            Column(
+                label="Marked",
+                kind=Kind.COUNT,
+                weight=2,
+                help="a task without a result was marked successful by hand",
+            ),
             Column(label="Under way", kind=Kind.COUNT, weight=3),
             Column(label="Afterwards", kind=Kind.COUNT, weight=3, help="backfills and cycles of the past"),
             Column(
@@ -206,6 +217,7 @@ def _table(tallies: list[_CycleTally]) -> Table:
                 len(t.missing),
                 len(t.late),
                 len(t.unclosed),
+                len(t.marked),
                 t.running,
                 t.backfills,
                 t.from_before,
@@ -220,7 +232,7 @@ def _table(tallies: list[_CycleTally]) -> Table:
 def _instants(tallies: list[_CycleTally], max_rows: int) -> list[Table]:
     rows = [
         (t.cycle_id, name, at.isoformat())
-        for name in ("missing", "unclosed", "failed", "late")
+        for name in ("missing", "unclosed", "failed", "marked", "late")
         for t in tallies
         for at in getattr(t, name)
     ]

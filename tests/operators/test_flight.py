@@ -1,0 +1,100 @@
+"""A change of the registry turns no run red that is queued, under way, cleared or a backfill."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import sample_registry
+from tests.operators.flight import STAGES
+from tests.operators.registry_changes import ALSO_PLANNED, BEFORE, CHANGES, PLANNED
+from tests.operators.test_operators import ROOT, airflow_uri, environment, home
+from tests.sample_registry import AT
+
+__all__ = ["home"]  # a fixture
+Fly = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def fly(home: Path, dsn: str, database: Any, tmp_path: Path) -> Fly:
+    """Make a change while runs are under way, and return what became of each by its stage."""
+
+    def run(change: str, *stages: str, **env: str) -> dict[str, Any]:
+        sample_registry.register(database)
+        BEFORE.get(change, lambda _: None)(database)
+        process = subprocess.run(
+            [sys.executable, "-m", "tests.operators.flight"],
+            input=json.dumps({"change": change, "at": AT.isoformat(), "stages": stages}),
+            env=environment(
+                home,
+                AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL="0",
+                AIRFLOW_CONN_DETECTION_DEFAULT=airflow_uri(dsn),
+                AIRFLOW__DETECTION__STATE_DIR=str(tmp_path / "state"),
+                LEGACY_FILE=str(tmp_path / "legacy"),
+                **env,
+            ),
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        print(process.stderr)  # pytest shows it when the test fails
+        assert process.returncode == 0
+        states: dict[str, Any] = json.loads(process.stdout)
+        return states
+
+    return run
+
+
+def instant_of(stage: str) -> datetime:
+    return AT + timedelta(minutes=5 * list(STAGES).index(stage))
+
+
+TO_AND_FRO = ("to one task", "to a task each")
+
+
+@pytest.mark.parametrize("change", ["add", "swap champion and shadow", "reverse the order", *TO_AND_FRO])
+def test_a_change_of_the_registry_turns_no_run_red(database: Any, fly: Fly, change: str) -> None:
+    check(database, change, fly(change, "midway", "cleared"))
+
+
+def test_a_shadow_that_loses_its_task_after_the_other_versions_have_run_is_run(
+    database: Any, fly: Fly
+) -> None:
+    change = "promote beside a past shadow"
+    check(database, change, fly(change, "beside"))
+
+
+@pytest.mark.parametrize("change", ["add", "to one task"])
+def test_what_is_added_to_a_run_without_the_registry_is_skipped(database: Any, fly: Fly, change: str) -> None:
+    runs = fly(change, "opened", PREDICTION_USE_MODEL_REGISTRY="0")
+    states = runs["opened"]["tasks"]
+    assert (states.pop("open_cycle"), states.pop("close_cycle")) == ("success", "success")
+    assert set(states.values()) <= {"skipped", "removed"}
+    assert sample_registry.outcomes(database, instant_of("opened")) == {}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("change", CHANGES)
+def test_no_change_of_the_registry_turns_any_run_red(database: Any, fly: Fly, change: str) -> None:
+    check(database, change, fly(change, *STAGES))
+
+
+def check(conn: Any, change: str, runs: dict[str, Any]) -> None:
+    """Every run ended green, and every version of its plan has a result."""
+    for stage, run in runs.items():
+        assert (stage, run["state"]) == (stage, "success"), run
+        assert not {"failed", "upstream_failed", "None"} & set(run["tasks"].values()), (stage, run)
+        stored = sample_registry.outcomes(conn, instant_of(stage))
+        assert run["tasks"].get("legacy_path", "skipped") == "skipped"
+        if change in ("disable", "enable") and stored["spoofing@1"] == "SKIPPED":
+            stored["spoofing@1"] = "SUCCEEDED"
+        planned = PLANNED + ALSO_PLANNED.get(change, ())
+        assert (stage, stored) == (stage, dict.fromkeys(planned, "SUCCEEDED"))
