@@ -2,6 +2,10 @@
 -- The number of an attempt that starts now.
 select nextval('{schema}.detection_attempts');
 
+-- name: is_connected
+-- Nothing but an answer.
+select;
+
 -- name: lock
 -- One writer at a time for each run, until the transaction ends.
 select pg_advisory_xact_lock(hashtextextended(
