@@ -31,6 +31,7 @@ from airflow_detection.store.manifests import params_digest, run_params, storabl
 from airflow_detection.store.pushdown import SelectLimits, select_rows, store_rows
 from airflow_detection.store.queries import load_queries
 from airflow_detection.store.reader import StoredOutputs
+from airflow_detection.store.run_lock import lock_run
 from airflow_detection.store.spool import Encoder, Spool, encode_outputs
 
 log = logging.getLogger(__name__)
@@ -272,11 +273,11 @@ class PostgresStore:
 
     def _lock_run(self, version: VersionSpec, cycle: Cycle) -> RunParams:
         """Lock the run until the transaction ends; return its key, this attempt and what is stored."""
-        run = run_params(version, cycle)
-        self._conn.execute(self._runs["lock"], run)
-        stored = self._conn.execute(self._runs["stored"], run).fetchone() or (0, None, False)
         attempt = self._attempts.get(_run_key(version, cycle), self.attempt)
-        return run | {"attempt": attempt, "newest": stored[0], "outcome": stored[1], "was_primary": stored[2]}
+        run = run_params(version, cycle) | {"attempt": attempt}
+        lock_run(Database(self._conn, self._schema), run, version.label)
+        stored = self._conn.execute(self._runs["stored"], run).fetchone() or (0, None, False)
+        return run | {"newest": stored[0], "outcome": stored[1], "was_primary": stored[2]}
 
     def _copy(self, chunks: Iterable[bytes]) -> None:
         """Copy encoded rows, each behind the columns that all share; nothing is sent if there are none."""
