@@ -130,15 +130,18 @@ def _connection(dsn: str) -> Iterator[Connection]:
         raise DemoError(" ".join(str(exc).split())) from exc
 
 
-def last_cycles(last_position: datetime, count: int) -> list[datetime]:
-    """Return the last `count` cycles whose window ends at or before `last_position`, rounded up."""
-    since_epoch = last_position - datetime.fromtimestamp(0, UTC)
-    last = datetime.fromtimestamp(0, UTC) + -(-since_epoch // INTERVAL) * INTERVAL
+def last_cycles(last_position: datetime, count: int, *, now: datetime) -> list[datetime]:
+    """Return the last `count` cycles whose window ends at or before `last_position`, rounded up.
+
+    None lies after `now`: Airflow makes no run of the future.
+    """
+    epoch = datetime.fromtimestamp(0, UTC)
+    last = epoch + min(-(-(last_position - epoch) // INTERVAL), (now - epoch) // INTERVAL) * INTERVAL
     return [last - INTERVAL * back for back in reversed(range(count))]
 
 
 def last_position(dsn: str) -> datetime:
-    """Return the time of the newest position of all, UTC.
+    """Return the time of the newest position up to now, UTC.
 
     Raises:
         DemoError: there is none.

@@ -3,8 +3,8 @@
 select version_num from alembic_version;
 
 -- name: last_position
--- The newest position that was loaded.
-select max(observed_at) from detection.ais_positions;
+-- The newest position up to now.
+select max(observed_at) from detection.ais_positions where observed_at <= now();
 
 -- name: results
 -- What each version that held a role did in each of the cycles; no manifest gives nulls.

@@ -125,7 +125,7 @@ def _prepare(demo: Demo, saved: SavedState) -> list[datetime]:
             demo.supervisor.finish(migration)
             save_state(demo.settings.state, replace(saved, metadata_at=_metadata_version(metadata)))
         step.detail = f"Airflow {airflow_version()}, {'up to date' if is_current else 'migrated'}"
-    return detection.last_cycles(newest, demo.settings.cycles)
+    return detection.last_cycles(newest, demo.settings.cycles, now=datetime.now(UTC))
 
 
 def _metadata_version(dsn: str) -> str:

@@ -27,10 +27,17 @@ from airflow_detection.snapshot.report import Standing
     [("23:59:59", "00:00"), ("23:55:00", "23:55"), ("23:55:00.000001", "00:00"), ("00:00:01", "00:05")],
 )
 def test_the_last_cycle_is_the_newest_position_rounded_up(newest: str, last: str) -> None:
-    cycles = last_cycles(datetime.fromisoformat(f"2020-01-01T{newest}Z"), 12)
+    cycles = last_cycles(datetime.fromisoformat(f"2020-01-01T{newest}Z"), 12, now=datetime.now(UTC))
     assert f"{cycles[-1]:%H:%M}" == last
     assert [later - earlier for earlier, later in pairwise(cycles)] == ([timedelta(minutes=5)] * 11)
     assert cycles[-1].tzinfo is UTC
+
+
+@pytest.mark.parametrize("newest", ["12:04:00", "12:05:30", "23:59:59"])
+def test_no_cycle_lies_after_now(newest: str) -> None:
+    now = datetime(2020, 1, 1, 12, 4, tzinfo=UTC)
+    cycles = last_cycles(datetime.fromisoformat(f"2020-01-01T{newest}Z"), 2, now=now)
+    assert [f"{at:%H:%M}" for at in cycles] == ["11:55", "12:00"]
 
 
 @pytest.mark.parametrize(

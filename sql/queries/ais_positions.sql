@@ -40,6 +40,10 @@ select mmsi, observed_at, lat, lon, sog_kn, cog_deg, heading_deg, vessel_name, i
  order by mmsi, observed_at, lat, lon, ctid
 on conflict do nothing;
 
+-- name: forget_file
+-- Forget a file that has rows after now: they are loaded when it is loaded again.
+delete from {schema}.ais_files where sha256 = %(sha256)s;
+
 -- name: complete_file
 -- Record the counts of the file.
 update {schema}.ais_files

@@ -2,12 +2,40 @@
 -- The number of an attempt that starts now.
 select nextval('{schema}.detection_attempts');
 
+-- name: is_connected
+-- Nothing but an answer.
+select;
+
+-- name: try_lock
+-- One writer at a time for each run, until the transaction ends: the key of its lock, and whether it was free. Until
+-- then, too, the server ends the session when its client is gone, and others see which attempt it is.
+select key, pg_try_advisory_xact_lock(key),
+       set_config('client_connection_check_interval', '2s', true),
+       set_config('application_name', 'airflow_detection attempt ' || %(attempt)s::bigint, true)
+  from hashtextextended(
+           format('detection_model_runs:%%s:%%s:%%s:%%s', %(cycle_id)s::text,
+                  extract(epoch from %(cycle_started_at)s::timestamptz), %(version_id)s::bigint,
+                  %(is_replay)s::boolean), 0) as key;
+
 -- name: lock
--- One writer at a time for each run, until the transaction ends.
-select pg_advisory_xact_lock(hashtextextended(
-    format('detection_model_runs:%%s:%%s:%%s:%%s', %(cycle_id)s::text,
-           extract(epoch from %(cycle_started_at)s::timestamptz), %(version_id)s::bigint, %(is_replay)s::boolean),
-    0));
+-- Wait for the other writer.
+select pg_advisory_xact_lock(%(key)s::bigint);
+
+-- name: holder
+-- The session that holds the lock of a run, and the number of its attempt where it has one.
+select pid, substring(application_name from '^airflow_detection attempt ([0-9]+)$')::bigint
+  from pg_locks join pg_stat_activity using (pid)
+ where locktype = 'advisory' and granted and objsubid = 1
+   and database = (select oid from pg_database where datname = current_database())
+   and (classid::bigint << 32) | objid::bigint = %(key)s::bigint;
+
+-- name: end_holder
+-- End the session if it still holds the lock.
+select pg_terminate_backend(pid)
+  from pg_locks
+ where pid = %(pid)s and locktype = 'advisory' and granted and objsubid = 1
+   and database = (select oid from pg_database where datname = current_database())
+   and (classid::bigint << 32) | objid::bigint = %(key)s::bigint;
 
 -- name: stored
 -- The attempt that has written this run, its outcome, and whether its outputs are the champion's.

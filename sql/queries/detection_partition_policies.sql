@@ -80,17 +80,39 @@ select l.action
  order by l.log_id desc limit 1;
 
 -- name: retired
--- Tables that upkeep detached and that still exist, by oid and name, with the last log line of each.
-select c.oid::bigint as oid, c.relname::text as name, l.action, l.logged_at, c.relkind::text as kind,
-       nullif(lower(l.bounds), '-infinity') as lower, nullif(upper(l.bounds), 'infinity') as upper
-  from (select distinct on (details ->> 'oid') *
-          from {schema}.detection_maintenance_log
-         where table_name = %(table)s and outcome = 'done' and details ? 'oid'
-         order by details ->> 'oid', log_id desc) l
-  join pg_class c on c.oid = (l.details ->> 'oid')::bigint and c.relname = l.partition_name
-                 and c.relnamespace = %(schema)s::regnamespace
- where l.action in ('detach_started', 'detach') and not c.relispartition
- order by lower(l.bounds), c.relname;
+-- Tables that upkeep detached and that still exist, with the last log line of each. In the database that was logged they
+-- have the oid of the line; in a restored copy (`is_restored`) no table has it, or one of another name that upkeep knows
+-- too, and a table is recognised by its name and its columns.
+with last as (
+    select distinct on (partition_name) *, (details ->> 'oid')::bigint as oid
+      from {schema}.detection_maintenance_log
+     where table_name = %(table)s and outcome = 'done'
+       and action in ('create', 'attach', 'detach_started', 'detach', 'drop')
+     order by partition_name, log_id desc
+), found as (
+    select c.*, l.action, l.logged_at, l.bounds, c.oid::bigint is distinct from l.oid as is_restored, l.oid as logged_oid
+      from last l
+      join pg_class c on c.relname = l.partition_name and c.relnamespace = %(schema)s::regnamespace
+     where l.action in ('detach_started', 'detach') and not c.relispartition
+)
+select f.oid::bigint as oid, f.relname::text as name, f.action, f.logged_at, f.relkind::text as kind, f.is_restored,
+       nullif(lower(f.bounds), '-infinity') as lower, nullif(upper(f.bounds), 'infinity') as upper
+  from found f
+ where not f.is_restored
+    or not exists (
+           select from pg_class renamed
+            where renamed.oid::bigint = f.logged_oid and renamed.relkind = 'r'
+              and renamed.relname not in (select partition_name::name from last)
+              and not exists (select attname, atttypid from pg_attribute where attrelid = renamed.oid and attnum > 0
+                              except
+                              select attname, atttypid from pg_attribute
+                               where attrelid = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text))))
+       and not exists (select attname, atttypid from pg_attribute
+                        where attrelid = f.oid and attnum > 0 and not attisdropped
+                       except
+                       select attname, atttypid from pg_attribute
+                        where attrelid = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text)))
+ order by lower(f.bounds), f.relname;
 
 -- name: horizon
 -- The end of the months that a table may have now; a cycle beyond it comes from a wrong clock.

@@ -178,10 +178,9 @@ alter table {schema}.{{parent}} detach partition {{namespace}}.{{child}} finaliz
 select set_config('lock_timeout', {{limit}}, true);
 lock table {schema}.{{child}} in access exclusive mode;
 
--- name: relation
--- The table of this oid, if it is no partition.
-select relname::text, relnamespace::regnamespace::text from pg_class
- where oid = %(oid)s::bigint::oid and not relispartition and relkind = 'r';
+-- name: outside
+-- A row of a table that lies outside these bounds.
+select from {schema}.{{child}} where not coalesce({{key}} >= {{lower}} and {{key}} < {{upper}}, false) limit 1;
 
 -- name: drop
 -- Drop a table, without cascade: objects that depend on it prevent it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,11 +18,33 @@ from airflow_detection.domain.reports import CycleSummary, RunReport
 from airflow_detection.domain.specs import Execution, Mode, Outcome, Role
 from airflow_detection.engine import entrypoints
 from airflow_detection.engine.executor import CycleReport
-from airflow_detection.errors import ClockBehind, EntryPointError, NotInPlan, PlanError, RegistrationError
+from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
+from airflow_detection.errors import (
+    ClockBehind,
+    EntryPointError,
+    NotInPlan,
+    PlanError,
+    RegistrationError,
+    TerminalModelError,
+)
 from airflow_detection.operators.context import terminal_errors
 from airflow_detection.store import roles
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
+
+
+class LosesWriter(BaseDetectionModel):
+    """Computes until every other session of the database was ended, as a server ends idle ones."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        with connect(ctx.params["dsn"]) as conn:
+            conn.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+                " and pid <> pg_backend_pid() and backend_type = 'client backend'"
+            )
+        if ctx.params.get("raises"):
+            raise TerminalModelError("told to fail")
+        return ModelResult(outputs_per_input=[({}, {"id": "a", "score": 1.0})])
 
 
 @pytest.fixture
@@ -90,6 +113,27 @@ def test_a_failed_champion_stops_its_dependents_and_its_shadows(database: Any, r
         "tracks@1": "FAILED",
         "tracks@2": "SKIPPED",
     }
+
+
+@pytest.mark.parametrize("is_failure", [False, True])
+def test_a_connection_that_is_lost_while_a_champion_computes_costs_no_result(
+    database: Any, dsn: str, *, is_failure: bool
+) -> None:
+    sample_registry.register(database)
+    entrypoint = "tests.cycle.test_versions:LosesWriter"
+    sample_registry.put_model(database, "lone", entrypoint=entrypoint)
+    sample_registry.put_version(database, "lone@1", Role.PRIMARY, dsn=dsn, raises=is_failure)
+    open_fleet(database)
+    request = VersionRequest(model_id="lone", cycle_id="fleet", started_at=AT)
+    settings = replace(SETTINGS, allowed_prefixes=("tests.cycle.test_versions",))
+    with connect(dsn) as writer:
+        report = run_task(Database(writer, SCHEMA), lambda: connect(dsn), settings, request)
+        assert writer.closed
+    with connect(dsn) as conn:
+        assert report.outcome.value == sample_registry.outcomes(conn)["lone@1"]
+        assert (report.outcome, report.error) == (
+            (Outcome.FAILED, "TerminalModelError: told to fail") if is_failure else (Outcome.SUCCEEDED, None)
+        )
 
 
 def test_a_failed_shadow_stops_nothing(database: Any, reader: Any) -> None:

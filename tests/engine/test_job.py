@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -65,6 +66,12 @@ def test_duration_and_output_count_that_the_model_set_are_kept(cycle: Cycle) -> 
         "cycle_duration_ms": 7.0,
         "output_count": 8.0,
     }
+
+
+def test_a_metric_may_be_a_decimal_as_a_sum_of_numeric_is(cycle: Cycle) -> None:
+    metrics = metrics_of(cycle, {"sum": Decimal("12.50"), "lost": Decimal("NaN")})
+    assert metrics["sum"] == 12.5
+    assert "lost" not in metrics
 
 
 def test_a_metric_that_is_none_is_left_out_without_a_warning(

@@ -24,6 +24,7 @@ from airflow_detection.domain.specs import Mode, Outcome
 from airflow_detection.errors import RegistryUnavailable
 from airflow_detection.hooks import connection as hook_connection
 from airflow_detection.hooks.connection import IGNORED_EXTRAS, conninfo
+from airflow_detection.hooks.detection import DetectionHook
 from airflow_detection.store import connection
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
@@ -141,6 +142,44 @@ def test_parsing_and_tasks_pass_on_the_same_extras(monkeypatch: pytest.MonkeyPat
     assert {name: task[name] for name in extras} == extras
     assert task.pop("connect_timeout") == 5
     assert {name: str(argument) for name, argument in task.items()} == parsing
+
+
+@pytest.mark.parametrize("opener", ["task", "hook"])
+def test_another_connection_like_an_open_one_has_all_its_hosts_and_options(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dsn: str, opener: str
+) -> None:
+    """As parsing reads the same Airflow connection: so a reconnection finds the server that took over."""
+    fields = json.loads(airflow_uri(dsn))
+    extras = {"target_session_attrs": "read-write", "keepalives_idle": 7, "tcp_user_timeout": 9000}
+    value = fields | {"host": f"{tmp_path},{fields['host']}", "extra": extras | {"connect_timeout": 11}}
+    monkeypatch.setenv("AIRFLOW_CONN_DETECTION_DEFAULT", json.dumps(value))
+    connect_it = hook_connection.connect if opener == "task" else lambda name: DetectionHook(name).connect()
+    with connect_it("detection_default") as conn:
+        again = connection.conninfo_of(conn)
+        assert conninfo_to_dict(again) == conninfo_to_dict(conninfo(Connection.get("detection_default")))
+    options = conninfo_to_dict(again)
+    assert (options["host"], options["connect_timeout"]) == (value["host"], "11")
+    with connect(again) as second:
+        assert conninfo_to_dict(connection.conninfo_of(second)) == options
+        assert second.info.get_parameters()["target_session_attrs"] == "read-write"
+
+
+@pytest.mark.parametrize("opener", ["task", "hook"])
+def test_a_service_says_what_the_airflow_connection_leaves_empty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dsn: str, opener: str
+) -> None:
+    parts = conninfo_to_dict(dsn)
+    lines = ["[registry]", *(f"{name}={parts[name]}" for name in ("host", "dbname", "user"))]
+    (tmp_path / "services").write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    empty = {"conn_type": "postgres", "host": "", "schema": "", "extra": {"service": "registry"}}
+    monkeypatch.setenv("AIRFLOW_CONN_DETECTION_DEFAULT", json.dumps(empty))
+    connect_it = hook_connection.connect if opener == "task" else lambda name: DetectionHook(name).connect()
+    with connect_it("detection_default") as conn:
+        assert conn.info.dbname == parts["dbname"]
+        again = conninfo_to_dict(connection.conninfo_of(conn))
+    assert again == {"service": "registry", "connect_timeout": "5"}
+    assert conninfo_to_dict(conninfo(Connection.get("detection_default"))) == {"service": "registry"}
 
 
 def test_a_connection_whose_extras_need_the_hook_is_opened_by_it(tmp_path: Path, dsn: str) -> None:

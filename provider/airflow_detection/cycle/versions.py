@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,7 +19,7 @@ from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.engine.run_log import LogContext
 from airflow_detection.errors import NotInPlan, PlanError, RegistrationError
 from airflow_detection.store import registry
-from airflow_detection.store.connection import Connection, LazyConnection
+from airflow_detection.store.connection import Connection, LazyConnection, connect, conninfo_of
 from airflow_detection.store.database import Database
 from airflow_detection.store.input_facts import with_profiles
 from airflow_detection.store.manifests import Manifest, manifests, record_missing_run
@@ -116,16 +117,19 @@ def run_step(
         return conn
 
     reader_db = Database(LazyConnection(open_limited).as_connection, db.schema)
-    store = PostgresStore(
-        db.conn,
-        reader_db.conn,
-        db.schema,
-        code_version=__version__,
-        select_limits=SelectLimits(timeout_s=timeout_s, role=settings.reader_role),
-    )
-    reader = cycle_reader(reader_db, opened)
-    job = job_of(settings, opened, step, lambda: read_inputs(reader, opened.spec))
-    return run_job(job, store, reader, log_context)
+    conninfo = conninfo_of(db.conn)
+    with ExitStack() as reopened:
+        store = PostgresStore(
+            db.conn,
+            reader_db.conn,
+            db.schema,
+            code_version=__version__,
+            select_limits=SelectLimits(timeout_s=timeout_s, role=settings.reader_role),
+            reopen=lambda: reopened.enter_context(connect(conninfo)),
+        )
+        reader = cycle_reader(reader_db, opened)
+        job = job_of(settings, opened, step, lambda: read_inputs(reader, opened.spec))
+        return run_job(job, store, reader, log_context)
 
 
 def skip_unrunnable(db: Database, opened: OpenedCycle, step: VersionSpec) -> RunReport | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 from airflow_detection.domain.specs import (
@@ -35,7 +36,8 @@ class CanaryResult:
 class FeatureProfile:
     """Profile of a feature column in one run.
 
-    `mean` and `deviation` (standard) are of its finite numbers, None where there are none.
+    `mean` and `deviation` (standard) are of its finite numbers, None where there are none. Numbers of an
+    interval are its seconds, those of instants and days the seconds since `since` (see `of`).
     """
 
     name: str
@@ -46,15 +48,24 @@ class FeatureProfile:
     deviation: float | None = None
 
     @classmethod
-    def of(cls, name: str, column: Iterable[Any]) -> FeatureProfile:  # Any: numbers or text, nulls
-        """Count values, nulls (None and NaN) and distinct values, and tell where its numbers lie."""
+    def of(
+        cls,
+        name: str,
+        column: Iterable[Any],  # Any: numbers, times or text, nulls
+        since: datetime | None = None,
+    ) -> FeatureProfile:
+        """Count values, nulls (None and NaN) and distinct values, and tell where its numbers lie.
+
+        Instants, days and times of day that differ have a mean relative to `since`, and none without it: in a
+        stream of rows they all move on from cycle to cycle.
+        """
         values = column.tolist() if hasattr(column, "tolist") else list(column)
         known = [value for value in values if value is not None and value == value]
         try:
             distinct = len(set(known))
         except TypeError:  # lists and mappings have no hash
             distinct = len({repr(value) for value in known})
-        mean, deviation = _moments(known)
+        mean, deviation = _moments(_numbers(known, since if distinct > 1 else None))
         return cls(
             name=name,
             count=len(values),
@@ -65,9 +76,49 @@ class FeatureProfile:
         )
 
 
-def _moments(values: Sequence[Any]) -> tuple[float | None, float | None]:  # Any: numbers or text
-    """Mean and standard deviation of a column of numbers, None for anything else."""
-    if not values or not {int, float}.issuperset(map(type, values)):
+def _numbers(values: Sequence[Any], since: datetime | None) -> Sequence[float]:  # Any: as FeatureProfile.of
+    """Return the finite numbers of a column of one kind of values; nothing for what is not a number."""
+    kinds = set(map(type, values))
+    try:
+        if kinds <= {int, float, Decimal}:
+            numbers = list(map(float, values)) if Decimal in kinds else values
+        elif kinds == {timedelta}:
+            numbers = [value.total_seconds() for value in values]
+        elif since is None:
+            return ()
+        elif kinds <= {datetime, date}:
+            numbers = [(_instant(value) - since).total_seconds() for value in values]
+        elif kinds == {time}:
+            numbers = _seconds_around(since, values)
+        else:
+            return ()
+        return [number for number in numbers if math.isfinite(number)]
+    except OverflowError:
+        return ()
+
+
+def _instant(value: date) -> datetime:
+    """Return an instant with its zone, UTC where it has none, or the beginning of a day in UTC."""
+    if not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+
+def _seconds_around(since: datetime, times: Sequence[time]) -> Sequence[float]:
+    """Return the seconds from the instant to each time of day, of the day on which it is nearest.
+
+    Nothing where one is six hours away or more: a mean of times around the whole clock has no meaning.
+    """
+    day, half = timedelta(days=1), timedelta(hours=12)
+    moves = [
+        (datetime.combine(since, value, value.tzinfo or UTC) - since + half) % day - half for value in times
+    ]
+    return [] if max(map(abs, moves)) >= half / 2 else [move.total_seconds() for move in moves]
+
+
+def _moments(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation of finite numbers; None without numbers, or where they are too large."""
+    if not values:
         return None, None
     try:
         mean = sum(values) / len(values)

@@ -272,7 +272,7 @@ class _VersionRun:
             self.stage_ms["store"] = ms_since(began) - self.stage_ms.get("outputs", 0.0)
             features = run_stage(
                 "profile",
-                lambda: profile(_feature_columns(detector, result, inputs)),
+                lambda: profile(_feature_columns(detector, result, inputs), self.cycle.started_at),
                 required=False,
                 timings=self.stage_ms,
             ).value

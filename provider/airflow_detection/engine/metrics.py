@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -16,7 +18,7 @@ _log = run_logger("airflow_detection.engine")
 
 def finite(value: object) -> float | None:
     """Return a real, finite number as float; None for anything else, truth values included."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
         return None
     try:
         number = float(value)
@@ -53,10 +55,11 @@ def clean_metrics(metrics: object, *, label: str, duration_ms: float, output_cou
 
 
 def profile(
-    columns: Mapping[str, Iterable[Any]],
-) -> tuple[FeatureProfile, ...]:  # Any: numbers or text, nulls
-    """Profile each column."""
-    return tuple(FeatureProfile.of(str(name), column) for name, column in columns.items())
+    columns: Mapping[str, Iterable[Any]],  # Any: numbers, times or text, nulls
+    since: datetime,
+) -> tuple[FeatureProfile, ...]:
+    """Profile each column; instants relative to `since`."""
+    return tuple(FeatureProfile.of(str(name), column, since) for name, column in columns.items())
 
 
 def _unstorable_key_reason(key: object) -> str | None:

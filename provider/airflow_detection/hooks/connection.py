@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from airflow_detection.hooks.session import CONNECT_TIMEOUT_S, session_of
+from airflow_detection.hooks.session import session_of
+from airflow_detection.store.connection import CONNECT_TIMEOUT_S, remember_conninfo
 
 IGNORED_EXTRAS = frozenset(
     {
@@ -26,9 +27,12 @@ def connect(conn_id: str, *, read_only: bool = False) -> psycopg.Connection[tupl
 
 
 def connect_arguments(connection: Any) -> dict[str, Any]:  # Any: Airflow's Connection; libpq's own
-    """Return libpq's arguments: an Airflow connection's fields and each extra that PostgresHook passes on."""
+    """Return libpq's arguments: an Airflow connection's fields and each extra that PostgresHook passes on.
+
+    Without those that are empty, which would hide what a `service` or the environment says.
+    """
     extras = {key: value for key, value in connection.extra_dejson.items() if key not in IGNORED_EXTRAS}
-    return {
+    arguments = {
         "host": connection.host,
         "user": connection.login,
         "password": connection.password,
@@ -36,6 +40,7 @@ def connect_arguments(connection: Any) -> dict[str, Any]:  # Any: Airflow's Conn
         "port": connection.port,
         **extras,
     }
+    return {key: value for key, value in arguments.items() if value not in (None, "")}
 
 
 def _open(conn_id: str) -> Any:  # Any: whichever driver the hook found
@@ -46,7 +51,10 @@ def _open(conn_id: str) -> Any:  # Any: whichever driver the hook found
         from airflow_detection.hooks.detection import DetectionHook
 
         return DetectionHook(conn_id).get_conn()
-    return psycopg.connect(**{"connect_timeout": CONNECT_TIMEOUT_S} | connect_arguments(connection))
+    arguments = {"connect_timeout": CONNECT_TIMEOUT_S} | connect_arguments(connection)
+    conn = psycopg.connect(**arguments)
+    remember_conninfo(conn, make_conninfo("", **arguments))
+    return conn
 
 
 def conninfo(connection: Any) -> str:  # Any: Airflow's Connection, whose get() is untyped
@@ -55,5 +63,4 @@ def conninfo(connection: Any) -> str:  # Any: Airflow's Connection, whose get() 
     Raises:
         psycopg.ProgrammingError: an extra is no option of libpq.
     """
-    arguments = connect_arguments(connection)
-    return make_conninfo("", **{key: value for key, value in arguments.items() if value not in (None, "")})
+    return make_conninfo("", **connect_arguments(connection))

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import psycopg
 from airflow.providers.postgres.hooks.postgres import PostgresHook
+from psycopg.conninfo import make_conninfo
 
 from airflow_detection.config import settings
 from airflow_detection.domain.json_values import JsonMapping
@@ -17,12 +19,10 @@ from airflow_detection.domain.specs import CycleSpec, Role
 from airflow_detection.engine.params import ParamsLoader
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import PlanError
-from airflow_detection.hooks.session import CONNECT_TIMEOUT_S, session_of
+from airflow_detection.hooks.session import session_of
 from airflow_detection.store import registry, roles
+from airflow_detection.store.connection import CONNECT_TIMEOUT_S, remember_conninfo
 from airflow_detection.store.database import Database
-
-if TYPE_CHECKING:
-    import psycopg
 
 
 class DetectionHook(PostgresHook):
@@ -58,7 +58,13 @@ class DetectionHook(PostgresHook):
         return self._schema or settings().schema
 
     def _create_connection(self, conn_args: dict[str, Any]) -> Any:  # Any: the types of PostgresHook
-        return super()._create_connection({"connect_timeout": CONNECT_TIMEOUT_S} | conn_args)
+        given = {key: value for key, value in conn_args.items() if value not in (None, "")}
+        arguments = {"connect_timeout": CONNECT_TIMEOUT_S} | given
+        conn = super()._create_connection(arguments)
+        if isinstance(conn, psycopg.Connection):
+            options = {key: value for key, value in arguments.items() if isinstance(value, (str, int))}
+            remember_conninfo(conn, make_conninfo("", **options))
+        return conn
 
     def connect(self, read_only: bool = False) -> psycopg.Connection[tuple[Any, ...]]:  # noqa: FBT001
         """Open a connection of its own: psycopg 3, autocommit, session time zone UTC.

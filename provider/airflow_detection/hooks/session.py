@@ -10,8 +10,6 @@ import psycopg
 from airflow_detection.errors import ConfigurationError, RegistryUnavailable
 from airflow_detection.store.connection import begin_session
 
-CONNECT_TIMEOUT_S = 5
-
 
 def session_of(
     conn_id: str, open_connection: Callable[[], Any], *, read_only: bool = False

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import conninfo as libpq
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from psycopg.abc import Buffer
 
 Connection = psycopg.Connection[tuple[Any, ...]]  # Any: a row holds what its statement selects
+
+
+CONNECT_TIMEOUT_S = 5
+"""Seconds to wait for each address of a server, where a connection string does not say it."""
+
+_CONNINFOS: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
 
 
 def in_ms(limit: float | timedelta) -> str:
@@ -102,25 +109,27 @@ def _run_triggers(conn: Connection, *, is_direct: bool) -> None:
         raise ConfigurationError(f"{problem}, and this login may not set it") from error
 
 
-def connect(conninfo: str, *, connect_timeout_s: int = 5) -> psycopg.Connection[tuple[Any, ...]]:
+def connect(conninfo: str, *, connect_timeout_s: int | None = None) -> psycopg.Connection[tuple[Any, ...]]:
     """Open a connection, and begin its session (see `begin_session`).
 
     Args:
         conninfo: a connection string or URI, as libpq reads it.
-        connect_timeout_s: seconds to wait for each address of the server.
+        connect_timeout_s: seconds to wait for each address of the server; those of `conninfo` when None.
 
     Raises:
         ConfigurationError: `conninfo` is malformed, or a setting of the server rules the registry out.
         RegistryUnavailable: the server did not answer or refused the connection.
     """
     try:
-        target = libpq.make_conninfo(conninfo, connect_timeout=connect_timeout_s)
+        own_timeout_s = libpq.conninfo_to_dict(conninfo).get("connect_timeout") or CONNECT_TIMEOUT_S
+        target = libpq.make_conninfo(conninfo, connect_timeout=connect_timeout_s or own_timeout_s)
     except psycopg.ProgrammingError as error:
         raise ConfigurationError("the connection string is malformed") from error
     try:
         conn = psycopg.connect(target, autocommit=True)
     except psycopg.OperationalError as error:
         raise RegistryUnavailable(f"no connection to the database: {str(error).strip()}") from error
+    remember_conninfo(conn, target)
     begin_session(conn)
     return conn
 
@@ -163,6 +172,13 @@ def close_held(conn: Connection) -> None:
         conn.close()
 
 
+def remember_conninfo(conn: Connection, conninfo: str) -> None:
+    """Note what a connection was opened with: the driver keeps only the host and address that answered."""
+    _CONNINFOS[conn] = conninfo
+
+
 def conninfo_of(conn: Connection) -> str:
-    """Return the connection string that opens another connection like this one."""
+    """Return the connection string that opens another connection like this one, with all its hosts."""
+    if (conninfo := _CONNINFOS.get(conn)) is not None:
+        return conninfo
     return libpq.make_conninfo(**conn.info.get_parameters(), password=conn.info.password or None)

@@ -30,37 +30,55 @@ def with_profiles(inputs: Inputs, time_key: str | None) -> Inputs:
     """Return the inputs with `digest` (sha256 of columns, in hex), `newest_at` (UTC) and `newest` filled in.
 
     Args:
-        time_key: the column that holds each row's time, as instants or seconds since 1970; nulls are left
-            out. None where the cycle has no such column.
+        time_key: the column that holds each row's time, as instants or seconds since 1970; nulls and NaN are
+            left out. None where the cycle has no such column.
 
     Raises:
         TerminalModelError: there is no such column, or a value in it is not a time.
     """
     digest = hashlib.sha256()
     for name, column in inputs.columns.items():
-        digest.update(orjson.dumps([name, column], default=str, option=orjson.OPT_NON_STR_KEYS))
+        digest.update(_json([name, column]))
     if time_key is None:
         return replace(inputs, digest=digest.hexdigest())
     if time_key not in inputs.columns:
         raise TerminalModelError(f"time_key {time_key!r} is not a column of the input query")
-    times = [value for value in inputs[time_key] if value is not None]
-    newest_at = _instant(time_key, max(times)) if times else None
-    newest = tuple(_newest(inputs, time_key, times)) if times else ()
+    times = [value for value in inputs[time_key] if _is_known(value)]
+    if not times:
+        return replace(inputs, digest=digest.hexdigest(), newest_at=None, newest=())
+    newest_at = _instant(time_key, max(times))
+    newest = tuple(_newest(inputs, time_key, times, newest_at))
     return replace(inputs, digest=digest.hexdigest(), newest_at=newest_at, newest=newest)
 
 
+def _json(value: Any) -> bytes:  # Any: what the input query selects
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # a time of day with a zone
+        option = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
+        return orjson.dumps(value, default=str, option=option)
+
+
+def _is_known(value: Any) -> bool:  # Any: what the input query selects
+    """Tell whether a value is neither null nor NaN."""
+    return value is not None and bool(value == value)
+
+
 def _newest(
-    inputs: Inputs, time_key: str, times: Sequence[Any]
-) -> Iterator[FeatureProfile]:  # Any: what the input query selects
+    inputs: Inputs,
+    time_key: str,
+    times: Sequence[Any],  # Any: what the input query selects
+    newest_at: datetime,
+) -> Iterator[FeatureProfile]:
     """Profile each column of the newest rows, then the rows with and without their time."""
     try:
         since = max(times) - (max(times) - min(times)) / NEWEST_SHARE
     except TypeError:  # text that reads as seconds
         return
-    is_new = [value is not None and value >= since for value in inputs[time_key]]
+    is_new = [_is_known(value) and value >= since for value in inputs[time_key]]
     columns = {name: list(compress(column, is_new)) for name, column in inputs.columns.items()}
     for name, column in columns.items():
-        profile = FeatureProfile.of(NEWEST + name, column)
+        profile = FeatureProfile.of(NEWEST + name, column, newest_at)
         yield replace(profile, mean=None, deviation=None) if name == time_key else profile
     for name, omitted in ((ROWS, None), (STATES, time_key)):
         kept = [column for key, column in columns.items() if key != omitted]

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
+
 from airflow_detection.domain.inputs import MaterializedOutputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.reports import RunReport
@@ -29,6 +31,7 @@ from airflow_detection.store.manifests import params_digest, run_params, storabl
 from airflow_detection.store.pushdown import SelectLimits, select_rows, store_rows
 from airflow_detection.store.queries import load_queries
 from airflow_detection.store.reader import StoredOutputs
+from airflow_detection.store.run_lock import lock_run
 from airflow_detection.store.spool import Encoder, Spool, encode_outputs
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,7 @@ class PostgresStore:
         reader: for reading champions' outputs while a model runs; may be `conn`.
         code_version: goes into every manifest.
         select_limits: limits of a SQL model's SELECT.
+        reopen: opens another connection to write with, where the first one was lost while a model ran.
         attempt: the number that another store took for the same task.
 
     Raises:
@@ -81,10 +85,11 @@ class PostgresStore:
         *,
         code_version: str = "",
         select_limits: SelectLimits = _NO_LIMITS,
+        reopen: Callable[[], Connection] | None = None,
         attempt: int | None = None,
     ) -> None:
         self._conn, self._reader, self._schema, self._code_version = conn, reader, schema, code_version
-        self._select_limits = select_limits
+        self._select_limits, self._reopen = select_limits, reopen
         self._runs = load_queries("detection_model_runs", schema)
         self._rows = load_queries("detection_model_run_outputs", schema)
         self._metrics = load_queries("detection_model_metrics", schema)
@@ -193,6 +198,7 @@ class PostgresStore:
         """Replace what is stored of a run by what `fill` writes and returns, in one transaction."""
         is_counted = version.role is Role.PRIMARY and not version.is_replay
         self._end_reading()
+        self._replace_lost()
         with storage_errors(cycle), self._conn.transaction():
             run = self._lock_run(version, cycle)
             if run["newest"] > run["attempt"]:
@@ -231,6 +237,7 @@ class PostgresStore:
             StorageError, RegistryUnavailable: the database refused or did not answer.
         """
         self._end_reading()
+        self._replace_lost()
         with storage_errors(cycle), self._conn.transaction():
             run = self._lock_run(version, cycle)
             row = self._manifest(report, cycle) | run | {"output_digest": None, "score_counts": "{}"}
@@ -247,6 +254,18 @@ class PostgresStore:
         if self._reader is not self._conn:
             close_held(self._reader)
 
+    def _replace_lost(self) -> None:
+        """Reopen the connection that writes where it was lost: it had nothing to do while the model ran."""
+        if self._reopen is None:
+            return
+        try:
+            self._conn.execute(self._runs["is_connected"])
+        except psycopg.Error:
+            if not self._conn.closed:
+                raise
+            log.warning("the connection to the registry was lost: opening another one")
+            self._conn = self._reopen()
+
     def _next_attempt(self) -> int:
         with storage_errors():
             row = self._conn.execute(self._runs["next_attempt"]).fetchone()
@@ -254,11 +273,11 @@ class PostgresStore:
 
     def _lock_run(self, version: VersionSpec, cycle: Cycle) -> RunParams:
         """Lock the run until the transaction ends; return its key, this attempt and what is stored."""
-        run = run_params(version, cycle)
-        self._conn.execute(self._runs["lock"], run)
-        stored = self._conn.execute(self._runs["stored"], run).fetchone() or (0, None, False)
         attempt = self._attempts.get(_run_key(version, cycle), self.attempt)
-        return run | {"attempt": attempt, "newest": stored[0], "outcome": stored[1], "was_primary": stored[2]}
+        run = run_params(version, cycle) | {"attempt": attempt}
+        lock_run(Database(self._conn, self._schema), run, version.label)
+        stored = self._conn.execute(self._runs["stored"], run).fetchone() or (0, None, False)
+        return run | {"newest": stored[0], "outcome": stored[1], "was_primary": stored[2]}
 
     def _copy(self, chunks: Iterable[bytes]) -> None:
         """Copy encoded rows, each behind the columns that all share; nothing is sent if there are none."""

@@ -29,6 +29,9 @@ BATCH_ROWS = 5_000
 COLUMN_BATCH_ROWS = 50_000
 """Rows of two short columns that are fetched at a time."""
 
+_MONEY = frozenset({790, 791})
+"""Types money and money[], by OID: psycopg gives text of them, in the locale of lc_monetary."""
+
 _numbers = count(1)
 
 
@@ -54,8 +57,8 @@ class Reader:
         """Run one SELECT with `:name` parameters and return all its rows.
 
         Raises:
-            TerminalModelError: it is not a SELECT, would write, lacks a parameter, selects a name twice, or
-                Postgres refused it.
+            TerminalModelError: it is not a SELECT, would write, lacks a parameter, selects a name twice or a
+                column of type money, or Postgres refused it.
             RegistryUnavailable: the database did not answer, or a timeout ended the statement.
         """
         text, bound = named(sql).strip().rstrip("; \n"), {**bindable(params or {}), **self._window}
@@ -92,6 +95,9 @@ class Reader:
             names = [column.name for column in cursor.description or ()]
             if len(set(names)) != len(names):
                 raise TerminalModelError(f"the query selects a name twice: {', '.join(names)}")
+            for selected in cursor.description or ():
+                if selected.type_code in _MONEY:
+                    raise TerminalModelError(f"column {selected.name!r} is of type money: cast it to numeric")
             columns: list[list[Any]] = [[] for _ in names]  # Any: what the query selects
             while rows := cursor.fetchmany(BATCH_ROWS):
                 for column, values in zip(columns, zip(*rows, strict=True), strict=True):

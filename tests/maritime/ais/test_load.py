@@ -95,17 +95,30 @@ def zipped(text: bytes, folder: Path) -> bytes:
     return (folder / "day.zip").read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["plain", "gzip", "zstd", "zstd in two frames", "zip"])
+def zipped_on_a_mac(text: bytes, folder: Path) -> bytes:
+    with zipfile.ZipFile(folder / "mac.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("day/", b"")
+        archive.writestr("day/.DS_Store", b"\0\0\0\1Bud1")
+        archive.writestr("day/AIS_2020_01_01.csv", text)
+        archive.writestr("day/._AIS_2020_01_01.csv", b"\0\5\x16\7 AppleDouble")
+        archive.writestr("__MACOSX/day/._AIS_2020_01_01.csv", b"\0\5\x16\7 AppleDouble")
+        archive.writestr("__MACOSX/._day", b"\0\5\x16\7 AppleDouble")
+    return (folder / "mac.zip").read_bytes()
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["without a mark", "with a byte-order mark"])
+@pytest.mark.parametrize("kind", ["plain", "gzip", "zstd", "zstd in two frames", "zip", "zip made on macOS"])
 def test_a_file_is_decompressed_by_its_content_not_by_its_name(
-    database: Connection, tmp_path: Path, kind: str
+    database: Connection, tmp_path: Path, kind: str, mark: bytes
 ) -> None:
-    text = (SNAKE + SNAKE_ROWS).encode()
+    text = mark + (SNAKE + SNAKE_ROWS).encode()
     content = {
         "plain": lambda: text,
         "gzip": lambda: gzip.compress(text),
         "zstd": lambda: zstandard.compress(text),
         "zstd in two frames": lambda: zstandard.compress(text[:80]) + zstandard.compress(text[80:]),
         "zip": lambda: zipped(text, tmp_path),
+        "zip made on macOS": lambda: zipped_on_a_mac(text, tmp_path),
     }[kind]()
     assert load_file(database, written(tmp_path, content, "day.dat")).rows_loaded == 5
 
@@ -145,6 +158,28 @@ def test_malformed_rows_are_reported_by_line_and_cost_only_themselves(
     for (_, reason), (_, expected_reason) in zip(report.malformed, expected, strict=True):
         assert expected_reason in reason
     assert count(database) == 2
+
+
+def test_rows_after_now_are_reported_by_line_and_loaded_once_their_time_has_come(
+    database: Connection, tmp_path: Path
+) -> None:
+    path = written(tmp_path, SNAKE + SNAKE_ROWS)
+    now = datetime(2020, 1, 1, 0, 2, 30, tzinfo=UTC)
+    report = load_file(database, path, now=now)
+    assert (report.rows_read, report.rows_loaded, report.early_count, report.malformed_count) == (5, 3, 2, 2)
+    reason = "time 2020-01-01T00:0{}:00Z lies after now, 2020-01-01T00:02:30Z"
+    assert report.malformed == ((5, reason.format(3)), (6, reason.format(4)))
+    assert report.last_observed_at == datetime(2020, 1, 1, 0, 2, tzinfo=UTC)
+    again = load_file(database, path)
+    assert (again.rows_loaded, again.duplicates, again.malformed_count, count(database)) == (2, 3, 0, 5)
+    assert load_file(database, path).is_already_loaded
+
+
+def test_a_file_of_the_future_is_refused(database: Connection, tmp_path: Path) -> None:
+    path = written(tmp_path, SNAKE + SNAKE_ROWS.replace("2020", "2199"))
+    with pytest.raises(InputFileError, match="the first, line 2, time 2199-01-01T00:00:00Z lies after now"):
+        load_file(database, path)
+    assert (count(database), count(database, "ais_files")) == (0, 0)
 
 
 def test_only_the_first_hundred_malformed_rows_are_named(database: Connection, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
 
 
 def _only_member(archive: zipfile.ZipFile, path: Path) -> IO[bytes]:
-    members = [m for m in archive.infolist() if m.filename.lower().endswith((".csv", ".txt"))]
+    members = [m for m in archive.infolist() if _is_table(m.filename)]
     if len(members) != 1:
         raise InputFileError(f"{path}: the archive holds {len(members)} CSV files: must hold one")
     if members[0].flag_bits & 0x1:
@@ -104,6 +104,12 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> IO[bytes]:
         return archive.open(members[0])
     except NotImplementedError as exc:
         raise InputFileError(f"{path}: the archive uses a compression that cannot be read here") from exc
+
+
+def _is_table(member: str) -> bool:
+    """Tell whether a member is a CSV file, and none of the shadows (`__MACOSX/._day.csv`) that macOS adds."""
+    *folders, name = member.lower().split("/")
+    return name.endswith((".csv", ".txt")) and not name.startswith(".") and "__macosx" not in folders
 
 
 class _ZstdFrames(io.RawIOBase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ SIMULATED_NAME = "SIM "
 
 _ROWS_PER_WRITE = 1_000
 _ROWS_PER_REPORT = 50_000
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,8 @@ class LoadReport:
     """The result of a load: `rows_read` counts malformed rows too, `rows_loaded` only those that are new.
 
     `malformed` names the first 100 as (line number from 1, reason). Instants are UTC. A file that is loaded
-    already is not read: `malformed_count` is then the recorded one.
+    already is not read: `malformed_count` is then the recorded one. `early_count` of the malformed rows lie
+    after now: the file is read again when it is loaded again.
     """
 
     rows_read: int = 0
@@ -40,6 +42,7 @@ class LoadReport:
     duplicates: int = 0
     malformed: tuple[tuple[int, str], ...] = ()
     malformed_count: int = 0
+    early_count: int = 0
     is_already_loaded: bool = False
     is_simulated: bool = False
     first_observed_at: datetime | None = None
@@ -61,6 +64,7 @@ def load_file(
     *,
     schema: str = "detection",
     report: Callable[[int], None] | None = None,
+    now: datetime | None = None,
 ) -> LoadReport:
     """Load one MarineCadastre file (CSV; plain, gzip, Zstandard or zip) in one transaction.
 
@@ -69,6 +73,7 @@ def load_file(
         path: the file; its header may be in either style of the series.
         schema: where `ais_positions` is.
         report: called with the rows read so far, now and then and at the end.
+        now: rows that lie after it are malformed; by default this machine's clock.
     Raises:
         InputFileError: the file is missing, damaged, not a positions file, or holds no position; nothing
             was loaded.
@@ -81,7 +86,7 @@ def load_file(
             cur.execute(queries["recorded_file"], {"sha256": digest})
             recorded = cur.fetchone()
             return LoadReport(is_already_loaded=True, malformed_count=recorded[1] if recorded else 0)
-        count = _copy_in(cur, queries, path, report)
+        count = _copy_in(cur, queries, path, now or datetime.now(UTC), report)
         loaded = _report(path, count)
         cur.execute(queries["incoming_interval"])
         first, last = cur.fetchone() or (None, None)
@@ -100,7 +105,7 @@ def load_file(
             "malformed_count": loaded.malformed_count,
             "is_simulated": loaded.is_simulated,
         }
-        cur.execute(queries["complete_file"], recorded_values)
+        cur.execute(queries["forget_file" if count.early else "complete_file"], recorded_values)
     return loaded
 
 
@@ -110,6 +115,7 @@ class _Count:
 
     read: int = 0
     malformed: int = 0
+    early: int = 0
     shown: list[tuple[int, str]] = field(default_factory=list)
     is_simulated: bool = False
 
@@ -118,13 +124,14 @@ def _copy_in(
     cur: psycopg.Cursor[tuple[Any, ...]],  # Any: a row of any statement
     queries: Mapping[str, sql.Composed],
     path: Path,
+    now: datetime,
     report: Callable[[int], None] | None,
 ) -> _Count:
     """Bring the rows of a file into the temporary table."""
     cur.execute(queries["drop_incoming"])
     cur.execute(queries["create_incoming"])
     count, reported = _Count(), 0
-    rows = _rows(path, count)
+    rows = _rows(path, count, now)
     with cur.copy(queries["copy_incoming"]) as copy:
         while block := "".join(islice(rows, _ROWS_PER_WRITE)):
             copy.write(block)
@@ -136,8 +143,8 @@ def _copy_in(
     return count
 
 
-def _rows(path: Path, count: _Count) -> Iterator[str]:
-    """Iterate over the rows of a file in the text format of COPY."""
+def _rows(path: Path, count: _Count, now: datetime) -> Iterator[str]:
+    """Iterate over the rows of a file up to now, in the text format of COPY."""
     with open_text(path) as text:
         lines = numbered_lines(text)
         layout = Layout.of_header(next(lines, (1, ""))[1], path)
@@ -147,6 +154,11 @@ def _rows(path: Path, count: _Count) -> Iterator[str]:
             count.read += 1
             try:
                 position = layout.position(line)
+                if position.observed_at > now:
+                    count.early += 1
+                    raise MalformedRowError(
+                        f"time {position.observed_at:{_TIME}} lies after now, {now:{_TIME}}"
+                    )
             except MalformedRowError as exc:
                 count.malformed += 1
                 if len(count.shown) < MAX_SHOWN:
@@ -169,6 +181,7 @@ def _report(path: Path, count: _Count) -> LoadReport:
         rows_read=count.read,
         malformed=tuple(count.shown),
         malformed_count=count.malformed,
+        early_count=count.early,
         is_simulated=count.is_simulated or path.with_name(path.name + ".truth.json").exists(),
     )
 

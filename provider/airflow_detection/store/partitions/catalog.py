@@ -121,7 +121,7 @@ def statement(schema: str, name: str, **parts: sql.Composable) -> sql.Composed:
 
 def literal(instant: datetime) -> sql.Literal:
     """Return an instant as UTC text: no session setting changes its meaning."""
-    return sql.Literal(f"{require_utc('instant', instant):%Y-%m-%d %H:%M:%S.%f}+00")
+    return sql.Literal(require_utc("instant", instant).isoformat(sep=" "))
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from airflow_detection.store.connection import Connection, in_ms
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.partitions.catalog import (
+    FIRST,
+    LAST,
     PartitionedTable,
     Span,
     TablePartition,
@@ -105,12 +107,12 @@ def recreate(db: Database, table: str, instant: datetime) -> bool:
             return False
         params = {"schema": db.schema, "table": table}
         retired = rows(db, "retired", params, "detection_partition_policies")
-        detached = next((r for r in retired if r["lower"] <= at < r["upper"]), None)
+        detached = next((r for r in retired if (r["lower"] or FIRST) <= at < (r["upper"] or LAST)), None)
         limits = UpkeepLimits()
         with db.conn.transaction():
             _hold(db, table, span)
             if detached is not None:
-                bounds = (detached["lower"], detached["upper"])
+                bounds = (detached["lower"] or FIRST, detached["upper"] or LAST)
                 retry_on_lock(lambda: _reattach(db, table, detached["name"], bounds, limits), limits)
             else:
                 create(db, table, span, limits=limits)

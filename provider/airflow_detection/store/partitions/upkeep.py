@@ -17,7 +17,7 @@ from airflow_detection.errors import RegistryUnavailable, StorageError
 from airflow_detection.store.connection import Connection, in_ms
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
-from airflow_detection.store.partitions.catalog import read_table, rows, statement
+from airflow_detection.store.partitions.catalog import FIRST, LAST, literal, read_table, rows, statement
 from airflow_detection.store.partitions.create import (
     NO_LOCK,
     create,
@@ -260,8 +260,7 @@ def _do_finalize(db: Database, action: Action, limits: UpkeepLimits, is_pooled: 
 
 
 def _was_ours(db: Database, action: Action) -> bool:
-    params = {"schema": db.schema, "table": action.table}
-    retired = rows(db, "retired", params, "detection_partition_policies")
+    retired = rows(db, "retired", _table_of(db, action), "detection_partition_policies")
     return any(r["oid"] == action.oid for r in retired)
 
 
@@ -332,15 +331,33 @@ def _in_transaction(db: Database, limits: UpkeepLimits, ddl: sql.Composed) -> No
         db.conn.execute(ddl)
 
 
+def _check_detached(db: Database, action: Action) -> None:
+    """Raise StorageError unless this is still the table that was detached, or its copy with no other rows."""
+    retired = rows(db, "retired", _table_of(db, action), "detection_partition_policies")
+    row = next((r for r in retired if r["oid"] == action.oid and r["kind"] == "r"), None)
+    if row is None:
+        raise StorageError(f"{action.partition!r} is no longer the table that was detached")
+    if not row["is_restored"]:
+        return
+    outside = statement(
+        db.schema, "outside", child=sql.Identifier(row["name"]), lower=literal(row["lower"] or FIRST),
+        upper=literal(row["upper"] or LAST), key=sql.Identifier(read_table(db, action.table).key),
+    )  # fmt: skip
+    if db.conn.execute(outside).fetchone() is not None:
+        raise StorageError(f"{action.partition!r} has rows outside the month that was detached: it is kept")
+
+
+def _table_of(db: Database, action: Action) -> dict[str, object]:
+    return {"schema": db.schema, "table": action.table}
+
+
 def _do_drop(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
     def drop() -> None:
         with db.conn.transaction():
             child = sql.Identifier(action.partition or "")
             limit = sql.Literal(in_ms(limits.lock_timeout))
             db.conn.execute(statement(db.schema, "lock_child", child=child, limit=limit), prepare=False)
-            relations = rows(db, "relation", {"oid": action.oid})
-            if not relations or relations[0]["relname"] != action.partition:
-                raise StorageError(f"{action.partition!r} is no longer the table that was detached")
+            _check_detached(db, action)
             db.conn.execute(statement(db.schema, "drop", child=child))
             note(db, action, "done")
 
