@@ -14,7 +14,6 @@ from typing import Any
 from airflow.sdk import (
     DAG,
     Asset,
-    AssetAlias,
     BaseOperator,
     CronTriggerTimetable,
     Param,
@@ -31,7 +30,6 @@ from airflow_detection.domain.names import (
     LEGACY,
     OPEN,
     OTHER,
-    asset_alias_of,
     asset_uri_of,
     dag_id_of,
     task_ids,
@@ -201,8 +199,7 @@ class _Builder:
             if spec.legacy_entrypoint:
                 first >> LegacyPathOperator(task_id=LEGACY, **self.common_args) >> last
             if spec.execution is Execution.INLINE:
-                # Not the assets: all of them would be announced, whichever champions have run.
-                outlets = [AssetAlias(asset_alias_of(spec.cycle_id))]
+                outlets = [Asset(asset_uri_of(spec.cycle_id, model_id)) for model_id in self.models]
                 first >> InlineCycleOperator(task_id=INLINE, outlets=outlets, **self.common_args) >> last
             else:
                 self._model_tasks(first, last)

@@ -80,8 +80,3 @@ def asset_uri_of(cycle_id: str, model_id: str) -> str:
     Airflow leaves schemes that begin with `x-` to whoever made them.
     """
     return f"x-detection://{quote(cycle_id, safe='')}/{quote(model_id, safe='')}"
-
-
-def asset_alias_of(cycle_id: str) -> str:
-    """Name of the Airflow asset alias through which an inline cycle announces the assets of its champions."""
-    return f"x-detection://{quote(cycle_id, safe='')}"

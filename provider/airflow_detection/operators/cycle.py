@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -242,8 +241,7 @@ class InlineCycleOperator(CycleOperator):
     """Run the whole plan of a cycle in this one task.
 
     `PREDICTION_CONCURRENT_SHADOWS` lets shadows run beside each other. A failed PRIMARY fails the task; a
-    failed shadow is logged and has its manifest. The assets of the champions are announced through the asset
-    aliases among its outlets.
+    failed shadow is logged and has its manifest. Airflow announces the outlets whose champions succeeded.
     """
 
     ui_color = "#d7e8f7"
@@ -270,15 +268,18 @@ class InlineCycleOperator(CycleOperator):
         for shadow in (r for r in failed if r.version.role is not Role.PRIMARY):
             self.log.warning("%s failed: %s", shadow.version.label, shadow.error)
         _raise_failed([r for r in failed if r.version.role is Role.PRIMARY])
-        self._announce(context, report.reports)
+        self._announce(report.reports)
         return {o.value.lower(): sum(1 for r in report.reports if r.outcome is o) for o in Outcome}
 
-    def _announce(self, context: Context, reports: Sequence[RunReport]) -> None:
+    def _announce(self, reports: Sequence[RunReport]) -> None:
+        """Keep the outlets of live champions that succeeded: Airflow announces those that are left.
+
+        Not through an asset alias: two runs that are the first to announce an asset through one at the same
+        time both write the row that connects the two, and Airflow fails the task that comes second.
+        """
         live = (r for r in reports if r.version.role is Role.PRIMARY and r.outcome is Outcome.SUCCEEDED)
-        assets = [Asset(asset_uri_of(self.cycle_id, r.version.model_id)) for r in live]
-        for alias in (outlet for outlet in self.outlets if isinstance(outlet, AssetAlias)):
-            for asset in assets:
-                context["outlet_events"][alias].add(asset)
+        uris = {asset_uri_of(self.cycle_id, r.version.model_id) for r in live}
+        self.outlets = [outlet for outlet in self.outlets if getattr(outlet, "uri", None) in uris]
 
 
 class LegacyPathOperator(CycleOperator):
