@@ -7,3 +7,9 @@ select lookback, input_query, time_key
    and (valid_from is null or valid_from <= least(%(at)s::timestamptz, %(known_at)s::timestamptz))
  order by valid_from desc nulls last, settings_id desc
  limit 1;
+
+-- name: lookbacks
+-- The lookbacks of all cycles, of each cycle the one that counts most first.
+select cycle_id, valid_from, recorded_at, is_founding, lookback
+  from {schema}.detection_cycle_settings
+ order by cycle_id, valid_from desc nulls last, settings_id desc;
