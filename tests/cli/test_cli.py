@@ -17,6 +17,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
+from tests import sample_registry
+from tests.sample_registry import AT, SCHEMA
+
+from airflow_detection.cycle import planning
+from airflow_detection.domain.specs import Mode
+from airflow_detection.store.database import Database
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 ROOT = Path(__file__).parents[2]
@@ -154,11 +160,29 @@ def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
     plan = json.loads(past.out)
     assert (plan["topo_order"][0], plan["topo_order"][-1]) == ("track_quality", "risk_score")
     assert plan["digest"]
+    assert (plan["settings"]["lookback_s"], plan["settings"]["time_key"]) == (3600.0, "observed_s")
     assert before.out.startswith("no version held a role then: nothing runs\n")
     assert promoted.out == "spoofing@1.1 is PRIMARY from now on\n"
     assert twice.out == "spoofing@1.1 is PRIMARY already\n"
     assert "spoofing  after track_quality\n  PRIMARY    1.1  spoofing\n  CHALLENGER 2.0  sp" in now.out
     assert (check.code, check.err) == (0, f"warning: models read as 'postgres', {SUPERUSER}")
+
+
+def test_a_plan_shows_what_its_cycle_read_then(cli: Cli, database: Any) -> None:
+    sample_registry.register(database)
+    sample_registry.put_cycle(database, input_query="select 1 as n\n")
+    planning.open_cycle(Database(database, SCHEMA), "fleet", AT, mode=Mode.AS_OF)
+    sample_registry.put_cycle(database, lookback=timedelta(days=2), input_query="select 2 as t", time_key="t")
+    past, now = cli(["plan", "fleet", "--at", AT.isoformat()], ["plan", "fleet"])
+    assert past.out.splitlines()[-4:-1] == ["lookback 1:00:00", "input_query", "  select 1 as n"]
+    assert now.out.splitlines()[-5:-1] == [
+        "lookback 2 days, 0:00:00",
+        "time_key t",
+        "input_query",
+        "  select 2 as t",
+    ]
+    (digest,) = database.execute("select plan_digest from detection.detection_cycle_runs").fetchone()
+    assert past.out.endswith(f"\ndigest {digest}\n")
 
 
 def test_a_correction_is_seen_by_those_who_ask_for_it(cli: Cli) -> None:

@@ -352,7 +352,9 @@ def test_a_transient_failure_of_the_input_query_can_be_tried_again(database: Any
     open_fleet(database)
     assert run(database, reader, "tracks").input_count == 1
     sample_registry.put_cycle(database, input_query="select no_such_column")
-    report = run(database, reader, "spoofing")
+    assert run(database, reader, "spoofing").input_count == 1
+    open_fleet(database, at=(now := datetime.now(UTC)))
+    report = run(database, reader, "tracks", at=now)
     assert (report.outcome, report.is_transient) == (Outcome.FAILED, False)
     assert "no_such_column" in str(report.error)
 

@@ -7,17 +7,18 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from airflow_detection.domain.specs import Role
+from airflow_detection.domain.specs import CycleSettings, Role
 from airflow_detection.errors import MigrationError
 from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
+from airflow_detection.store.grants import grant
 from airflow_detection.store.migrations import check, migrate, migrations
 from airflow_detection.store.partitions.plan import UpkeepLimits
 from airflow_detection.store.queries import sql_root
@@ -244,3 +245,22 @@ def test_ids_from_before_stay_readable_and_can_be_retired(empty_dsn: str, tmp_pa
         assert (model.primary and model.primary.version, model.depends_on) == (name, (name,))
         assert roles.assign_role(db, model_id="m", version=name, role=None)
         assert registry.models_at(db, "c", None)[0].versions == ()
+
+
+def test_the_settings_of_cycles_from_before_are_in_force_since_ever(empty_dsn: str, tmp_path: Path) -> None:
+    before = [migration for migration in NAMES if migration < "0017"]
+    with connect(empty_dsn) as conn:
+        db = Database(conn)
+        migrate(db, folder=folder_with(tmp_path, before, "before"))
+        put_plain_ids(conn)
+        conn.execute("update detection.detection_cycles set lookback = '90 min', input_query = 'select 1'")
+        grant(db)
+        migrate(db)
+        conn.execute("set role detection_writer")
+        for at in (datetime(1990, 1, 1, tzinfo=UTC), None):
+            assert registry.settings_at(db, "c", at) == CycleSettings(
+                lookback=timedelta(minutes=90), input_query="select 1"
+            )
+        conn.execute("set role detection_admin")
+        conn.execute("update detection.detection_cycles set lookback = '2 hours'")
+        assert registry.settings_at(db, "c", None).lookback == timedelta(hours=2)

@@ -23,6 +23,7 @@ from airflow_detection.cli.command import (
 from airflow_detection.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from airflow_detection.domain.specs import CycleSettings
     from airflow_detection.engine.plan import ExecutionPlan
 
 NEW_VERSION = 3
@@ -44,7 +45,8 @@ def plan(args: Arguments) -> None:
         spec = registry.cycle_spec(db, args.cycle)
         known_at = registry.clock(db) if args.known_at == NOW else args.known_at
         models = registry.models_at(db, spec.cycle_id, args.at, known_at)
-    execution_plan = build_plan(models, strict=False)
+        settings = registry.settings_at(db, spec.cycle_id, args.at, known_at)
+    execution_plan = build_plan(models, strict=False, settings=settings)
     if args.output == "json":
         own = {"digest": execution_plan.digest, "description": spec.description}
         say_json({**own, **execution_plan.to_json()})
@@ -68,7 +70,18 @@ def _plan_lines(execution_plan: ExecutionPlan) -> Iterator[str]:
         versions = ((champion,) if champion else ()) + tuple(execution_plan.shadows.get(model_id, ()))
         for version in versions:
             yield f"  {version.role:<10} {version.version}  {version.entrypoint}"
+    if execution_plan.settings is not None:
+        yield from _settings_lines(execution_plan.settings)
     yield f"digest {execution_plan.digest}"
+
+
+def _settings_lines(settings: CycleSettings) -> Iterator[str]:
+    yield f"lookback {settings.lookback}"
+    if settings.time_key is not None:
+        yield f"time_key {settings.time_key}"
+    yield "input_query" if settings.input_query else "no input_query"
+    for line in (settings.input_query or "").strip().splitlines():
+        yield f"  {line}"
 
 
 def _diff(args: Arguments) -> None:

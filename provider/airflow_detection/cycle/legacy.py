@@ -25,4 +25,5 @@ def legacy_function(
     spec = registry.cycle_spec(db, cycle_id)
     if not spec.legacy_entrypoint:
         raise PlanError(f"cycle {cycle_id!r} has no legacy entry point")
-    return partial(load_function(spec.legacy_entrypoint, settings.allowed_prefixes), spec.at(started_at))
+    past = spec.with_settings(registry.settings_at(db, cycle_id, started_at))
+    return partial(load_function(spec.legacy_entrypoint, settings.allowed_prefixes), past.at(started_at))

@@ -10,6 +10,7 @@ from time import sleep
 
 from airflow_detection.domain.specs import (
     Cycle,
+    CycleSettings,
     CycleSpec,
     Mode,
     ModelSpec,
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedCycle:
     """Cycle with the plan that was recorded for it, and the mode it was recorded in.
+
+    `spec` and `cycle` have the settings of the plan, which need not be those of today.
 
     `is_recorded` is False for a hand-written Dag, whose plan is resolved anew by each task.
     """
@@ -91,7 +94,13 @@ def resolve_plan(
         if not replay:
             raise PlanError(f"mode {mode.value!r} needs versions to replay, as 'model@version'")
         specs = _with_replays(db, cycle, specs, replay)
-    return build_plan(specs, strict=False)
+    settings = registry.settings_at(db, cycle.cycle_id, cycle.started_at, known_at)
+    return build_plan(specs, strict=False, settings=settings)
+
+
+def _settings_of(db: Database, cycle: Cycle, plan: ExecutionPlan) -> CycleSettings:
+    """Return the settings of a plan; of one that was recorded without any, those in force at the cycle."""
+    return plan.settings or registry.settings_at(db, cycle.cycle_id, cycle.started_at)
 
 
 def with_current_enabled(db: Database, cycle: Cycle, plan: ExecutionPlan) -> ExecutionPlan:
@@ -134,7 +143,7 @@ def open_cycle(
     log.info("plan %s of %s at %s: %s", plan.digest[:12], cycle_id, cycle.started_at.isoformat(), mode.value)
     for model_id, reason in plan.broken.items():
         log.error("model %s cannot run: %s", model_id, reason)
-    return OpenedCycle(spec=spec, cycle=cycle, plan=plan, digest=plan.digest, opened_at=opened_at, mode=mode)
+    return _opened(db, spec, cycle, plan, opened_at, mode)
 
 
 def planned_cycle(db: Database, cycle_id: str, started_at: datetime, *, mode: Mode) -> OpenedCycle:
@@ -155,14 +164,28 @@ def planned_cycle(db: Database, cycle_id: str, started_at: datetime, *, mode: Mo
     else:
         plan = with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
         opened_at = recorded.opened_at
+    return _opened(db, spec, cycle, plan, opened_at, mode, is_recorded=recorded is not None)
+
+
+def _opened(
+    db: Database,
+    spec: CycleSpec,
+    cycle: Cycle,
+    plan: ExecutionPlan,
+    opened_at: datetime,
+    mode: Mode,
+    *,
+    is_recorded: bool = True,
+) -> OpenedCycle:
+    spec = spec.with_settings(_settings_of(db, cycle, plan))
     return OpenedCycle(
         spec=spec,
-        cycle=cycle,
+        cycle=spec.at(cycle.started_at),
         plan=plan,
         digest=plan.digest,
         opened_at=opened_at,
         mode=mode,
-        is_recorded=recorded is not None,
+        is_recorded=is_recorded,
     )
 
 
@@ -233,8 +256,10 @@ def _record(
             if (opened_at := record(mode, plan, is_first_to_stay=True)) is not None:
                 return mode, plan, opened_at
             live = _recorded_plan(db, cycle)
-    if live is not None and _composition(live) != _composition(plan):
-        mode, plan = Mode.OVERRIDE, _as_comparison(db, cycle, live, plan)
+    if live is not None:
+        live = replace(live, settings=_settings_of(db, cycle, live))
+        if _composition(live) != _composition(plan):
+            mode, plan = Mode.OVERRIDE, _as_comparison(db, cycle, live, plan)
     if (opened_at := record(mode, plan)) is None:
         raise StorageError(f"the plan of {cycle.cycle_id!r} was not recorded")
     return mode, plan, opened_at
@@ -254,19 +279,23 @@ def _unrecorded_plan(db: Database, cycle: Cycle) -> ExecutionPlan | None:
 
 
 def _composition(plan: ExecutionPlan) -> tuple[object, ...]:
-    """Return the roles of the versions and the edges: two plans with the same ones run the same cycle."""
+    """Return the roles of the versions, edges and settings: plans with the same ones run the same cycle."""
     versions = (v for model in plan.models.values() for v in model.versions)
-    return frozenset((v.version_id, v.role) for v in versions), frozenset(plan.edges)
+    return frozenset((v.version_id, v.role) for v in versions), frozenset(plan.edges), plan.settings
 
 
 def _as_comparison(db: Database, cycle: Cycle, live: ExecutionPlan, plan: ExecutionPlan) -> ExecutionPlan:
-    """Return the live plan's champions, with the versions that are new, or newly champions, as replays."""
+    """Return the live plan's champions, with the versions that are new, or newly champions, as replays.
+
+    Where the cycle reads something else, every version is new.
+    """
     live_steps = {v.version_id for v in live.steps()}
     live_champions = {v.version_id for v in live.primaries.values()}
     labels = [
         v.label
         for v in plan.steps()
-        if v.version_id not in (live_champions if v.role is Role.PRIMARY else live_steps | live_champions)
+        if plan.settings != live.settings
+        or v.version_id not in (live_champions if v.role is Role.PRIMARY else live_steps | live_champions)
     ]
     log.warning(
         "cycle %s at %s ran with another plan, which stays; as replays: %s",
@@ -274,7 +303,8 @@ def _as_comparison(db: Database, cycle: Cycle, live: ExecutionPlan, plan: Execut
         cycle.started_at.isoformat(),
         ", ".join(labels) or "none",
     )
-    return build_plan(_with_replays(db, cycle, tuple(live.models.values()), labels), strict=False)
+    specs = _with_replays(db, cycle, tuple(live.models.values()), labels)
+    return build_plan(specs, strict=False, settings=plan.settings)
 
 
 def _ensure_months(db: Database, cycle: Cycle) -> None:

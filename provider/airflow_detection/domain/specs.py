@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -108,6 +108,15 @@ class Cycle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CycleSettings:
+    """What a cycle reads; kept as a history, so that a past cycle runs again as it was (see `CycleSpec`)."""
+
+    lookback: timedelta
+    input_query: str | None = None
+    time_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CycleSpec:
     """A registered cycle; `schedule` is a cron expression in UTC.
 
@@ -130,6 +139,15 @@ class CycleSpec:
     def at(self, started_at: datetime) -> Cycle:
         """The instance of this cycle at one instant."""
         return Cycle(cycle_id=self.cycle_id, started_at=started_at, lookback=self.lookback)
+
+    def with_settings(self, settings: CycleSettings) -> CycleSpec:
+        """The same cycle with the settings of another time."""
+        return replace(
+            self,
+            lookback=settings.lookback,
+            input_query=settings.input_query,
+            time_key=settings.time_key,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,13 @@ import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
 from typing import Any
 
 from airflow_detection.domain.json_values import plain
-from airflow_detection.domain.specs import ModelSpec, Role, VersionSpec, require_id
+from airflow_detection.domain.specs import CycleSettings, ModelSpec, Role, VersionSpec, require_id
 from airflow_detection.errors import DependencyLoop, PlanError, RegistrationError, UnknownUpstream, nearest
 
 _FORMAT = 1
@@ -24,7 +25,8 @@ class ExecutionPlan:
     """The versions that run in one cycle, and their order.
 
     `topo_order` holds every model, the broken ones too; `edges` are (upstream, downstream) and none leads
-    into a broken model. `broken` maps a model id to the reason.
+    into a broken model. `broken` maps a model id to the reason. `settings` are what the cycle reads; None in
+    a plan of models alone, and in one that was recorded before plans had them.
     """
 
     topo_order: tuple[str, ...] = ()
@@ -33,6 +35,7 @@ class ExecutionPlan:
     edges: tuple[tuple[str, str], ...] = ()
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    settings: CycleSettings | None = None
 
     @property
     def digest(self) -> str:
@@ -74,6 +77,7 @@ class ExecutionPlan:
             "edges": [list(edge) for edge in self.edges],
             "broken": dict(self.broken),
             "models": [model_json(self.models[model_id]) for model_id in sorted(self.models)],
+            **({} if self.settings is None else {"settings": _settings_json(self.settings)}),
         }
 
     @classmethod
@@ -92,12 +96,15 @@ class ExecutionPlan:
                 tuple(d["topo_order"]),
                 tuple((up, down) for up, down in d["edges"]),
                 dict(d["broken"]),
+                _settings_of(d["settings"]) if "settings" in d else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PlanError(f"recorded plan cannot be read: {type(error).__name__}: {error}") from error
 
 
-def build_plan(specs: Iterable[ModelSpec], *, strict: bool = True) -> ExecutionPlan:
+def build_plan(
+    specs: Iterable[ModelSpec], *, strict: bool = True, settings: CycleSettings | None = None
+) -> ExecutionPlan:
     """Order the models of one cycle so that each runs after the champions it reads; ties by name.
 
     Raises:
@@ -133,6 +140,7 @@ def build_plan(specs: Iterable[ModelSpec], *, strict: bool = True) -> ExecutionP
         tuple(_ordered(reads)),
         tuple(sorted((up, down) for down, ups in reads.items() for up in ups)),
         {model_id: "; ".join(reasons[model_id]) for model_id in sorted(errors)},
+        settings,
     )
 
 
@@ -141,6 +149,7 @@ def _assemble(
     topo_order: tuple[str, ...],
     edges: tuple[tuple[str, str], ...],
     broken: Mapping[str, str],
+    settings: CycleSettings | None,
 ) -> ExecutionPlan:
     champions = {m: models[m].primary for m in topo_order}
     return ExecutionPlan(
@@ -150,6 +159,7 @@ def _assemble(
         edges=edges,
         models=dict(models),
         broken=broken,
+        settings=settings,
     )
 
 
@@ -229,6 +239,19 @@ def shortest_loop(
                 came_from[upstream] = here
                 queue.append(upstream)
     return ()
+
+
+def _settings_json(settings: CycleSettings) -> dict[str, Any]:  # Any: JSON
+    return {
+        "lookback_s": settings.lookback.total_seconds(),
+        "input_query": settings.input_query,
+        "time_key": settings.time_key,
+    }
+
+
+def _settings_of(values: Mapping[str, Any]) -> CycleSettings:  # Any: JSON
+    fields = dict(values)
+    return CycleSettings(lookback=timedelta(seconds=fields.pop("lookback_s")), **fields)
 
 
 def model_json(model: ModelSpec) -> dict[str, Any]:  # Any: JSON

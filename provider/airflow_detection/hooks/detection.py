@@ -100,7 +100,8 @@ class DetectionHook(PostgresHook):
         with self._database() as db:
             spec = registry.cycle_spec(db, cycle_id)
             models = registry.models_at(db, spec.cycle_id, at, known_at)
-        return build_plan(models, strict=False)
+            settings = registry.settings_at(db, spec.cycle_id, at, known_at)
+        return build_plan(models, strict=False, settings=settings)
 
     def versions(self, model_id: str | None = None) -> list[registry.RegisteredVersion]:
         """Return the registered versions and the roles they hold now."""

@@ -21,6 +21,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from airflow_detection.domain.specs import (
+    CycleSettings,
     CycleSpec,
     Execution,
     ModelSpec,
@@ -78,6 +79,7 @@ def fetch(db: Database, table: str, name: str, params: Mapping[str, object] | No
 
 
 cycle_rows = partial(fetch, table="detection_cycles")
+settings_rows = partial(fetch, table="detection_cycle_settings")
 model_rows = partial(fetch, table="detection_models")
 role_rows = partial(fetch, table="detection_model_roles")
 
@@ -151,9 +153,13 @@ def instant_of_change(db: Database, model_id: str) -> datetime:
     return newest + timedelta(microseconds=1)
 
 
-def _cycle_spec(row: Row) -> CycleSpec:
+def _require_lookback(row: Row) -> None:
     if not timedelta() < row["lookback"] <= MAX_LOOKBACK:  # the driver misreads longer ones
         raise RegistrationError(f"lookback is not between 0 and {MAX_LOOKBACK.days} days")
+
+
+def _cycle_spec(row: Row) -> CycleSpec:
+    _require_lookback(row)
     start_date = require_utc("start_date", row["start_date"])
     return CycleSpec(**{**row, "execution": Execution(row["execution"]), "start_date": start_date})
 
@@ -185,6 +191,25 @@ def cycle_spec(db: Database, cycle_id: str) -> CycleSpec:
         return _cycle_spec(row)
     near = hint(cycle_id, (spec.cycle_id for spec in cycle_specs(db)))
     raise PlanError(f"cycle {cycle_id!r} is not registered{near}")
+
+
+def settings_at(
+    db: Database, cycle_id: str, at: datetime | None, known_at: datetime | None = None
+) -> CycleSettings:
+    """Return what a cycle read at `at` (None: now), as known at `known_at` (None: at `at`), see `models_at`.
+
+    Raises:
+        PlanError: the cycle is not registered.
+        RegistrationError: a stored value cannot be read: it was not stored by this package.
+    """
+    with with_shared_lock(db):
+        instant = clock(db) if at is None else require_utc("at", at)
+        recorded_by = instant if known_at is None else require_utc("known_at", known_at)
+        params = {"cycle_id": cycle_id, "at": instant, "known_at": recorded_by}
+        for row in settings_rows(db, name="at", params=params):
+            _require_lookback(row)
+            return CycleSettings(**row)
+    raise PlanError(f"cycle {cycle_id!r} has no settings on record at {instant.isoformat()}")
 
 
 def model_specs(db: Database) -> list[ModelSpec]:
@@ -272,7 +297,7 @@ def versions(db: Database, model_id: str | None = None) -> list[RegisteredVersio
 
 
 def put_cycle(db: Database, spec: CycleSpec) -> None:
-    """Register a cycle, or replace all its settings.
+    """Register a cycle, or replace all its settings; what it reads is kept as a history by the database.
 
     Raises:
         ValueError: its id is empty or too long or not plain, or its start date has no time zone.

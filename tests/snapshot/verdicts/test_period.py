@@ -61,6 +61,19 @@ def test_the_same_outputs_on_other_inputs_are_a_fault(history: ManifestHistory) 
     assert kinds(history.verdicts(3, 4))["tracks@1"] is VerdictKind.SILENT_FAULT
 
 
+def test_a_verdict_rests_on_the_lookback_of_its_time(history: ManifestHistory) -> None:
+    history.add_cycles(38)
+    history.conn.execute(
+        "update detection.detection_model_runs set newest_input_at = cycle_started_at - interval '50 minutes'"
+        " where cycle_started_at = %s",
+        (FIRST + 37 * STEP,),
+    )
+    before = history.verdicts(36, 38)
+    assert {v.kind for v in before} == {VerdictKind.OK, VerdictKind.INPUT_DEGRADED}
+    put_cycle(history.conn, lookback=timedelta(days=300))
+    assert history.verdicts(36, 38) == before
+
+
 def test_a_version_without_a_result_has_the_reason(history: ManifestHistory) -> None:
     history.add_cycles(2)
     opened = history.open(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from airflow_detection.snapshot.verdicts.lookback import with_lookback
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
-from airflow_detection.store.registry import cycle_specs
+from airflow_detection.store.registry import cycle_specs, settings_rows
 
 __all__ = ["Verdict", "VerdictKind", "verdicts"]
 
@@ -31,6 +32,8 @@ A fault that lasts longer becomes part of the baseline.
 """
 
 Key = tuple[str, datetime, int]
+LookbackAt = Callable[[str, datetime], timedelta]
+"""Gives the lookback that a cycle had at an instant."""
 
 
 def verdicts(
@@ -59,10 +62,11 @@ def verdicts(
             (v.cycle_id, v.cycle_started_at, v.version_id): v
             for v in expected_versions(db, specs, start, end, use_model_registry=use_model_registry)
         }
-        runs = with_lookback(db, _runs(db, specs, start, end, thresholds), end)
+        lookback_at = _lookbacks(db, specs)
+        runs = with_lookback(db, _runs(db, specs, start, end, thresholds, lookback_at), end)
     missing = [key for key, version in expected.items() if key not in runs and not version.is_open]
     for key in missing:
-        runs[key] = _without_manifest(expected[key], specs)
+        runs[key] = _without_manifest(expected[key], specs, lookback_at)
     switched_off = {
         key for key, run in runs.items()
         if run.outcome is Outcome.SKIPPED and key not in expected
@@ -79,12 +83,30 @@ def verdicts(
     return sorted(judged, key=lambda v: (v.cycle_started_at, v.cycle_id, v.model_id, v.version, v.version_id))
 
 
+def _lookbacks(db: Database, specs: dict[str, CycleSpec]) -> LookbackAt:
+    """Return how far cycles looked back, as known at the instant in question."""
+    rows = defaultdict(list)
+    for row in settings_rows(db, name="lookbacks"):
+        rows[row["cycle_id"]].append(row)
+
+    def lookback_at(cycle_id: str, at: datetime) -> timedelta:
+        for row in rows[cycle_id]:
+            is_known = row["is_founding"] or row["recorded_at"] <= at
+            if is_known and (row["valid_from"] is None or row["valid_from"] <= at):
+                lookback: timedelta = row["lookback"]
+                return lookback
+        return specs[cycle_id].lookback
+
+    return lookback_at
+
+
 def _runs(
     db: Database,
     specs: dict[str, CycleSpec],
     start: datetime,
     end: datetime,
     thresholds: Thresholds,
+    lookback_at: LookbackAt,
 ) -> dict[Key, ManifestRun]:
     steps = {cycle_id: step_of(spec, start) for cycle_id, spec in specs.items()}
     cycles_back = HISTORY_FACTOR * thresholds.history_cycles
@@ -96,7 +118,7 @@ def _runs(
     with db.conn.cursor() as cursor:
         set_json_loads(orjson.loads, cursor)
         cursor.execute(db.queries("detection_verdicts")["manifests"], params)
-        rows = [_run(row, steps[row[0]], specs[row[0]].lookback) for row in cursor]
+        rows = [_run(row, steps[row[0]], lookback_at(row[0], row[1])) for row in cursor]
     return {(run.cycle_id, run.cycle_started_at, run.version_id): run for run in rows}
 
 
@@ -141,7 +163,9 @@ def _run(
     )
 
 
-def _without_manifest(version: ExpectedVersion, specs: dict[str, CycleSpec]) -> ManifestRun:
+def _without_manifest(
+    version: ExpectedVersion, specs: dict[str, CycleSpec], lookback_at: LookbackAt
+) -> ManifestRun:
     spec = specs[version.cycle_id]
     run = ManifestRun(
         cycle_id=version.cycle_id,
@@ -151,7 +175,7 @@ def _without_manifest(version: ExpectedVersion, specs: dict[str, CycleSpec]) -> 
         version=version.version,
         role=version.role,
         step=step_of(spec, version.cycle_started_at),
-        lookback=spec.lookback,
+        lookback=lookback_at(version.cycle_id, version.cycle_started_at),
         error="the cycle was never opened" if version.is_unopened else "it left no manifest",
     )
     if version.broken is not None:
