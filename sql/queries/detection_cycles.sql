@@ -25,16 +25,20 @@ values (%(cycle_id)s, %(schedule)s, %(lookback)s, %(input_query)s, %(time_key)s,
        start_date = excluded.start_date, max_active_runs = excluded.max_active_runs,
        is_enabled = excluded.is_enabled, description = excluded.description;
 
--- name: has_run_since
--- Whether a cycle at or after an instant has a recorded plan, or a live result: a hand-written Dag records no plan.
-select exists (select from {schema}.detection_cycle_runs
-                where cycle_id = %(cycle_id)s and cycle_started_at >= %(since)s)
-    or exists (select from {schema}.detection_model_runs
-                where cycle_id = %(cycle_id)s and cycle_started_at >= %(since)s and not is_replay) as has_run;
-
 -- name: newest_planned
 -- The newest instance of a cycle that was planned, or ran in a hand-written Dag.
 select greatest(
            (select max(cycle_started_at) from {schema}.detection_cycle_runs where cycle_id = %(cycle_id)s),
            (select max(cycle_started_at) from {schema}.detection_model_runs
              where cycle_id = %(cycle_id)s and not is_replay)) as newest;
+
+-- name: last_runs
+-- Of the cycle of each model the newest that has a recorded plan, or a live result: a hand-written Dag records no plan.
+select m.model_id, m.cycle_id, last_run.at as last_run_at
+  from {schema}.detection_models m
+  join lateral (
+       select greatest((select max(cycle_started_at) from {schema}.detection_cycle_runs r
+                         where r.cycle_id = m.cycle_id),
+                       (select max(cycle_started_at) from {schema}.detection_model_runs r
+                         where r.cycle_id = m.cycle_id and not is_replay)) as at) as last_run on true
+ where m.model_id = any (%(model_ids)s::text[]);

@@ -44,54 +44,78 @@ select v.version_id, v.model_id, v.version, v.params, coalesce(v.entrypoint, m.e
   join {schema}.detection_models m on m.model_id = v.model_id
  where v.model_id = %(model_id)s and v.version = %(version)s;
 
--- name: add_version
--- Register a version unless it is there already.
+-- name: add_versions
+-- Register versions, in their order, unless they are there already.
 insert into {schema}.detection_model_versions (model_id, version, params, entrypoint, notes)
-values (%(model_id)s, %(version)s, %(params)s, %(entrypoint)s, %(notes)s)
+select model_id, version, params::jsonb, entrypoint, notes
+  from unnest(%(model_id)s::text[], %(version)s::text[], %(params)s::text[], %(entrypoint)s::text[],
+              %(notes)s::text[]) with ordinality as v (model_id, version, params, entrypoint, notes, number)
+ order by number
     on conflict (model_id, version) do nothing;
 
--- name: amend_version
--- Change a version; a trigger refuses what has held a role.
-update {schema}.detection_model_versions
-   set params = %(params)s, entrypoint = %(entrypoint)s, notes = %(notes)s
- where model_id = %(model_id)s and version = %(version)s
-   and (params, entrypoint, notes) is distinct from (%(params)s::jsonb, %(entrypoint)s::text, %(notes)s::text);
+-- name: amend_versions
+-- Change versions; a trigger refuses what has held a role.
+update {schema}.detection_model_versions as stored
+   set params = v.params::jsonb, entrypoint = v.entrypoint, notes = v.notes
+  from unnest(%(model_id)s::text[], %(version)s::text[], %(params)s::text[], %(entrypoint)s::text[],
+              %(notes)s::text[]) as v (model_id, version, params, entrypoint, notes)
+ where stored.model_id = v.model_id and stored.version = v.version
+   and (stored.params, stored.entrypoint, stored.notes) is distinct from (v.params::jsonb, v.entrypoint, v.notes);
 
--- name: open_of_model
--- The roles of one model that are open now.
-select r.version_id, v.version, r.role::text as role, lower(r.valid) as since
+-- name: ids
+-- The ids of versions.
+select v.model_id, v.version, v.version_id
+  from unnest(%(model_id)s::text[], %(version)s::text[]) as label (model_id, version)
+  join {schema}.detection_model_versions v on v.model_id = label.model_id and v.version = label.version;
+
+-- name: open_of_models
+-- The roles of these models that are open now.
+select r.model_id, r.version_id, v.version, r.role::text as role
   from {schema}.detection_model_roles r
   join {schema}.detection_model_versions v on v.version_id = r.version_id
- where r.model_id = %(model_id)s and r.superseded_at is null and upper_inf(r.valid)
+ where r.model_id = any (%(model_ids)s::text[]) and r.superseded_at is null and upper_inf(r.valid)
  order by r.role_id;
 
--- name: history_of_model
--- Whether a model's history is founding rows alone.
-select coalesce(bool_and(is_founding and upper_inf(valid)), true) as is_founding_only
-  from {schema}.detection_model_roles where model_id = %(model_id)s;
+-- name: history_of_models
+-- Whether each model's history is founding rows alone.
+select model.model_id, coalesce(bool_and(r.is_founding and upper_inf(r.valid)), true) as is_founding_only
+  from unnest(%(model_ids)s::text[]) as model (model_id)
+  left join {schema}.detection_model_roles r on r.model_id = model.model_id
+ group by model.model_id;
 
--- name: newest_of_model
--- The newest instant in a model's history of roles and dependencies.
-select greatest(
+-- name: newest_of_models
+-- The newest instant in each model's history of roles and dependencies, or the newest instance of its cycle that was
+-- planned, or ran in a hand-written Dag, if that is later.
+select m.model_id,
+       greatest(
            (select max(greatest(lower(valid), case when upper_inf(valid) then null else upper(valid) end,
                                 recorded_at, superseded_at))
-              from {schema}.detection_model_roles where model_id = %(model_id)s),
+              from {schema}.detection_model_roles r where r.model_id = m.model_id),
            (select max(greatest(recorded_at, superseded_at))
-              from {schema}.detection_model_dependencies where model_id = %(model_id)s)) as newest;
+              from {schema}.detection_model_dependencies d where d.model_id = m.model_id),
+           (select max(cycle_started_at) from {schema}.detection_cycle_runs r where r.cycle_id = m.cycle_id),
+           (select max(cycle_started_at) from {schema}.detection_model_runs r
+             where r.cycle_id = m.cycle_id and not is_replay)) as newest
+  from {schema}.detection_models m
+ where m.model_id = any (%(model_ids)s::text[]);
 
 -- name: close
--- End the open role of one version.
-update {schema}.detection_model_roles set valid = tstzrange(lower(valid), %(until)s)
- where version_id = %(version_id)s and superseded_at is null and upper_inf(valid);
+-- End the open roles of versions.
+update {schema}.detection_model_roles set valid = tstzrange(lower(valid), closed.until)
+  from unnest(%(version_id)s::bigint[], %(until)s::timestamptz[]) as closed (id, until)
+ where version_id = closed.id and superseded_at is null and upper_inf(valid);
 
 -- name: open
--- Open a role for one version.
+-- Open roles for versions.
 insert into {schema}.detection_model_roles
        (version_id, model_id, model_no, role, valid, recorded_at, is_founding, actor, reason)
-select %(version_id)s, m.model_id, m.model_no, %(role)s::{schema}.detection_role,
-       tstzrange(%(since)s, null), %(now)s, %(is_founding)s,
-       coalesce(%(actor)s::text, current_user), %(reason)s
-  from {schema}.detection_models m where m.model_id = %(model_id)s;
+select opened.version_id, m.model_id, m.model_no, opened.role, tstzrange(opened.since, null), opened.now,
+       opened.since < opened.now, coalesce(%(actor)s::text, current_user), %(reason)s
+  from unnest(%(version_id)s::bigint[], %(role)s::{schema}.detection_role[], %(since)s::timestamptz[],
+              %(now)s::timestamptz[]) with ordinality as opened (version_id, role, since, now, number)
+  join {schema}.detection_model_versions v on v.version_id = opened.version_id
+  join {schema}.detection_models m on m.model_id = v.model_id
+ order by opened.number;
 
 -- name: overlapping
 -- The rows that a correction replaces: the version's own roles in the interval, and those of another champion.

@@ -28,34 +28,40 @@ select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_o
 select model_id, is_enabled from {schema}.detection_models where cycle_id = %(cycle_id)s;
 
 -- name: put
--- Register a model, or replace all its settings; a trigger protects those that past plans rest on.
+-- Register models, or replace all their settings; a trigger protects those that past plans rest on.
 insert into {schema}.detection_models
        (model_id, cycle_id, entrypoint, score_key, entity_key, task_options, is_enabled)
-values (%(model_id)s, %(cycle_id)s, %(entrypoint)s, %(score_key)s, %(entity_key)s, %(task_options)s,
-        %(is_enabled)s)
+select model_id, cycle_id, entrypoint, score_key, entity_key, task_options, is_enabled
+  from unnest(%(model_id)s::text[], %(cycle_id)s::text[], %(entrypoint)s::text[], %(score_key)s::text[],
+              %(entity_key)s::text[], %(task_options)s::jsonb[], %(is_enabled)s::boolean[])
+       with ordinality as m (model_id, cycle_id, entrypoint, score_key, entity_key, task_options, is_enabled, number)
+ order by number
     on conflict (model_id) do update set
        cycle_id = excluded.cycle_id, entrypoint = excluded.entrypoint, score_key = excluded.score_key,
        entity_key = excluded.entity_key, task_options = excluded.task_options,
        is_enabled = excluded.is_enabled;
 
--- name: has_history
--- Whether a model has ever held a role.
-select exists (select from {schema}.detection_model_roles where model_id = %(model_id)s) as has_history;
+-- name: without_history
+-- Those of these models that have never held a role.
+select model_id from unnest(%(model_ids)s::text[]) as model (model_id)
+ where not exists (select from {schema}.detection_model_roles r where r.model_id = model.model_id);
 
 -- name: forget_dependencies
--- Drop the dependencies of a model that has never held a role: no plan rests on them.
-delete from {schema}.detection_model_dependencies where model_id = %(model_id)s;
+-- Drop the dependencies of models that have never held a role: no plan rests on them.
+delete from {schema}.detection_model_dependencies where model_id = any (%(founding)s::text[]);
 
 -- name: supersede_dependencies
--- End the dependencies that the model no longer has.
-update {schema}.detection_model_dependencies set superseded_at = %(now)s
- where model_id = %(model_id)s and superseded_at is null and depends_on <> all (%(depends_on)s::text[]);
+-- End the dependencies that these models no longer have.
+update {schema}.detection_model_dependencies d set superseded_at = %(now)s
+ where d.model_id = any (%(model_ids)s::text[]) and d.superseded_at is null
+   and not exists (select from unnest(%(model_id)s::text[], %(depends_on)s::text[]) as edge (model_id, depends_on)
+                    where edge.model_id = d.model_id and edge.depends_on = d.depends_on);
 
 -- name: add_dependencies
 -- Record the dependencies that are not in force yet.
 insert into {schema}.detection_model_dependencies (model_id, depends_on, recorded_at, is_founding)
-select %(model_id)s::text, dependency.name, %(now)s, %(is_founding)s
-  from unnest(%(depends_on)s::text[]) as dependency (name)
+select edge.model_id, edge.depends_on, %(now)s, edge.model_id = any (%(founding)s::text[])
+  from unnest(%(model_id)s::text[], %(depends_on)s::text[]) as edge (model_id, depends_on)
  where not exists (select from {schema}.detection_model_dependencies d
-                    where d.model_id = %(model_id)s::text and d.depends_on = dependency.name
+                    where d.model_id = edge.model_id and d.depends_on = edge.depends_on
                       and d.superseded_at is null);

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
+from itertools import chain, groupby
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 
 from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
-from airflow_detection.errors import InputFileError
+from airflow_detection.errors import InputFileError, RegistrationError
 from airflow_detection.registration.file import Registration, VersionEntry, parse
 from airflow_detection.registration.values import Problems
 from airflow_detection.store import registry, roles
 from airflow_detection.store.database import Database
+
+Key = tuple[str, str]
+"""Model id and version."""
+T = TypeVar("T")
 
 
 def apply_file(db: Database, path: Path | str, *, dry_run: bool = False) -> list[str]:
@@ -113,67 +119,98 @@ def _apply_cycles(db: Database, registration: Registration, problems: Problems) 
 def _apply_models(db: Database, registration: Registration, problems: Problems) -> Iterator[str]:
     registered = {spec.model_id: spec for spec in registry.model_specs(db)}
     names = [name for name in ModelSpec.__dataclass_fields__ if name not in {"model_id", "versions"}]
-    for entry in registration.models:
+    changes = [entry for entry in registration.models if entry.spec != registered.get(entry.spec.model_id)]
+    for entry, error in _put(db, changes, lambda part: registry.put_models(db, [e.spec for e in part])):
+        problems.add(entry.line, f"models.{entry.spec.model_id}", str(error))
+    for entry in changes:
         spec, old = entry.spec, registered.get(entry.spec.model_id)
-        if spec == old:
-            continue
-        with problems.at(entry.line, f"models.{spec.model_id}"), db.conn.transaction():
-            registry.put_model(db, spec)
         changed = f"{', '.join(_difference(old, spec, names))}" if old else spec.entrypoint
         yield f"{'~' if old else '+'} model {spec.model_id}: {changed}"
 
 
 def _apply_versions(db: Database, registration: Registration, problems: Problems) -> Iterator[str]:
     registered = {(v.model_id, v.version): v for v in registry.versions(db)}
-    names = ("params", "entrypoint", "notes")
-    version_keys = set(registered)
     models = {spec.model_id for spec in registry.model_specs(db)}
-    for model in registration.models:
-        for entry in model.versions if model.spec.model_id in models else ():
-            key = (model.spec.model_id, entry.version)
-            label, old = "@".join(key), registered.get(key)
-            changed = _difference(old, entry, names) if old else ["new"]
-            if not changed:
-                continue
-            place = f"models.{model.spec.model_id}.versions.{entry.version}"
-            with problems.at(entry.line, place), db.conn.transaction():
-                registry.put_version(
-                    db,
-                    model_id=model.spec.model_id,
-                    version=entry.version,
-                    params=entry.params,
-                    entrypoint=entry.entrypoint,
-                    notes=entry.notes,
-                )
-                version_keys.add(key)
-            yield f"~ version {label}: {', '.join(changed)}" if old else f"+ version {label}"
-    for model in registration.models:
-        # The champion first: it takes over from the old one in the same instant, and none is without.
-        for entry in sorted(model.versions, key=lambda item: item.role is not Role.PRIMARY):
-            key = (model.spec.model_id, entry.version)
-            if key in version_keys:
-                yield from _apply_role(db, key, entry, registered.get(key), problems)
+    entries = {
+        (model.spec.model_id, entry.version): entry
+        for model in registration.models
+        if model.spec.model_id in models
+        for entry in model.versions
+    }
+    names = ("params", "entrypoint", "notes")
+    changed = {
+        key: _difference(registered[key], entry, names) if key in registered else ["new"]
+        for key, entry in entries.items()
+    }
+    changes = [
+        registry.NewVersion(
+            model_id=key[0], version=key[1], params=entries[key].params,
+            entrypoint=entries[key].entrypoint, notes=entries[key].notes,
+        )
+        for key, difference in changed.items()
+        if difference
+    ]  # fmt: skip
+    for new, error in _put(db, changes, lambda part: registry.put_versions(db, part)):
+        key = (new.model_id, new.version)
+        problems.add(entries[key].line, _place(*key), str(error))
+        if key not in registered:
+            del entries[key]
+    for new in changes:
+        key = (new.model_id, new.version)
+        label = "@".join(key)
+        yield f"~ version {label}: {', '.join(changed[key])}" if key in registered else f"+ version {label}"
+    yield from _apply_roles(db, entries, registered, problems)
 
 
-def _apply_role(
+def _apply_roles(
     db: Database,
-    key: tuple[str, str],
-    entry: VersionEntry,
-    old: registry.RegisteredVersion | None,
+    entries: Mapping[Key, VersionEntry],
+    registered: Mapping[Key, registry.RegisteredVersion],
     problems: Problems,
 ) -> Iterator[str]:
-    was = old.role if old else None
-    if entry.role == was:
+    held = {key: registered[key].role if key in registered else None for key in entries}
+    # The champion first: it takes over from the old one in the same instant, and none is without.
+    of_models = groupby(entries.items(), lambda item: item[0][0])
+    ordered = [
+        [
+            roles.RoleChange(model_id=key[0], version=key[1], role=entry.role, since=entry.since)
+            for key, entry in sorted(of_model, key=lambda item: item[1].role is not Role.PRIMARY)
+            if entry.role != held[key]
+        ]
+        for _, of_model in of_models
+    ]
+    reason = f"applied from {Path(problems.source).name}"
+
+    def assign(part: Sequence[Sequence[roles.RoleChange]]) -> None:
+        roles.assign_roles(db, [change for of_model in part for change in of_model], reason=reason)
+
+    for refused, _ in _put(db, [of_model for of_model in ordered if of_model], assign):
+        for (change,), error in chain.from_iterable(_put(db, [[change]], assign) for change in refused):
+            key = (change.model_id, change.version)
+            problems.add(entries[key].line, _place(*key), str(error))
+    for change in chain.from_iterable(ordered):
+        was = held[change.model_id, change.version]
+        start = change.since.isoformat() if change.since else "now"
+        yield f"~ role {change.label}: {was or 'none'} -> {change.role or 'none'} from {start}"
+
+
+def _place(model_id: str, version: str) -> str:
+    return f"models.{model_id}.versions.{version}"
+
+
+def _put(
+    db: Database, items: Sequence[T], put: Callable[[Sequence[T]], None]
+) -> Iterator[tuple[T, RegistrationError | ValueError]]:
+    """Put all items at once; where one is refused, put the halves, and yield each that is refused alone."""
+    if not items:
         return
-    model_id, version = key
-    with problems.at(entry.line, f"models.{model_id}.versions.{version}"), db.conn.transaction():
-        roles.assign_role(
-            db,
-            model_id=model_id,
-            version=version,
-            role=entry.role,
-            since=entry.since,
-            reason=f"applied from {Path(problems.source).name}",
-        )
-    start = entry.since.isoformat() if entry.since else "now"
-    yield f"~ role {model_id}@{version}: {was or 'none'} -> {entry.role or 'none'} from {start}"
+    try:
+        with db.conn.transaction():
+            put(items)
+    except (RegistrationError, ValueError) as error:
+        if len(items) == 1:
+            yield items[0], error
+            return
+        middle = len(items) // 2
+        yield from _put(db, items[:middle], put)
+        yield from _put(db, items[middle:], put)

@@ -8,10 +8,13 @@ models:   {id: {cycle, entrypoint, depends_on, entity_key, score_key, task_optio
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import yaml
@@ -20,6 +23,7 @@ from airflow_detection.domain.names import dag_id_of, task_id_of
 from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role, require_plain
 from airflow_detection.engine.plan import shortest_loop
 from airflow_detection.errors import DependencyLoop, hint
+from airflow_detection.registration.nodes import compose
 from airflow_detection.registration.values import Problems, ValueReader
 
 _VERSION = re.compile(r"[^@,\s]{1,64}")
@@ -74,8 +78,15 @@ def parse(
         RegistrationError: every problem at once, one line each: `source:line: field: reason`.
     """
     problems = Problems(source)
+    with _without_collections():
+        return _parse(text, problems, cycles, models)
+
+
+def _parse(
+    text: str, problems: Problems, cycles: Collection[str], models: Iterable[ModelSpec]
+) -> Registration:
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = compose(text)
         if root is not None and (repeated := _repeated_nodes(root)) > MAX_REPEATED_NODES:
             reason = f"aliases repeat {repeated:.6g} values: must be at most {MAX_REPEATED_NODES}"
             problems.add(1, "YAML", reason)
@@ -94,6 +105,18 @@ def parse(
             return _Reader(problems, cycles, models).read(root)
     problems.raise_all()
     return Registration()
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collect no garbage inside: each collection walks all nodes of a large file again, and finds nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _repeated_nodes(root: yaml.Node) -> int:
@@ -300,6 +323,9 @@ class _Reader(ValueReader):
                     self.problems.add(node, place, reason)
                 elif cycles[upstream] != cycles[model_id]:
                     self.problems.add(node, place, f"{upstream!r} belongs to cycle {cycles[upstream]!r}")
+        with suppress(CycleError):
+            TopologicalSorter(graph).prepare()
+            return
         reported: set[frozenset[str]] = set()
         for model_id, pairs in self.edges.items():
             for upstream, node in pairs:

@@ -130,25 +130,33 @@ def settled_until(db: Database, cycle_id: str) -> datetime:
 
 
 def instant_of_change(db: Database, model_id: str) -> datetime:
-    """Return the instant at which a change of a model takes effect; call it under the exclusive lock.
+    """Return the instant at which a change of a model takes effect, as `instants_of_change`."""
+    cycle_of(db, model_id)
+    return instants_of_change(db, [model_id])[model_id]
 
-    It is the registry's clock, unless that has stepped back: then it is a microsecond after the newest
+
+def instants_of_change(db: Database, model_ids: Sequence[str]) -> dict[str, datetime]:
+    """Return the instants at which changes of models take effect; call it under the exclusive lock.
+
+    Each is the registry's clock, unless that has stepped back: then it is a microsecond after the newest
     instant in the model's history, and after the newest cycle that was planned.
 
     Raises:
         ClockBehind: the clock is more than `MAX_STEP_BACK` behind them.
     """
-    cycle_id, now = cycle_of(db, model_id), clock(db)
-    rows = role_rows(db, name="newest_of_model", params={"model_id": model_id})
-    rows += cycle_rows(db, name="newest_planned", params={"cycle_id": cycle_id})
-    instants = [require_utc("newest", row["newest"]) for row in rows if row["newest"] is not None]
-    newest = max(instants, default=None)
+    now = clock(db)
+    rows = role_rows(db, name="newest_of_models", params={"model_ids": list(model_ids)})
+    return {row["model_id"]: _instant_behind(row, now) for row in rows}
+
+
+def _instant_behind(row: Row, now: datetime) -> datetime:
+    newest = None if row["newest"] is None else require_utc("newest", row["newest"])
     if newest is None or newest < now:
         return now
     if newest > now + MAX_STEP_BACK:
         raise ClockBehind(
-            f"the registry's clock is at {now.isoformat()}, {newest - now} behind what model {model_id!r} and"
-            f" its cycle have on record: must be at most {MAX_STEP_BACK} behind"
+            f"the registry's clock is at {now.isoformat()}, {newest - now} behind what model"
+            f" {row['model_id']!r} and its cycle have on record: must be at most {MAX_STEP_BACK} behind"
         )
     return newest + timedelta(microseconds=1)
 
@@ -313,33 +321,56 @@ def put_cycle(db: Database, spec: CycleSpec) -> None:
 def put_model(db: Database, spec: ModelSpec) -> None:
     """Register a model, or replace its settings and dependencies; `put_version` registers its versions.
 
-    Dependencies are kept as a history once the model has held a role.
+    Raises:
+        ValueError, RegistrationError: as `put_models`.
+    """
+    put_models(db, [spec])
+
+
+def put_models(db: Database, specs: Sequence[ModelSpec]) -> None:
+    """Register models, or replace their settings and dependencies: all of them, or none.
+
+    Dependencies are kept as a history once a model has held a role.
 
     Raises:
-        ValueError: its id is empty or too long, or it or one that it depends on is not plain.
+        ValueError: an id is empty or too long, or it or one that it depends on is not plain.
         RegistrationError: unknown cycle, or a setting that past plans rest on would change.
     """
-    require_plain("model_id", require_id("model_id", spec.model_id))
-    for upstream in spec.depends_on:
-        require_plain("depends_on", upstream)
-    values = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name != "versions"}
-    values["task_options"] = Jsonb(dict(spec.task_options), dumps=_strict_json)
+    for spec in specs:
+        require_plain("model_id", require_id("model_id", spec.model_id))
+        for upstream in spec.depends_on:
+            require_plain("depends_on", upstream)
+    values = {
+        name: [getattr(spec, name) for spec in specs]
+        for name in ModelSpec.__dataclass_fields__
+        if name not in {"versions", "depends_on"}
+    }
+    values["task_options"] = [Jsonb(dict(spec.task_options), dumps=_strict_json) for spec in specs]
+    edges = [(spec.model_id, upstream) for spec in specs for upstream in sorted(set(spec.depends_on))]
     with with_exclusive_lock(db):
         model_rows(db, name="put", params=values)
-        rows = model_rows(db, name="has_history", params={"model_id": spec.model_id})
-        is_founding = not rows[0]["has_history"]
-        edges = {
-            "model_id": spec.model_id,
-            "depends_on": sorted(set(spec.depends_on)),
-            "is_founding": is_founding,
+        params: Row = {
+            "model_ids": values["model_id"],
+            "model_id": [model_id for model_id, _ in edges],
+            "depends_on": [upstream for _, upstream in edges],
         }
-        edges["now"] = instant_of_change(db, spec.model_id)
-        model_rows(
-            db,
-            name="forget_dependencies" if is_founding else "supersede_dependencies",
-            params=edges,
-        )
-        model_rows(db, name="add_dependencies", params=edges)
+        instants = instants_of_change(db, params["model_ids"]) or {"": clock(db)}
+        rows = model_rows(db, name="without_history", params=params)
+        params |= {"founding": [row["model_id"] for row in rows], "now": max(instants.values())}
+        params["model_ids"] = sorted(set(params["model_ids"]) - set(params["founding"]))
+        for name in ("forget_dependencies", "supersede_dependencies", "add_dependencies"):
+            model_rows(db, name=name, params=params)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion:
+    """Version to be registered; its entry point is the model's where it is None."""
+
+    model_id: str
+    version: str
+    params: Mapping[str, Any]  # Any: a JSON object
+    entrypoint: str | None = None
+    notes: str = ""
 
 
 def put_version(
@@ -354,22 +385,29 @@ def put_version(
     """Register a version and return its id; the same content again changes nothing.
 
     Raises:
-        ValueError: the version is not plain.
+        ValueError, RegistrationError: as `put_versions`.
+    """
+    new = NewVersion(model_id=model_id, version=version, params=params, entrypoint=entrypoint, notes=notes)
+    with with_exclusive_lock(db):
+        put_versions(db, [new])
+        rows = role_rows(db, name="by_label", params={"model_id": model_id, "version": version})
+    return int(rows[0]["version_id"])
+
+
+def put_versions(db: Database, versions: Sequence[NewVersion]) -> None:
+    """Register versions in their order, or amend them: all of them, or none.
+
+    Raises:
+        ValueError: a version is not plain.
         RegistrationError: unknown model, params that cannot be stored (the place is named), or a change of
             params or entry point after the version has held a role.
     """
-    require_plain("version", version)
-    for place, reason in problems_of("params", params := dict(params)):
-        raise RegistrationError(f"{model_id}@{version}: {place} {reason}")
-    values = {
-        "model_id": model_id,
-        "version": version,
-        "entrypoint": entrypoint,
-        "notes": notes,
-        "params": _strict_json(params),
-    }
+    for new in versions:
+        require_plain("version", new.version)
+        for place, reason in problems_of("params", dict(new.params)):
+            raise RegistrationError(f"{new.model_id}@{new.version}: {place} {reason}")
+    values = {name: [getattr(new, name) for new in versions] for name in NewVersion.__dataclass_fields__}
+    values["params"] = [_strict_json(dict(new.params)) for new in versions]
     with with_exclusive_lock(db):
-        role_rows(db, name="add_version", params=values)
-        role_rows(db, name="amend_version", params=values)
-        rows = role_rows(db, name="by_label", params={"model_id": model_id, "version": version})
-    return int(rows[0]["version_id"])
+        role_rows(db, name="add_versions", params=values)
+        role_rows(db, name="amend_versions", params=values)

@@ -7,7 +7,10 @@ known at that instant, as before; a correction shows only in queries with a late
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from airflow_detection.domain.specs import (
     Role,
@@ -17,9 +20,9 @@ from airflow_detection.errors import RegistrationError
 from airflow_detection.store.database import Database
 from airflow_detection.store.registry import (
     Row,
-    cycle_of,
     cycle_rows,
     instant_of_change,
+    instants_of_change,
     role_rows,
     version_id_of,
     with_exclusive_lock,
@@ -85,6 +88,21 @@ def _check_interval(label: str, since: datetime, until: datetime | None, now: da
         raise RegistrationError(f"{prefix}: it would end at {until.isoformat()}, before it begins")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleChange:
+    """Role that a version is to have, or none, from `since` on (UTC; None: from now on)."""
+
+    model_id: str
+    version: str
+    role: Role | None
+    since: datetime | None = None
+
+    @property
+    def label(self) -> str:
+        """`model@version`, as people write it."""
+        return f"{self.model_id}@{self.version}"
+
+
 def assign_role(
     db: Database,
     *,
@@ -97,75 +115,158 @@ def assign_role(
 ) -> bool:
     """Give a version a role, or end the one it holds (`role` None); return whether anything changed.
 
+    Raises:
+        RegistrationError: as `assign_roles`.
+    """
+    change = RoleChange(model_id=model_id, version=version, role=role, since=since)
+    return assign_roles(db, [change], actor=actor, reason=reason) > 0
+
+
+def assign_roles(
+    db: Database, changes: Sequence[RoleChange], *, actor: str | None = None, reason: str = ""
+) -> int:
+    """Give versions their roles, one after the other, all or none; return how many changed anything.
+
     A new PRIMARY takes the place of the old one in the same instant, which is read from the database's
     clock under an exclusive lock: concurrent promotions are atomic, and the last one holds.
 
     Args:
-        since: UTC, not in the future. In the past only while the model's history is founding rows alone
-            and no cycle has been planned at or after it; without it the change holds from now on.
+        changes: `since` is not in the future. It is in the past only while the model's history is founding
+            rows alone and no cycle has been planned at or after it.
         actor: who did it; None means the database's user.
 
     Raises:
         RegistrationError: unknown version, or `since` is not allowed.
     """
-    label = f"{model_id}@{version}"
     with with_exclusive_lock(db):
-        version_id = version_id_of(db, label)
-        open_roles = role_rows(db, name="open_of_model", params={"model_id": model_id})
-        own = next((row["role"] for row in open_roles if row["version_id"] == version_id), None)
-        if own == role:
-            return False
-        now = instant_of_change(db, model_id)
-        start = now if since is None else require_utc("since", since)
-        is_founding = start < now
+        models = _models_now(db, changes)
+        steps = [step for change in changes if (step := models[change.model_id].step(change)) is not None]
+        part: list[_Step] = []
+        opened: set[int] = set()
+        for step in steps:
+            if opened.intersection(step.closed):  # what is opened must be there to be closed again
+                _write(db, part, actor, reason)
+                part, opened = [], set()
+            part.append(step)
+            opened.add(step.version_id)
+        _write(db, part, actor, reason)
+    return len(steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """One change of a model: versions whose roles end at `now`, and the role that one of them gets."""
+
+    version_id: int
+    role: Role | None
+    since: datetime
+    now: datetime
+    closed: tuple[int, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class _ModelRoles:
+    """The roles of one model while changes are planned: `instant` is that of the next one."""
+
+    version_ids: dict[str, int]
+    open_roles: list[Row]
+    is_founding_only: bool
+    instant: datetime
+    cycle_id: str
+    last_run_at: datetime | None
+
+    def step(self, change: RoleChange) -> _Step | None:
+        """Plan a change; None if the version has the role already. RegistrationError as `assign_roles`."""
+        version_id = self.version_ids[change.version]
+        own = next((row["role"] for row in self.open_roles if row["version_id"] == version_id), None)
+        if own == change.role:
+            return None
+        now = self.instant
+        start = now if change.since is None else require_utc("since", change.since)
         if start != now:
-            _check_since(db, label, role, start, now, open_roles)
-        for row in open_roles:
-            is_old_champion = role is Role.PRIMARY and row["role"] == Role.PRIMARY
-            if is_old_champion or row["version_id"] == version_id:
-                role_rows(db, name="close", params={"version_id": row["version_id"], "until": now})
-        if role is not None:
-            opened = {
-                "version_id": version_id,
-                "model_id": model_id,
-                "role": role,
-                "since": start,
-                "now": now,
-            }
-            opened |= {"is_founding": is_founding, "actor": actor, "reason": reason}
-            role_rows(db, name="open", params=opened)
-    return True
+            self._check_since(change, start, now)
+        closed = [
+            row
+            for row in self.open_roles
+            if row["version_id"] == version_id
+            or (change.role is Role.PRIMARY and row["role"] == Role.PRIMARY)
+        ]
+        self.open_roles = [row for row in self.open_roles if row not in closed]
+        if change.role is not None:
+            opened = {"version_id": version_id, "version": change.version, "role": change.role}
+            self.open_roles.append(opened)
+        self.is_founding_only &= not closed and start < now
+        self.instant = now + timedelta(microseconds=1)
+        return _Step(
+            version_id=version_id, role=change.role, since=start, now=now,
+            closed=tuple(row["version_id"] for row in closed),
+        )  # fmt: skip
+
+    def _check_since(self, change: RoleChange, since: datetime, now: datetime) -> None:
+        """Raise RegistrationError for a start in the future, or one that would change a plan of the past."""
+        prefix = f"{change.label} cannot be {change.role or 'without a role'} since {since.isoformat()}"
+        if since > now:
+            raise RegistrationError(f"{prefix}: that is in the future")
+        if (
+            change.role is None
+            or not self.is_founding_only
+            or any(row["version"] == change.version for row in self.open_roles)
+        ):
+            raise RegistrationError(
+                f"{prefix}: the history of {change.model_id!r} cannot be rewritten; "
+                "without a start it holds from now on"
+            )
+        champion = next((row["version"] for row in self.open_roles if row["role"] == Role.PRIMARY), None)
+        if change.role is Role.PRIMARY and champion is not None:
+            raise RegistrationError(
+                f"{prefix}: {champion!r} is PRIMARY; without a start the promotion holds from now on"
+            )
+        if self.last_run_at is not None and self.last_run_at >= since:
+            raise RegistrationError(
+                f"{prefix}: cycle {self.cycle_id!r} has been planned since; "
+                "without a start it holds from now on"
+            )
 
 
-def _check_since(
-    db: Database,
-    label: str,
-    role: Role | None,
-    since: datetime,
-    now: datetime,
-    open_roles: list[Row],
-) -> None:
-    """Raise RegistrationError for a start in the future, or one that would change a plan of the past."""
-    model_id, _, version = label.partition("@")
-    prefix = f"{label} cannot be {role or 'without a role'} since {since.isoformat()}"
-    if since > now:
-        raise RegistrationError(f"{prefix}: that is in the future")
-    history = role_rows(db, name="history_of_model", params={"model_id": model_id})[0]
-    if (
-        role is None
-        or not history["is_founding_only"]
-        or any(row["version"] == version for row in open_roles)
-    ):
-        raise RegistrationError(
-            f"{prefix}: the history of {model_id!r} cannot be rewritten; without a start it holds from now on"
+def _models_now(db: Database, changes: Sequence[RoleChange]) -> dict[str, _ModelRoles]:
+    """Read the roles of the models of some changes; RegistrationError names a version that is unknown."""
+    labels = {
+        "model_id": [change.model_id for change in changes],
+        "version": [change.version for change in changes],
+    }
+    version_ids: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in role_rows(db, name="ids", params=labels):
+        version_ids[row["model_id"]][row["version"]] = row["version_id"]
+    for change in changes:
+        if change.version not in version_ids[change.model_id]:
+            version_id_of(db, change.label)
+    params = {"model_ids": sorted(version_ids)}
+    open_roles: dict[str, list[Row]] = defaultdict(list)
+    for row in role_rows(db, name="open_of_models", params=params):
+        open_roles[row["model_id"]].append(row)
+    runs = {row["model_id"]: row for row in cycle_rows(db, name="last_runs", params=params)}
+    instants = instants_of_change(db, params["model_ids"])
+    return {
+        row["model_id"]: _ModelRoles(
+            version_ids=version_ids[row["model_id"]],
+            open_roles=open_roles[row["model_id"]],
+            is_founding_only=row["is_founding_only"],
+            instant=instants[row["model_id"]],
+            cycle_id=runs[row["model_id"]]["cycle_id"],
+            last_run_at=runs[row["model_id"]]["last_run_at"],
         )
-    champion = next((row["version"] for row in open_roles if row["role"] == Role.PRIMARY), None)
-    if role is Role.PRIMARY and champion is not None:
-        raise RegistrationError(
-            f"{prefix}: {champion!r} is PRIMARY; without a start the promotion holds from now on"
-        )
-    cycle_id = cycle_of(db, model_id)
-    if cycle_rows(db, name="has_run_since", params={"cycle_id": cycle_id, "since": since})[0]["has_run"]:
-        raise RegistrationError(
-            f"{prefix}: cycle {cycle_id!r} has been planned since; without a start it holds from now on"
-        )
+        for row in role_rows(db, name="history_of_models", params=params)
+    }
+
+
+def _write(db: Database, steps: Sequence[_Step], actor: str | None, reason: str) -> None:
+    """End roles, then open those that follow."""
+    closed = [(version_id, step.now) for step in steps for version_id in step.closed]
+    opened = [step for step in steps if step.role is not None]
+    if closed:
+        params: Row = {"version_id": [v for v, _ in closed], "until": [until for _, until in closed]}
+        role_rows(db, name="close", params=params)
+    if opened:
+        names = ("version_id", "role", "since", "now")
+        params = {name: [getattr(step, name) for step in opened] for name in names}
+        role_rows(db, name="open", params=params | {"actor": actor, "reason": reason})
