@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import GroupCommand
 
-from airflow_detection.cli import ais, db, partitions, plan, registry, snapshot
+from airflow_detection.cli import ais, db, labels, partitions, plan, registry, snapshot
 
 
 def get_commands() -> list[GroupCommand]:
@@ -12,6 +12,7 @@ def get_commands() -> list[GroupCommand]:
     subcommands = (
         partitions.group(),
         ais.group(),
+        labels.group(),
         *db.commands(),
         *registry.commands(),
         *plan.commands(),
