@@ -25,6 +25,8 @@ from airflow_detection.store.labels import Label, add_labels, known_labels
 if TYPE_CHECKING:
     import psycopg
 
+    from airflow_detection.evidence.comparison import VersionComparison
+
 
 class DetectionHook(PostgresHook):
     """Reach the registry through a `postgres` connection of Airflow.
@@ -151,6 +153,39 @@ class DetectionHook(PostgresHook):
                 end=end,
                 known_at=known_at,
                 limit=limit,
+            )
+
+    def compare(
+        self,
+        first: str,
+        second: str,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        known_at: datetime | None = None,
+    ) -> VersionComparison:
+        """Compare two versions of a model, `model@version` each, over the cycles in [start, end), UTC.
+
+        It is what `airflow detection compare` shows; `known_at` None is now.
+
+        Raises:
+            PlanError: an unknown version, two of different models, an empty period, a future `known_at`.
+            ConfigurationError: numpy or scipy is not installed (the extra `report`).
+        """
+        from airflow_detection.config import thresholds
+        from airflow_detection.engine import flags
+        from airflow_detection.snapshot.comparison import compare_versions
+
+        with self._database() as db:
+            return compare_versions(
+                db,
+                first,
+                second,
+                start=start,
+                end=end,
+                known_at=known_at,
+                thresholds=thresholds(),
+                use_model_registry=flags.use_model_registry(),
             )
 
     def promote(self, label: str, *, actor: str | None = None, reason: str = "") -> bool:
