@@ -24,8 +24,9 @@ from airflow_detection.snapshot.comparison import compare_versions
 from airflow_detection.snapshot.comparison_report import comparison_report
 from airflow_detection.snapshot.rendering.html import render_html
 from airflow_detection.snapshot.rendering.terminal import print_report
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
+from airflow_detection.store.grants import grant
 from airflow_detection.store.labels import Label, add_labels, known_instant
 
 Scores = Mapping[str, float | None] | Sequence[tuple[str, float | None]]
@@ -308,6 +309,17 @@ def test_what_cannot_be_compared_is_refused(
         compare_versions(planted.db, first, second, **options)
 
 
+def test_a_role_that_may_only_read_compares(planted: Planted, dsn: str) -> None:
+    planted.both(0, {"a": 0.1}, {"a": 0.9})
+    planted.label("a", True)
+    grant(planted.db)
+    at = known_instant(planted.db)
+    with connect(dsn) as conn:
+        conn.execute("select set_config('role', 'detection_reader', false)")
+        own = compare_versions(Database(conn, SCHEMA), "tracks@1", "tracks@2", known_at=at)
+    assert own == planted.compare(known_at=at)
+
+
 def test_the_page_and_the_terminal_escape_what_others_wrote(planted: Planted) -> None:
     planted.both(0, {HOSTILE: 0.1, "b": 0.9}, {HOSTILE: 0.9, "b": 0.2})
     planted.label(HOSTILE, True)
@@ -324,6 +336,7 @@ def test_the_page_and_the_terminal_escape_what_others_wrote(planted: Planted) ->
     print_report(stored, console)
     assert "\x1b[2J" not in console.export_text()
     assert "tracks@2 is right more often" in page
+    assert "May tracks@2 take the place of tracks@1?" in page
 
 
 def test_the_json_of_equal_comparisons_is_equal_and_has_the_figures(planted: Planted) -> None:
@@ -344,3 +357,6 @@ def test_the_json_of_equal_comparisons_is_equal_and_has_the_figures(planted: Pla
     }
     assert value["gate"]["e"] == pytest.approx(1.5)
     assert value["format_version"] == 1
+    states = {condition["name"]: condition["state"] for condition in value["decision"]["conditions"]}
+    assert (states["cycles"], states["evidence"], states["coverage"]) == ("failed", "failed", "passed")
+    assert value["decision"]["has_passed"] is False

@@ -11,6 +11,7 @@ from typing import Any
 from airflow_detection.evidence.agreement import Comparison
 from airflow_detection.evidence.gate import GateReading
 from airflow_detection.evidence.labelled import LabelledComparison
+from airflow_detection.evidence.policy import GateDecision
 
 FORMAT_VERSION = 1
 """The version of the JSON of a comparison."""
@@ -64,7 +65,8 @@ class VersionComparison:
     Instants are UTC; `start` None is the first cycle there is, `first_cycle` and `last_cycle` those that were
     compared. `cycles` were compared; `only_*_cycles` the other one did not complete; of `replayed` cycles one
     of the two is a replay, or both. The agreement is of each `every`-th of them. `labelled` is None where no
-    label is about a compared cycle; so is `gate`.
+    label is about a compared cycle; so is `gate`. `decision` is what the model's policy says of the second as
+    the challenger of the first.
     """
 
     model_id: str
@@ -85,6 +87,7 @@ class VersionComparison:
     every: int = 1
     labelled: LabelledComparison | None = None
     gate: GateReading | None = None
+    decision: GateDecision | None = None
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
         """Return the comparison as JSON values: equal comparisons give equal JSON."""

@@ -14,8 +14,9 @@ from airflow_detection.domain.specs import Outcome, require_utc
 from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.errors import ConfigurationError, PlanError
 from airflow_detection.evidence.comparison import BadVerdict, VersionComparison, VersionRecord
-from airflow_detection.evidence.gate import ALPHA, read_gate
+from airflow_detection.evidence.gate import read_gate
 from airflow_detection.evidence.labelled import compare_labelled
+from airflow_detection.evidence.policy import PromotionPolicy, judge_promotion
 from airflow_detection.snapshot.sections.comparisons import MAX_OUTPUTS
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.period import replay_verdicts, verdicts
@@ -40,7 +41,7 @@ def compare_versions(
     end: datetime | None = None,
     known_at: datetime | None = None,
     above: float = FLAGGED_ABOVE,
-    alpha: float = ALPHA,
+    policy: PromotionPolicy | None = None,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     use_model_registry: bool = True,
 ) -> VersionComparison:
@@ -53,14 +54,15 @@ def compare_versions(
         start, end: cycles in [start, end), UTC; None: from the first cycle on, up to `known_at`.
         known_at: UTC, not in the future; None is now.
         above: a score above it flags its entity.
-        alpha: of the e-process.
+        policy: the conditions of a promotion; None takes those of the model's registration.
         thresholds: of verdicts and canaries.
         use_model_registry: whether cycles with a legacy path run their registered models instead.
 
     Raises:
         PlanError: an unknown version, two of different models or one and the same, an empty period, or
             `known_at` in the future.
-        ConfigurationError: numpy or scipy is not installed (the extra `report`).
+        ConfigurationError: numpy or scipy is not installed (the extra `report`), or the registered conditions
+            are wrong.
         RegistryUnavailable: the database did not answer.
     """
     _require_libraries()
@@ -82,7 +84,8 @@ def compare_versions(
             known_at=known,
         )
         pair = _pair(model_id, records, runs)
-        outputs = _compared(db, pair, cycle_id=cycle_id, known_at=known, above=above, alpha=alpha)
+        judged_by = policy or PromotionPolicy.of(registry.promotion_of(db, model_id))
+        outputs = _compared(db, pair, cycle_id=cycle_id, known_at=known, above=above, alpha=judged_by.alpha)
         judged = _verdicts(db, cycle_id, runs, thresholds, use_model_registry=use_model_registry)
     figures = (
         {"alerts": outputs["agreement"].primary_alerts, **_durations(pair.primary_ms)},
@@ -92,7 +95,7 @@ def compare_versions(
         _record(record, side, judged, thresholds, **own)
         for record, side, own in zip(records, runs, figures, strict=True)
     ]
-    return VersionComparison(
+    comparison = VersionComparison(
         model_id=model_id,
         cycle_id=cycle_id,
         first=sides[0],
@@ -109,6 +112,7 @@ def compare_versions(
         last_cycle=pair.cycles[-1] if pair.cycles else None,
         **outputs,
     )
+    return replace(comparison, decision=judge_promotion(comparison, judged_by))
 
 
 def _period(

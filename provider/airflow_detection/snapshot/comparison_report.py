@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from airflow_detection.evidence.comparison import VersionComparison, VersionRecord
 from airflow_detection.evidence.gate import GateReading
 from airflow_detection.evidence.labelled import Interval, LabelledComparison, LabelledRecord
+from airflow_detection.evidence.policy import ConditionState
 from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import (
     Cell,
@@ -42,6 +43,7 @@ def comparison_report(comparison: VersionComparison, *, schema: str, code_versio
             _runs(comparison),
             _agreement(comparison),
             _labelled(comparison),
+            *_e_process(comparison),
             *_gate(comparison),
         ),
     )
@@ -270,7 +272,42 @@ def _discordant(c: VersionComparison, found: LabelledComparison) -> Table:
     )
 
 
+_MARKS = {ConditionState.FAILED: Status.BAD, ConditionState.UNKNOWN: Status.ATTENTION}
+
+
 def _gate(c: VersionComparison) -> Iterator[Section]:
+    """The conditions of a promotion, each with its figure and its bound."""
+    if c.decision is None:
+        return
+    conditions = c.decision.conditions
+    unknown = "enough" if c.decision.policy.unknown_is_enough else "not enough"
+    counts = (sum(condition.state is state for condition in conditions) for state in ConditionState)
+    summary = "{} conditions passed, {} failed, {} cannot be judged, which is {} for this model"
+    yield Section(
+        name="gate",
+        title=f"May {c.second.label} take the place of {c.first.label}?",
+        status=Status.OK if c.decision.has_passed else Status.ATTENTION,
+        summary=summary.format(*counts, unknown),
+        facts=(
+            Fact(label="Gate", value="passed" if c.decision.has_passed else "not passed", kind=Kind.TEXT),
+        ),
+        tables=(
+            Table(
+                columns=(
+                    Column(label="Condition"),
+                    Column(label="Is"),
+                    Column(label="Figure", kind=Kind.NUMBER),
+                    Column(label="Must be"),
+                    Column(label="Because", weight=2),
+                ),
+                rows=tuple((n.name, str(n.state), n.figure, n.bound, n.reason) for n in conditions),
+                marks=tuple(_MARKS.get(n.state) for n in conditions),
+            ),
+        ),
+    )
+
+
+def _e_process(c: VersionComparison) -> Iterator[Section]:
     """The e-process: E, what it would take, and its curve."""
     if c.gate is None:
         return

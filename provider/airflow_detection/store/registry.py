@@ -157,6 +157,13 @@ def model_specs(db: Database) -> list[ModelSpec]:
     return [_model_spec(row) for row in model_rows(db, name="all", params={"model_id": None})]
 
 
+def promotion_of(db: Database, model_id: str) -> Mapping[str, Any]:  # Any: a JSON object
+    """Return the conditions of a promotion that a model's registration sets; PlanError if it is unknown."""
+    for row in model_rows(db, name="all", params={"model_id": model_id}):
+        return dict(row["promotion"])
+    raise PlanError(f"model {model_id!r} is not registered")
+
+
 def switches(db: Database, cycle_id: str) -> dict[str, bool]:
     """Return which models of a cycle are switched on today, by model id."""
     rows = model_rows(db, name="switches", params={"cycle_id": cycle_id})
@@ -263,7 +270,8 @@ def put_model(db: Database, spec: ModelSpec) -> None:
     for upstream in spec.depends_on:
         require_plain("depends_on", upstream)
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name != "versions"}
-    values["task_options"] = Jsonb(dict(spec.task_options), dumps=_strict_json)
+    for name in ("task_options", "promotion"):
+        values[name] = Jsonb(dict(values[name]), dumps=_strict_json)
     with with_exclusive_lock(db):
         model_rows(db, name="put", params=values)
         rows = model_rows(db, name="has_history", params={"model_id": spec.model_id})
