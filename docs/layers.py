@@ -40,6 +40,7 @@ PURPOSES = {
     "maritime": "reference models on AIS",
     "engine": "models core; standard library",
     "store": "SQL and psycopg",
+    "evidence": "figures of two versions, and the gate before a promotion; pure",
     "domain": "values; standard library",
     "errors": "every error",
 }

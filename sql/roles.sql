@@ -3,8 +3,8 @@
 -- create roles and to become a member of detection_admin.
 --
 -- detection_reader: people and dashboards. Reads everything, changes nothing.
--- detection_writer: the connection of the cycles' Dags. Writes results, manifests, recorded plans, events;
---                   neither registry nor roles, and no DDL: the maintenance Dag creates months ahead.
+-- detection_writer: the connection of the cycles' Dags. Writes results, manifests, recorded plans, events, and adds
+--                   labels; neither registry nor roles, and no DDL: the maintenance Dag creates months ahead.
 -- detection_admin:  registry, roles, migrations, table partitions. It owns the schema and everything in it: only
 --                   an owner may change a table, or create and retire its months.
 do $$
@@ -60,6 +60,7 @@ grant insert, delete on {schema}.detection_model_run_outputs, {schema}.detection
     to detection_writer;
 grant insert, update, delete on {schema}.detection_events, {schema}.gear_identity_collisions
     to detection_writer;
+grant insert on {schema}.detection_labels to detection_writer;
 
 -- Rights on tables that are created later, by migrations and as months; detection_admin creates both.
 alter default privileges for role detection_admin in schema {schema}

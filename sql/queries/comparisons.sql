@@ -36,16 +36,19 @@ select p.model_id, p.version_id as primary_id, p.version as primary_version, s.v
 -- differences of 0 come first in order, so that only the others are kept for the p99.
 with cell as materialized (
     select c.at, f.*
-      from (select at, array_agg(number) as numbers, array_agg(shadow_id) as shadow_ids
-              from unnest(%(cycles)s::timestamptz[], %(numbers)s::int[], %(shadow_ids)s::bigint[])
-                   w (at, number, shadow_id) group by at) c
+      from (select at, primary_is_replay, array_agg(number) as numbers, array_agg(shadow_id) as shadow_ids,
+                   array_agg(shadow_is_replay) as shadow_replays
+              from unnest(%(cycles)s::timestamptz[], %(numbers)s::int[], %(shadow_ids)s::bigint[],
+                          %(primary_replays)s::boolean[], %(shadow_replays)s::boolean[])
+                   w (at, number, shadow_id, primary_is_replay, shadow_is_replay)
+             group by at, primary_is_replay) c
      cross join lateral (
            with champion as materialized (
                select entity_id, max(score) as score, true as has from {schema}.detection_model_run_outputs
                 where cycle_started_at = c.at and model_id = %(model_id)s and version_id = %(primary_id)s
-                  and not is_replay and entity_id is not null group by entity_id)
+                  and is_replay = c.primary_is_replay and entity_id is not null group by entity_id)
            select shadow.number, e.*
-             from unnest(c.numbers, c.shadow_ids) shadow (number, version_id)
+             from unnest(c.numbers, c.shadow_ids, c.shadow_replays) shadow (number, version_id, is_replay)
             cross join lateral (
                   select count(*) as entities,
                          count(*) filter (where has_p and has_s) as in_both,
@@ -73,7 +76,8 @@ with cell as materialized (
                                  (select entity_id, max(score) as score, true as has
                                     from {schema}.detection_model_run_outputs
                                    where cycle_started_at = c.at and model_id = %(model_id)s
-                                     and version_id = shadow.version_id and not is_replay and entity_id is not null
+                                     and version_id = shadow.version_id and is_replay = shadow.is_replay
+                                     and entity_id is not null
                                    group by entity_id) o using (entity_id)) both_sides) e) f
 ), quantile as (
     select number, 0.99 * (sum(scored) - 1) as place, sum(scored)::bigint - floor(0.99 * (sum(scored) - 1))::bigint as rank
@@ -90,3 +94,69 @@ select cell.number, at, entities, in_both, only_primary, only_shadow, null_in_pr
        both_flagged, newly_flagged, lost, flagged_unseen, lost_unseen, primary_top, shadow_top, newly_examples,
        lost_examples, p99
   from cell left join furthest using (number) order by number, at;
+
+-- name: runs_of_two
+-- The run of each cycle that counts for each of two versions: a success before a failure, live before a replay.
+select distinct on (version_id, cycle_started_at)
+       version_id, cycle_started_at as at, is_replay, outcome::text as outcome, duration_ms, output_count, error,
+       canaries
+  from {schema}.detection_model_runs
+ where model_id = %(model_id)s and version_id = any (%(version_ids)s)
+   and cycle_started_at >= coalesce(%(start)s::timestamptz, '-infinity')
+   and cycle_started_at < coalesce(%(end)s::timestamptz, 'infinity')
+   and started_at <= %(known_at)s
+ order by version_id, cycle_started_at, outcome = 'SUCCEEDED' desc, is_replay;
+
+-- name: labelled_units
+-- The labels about some cycles of two versions, as known at an instant, and the highest score of each of the two in
+-- the cycles of each label's interval; in the order in which labels became known. width_bucket counts the cycles
+-- before an instant. Of overlapping labels of an entity one counts.
+with known as materialized (
+    select * from (
+        select distinct on (entity_id, model_id, valid)
+               label_id, entity_id, model_id, valid, is_positive, recorded_at
+          from {schema}.detection_labels
+         where cycle_id = %(cycle_id)s and (model_id is null or model_id = %(model_id)s)
+           and recorded_at <= %(known_at)s
+         order by entity_id, model_id, valid, recorded_at desc, label_id desc) newest
+     where is_positive is not null
+       and width_bucket(coalesce(upper(valid), 'infinity') - interval '1 microsecond', %(cycles)s::timestamptz[])
+         > width_bucket(lower(valid) - interval '1 microsecond', %(cycles)s::timestamptz[])
+), label as materialized (
+    select * from known k
+     where not exists (
+           select from known o
+            where o.entity_id = k.entity_id and o.valid && k.valid and o.label_id <> k.label_id
+              and (o.model_id is not null, o.recorded_at, o.label_id)
+                > (k.model_id is not null, k.recorded_at, k.label_id))
+), span as materialized (
+    select range_agg(valid) as labelled from label
+), cycle as (
+    select c.* from unnest(%(cycles)s::timestamptz[], %(primary_replays)s::boolean[], %(shadow_replays)s::boolean[])
+                    c (at, primary_is_replay, shadow_is_replay), span
+     where c.at <@ span.labelled
+), scored as (
+    select l.label_id, max(o.score) filter (where o.version_id = %(primary_id)s) as primary_score,
+           max(o.score) filter (where o.version_id = %(shadow_id)s) as shadow_score
+      from cycle c
+     cross join lateral (
+           select version_id, entity_id, max(score) as score
+             from {schema}.detection_model_run_outputs
+            where cycle_started_at = c.at and model_id = %(model_id)s
+              and version_id in (%(primary_id)s, %(shadow_id)s) and entity_id is not null and score is not null
+              and is_replay = case version_id when %(primary_id)s then c.primary_is_replay
+                                              else c.shadow_is_replay end
+            group by version_id, entity_id) o
+      join label l on l.entity_id = o.entity_id and l.valid @> c.at
+     group by l.label_id
+)
+select array_agg(l.label_id order by l.recorded_at, l.label_id) as label_ids,
+       array_agg(l.is_positive order by l.recorded_at, l.label_id) as is_positive,
+       array_agg(coalesce(s.primary_score, 'NaN') order by l.recorded_at, l.label_id) as primary_scores,
+       array_agg(coalesce(s.shadow_score, 'NaN') order by l.recorded_at, l.label_id) as shadow_scores,
+       (select count(*) from known) - count(*) as overlapped
+  from label l left join scored s using (label_id);
+
+-- name: entities_of_labels
+-- The entities that labels are about.
+select label_id, entity_id from {schema}.detection_labels where label_id = any (%(label_ids)s);

@@ -1,5 +1,6 @@
 -- name: manifests
--- The manifests of some cycles, each from its own instant on, for verdicts; without replays.
+-- The manifests of some cycles, each from its own instant on, for verdicts; without replays, or the replays of some
+-- versions alone.
 select r.cycle_id, r.cycle_started_at, r.model_id, r.version_id, v.version, r.role::text, r.outcome::text,
        r.error, r.input_count, r.input_digest, r.newest_input_at, r.output_count, r.output_digest,
        r.score_counts, r.canaries, r.features, r.reads_since
@@ -7,7 +8,8 @@ select r.cycle_id, r.cycle_started_at, r.model_id, r.version_id, v.version, r.ro
   join {schema}.detection_model_runs r
     on r.cycle_id = per_cycle.cycle_id and r.cycle_started_at >= per_cycle.since and r.cycle_started_at < %(end)s
   join {schema}.detection_model_versions v on v.version_id = r.version_id
- where not r.is_replay
+ where r.is_replay = (%(replays_of)s::bigint[] is not null)
+   and (%(replays_of)s::bigint[] is null or r.version_id = any (%(replays_of)s::bigint[]))
  order by r.version_id, r.cycle_started_at;
 
 -- name: upstreams

@@ -378,7 +378,8 @@ def test_the_provider_info_keeps_to_airflows_schema_and_importing_the_cli_stays_
     assert done.returncode == 0, done.stderr
     new, ours = json.loads(done.stdout.splitlines()[-1])
     assert new == []
-    commands = {"cli.ais", "cli.db", "cli.partitions", "cli.plan", "cli.registry", "cli.snapshot"}
+    names = ("ais", "compare", "db", "labels", "partitions", "plan", "registry", "snapshot")
+    commands = {f"cli.{name}" for name in names}
     assert {name.removeprefix("airflow_detection.") for name in ours} - commands == {
         *("cli", "cli.command", "cli.definition", "config", "errors", "provider_info"),
         *("domain", "domain.settings", "domain.thresholds"),  # their defaults are options

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
@@ -99,6 +99,22 @@ def say_json(content: object) -> None:
     """Write JSON to stdout, its keys in order; every control character is escaped as JSON has it."""
     text = json.dumps(content, indent=2, sort_keys=True).replace("\x7f", "\\u007f")
     sys.stdout.write(f"{text}\n")
+
+
+def show(rows: Iterable[Mapping[str, object]], output: str) -> None:
+    """Write rows as Airflow's own listings are written: as table, plain, json or yaml."""
+    from airflow.cli.simple_table import AirflowConsole
+    from rich.markup import escape
+
+    if output == "json":
+        say_json(list(rows))
+        return
+    shown = [
+        {name: "" if value is None else visible(str(value)) for name, value in row.items()} for row in rows
+    ]
+    if output == "table":  # its cells are markup
+        shown = [{name: escape(text) for name, text in row.items()} for row in shown]
+    AirflowConsole().print_as(data=shown, output=output)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import GroupCommand
 
-from airflow_detection.cli import ais, db, partitions, plan, registry, snapshot
+from airflow_detection.cli import ais, compare, db, labels, partitions, plan, registry, snapshot
 
 
 def get_commands() -> list[GroupCommand]:
@@ -12,9 +12,11 @@ def get_commands() -> list[GroupCommand]:
     subcommands = (
         partitions.group(),
         ais.group(),
+        labels.group(),
         *db.commands(),
         *registry.commands(),
         *plan.commands(),
+        compare.action(),
         snapshot.action(),
     )
     return [GroupCommand(name="detection", help="Detection cycles", subcommands=subcommands)]

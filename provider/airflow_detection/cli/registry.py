@@ -92,6 +92,7 @@ def _reader_warnings(db: Database, settings: Settings) -> Iterator[str]:
 
 def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
     from airflow_detection.engine.entrypoints import load_class
+    from airflow_detection.evidence.policy import policy_problems
     from airflow_detection.registration.task_options import option_problems
     from airflow_detection.store import registry
 
@@ -99,6 +100,8 @@ def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
     for spec in models:
         for key, reason in option_problems(spec.task_options):
             yield f"model {spec.model_id}: task_options.{key}: {reason}"
+        for key, reason in policy_problems(spec.promotion):
+            yield f"model {spec.model_id}: promotion.{key}: {reason}"
     own = {spec.model_id: spec.entrypoint for spec in models}
     used = {(f"model {model_id}", entrypoint) for model_id, entrypoint in own.items()}
     used |= {(f"version {v.label}", v.entrypoint) for v in registry.versions(db) if v.entrypoint}

@@ -24,6 +24,12 @@ class CanaryResult:
     observed: float | None
     is_present: bool = True  # False: the model gave no output for the canary at all
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CanaryResult:  # Any: JSON values
+        """Return the result that a manifest holds."""
+        names = ("name", "expected", "observed", "is_present")
+        return cls(**{name: value[name] for name in names})
+
     @property
     def error(self) -> float | None:
         """|observed - expected|, or None where either is null."""

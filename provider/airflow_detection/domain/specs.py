@@ -177,7 +177,8 @@ class ModelSpec:
     """A registered model with the versions that are ACTIVE at the instant in question.
 
     `score_key` and `entity_key` name the entries of an output that become the plain columns `score` and
-    `entity_id` (`entity_key` is also looked for in the input_ref).
+    `entity_id` (`entity_key` is also looked for in the input_ref). `promotion` has the conditions of a
+    promotion that differ from their defaults: a setting of today, which no plan has.
     """
 
     model_id: str
@@ -189,6 +190,7 @@ class ModelSpec:
     entity_key: str | None = None
     task_options: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object, read at the edge
     is_enabled: bool = True
+    promotion: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object, read at the edge
 
     @property
     def primary(self) -> VersionSpec | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from airflow.providers.postgres.hooks.postgres import PostgresHook
@@ -23,6 +23,10 @@ from airflow_detection.hooks.session import session_of
 from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import CONNECT_TIMEOUT_S, remember_conninfo
 from airflow_detection.store.database import Database
+from airflow_detection.store.labels import Label, add_labels, known_labels
+
+if TYPE_CHECKING:
+    from airflow_detection.evidence.comparison import VersionComparison
 
 
 class DetectionHook(PostgresHook):
@@ -120,6 +124,77 @@ class DetectionHook(PostgresHook):
         """
         loader = self._own_loader or _shared_loader(self._conn_id, self.registry_schema)
         return loader.get(model_id)
+
+    def add_labels(self, new: Iterable[Label], *, actor: str | None = None) -> int:
+        """Add labels, all or none; return how many say something new (see `store.labels`).
+
+        Raises:
+            RegistrationError: the database refused a label: an unknown cycle or model.
+            ValueError: an instant has no time zone, or an interval ends before it begins.
+        """
+        with self._database() as db:
+            return add_labels(db, new, actor=actor)
+
+    def labels(
+        self,
+        cycle_id: str,
+        *,
+        model_id: str | None = None,
+        entity_id: str | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        known_at: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Label]:
+        """Return the labels about cycles in [start, end) as known at an instant (None: now), newest first.
+
+        Raises:
+            PlanError: `known_at` is in the future.
+        """
+        with self._database() as db:
+            return known_labels(
+                db,
+                cycle_id,
+                model_id=model_id,
+                entity_id=entity_id,
+                start=start,
+                end=end,
+                known_at=known_at,
+                limit=limit,
+            )
+
+    def compare(
+        self,
+        first: str,
+        second: str,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        known_at: datetime | None = None,
+    ) -> VersionComparison:
+        """Compare two versions of a model, `model@version` each, over the cycles in [start, end), UTC.
+
+        It is what `airflow detection compare` shows; `known_at` None is now.
+
+        Raises:
+            PlanError: an unknown version, two of different models, an empty period, a future `known_at`.
+            ConfigurationError: numpy or scipy is not installed (the extra `report`).
+        """
+        from airflow_detection.config import thresholds
+        from airflow_detection.engine import flags
+        from airflow_detection.snapshot.comparison import compare_versions
+
+        with self._database() as db:
+            return compare_versions(
+                db,
+                first,
+                second,
+                start=start,
+                end=end,
+                known_at=known_at,
+                thresholds=thresholds(),
+                use_model_registry=flags.use_model_registry(),
+            )
 
     def promote(self, label: str, *, actor: str | None = None, reason: str = "") -> bool:
         """Make `model@version` PRIMARY from now on; return whether anything changed."""

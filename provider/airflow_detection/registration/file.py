@@ -2,7 +2,7 @@
 
 cycles:   {id: {schedule, lookback, start_date, max_active_runs, execution, input_query, time_key,
                 legacy_entrypoint, is_enabled, description}}
-models:   {id: {cycle, entrypoint, depends_on, entity_key, score_key, task_options, is_enabled,
+models:   {id: {cycle, entrypoint, depends_on, entity_key, score_key, task_options, is_enabled, promotion,
                 versions: {"1.0": {role, since, params, entrypoint, notes}}}}
 """
 
@@ -223,6 +223,7 @@ class _Reader(ValueReader):
                 "score_key",
                 "task_options",
                 "is_enabled",
+                "promotion",
                 "versions",
             ),
             required=("cycle", "entrypoint"),
@@ -244,6 +245,7 @@ class _Reader(ValueReader):
             "score_key": self.text,
             "task_options": self.task_options,
             "is_enabled": self.flag,
+            "promotion": self.promotion,
         }
         for name in readers.keys() & fields.keys():
             read = readers[name](fields[name], f"{place}.{name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from airflow_detection.domain.cron import cron_problem
 from airflow_detection.domain.specs import Execution, Role, require_id, require_plain
 from airflow_detection.domain.text import visible
 from airflow_detection.errors import RegistrationError, hint, nearest
+from airflow_detection.evidence.policy import policy_problems
 from airflow_detection.registration.task_options import option_problems
 from airflow_detection.store.json_bounds import MAX_DEPTH, problems_of
 from airflow_detection.store.registry import MAX_LOOKBACK
@@ -204,9 +205,20 @@ class ValueReader:
         return value
 
     def task_options(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
+        return self._options(node, place, option_problems)
+
+    def promotion(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
+        return self._options(node, place, policy_problems)
+
+    def _options(
+        self,
+        node: yaml.Node,
+        place: str,
+        problems_of_options: Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]],
+    ) -> Mapping[str, Any] | None:  # Any: a JSON object
         options = self.json_object(node, place)
         lines = {key: at for key, at, _ in self.entries(node, place)} if options else {}
-        for key, reason in option_problems(options or {}):
+        for key, reason in problems_of_options(options or {}):
             self.problems.add(lines[key], f"{place}.{key}", reason)
         return options
 

@@ -125,7 +125,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Lines over the same instants (ISO 8601, UTC, ascending)."""
+    """Lines over the same instants (ISO 8601, UTC, ascending), or over numbers of what `counts` names."""
 
     title: str
     kind: Kind
@@ -133,6 +133,8 @@ class Series:
     lines: tuple[Line, ...]
     is_bars: bool = False
     note: str = ""
+    counts: str = ""
+    is_logarithmic: bool = False
 
     def __post_init__(self) -> None:
         for line in self.lines:

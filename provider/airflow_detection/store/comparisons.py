@@ -1,4 +1,4 @@
-"""Comparison of a champion and a shadow of its model: coverage, then agreement, entity by entity."""
+"""Comparison of two versions of a model in what they stored: runs, outputs, and labels beside them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
+from airflow_detection.domain.reports import CanaryResult
 from airflow_detection.domain.scores import FLAGGED_ABOVE
+from airflow_detection.domain.specs import Outcome, require_utc
+from airflow_detection.evidence.agreement import Comparison, Example
+from airflow_detection.evidence.labelled import LabelledUnits
 from airflow_detection.store.database import Database
 
 TOP = 10
@@ -21,11 +25,11 @@ Rows = Callable[..., list[Row]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A champion and a shadow that ran beside it.
+    """A champion and a shadow of it, or any two versions of a model, of which the first is called primary.
 
     `cycles` are the instants (UTC, ascending) of the cycles that both completed; `primary_ms` and `shadow_ms`
     the median and the 95th percentile of their durations there, None where there is no such cycle; `outputs`
-    how many rows the two stored in them.
+    how many rows the two stored in them. Of the cycles in `*_replays` the replay is compared.
     """
 
     model_id: str
@@ -40,74 +44,25 @@ class Pair:
     shadow_ms: Sequence[float] | None
     outputs: int
     cycles: tuple[datetime, ...]
+    primary_replays: frozenset[datetime] = frozenset()
+    shadow_replays: frozenset[datetime] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """An entity on which the two differ."""
+class VersionRun:
+    """Run of a version that counts in a comparison: of a live run and a replay of one cycle the better one.
 
-    at: datetime
-    entity_id: str
-    primary_score: float
-    shadow_score: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """How two versions compare over `cycles` cycles; counts are of (cycle, entity).
-
-    Coverage: `in_both` have an output of both; `null_in_*` a score of the other alone; `scored` a score of
-    both. Flagged is a score above the threshold: `newly_flagged` by the shadow alone, `lost` by the champion
-    alone, where both have a score; `flagged_unseen` and `lost_unseen` where the other has none.
-    `kappa` (Cohen 1960) and `jaccard` (of the flagged) are of what both scored, None where they are not
-    defined; `top_overlap` is the mean over cycles of the share of the top that both name, among scores above
-    0; `p99_difference` is the 99th percentile of |difference|, interpolated.
+    A success comes before a failure, then the live run before the replay.
     """
 
-    cycles: int
-    entities: int = 0
-    in_both: int = 0
-    only_primary: int = 0
-    only_shadow: int = 0
-    null_in_primary: int = 0
-    null_in_shadow: int = 0
-    scored: int = 0
-    both_flagged: int = 0
-    newly_flagged: int = 0
-    lost: int = 0
-    flagged_unseen: int = 0
-    lost_unseen: int = 0
-    top_overlap: float | None = None
-    p99_difference: float | None = None
-    newly_examples: tuple[Example, ...] = ()
-    lost_examples: tuple[Example, ...] = ()
-
-    @property
-    def coverage(self) -> float | None:
-        """Share of all entities that both scored."""
-        return self.scored / self.entities if self.entities else None
-
-    @property
-    def kappa(self) -> float | None:
-        """Cohen's kappa of flagged or not."""
-        return kappa(self.scored, self.both_flagged, self.newly_flagged, self.lost)
-
-    @property
-    def jaccard(self) -> float | None:
-        """Flagged by both, of flagged by either."""
-        either = self.both_flagged + self.newly_flagged + self.lost
-        return self.both_flagged / either if either else None
-
-
-def kappa(n: int, both: int, only_second: int, only_first: int) -> float | None:
-    """Cohen's kappa of two raters who say yes or no of `n` things; None where chance alone would agree."""
-    if not n:
-        return None
-    first, second = both + only_first, both + only_second
-    by_chance = (first * second + (n - first) * (n - second)) / n**2
-    if by_chance == 1:
-        return None
-    return ((n - only_first - only_second) / n - by_chance) / (1 - by_chance)
+    version_id: int
+    at: datetime
+    is_replay: bool
+    outcome: Outcome
+    duration_ms: float
+    output_count: int
+    error: str | None
+    canaries: tuple[CanaryResult, ...]
 
 
 def row_reader(db: Database) -> Rows:
@@ -148,13 +103,15 @@ def compare(
         by_champion[pair.model_id, pair.primary_id].append(number)
     compared: dict[int, Comparison] = {}
     for (model_id, primary_id), numbers in by_champion.items():
-        cycles = [(at, n, to_compare[n].shadow_id) for n in numbers for at in to_compare[n].cycles[::every]]
+        cycles = [(at, n, to_compare[n]) for n in numbers for at in to_compare[n].cycles[::every]]
         rows_of: dict[int, list[Row]] = defaultdict(list)
         for row in rows(
             "compare",
             cycles=[at for at, _, _ in cycles],
             numbers=[n for _, n, _ in cycles],
-            shadow_ids=[version_id for _, _, version_id in cycles],
+            shadow_ids=[pair.shadow_id for _, _, pair in cycles],
+            primary_replays=[at in pair.primary_replays for at, _, pair in cycles],
+            shadow_replays=[at in pair.shadow_replays for at, _, pair in cycles],
             model_id=model_id,
             primary_id=primary_id,
             above=above,
@@ -214,3 +171,66 @@ def _examples(cycles: Sequence[Row], name: str, max_examples: int) -> tuple[Exam
 
 def _difference(example: Example) -> float:
     return abs(example.shadow_score - example.primary_score)
+
+
+def runs_of_two(
+    rows: Rows,
+    *,
+    model_id: str,
+    version_ids: tuple[int, int],
+    start: datetime | None,
+    end: datetime | None,
+    known_at: datetime,
+) -> tuple[list[VersionRun], list[VersionRun]]:
+    """Return the runs of two versions that count, in order of time: cycles in [start, end), as of `known_at`.
+
+    What began after `known_at` does not count, a cycle that was run again since then included: its earlier
+    result has been replaced.
+    """
+    asked = {"model_id": model_id, "version_ids": list(version_ids), "start": start, "end": end}
+    runs: dict[int, list[VersionRun]] = {version_id: [] for version_id in version_ids}
+    for row in rows("runs_of_two", **asked, known_at=known_at):
+        run = VersionRun(
+            **row
+            | {
+                "at": require_utc("at", row["at"]),
+                "outcome": Outcome(row["outcome"]),
+                "canaries": tuple(map(CanaryResult.from_json, row["canaries"])),
+            }
+        )
+        runs[run.version_id].append(run)
+    return runs[version_ids[0]], runs[version_ids[1]]
+
+
+def labelled_units(rows: Rows, pair: Pair, *, cycle_id: str, known_at: datetime) -> LabelledUnits:
+    """Return the labels about a pair's cycles as units, as known at an instant, with the scores of both.
+
+    Of labels of one entity whose intervals overlap one counts: the model's own before one of the whole
+    cycle, then the one that became known last. The database aligns labels and outputs.
+    """
+    import numpy as np
+
+    row = rows(
+        "labelled_units",
+        cycle_id=cycle_id,
+        model_id=pair.model_id,
+        primary_id=pair.primary_id,
+        shadow_id=pair.shadow_id,
+        known_at=known_at,
+        cycles=list(pair.cycles),
+        primary_replays=[at in pair.primary_replays for at in pair.cycles],
+        shadow_replays=[at in pair.shadow_replays for at in pair.cycles],
+    )[0]
+    return LabelledUnits(
+        label_ids=np.array(row["label_ids"] or [], dtype=np.int64),
+        is_positive=np.array(row["is_positive"] or [], dtype=bool),
+        first=np.array(row["primary_scores"] or [], dtype=float),
+        second=np.array(row["shadow_scores"] or [], dtype=float),
+        overlapped=row["overlapped"],
+    )
+
+
+def entities_of_labels(rows: Rows, label_ids: Sequence[int]) -> dict[int, str]:
+    """Return the entity of each label by its id."""
+    found = rows("entities_of_labels", label_ids=list(label_ids))
+    return {row["label_id"]: row["entity_id"] for row in found}

@@ -225,6 +225,13 @@ def model_specs(db: Database) -> list[ModelSpec]:
     return [_model_spec(row) for row in model_rows(db, name="all", params={"model_id": None})]
 
 
+def promotion_of(db: Database, model_id: str) -> Mapping[str, Any]:  # Any: a JSON object
+    """Return the conditions of a promotion that a model's registration sets; PlanError if it is unknown."""
+    for row in model_rows(db, name="all", params={"model_id": model_id}):
+        return dict(row["promotion"])
+    raise PlanError(f"model {model_id!r} is not registered")
+
+
 def switches(db: Database, cycle_id: str) -> dict[str, bool]:
     """Return which models of a cycle are switched on today, by model id."""
     rows = model_rows(db, name="switches", params={"cycle_id": cycle_id})
@@ -345,7 +352,8 @@ def put_models(db: Database, specs: Sequence[ModelSpec]) -> None:
         for name in ModelSpec.__dataclass_fields__
         if name not in {"versions", "depends_on"}
     }
-    values["task_options"] = [Jsonb(dict(spec.task_options), dumps=_strict_json) for spec in specs]
+    for name in ("task_options", "promotion"):
+        values[name] = [Jsonb(dict(options), dumps=_strict_json) for options in values[name]]
     edges = [(spec.model_id, upstream) for spec in specs for upstream in sorted(set(spec.depends_on))]
     with with_exclusive_lock(db):
         model_rows(db, name="put", params=values)

@@ -40,8 +40,8 @@ def svg(series: Series) -> str:
 
 
 def _draw(axes: Any, series: Series) -> None:  # Any: matplotlib's axes
-    at = [datetime.fromisoformat(t) for t in series.at]
-    width = 0.8 * (at[1] - at[0]).total_seconds() / 86_400 if len(at) > 1 else 0.03
+    at: list[Any] = [float(t) if series.counts else datetime.fromisoformat(t) for t in series.at]
+    width = 0.8 * (at[1] - at[0]).total_seconds() / 86_400 if series.is_bars and len(at) > 1 else 0.03
     below = [0.0] * len(at)
     for number, line in enumerate(series.lines):
         values = [float("nan") if v is None else float(v) for v in line.values]
@@ -74,14 +74,23 @@ def _style_axes(axes: Any, series: Series) -> None:  # Any: matplotlib's axes
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    locator = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]  # has no types
-    axes.xaxis.set_major_locator(locator)
-    short = ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]  # as above
-    axes.xaxis.set_major_formatter(short)
-    is_count = series.kind is Kind.COUNT
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=is_count))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: formats.text(series.kind, v)))
-    axes.set_ylim(bottom=0)
+    if series.counts:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: formats.text(Kind.COUNT, v)))
+    else:
+        locator = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]  # has no types
+        axes.xaxis.set_major_locator(locator)
+        short = ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]  # as above
+        axes.xaxis.set_major_formatter(short)
+    if series.is_logarithmic:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axes.minorticks_off()
+    else:
+        is_count = series.kind is Kind.COUNT
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=is_count))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: formats.text(series.kind, v)))
+        axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

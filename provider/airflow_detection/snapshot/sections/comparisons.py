@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 
 from airflow_detection.domain.scores import FLAGGED_ABOVE
+from airflow_detection.evidence.agreement import Comparison
 from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
-from airflow_detection.store.comparisons import Comparison, Pair, compare, pairs
+from airflow_detection.store.comparisons import Pair, compare, pairs
 
 MAX_OUTPUTS = 12_000_000
 """Outputs read at most for one report: beyond it evenly spaced cycles are compared, and a note says so."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.registry import cycle_specs, settings_rows
 
-__all__ = ["Verdict", "VerdictKind", "verdicts"]
+__all__ = ["Verdict", "VerdictKind", "replay_verdicts", "verdicts"]
 
 HISTORY_FACTOR = 4
 """Multiple of a baseline's history that is read, so that among faulty cycles enough healthy ones remain.
@@ -100,6 +100,41 @@ def _lookbacks(db: Database, specs: dict[str, CycleSpec]) -> LookbackAt:
     return lookback_at
 
 
+def replay_verdicts(
+    db: Database,
+    cycle_id: str,
+    version_ids: Collection[int],
+    *,
+    start: datetime,
+    end: datetime,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+) -> list[Verdict]:
+    """Return the verdicts on the replays of some versions of a cycle in [start, end), by version and cycle.
+
+    Each is judged by the replays of its version before it. A replay that left no manifest has no verdict:
+    nothing says that it should have run.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    if not version_ids:
+        return []
+    specs = {spec.cycle_id: spec for spec in cycle_specs(db) if spec.cycle_id == cycle_id}
+    with storage_errors():
+        lookback_at = _lookbacks(db, specs)
+        own = _runs(db, specs, start, end, thresholds, lookback_at, replays_of=version_ids)
+        runs = with_lookback(db, own, end)
+    runs_by_version: dict[int, list[ManifestRun]] = defaultdict(list)
+    for key in sorted(runs, key=lambda k: (k[2], k[1])):
+        runs_by_version[key[2]].append(runs[key])
+    return [
+        verdict
+        for version_runs in runs_by_version.values()
+        for verdict in judge_all(version_runs, thresholds)
+        if verdict.cycle_started_at >= start
+    ]
+
+
 def _runs(
     db: Database,
     specs: dict[str, CycleSpec],
@@ -107,6 +142,7 @@ def _runs(
     end: datetime,
     thresholds: Thresholds,
     lookback_at: LookbackAt,
+    replays_of: Collection[int] | None = None,
 ) -> dict[Key, ManifestRun]:
     steps = {cycle_id: step_of(spec, start) for cycle_id, spec in specs.items()}
     cycles_back = HISTORY_FACTOR * thresholds.history_cycles
@@ -114,6 +150,7 @@ def _runs(
         "cycle_ids": list(steps),
         "since": [start - cycles_back * step for step in steps.values()],
         "end": end,
+        "replays_of": None if replays_of is None else list(replays_of),
     }
     with db.conn.cursor() as cursor:
         set_json_loads(orjson.loads, cursor)
@@ -142,12 +179,7 @@ def _run(
         output_count=row[11],
         output_digest=row[12],
         score_counts=row[13],
-        canaries=tuple(
-            CanaryResult(
-                name=c["name"], expected=c["expected"], observed=c["observed"], is_present=c["is_present"]
-            )
-            for c in row[14]
-        ),
+        canaries=tuple(map(CanaryResult.from_json, row[14])),
         features={
             f["name"]: FeatureProfile(
                 name=f["name"],

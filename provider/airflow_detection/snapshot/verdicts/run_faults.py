@@ -36,7 +36,7 @@ def silent_faults(
 def _canary_faults(
     run: ManifestRun, history: History, thresholds: Thresholds, numbers: Numbers
 ) -> Iterator[str]:
-    wrong = [canary for canary in run.canaries if _is_wrong(canary, thresholds.canary_tolerance)]
+    wrong = [canary for canary in run.canaries if is_wrong(canary, thresholds.canary_tolerance)]
     numbers["canaries"], numbers["canaries_wrong"] = len(run.canaries), len(wrong)
     for canary in wrong:
         observed = _text(canary.observed) if canary.is_present else "nothing"
@@ -46,7 +46,8 @@ def _canary_faults(
         yield f"no canary ran; {usual} are usual"
 
 
-def _is_wrong(canary: CanaryResult, tolerance: float) -> bool:
+def is_wrong(canary: CanaryResult, tolerance: float) -> bool:
+    """Tell whether a canary is missing, or its score off by more than the tolerance."""
     if not canary.is_present or (canary.expected is None) != (canary.observed is None):
         return True
     return canary.error is not None and canary.error > tolerance
