@@ -1,7 +1,8 @@
 -- name: lock_for_change
 -- One change of the registry at a time, and plans wait for it: so the server ends a change whose client does nothing.
+-- A null in a list of values is a null, whatever others have set.
 select set_config('idle_in_transaction_session_timeout', %(idle_ms)s, true),
-       set_config('lock_timeout', %(wait_ms)s, true),
+       set_config('array_nulls', 'on', true), set_config('lock_timeout', %(wait_ms)s, true),
        pg_advisory_xact_lock(hashtextextended('detection registry ' || %(schema)s::text, 0));
 
 -- name: lock_for_reading

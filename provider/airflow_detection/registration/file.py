@@ -87,7 +87,7 @@ def _parse(
 ) -> Registration:
     try:
         root = compose(text)
-        if root is not None and (repeated := _repeated_nodes(root)) > MAX_REPEATED_NODES:
+        if root is not None and "&" in text and (repeated := _repeated_nodes(root)) > MAX_REPEATED_NODES:
             reason = f"aliases repeat {repeated:.6g} values: must be at most {MAX_REPEATED_NODES}"
             problems.add(1, "YAML", reason)
             problems.raise_all()
