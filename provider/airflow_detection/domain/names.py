@@ -82,6 +82,11 @@ def asset_uri_of(cycle_id: str, model_id: str) -> str:
     return f"x-detection://{quote(cycle_id, safe='')}/{quote(model_id, safe='')}"
 
 
+def is_secret_variable(name: str) -> bool:
+    """Tell whether an environment variable may be no model's: Airflow's own, and those of libpq."""
+    return name.upper().startswith(("AIRFLOW", "_AIRFLOW", "__AIRFLOW", "PG"))
+
+
 def asset_alias_of(cycle_id: str) -> str:
     """Name of the Airflow asset alias through which an inline cycle announces the assets of its champions."""
     return f"x-detection://{quote(cycle_id, safe='')}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
@@ -11,7 +10,6 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow_detection.domain.specs import Outcome, Role
 from airflow_detection.operators.arguments import TemplatedOperator
 from airflow_detection.operators.context import (
-    connect,
     cycle_started_at,
     mode_of,
     open_database,
@@ -92,7 +90,6 @@ class DetectionModelOperator(TemplatedOperator):
         if self.problem:
             raise AirflowFailException(self.problem)
         settings = settings_of()
-        reader_id = settings.reader_conn_id or self.detection_conn_id
         request = VersionRequest(
             model_id=self.model_id,
             version=self.version,
@@ -102,12 +99,10 @@ class DetectionModelOperator(TemplatedOperator):
         )
         with (
             terminal_errors(),
-            ExitStack() as connections,
             open_database(self.detection_conn_id, settings) as db,
         ):
             report = run_task(
                 db,
-                lambda: connections.enter_context(connect(reader_id, read_only=True)),
                 settings,
                 request,
                 log_context=log_context,

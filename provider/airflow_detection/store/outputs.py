@@ -20,7 +20,7 @@ from airflow_detection.errors import (
     StaleAttempt,
     UnstorableValue,
 )
-from airflow_detection.store.connection import Connection, close_held
+from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.encoding import field, to_json
@@ -192,7 +192,6 @@ class PostgresStore:
     ) -> RunReport:
         """Replace what is stored of a run by what `fill` writes and returns, in one transaction."""
         is_counted = version.role is Role.PRIMARY and not version.is_replay
-        self._end_reading()
         with storage_errors(cycle), self._conn.transaction():
             run = self._lock_run(version, cycle)
             if run["newest"] > run["attempt"]:
@@ -230,7 +229,6 @@ class PostgresStore:
         Raises:
             StorageError, RegistryUnavailable: the database refused or did not answer.
         """
-        self._end_reading()
         with storage_errors(cycle), self._conn.transaction():
             run = self._lock_run(version, cycle)
             row = self._manifest(report, cycle) | run | {"output_digest": None, "score_counts": "{}"}
@@ -242,10 +240,6 @@ class PostgresStore:
                 self._conn.execute(self._runs["note_failure"], row)
             else:
                 self._conn.execute(self._runs["upsert"], row)
-
-    def _end_reading(self) -> None:
-        if self._reader is not self._conn:
-            close_held(self._reader)
 
     def _next_attempt(self) -> int:
         with storage_errors():
