@@ -70,16 +70,21 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "0",
         ),
         "inline_timeout": _option(
-            "Seconds after which a version of an inline cycle is ended, unless its model's task options set "
-            "execution_timeout.",
+            "Seconds after which a version is ended, unless its model's task options set execution_timeout.",
             "float",
             "600",
         ),
         "inline_memory": _option(
-            "MiB that a version of an inline cycle may allocate beyond what its task holds, unless its "
+            "MiB that a version may allocate beyond what its task holds, unless its "
             "model's task options set memory_limit; 0 sets no bound.",
             "float",
             "0",
+        ),
+        "inline_disk": _option(
+            "MiB that a version may write into one file, and into all files of its folder, unless its "
+            "model's task options set disk_limit; 0 sets no bound.",
+            "float",
+            "256",
         ),
         "inline_preload": _option(
             "Modules, separated by commas, that the task of an inline cycle imports once, so that each "
@@ -143,6 +148,7 @@ def settings() -> Settings:
         plan_ttl_s=_number("plan_ttl", text("plan_ttl")),
         inline_timeout_s=_number("inline_timeout", text("inline_timeout")),
         inline_memory_mib=_number("inline_memory", text("inline_memory")) or None,
+        inline_disk_mib=_number("inline_disk", text("inline_disk")) or None,
         inline_preload=_names(text("inline_preload")),
         reader_role=text("reader_role") or None,
         reader_conn_id=text("reader_conn_id") or None,

@@ -2,10 +2,6 @@
 -- The number of an attempt that starts now.
 select nextval('{schema}.detection_attempts');
 
--- name: is_connected
--- Nothing but an answer.
-select;
-
 -- name: try_lock
 -- One writer at a time for each run, until the transaction ends: the key of its lock, and whether it was free. Until
 -- then, too, the server ends the session when its client is gone, and others see which attempt it is.

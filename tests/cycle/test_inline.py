@@ -8,10 +8,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ from airflow_detection.domain.specs import Mode, ModelSpec, Outcome, Role
 from airflow_detection.engine.isolation.runner import ProcessLimits
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.errors import StorageError
-from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.session import limit_session
 from airflow_detection.store.spool import Spool, encode_outputs
@@ -103,7 +102,6 @@ def run(conn: Any, settings: Settings = SETTINGS, **options: Any) -> Any:
 
 def run_version(
     conn: Any,
-    open_reader: Callable[[], Connection],
     label: str,
     settings: Settings = SETTINGS,
     reader_conninfo: str | None = None,
@@ -113,7 +111,6 @@ def run_version(
     request = VersionRequest(model_id=model_id, version=version, cycle_id="fleet", started_at=AT)
     return run_task(
         Database(conn, settings.schema),
-        open_reader,
         settings,
         request,
         reader_conninfo=lambda: reader_conninfo,
@@ -173,7 +170,7 @@ def test_the_server_ends_what_a_killed_version_has_left_running(database: Any) -
 @pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, statement_timeout_s=0.4)])
 def test_a_statement_is_ended_by_the_server_in_a_task_too(dsn: str, settings: Settings) -> None:
     options = {} if settings.statement_timeout_s else {"execution_timeout": 0.4}
-    with connect(dsn) as conn, connect(dsn) as reader:
+    with connect(dsn) as conn:
         register(conn, MISBEHAVING, **options)
         sample_registry.put_version(conn, "m@2", Role.SHADOW, behaviour="hangs_in_sql")
         sample_registry.put_model(conn, "slow", entrypoint=MISBEHAVING, task_options=options)
@@ -181,16 +178,14 @@ def test_a_statement_is_ended_by_the_server_in_a_task_too(dsn: str, settings: Se
         planning.open_cycle(Database(conn, settings.schema), "fleet", AT, mode=Mode.AS_OF)
         began = time.monotonic()
         tracks, champion, slow_champion, slow_shadow = (
-            run_version(conn, lambda: reader, label, settings)
-            for label in ("tracks@1", "m@1", "slow@1", "m@2")
+            run_version(conn, label, settings) for label in ("tracks@1", "m@1", "slow@1", "m@2")
         )
     assert (tracks.outcome, champion.outcome) == (Outcome.SUCCEEDED, Outcome.SUCCEEDED)
-    assert "statement timeout" in str(slow_champion.error)
-    assert slow_champion.is_transient
-    # A shadow's process is ended at its execution timeout too: either may come first.
+    # A version's process is ended at its execution timeout too: either may come first.
     by_process = [] if settings.statement_timeout_s else ["had not ended after 0.4 s and was ended"]
-    assert any(reason in str(slow_shadow.error) for reason in ["statement timeout", *by_process])
-    assert slow_shadow.is_transient
+    for slow in (slow_champion, slow_shadow):
+        assert any(reason in str(slow.error) for reason in ["statement timeout", *by_process])
+        assert slow.is_transient
     assert time.monotonic() - began < 20
 
 
@@ -275,8 +270,7 @@ def test_models_read_through_the_connection_that_is_set(database: Any, dsn: str)
         reports = run(database, reader_conninfo=reader_conninfo)
         assert {r.error for r in reports.values()} == {None}
         with connect(dsn) as conn:
-            open_reader = partial(connect, reader_conninfo)
-            shadow = run_version(conn, open_reader, "m@s0", reader_conninfo=reader_conninfo)
+            shadow = run_version(conn, "m@s0", reader_conninfo=reader_conninfo)
         assert shadow.error is None
         rows = database.execute(
             "select outputs from detection.detection_model_run_outputs where model_id = 'm'"
@@ -329,9 +323,16 @@ def test_a_file_with_another_number_of_rows_is_refused() -> None:
 
 
 def test_a_models_limits_come_before_the_settings() -> None:
-    limited = ModelSpec(model_id="m", task_options={"execution_timeout": 5, "memory_limit": 100})
+    options = {"execution_timeout": 5, "memory_limit": 100, "disk_limit": 7, "environment": ["ACME_KEY"]}
+    limited = ModelSpec(model_id="m", task_options=options)
     invalid = ModelSpec(model_id="m", task_options={"execution_timeout": "soon", "memory_limit": True})
-    settings = replace(SETTINGS, inline_memory_mib=64)
-    assert limits_of(settings, limited) == ProcessLimits(timeout_s=5, memory_bytes=100 * 2**20)
-    assert limits_of(settings, invalid) == ProcessLimits(timeout_s=20, memory_bytes=64 * 2**20)
+    settings = replace(SETTINGS, inline_memory_mib=64, inline_disk_mib=3)
+    mib = 2**20
+    assert limits_of(settings, limited) == ProcessLimits(
+        timeout_s=5, memory_bytes=100 * mib, disk_bytes=7 * mib, environment=("ACME_KEY",)
+    )
+    assert limits_of(settings, invalid) == ProcessLimits(
+        timeout_s=20, memory_bytes=64 * mib, disk_bytes=3 * mib
+    )
     assert limits_of(SETTINGS, invalid).memory_bytes is None
+    assert limits_of(SETTINGS, invalid).disk_bytes == 256 * mib

@@ -28,7 +28,6 @@ from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Role
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
-from airflow_detection.store.session import limit_session
 
 SETTINGS = Settings(
     allowed_prefixes=("tests.misbehaving_models",), inline_timeout_s=30, inline_memory_mib=256
@@ -142,11 +141,10 @@ def run_task_and_exit(dsn: str, step: Any) -> None:
     status = 1
     try:
         os.dup2(os.open(os.devnull, os.O_RDWR), 2)
-        with connect(dsn) as conn, connect(dsn) as second:
-            limit_session(Database(second, SETTINGS.schema))
+        with connect(dsn) as conn:
             version = None if step.role is Role.PRIMARY else step.version
             request = VersionRequest(model_id=step.model_id, version=version, cycle_id="fleet", started_at=AT)
-            run_task(Database(conn, SETTINGS.schema), lambda: second, SETTINGS, request)
+            run_task(Database(conn, SETTINGS.schema), SETTINGS, request)
         status = 0
     finally:
         os._exit(status)

@@ -48,8 +48,7 @@ def run_steps(conn: Any, dsn: str, opened: OpenedCycle) -> None:
 
 
 def run_version(conn: Any, dsn: str, request: VersionRequest) -> RunReport:
-    with connect(dsn) as reader:
-        return run_task(Database(conn, SETTINGS.schema), lambda: reader, SETTINGS, request)
+    return run_task(Database(conn, SETTINGS.schema), SETTINGS, request)
 
 
 def run_inline(conn: Any, mode: Mode = Mode.AS_OF) -> CycleReport:

@@ -175,9 +175,7 @@ def test_a_cycle_stores_and_reads_the_same_whatever_others_have_set(
             assert {r.outcome for r in run(conn, SETTINGS).values()} == {Outcome.SUCCEEDED}
         else:
             for label in ("told@1", "reads@1", "reads@2", "selected@1"):
-                with connect(dsn) as reader:
-                    outcome = run_version(conn, lambda reader=reader: reader, label, SETTINGS).outcome  # type: ignore[misc]
-                    assert outcome is Outcome.SUCCEEDED
+                assert run_version(conn, label, SETTINGS).outcome is Outcome.SUCCEEDED
         rows = [(*row[:4], dict(row[4])) for row in conn.execute(STORED).fetchall()]
         assert sorted(rows, key=lambda row: row[:3]) == expected()
 

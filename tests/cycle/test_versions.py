@@ -69,7 +69,7 @@ def run(
     cycle_id: str | None = "fleet",
 ) -> RunReport:
     request = VersionRequest(model_id=model, version=version, cycle_id=cycle_id, started_at=at, mode=mode)
-    return run_task(Database(conn, SETTINGS.schema), lambda: reader, SETTINGS, request)
+    return run_task(Database(conn, SETTINGS.schema), SETTINGS, request)
 
 
 def run_inline(conn: Any, mode: Mode = Mode.AS_OF, **options: Any) -> CycleReport:

@@ -65,7 +65,6 @@ def run(database: Connection, second: Connection, order: Sequence[datetime]) -> 
         for model_id in MODELS:
             report = run_task(
                 Database(database, SETTINGS.schema),
-                lambda: second,
                 SETTINGS,
                 VersionRequest(
                     cycle_id="maritime", started_at=at, model_id=model_id, version=None, mode=Mode.AS_OF

@@ -16,7 +16,7 @@ from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Outcome
 from airflow_detection.maritime.ais.load import load_file
 from airflow_detection.registration.apply import apply_file
-from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 
 SETTINGS = Settings(
@@ -55,18 +55,16 @@ def run(conn: Connection, numbers: Iterable[int], *, is_inline: bool = True) -> 
             inline.run_inline(Database(conn, SETTINGS.schema), SETTINGS, "maritime", at, mode=Mode.AS_OF)
         else:
             for step in opened.steps:
-                with connect(conn.info.dsn) as reading:
-                    report = run_task(
-                        Database(conn, SETTINGS.schema),
-                        lambda: reading,
-                        SETTINGS,
-                        VersionRequest(
-                            cycle_id="maritime",
-                            started_at=at,
-                            model_id=step.model_id,
-                            version=step.version,
-                            mode=Mode.AS_OF,
-                        ),
-                    )
+                report = run_task(
+                    Database(conn, SETTINGS.schema),
+                    SETTINGS,
+                    VersionRequest(
+                        cycle_id="maritime",
+                        started_at=at,
+                        model_id=step.model_id,
+                        version=step.version,
+                        mode=Mode.AS_OF,
+                    ),
+                )
                 assert report.outcome is Outcome.SUCCEEDED, report.error
         closing.close_cycle(Database(conn, SETTINGS.schema), "maritime", at, mode=Mode.AS_OF, task_states={})

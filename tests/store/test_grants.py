@@ -18,7 +18,7 @@ from psycopg.sql import SQL, Identifier
 from tests import sample_registry
 from tests.sample_registry import AT, SCHEMA, SETTINGS
 
-from airflow_detection.cycle import closing, planning, versions
+from airflow_detection.cycle import closing, inline, planning
 from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.errors import MigrationError
 from airflow_detection.store import registry, roles
@@ -89,11 +89,10 @@ def test_a_reader_reads_and_writes_no_results(granted: Connection, dsn: str) -> 
 
 def test_a_writer_runs_a_whole_cycle_twice(granted: Connection, dsn: str) -> None:
     for _ in range(2):
-        with acting(dsn, "detection_writer") as conn, acting(dsn, "detection_writer") as reader:
+        with acting(dsn, "detection_writer") as conn:
             db = Database(conn, SETTINGS.schema)
             opened = planning.open_cycle(db, "fleet", AT, mode=Mode.AS_OF)
-            for step in opened.steps:
-                report = versions.run_step(db, lambda conn=reader: conn, SETTINGS, opened, step)
+            for report in inline.run_steps(db, SETTINGS, opened, opened.steps):
                 assert report.outcome is Outcome.SUCCEEDED, report.error
             closing.close_cycle(db, "fleet", AT, mode=Mode.AS_OF, task_states={})
     assert set(sample_registry.outcomes(granted).values()) == {"SUCCEEDED"}

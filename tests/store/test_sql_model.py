@@ -20,7 +20,7 @@ from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.engine.sql_model import SqlDetectionModel
-from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 
 STORED = """
@@ -70,19 +70,8 @@ def run(conn: Connection, dsn: str, settings: Settings = SETTINGS, *, is_inline:
         return run_inline(
             Database(conn, settings.schema), settings, "fleet", sample_registry.AT, mode=Mode.AS_OF
         ).reports[0]
-    with connect(dsn) as reader:
-        return run_task(
-            Database(conn, settings.schema),
-            lambda: reader,
-            settings,
-            VersionRequest(
-                cycle_id="fleet",
-                started_at=sample_registry.AT,
-                model_id="loud",
-                version=None,
-                mode=Mode.AS_OF,
-            ),
-        )
+    request = VersionRequest(cycle_id="fleet", started_at=sample_registry.AT, model_id="loud")
+    return run_task(Database(conn, settings.schema), settings, request)
 
 
 @both

@@ -17,7 +17,7 @@ from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.engine.canary import SharedOutputs
 from airflow_detection.store import registry, roles
-from airflow_detection.store.connection import Connection, connect
+from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 from airflow_detection.store.outputs import PostgresStore
 from airflow_detection.store.partitions.create import ensure_cycle_months
@@ -109,26 +109,24 @@ def test_the_champion_of_the_plan_is_read_whoever_is_champion_now(database: Conn
     open_cycle(
         Database(database, sample_registry.SETTINGS.schema), "fleet", sample_registry.AT, mode=Mode.AS_OF
     )
-    with connect(dsn) as reader:
 
-        def run(model_id: str, version: str | None) -> None:
-            report = run_task(
-                Database(database, sample_registry.SETTINGS.schema),
-                lambda: reader,
-                sample_registry.SETTINGS,
-                VersionRequest(
-                    cycle_id="fleet",
-                    started_at=sample_registry.AT,
-                    model_id=model_id,
-                    version=version,
-                    mode=Mode.AS_OF,
-                ),
-            )
-            assert report.outcome is Outcome.SUCCEEDED, report.error
+    def run(model_id: str, version: str | None) -> None:
+        report = run_task(
+            Database(database, sample_registry.SETTINGS.schema),
+            sample_registry.SETTINGS,
+            VersionRequest(
+                cycle_id="fleet",
+                started_at=sample_registry.AT,
+                model_id=model_id,
+                version=version,
+                mode=Mode.AS_OF,
+            ),
+        )
+        assert report.outcome is Outcome.SUCCEEDED, report.error
 
-        run("tracks", None)  # two outputs
-        run("tracks", "2")  # the shadow's three
-        roles.assign_role(Database(database, "detection"), model_id="tracks", version="2", role=Role.PRIMARY)
-        run("spoofing", None)  # scores with the number of outputs that it reads
+    run("tracks", None)  # two outputs
+    run("tracks", "2")  # the shadow's three
+    roles.assign_role(Database(database, "detection"), model_id="tracks", version="2", role=Role.PRIMARY)
+    run("spoofing", None)  # scores with the number of outputs that it reads
     scores = "select score from detection.detection_model_run_outputs where model_id = 'spoofing'"
     assert database.execute(scores).fetchall() == [(2.0,)]

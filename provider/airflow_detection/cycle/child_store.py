@@ -12,8 +12,8 @@ import psycopg
 
 from airflow_detection import __version__
 from airflow_detection.cycle.planning import OpenedCycle
-from airflow_detection.cycle.versions import cycle_reader, positive_option
-from airflow_detection.domain.inputs import SelectedOutputs
+from airflow_detection.cycle.versions import cycle_reader, positive_option, read_inputs
+from airflow_detection.domain.inputs import Inputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
@@ -68,6 +68,22 @@ class PostgresChildStore:
         """Close the connection if it was opened here, in place of the given one."""
         if self._db.conn is not self._given_conn:
             self._db.conn.close()
+
+    def inputs(self) -> Inputs:
+        """Return the cycle's input rows, read in a session like those of the children; none without a query.
+
+        Raises:
+            TerminalModelError: the database refused the query, or its time column holds no times.
+            RegistryUnavailable: the database did not answer.
+        """
+        if not self._opened.spec.input_query:
+            return Inputs()
+        settings = self._settings
+        with connect(self._reader_conninfo) as conn:
+            db = Database(conn, self._db.schema)
+            timeout_s = settings.statement_timeout_s or settings.inline_timeout_s
+            limit_session(db, timeout_s=timeout_s, role=settings.reader_role)
+            return read_inputs(cycle_reader(db, self._opened), self._opened.spec)
 
     @contextmanager
     def access(self, limits: ProcessLimits) -> Iterator[Access]:
@@ -159,11 +175,16 @@ class PostgresChildStore:
 
 def limits_of(settings: Settings, model: ModelSpec) -> ProcessLimits:
     """Return the limits of a model's versions: its task options, else the settings."""
-    mib = positive_option(model, "memory_limit") or settings.inline_memory_mib
     return ProcessLimits(
         timeout_s=positive_option(model, "execution_timeout") or settings.inline_timeout_s,
-        memory_bytes=None if mib is None else round(mib * 2**20),
+        memory_bytes=_bytes(positive_option(model, "memory_limit") or settings.inline_memory_mib),
+        disk_bytes=_bytes(positive_option(model, "disk_limit") or settings.inline_disk_mib),
+        environment=tuple(map(str, model.task_options.get("environment") or ())),
     )
+
+
+def _bytes(mib: float | None) -> int | None:
+    return None if mib is None else round(mib * 2**20)
 
 
 def _spool_of(file: IO[bytes], facts: JsonMapping) -> Spool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from functools import cache, partial
@@ -11,7 +11,7 @@ from importlib import import_module
 
 from airflow_detection.cycle.child_store import PostgresChildStore, limits_of
 from airflow_detection.cycle.planning import OpenedCycle, planned_cycle
-from airflow_detection.cycle.versions import cycle_reader, job_of, read_inputs, skip_unrunnable
+from airflow_detection.cycle.versions import job_of, skip_unrunnable
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
@@ -22,6 +22,7 @@ from airflow_detection.engine.executor import CycleReport, DAGExecutor, summariz
 from airflow_detection.engine.isolation.runner import SubprocessRunner
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.engine.run_log import LogContext
+from airflow_detection.errors import StorageError
 from airflow_detection.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -53,11 +54,11 @@ def run_inline(
     if mode is Mode.OVERRIDE:  # replays read stored champions, which do not run again
         reports = tuple(run_steps(db, settings, opened, opened.steps, log_context, reader_conninfo))
         return CycleReport(reports=reports, summary=summarize(plan, reports))
-    inputs = _inputs(db, settings, opened)
     models = Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes)
-    _import(settings.inline_preload)
-    _prepare(models, plan, settings.inline_timeout_s)
     with closing(PostgresChildStore(db, settings, opened, reader_conninfo)) as child_store:
+        inputs = _read(child_store, (StorageError,))
+        _import(settings.inline_preload)
+        _prepare(models, plan, settings.inline_timeout_s)
         return DAGExecutor(
             plan,
             instantiate=models.instantiate,
@@ -85,14 +86,32 @@ def run_steps(
         _import(settings.inline_preload)
     with closing(PostgresChildStore(db, settings, opened, reader_conninfo)) as child_store:
         runner = SubprocessRunner(child_store, lambda model: limits_of(settings, model), log_context)
-        inputs = cache(lambda: child_store.with_reconnect(lambda db: _inputs(db, settings, opened)))
+        inputs = cache(partial(_read, child_store))
         for step in steps:
             report = child_store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
             if report is None:
-                inputs()  # read before the fork, so that each child finds them in its memory
-                (report,) = runner.run([job_of(settings, opened, step, inputs)], 1)
+                (report,) = runner.run([job_of(settings, opened, step, inputs())], 1)
             reports.append(report)
     return reports
+
+
+def _read(
+    child_store: PostgresChildStore, left_to_children: tuple[type[Exception], ...] = (Exception,)
+) -> Callable[[], Inputs]:
+    """Read the inputs before the fork, so that each child finds them in its memory.
+
+    An error of a kind `left_to_children` is raised where they are asked for: each version fails with it.
+    """
+    try:
+        inputs = child_store.inputs()
+    except left_to_children as error:
+        failure = error
+
+        def fail() -> Inputs:
+            raise failure
+
+        return fail
+    return lambda: inputs
 
 
 def _import(names: Iterable[str]) -> None:
@@ -114,8 +133,3 @@ def _prepare(models: Registry, plan: ExecutionPlan, timeout_s: float) -> None:
                 models.model_class(champion).prepare()
         except (Exception, SystemExit):
             log.warning("%s could not be prepared", champion.label, exc_info=True)
-
-
-def _inputs(db: Database, settings: Settings, opened: OpenedCycle) -> Inputs:
-    timeout_s = settings.statement_timeout_s or settings.inline_timeout_s
-    return read_inputs(cycle_reader(db, opened, timeout_s=timeout_s), opened.spec)

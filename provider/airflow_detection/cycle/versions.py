@@ -1,32 +1,25 @@
-"""One step of a cycle's plan: find it, check that it can run, and run it in this process."""
+"""One step of a cycle's plan: find it, check that it can run, and make its job."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
-from airflow_detection import __version__
 from airflow_detection.cycle.planning import OpenedCycle, planned_cycle
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import CycleSpec, Mode, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.engine.entrypoints import Registry
-from airflow_detection.engine.job import Job, not_run_report, run_job
+from airflow_detection.engine.job import Job, not_run_report
 from airflow_detection.engine.plan import ExecutionPlan
-from airflow_detection.engine.run_log import LogContext
 from airflow_detection.errors import NotInPlan, PlanError, RegistrationError
 from airflow_detection.store import registry
-from airflow_detection.store.connection import Connection, LazyConnection, connect, conninfo_of
 from airflow_detection.store.database import Database
 from airflow_detection.store.input_facts import with_profiles
 from airflow_detection.store.manifests import Manifest, manifests, record_missing_run
-from airflow_detection.store.outputs import PostgresStore
-from airflow_detection.store.pushdown import SelectLimits
 from airflow_detection.store.reader import Reader
-from airflow_detection.store.session import limit_session
 
 Manifests = Mapping[tuple[int, bool], Manifest]
 """Manifests of one cycle by (version_id, is_replay)."""
@@ -89,47 +82,6 @@ def _is_registered(db: Database, request: VersionRequest) -> bool:
     """Tell whether the version is registered; without one the model, which `cycle_of` or the plan knows."""
     versions = registry.versions(db, request.model_id)
     return any(request.version in (None, v.version) for v in versions)
-
-
-def run_step(
-    db: Database,
-    open_reader: Callable[[], Connection],
-    settings: Settings,
-    opened: OpenedCycle,
-    step: VersionSpec,
-    log_context: LogContext | None = None,
-) -> RunReport:
-    """Run one step of a plan in this process; skip it where a champion that it needs has no result.
-
-    Args:
-        open_reader: opens the connection that the model reads with, when it first reads.
-        log_context: makes another logging system's lines carry the facts of the run.
-    """
-    if (skipped := skip_unrunnable(db, opened, step)) is not None:
-        return skipped
-    execution_s = positive_option(opened.plan.models[step.model_id], "execution_timeout")
-    limits_s = [s for s in (execution_s, settings.statement_timeout_s) if s is not None]
-    timeout_s = min(limits_s, default=None)
-
-    def open_limited() -> Connection:
-        conn = open_reader()
-        limit_session(Database(conn, db.schema), timeout_s=timeout_s, role=settings.reader_role)
-        return conn
-
-    reader_db = Database(LazyConnection(open_limited).as_connection, db.schema)
-    conninfo = conninfo_of(db.conn)
-    with ExitStack() as reopened:
-        store = PostgresStore(
-            db.conn,
-            reader_db.conn,
-            db.schema,
-            code_version=__version__,
-            select_limits=SelectLimits(timeout_s=timeout_s, role=settings.reader_role),
-            reopen=lambda: reopened.enter_context(connect(conninfo)),
-        )
-        reader = cycle_reader(reader_db, opened)
-        job = job_of(settings, opened, step, lambda: read_inputs(reader, opened.spec))
-        return run_job(job, store, reader, log_context)
 
 
 def skip_unrunnable(db: Database, opened: OpenedCycle, step: VersionSpec) -> RunReport | None:

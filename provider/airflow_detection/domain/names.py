@@ -80,3 +80,8 @@ def asset_uri_of(cycle_id: str, model_id: str) -> str:
     Airflow leaves schemes that begin with `x-` to whoever made them.
     """
     return f"x-detection://{quote(cycle_id, safe='')}/{quote(model_id, safe='')}"
+
+
+def is_secret_variable(name: str) -> bool:
+    """Tell whether an environment variable may be no model's: Airflow's own, and those of libpq."""
+    return name.upper().startswith(("AIRFLOW", "_AIRFLOW", "__AIRFLOW", "PG"))

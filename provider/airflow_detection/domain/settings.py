@@ -17,9 +17,9 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 class Settings:
     """Every setting; its default is the one that `config.OPTIONS` declares.
 
-    `statement_timeout_s` None leaves the server's own. `inline_timeout_s` and `inline_memory_mib` bound a
-    version of an inline cycle whose model sets no limits; `inline_preload` names modules that its task
-    imports once for all of them. `reader_role` None leaves the login's own rights;
+    `statement_timeout_s` None leaves the server's own. `inline_timeout_s`, `inline_memory_mib`
+    and `inline_disk_mib` bound a version whose model sets no limits; `inline_preload` names modules that the
+    task of an inline cycle imports once for all versions. `reader_role` None leaves the login's own rights;
     `reader_conn_id` None lets models read through the connection of the registry.
     `allowed_prefixes` are the modules from which an entry point `module:Class` may come.
     """
@@ -31,6 +31,7 @@ class Settings:
     plan_ttl_s: float = 30.0
     inline_timeout_s: float = 600.0
     inline_memory_mib: float | None = None
+    inline_disk_mib: float | None = 256.0
     inline_preload: tuple[str, ...] = ("numpy",)
     reader_role: str | None = None
     conn_id: str = "detection_default"

@@ -90,7 +90,7 @@ class DAGExecutor:
         plan: what to run.
         instantiate: makes the model object of a version.
         store: where results go, and where upstream champions are read from.
-        inputs: the cycle's input rows.
+        inputs: the cycle's input rows, or what gives them to each version.
         database: read-only access for models that want more.
         concurrent_shadows: a model's shadows may run at the same time, at most four; what they store is the
             same.
@@ -103,13 +103,14 @@ class DAGExecutor:
         *,
         instantiate: Callable[[VersionSpec], BaseDetectionModel],
         store: Store,
-        inputs: Inputs | None = None,
+        inputs: Inputs | Callable[[], Inputs] | None = None,
         database: ReadOnlyDatabase | None = None,
         concurrent_shadows: bool = False,
         runner: Runner | None = None,
     ) -> None:
         self._plan, self._instantiate, self._store = plan, instantiate, store
-        self._inputs = Inputs() if inputs is None else inputs
+        rows = Inputs() if inputs is None else inputs
+        self._inputs = rows if callable(rows) else lambda: rows
         self._at_once = MAX_CONCURRENT_SHADOWS if concurrent_shadows else 1
         self._runner = InProcess(store, database) if runner is None else runner
 
@@ -166,6 +167,6 @@ class DAGExecutor:
             version=version,
             cycle=cycle,
             instantiate=self._instantiate,
-            inputs=lambda: self._inputs,
+            inputs=self._inputs,
             upstreams={u: results[u] for u in self._plan.upstreams(model.model_id)},
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
@@ -13,7 +13,6 @@ from airflow_detection.domain.specs import Outcome, Role
 from airflow_detection.errors import NotInPlan
 from airflow_detection.operators.arguments import TemplatedOperator
 from airflow_detection.operators.context import (
-    connect,
     cycle_started_at,
     mode_of,
     open_database,
@@ -102,11 +101,9 @@ class DetectionModelOperator(TemplatedOperator):
         from airflow_detection.cycle.versions import find_step
 
         settings, request = settings_of(), self._request(context)
-        reader_id = settings.reader_conn_id or self.detection_conn_id
         with (
             terminal_errors(),
             _skipped_if_not_in_plan(),
-            ExitStack() as connections,
             open_database(self.detection_conn_id, settings) as db,
         ):
             if self.problem:
@@ -114,7 +111,6 @@ class DetectionModelOperator(TemplatedOperator):
                 raise AirflowFailException(self.problem)
             report = run_task(
                 db,
-                lambda: connections.enter_context(connect(reader_id, read_only=True)),
                 settings,
                 request,
                 log_context=log_context,

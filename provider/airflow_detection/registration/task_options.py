@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from airflow_detection.domain.names import is_secret_variable
 from airflow_detection.errors import ConfigurationError, hint
 
 PRIMARY_PRIORITY, SHADOW_PRIORITY, CYCLE_TASK_PRIORITY = 10, 1, 20
-SHADOW_GRACE_S = 30.0
-"""Seconds after a shadow's own limit at which Airflow ends its task."""
+TASK_GRACE_S = 30.0
+"""Seconds after a version's own limit at which Airflow ends its task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,28 @@ class Name:
         return f"text of 1 to {self.max_length} characters, without NUL"
 
 
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """Names of environment variables that a model may have."""
+
+    max_count: int
+
+    def fits(self, value: object) -> bool:
+        """Tell whether it may be `value`."""
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) <= self.max_count
+            and all(isinstance(n, str) and n.isidentifier() and not is_secret_variable(n) for n in value)
+        )
+
+    def __str__(self) -> str:
+        return f"up to {self.max_count} names of environment variables, none of Airflow's or libpq's own"
+
+
 # A value that does not fit a column of Airflow's task instances stops its scheduler, for every Dag.
-BOUNDS: Mapping[str, Number | Name] = {
+BOUNDS: Mapping[str, Number | Name | Variables] = {
+    "disk_limit": Number(1, 2**24, "MiB"),
+    "environment": Variables(100),
     "execution_timeout": Number(0.1, 7 * 86400, "seconds"),
     "executor": Name(1000),
     "memory_limit": Number(1, 2**24, "MiB"),
@@ -71,7 +92,9 @@ class TaskOptions:
     retries: int | None = None
     execution_timeout: float | None = None  # seconds
     executor: str | None = None
-    memory_limit: float | None = None  # MiB; where a version has a process of its own
+    memory_limit: float | None = None  # MiB
+    disk_limit: float | None = None  # MiB
+    environment: Sequence[str] = ()  # names of variables
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> TaskOptions:  # Any: a JSON object
@@ -83,7 +106,8 @@ class TaskOptions:
     def arguments(self, *, is_primary: bool) -> dict[str, Any]:  # Any: BaseOperator's own
         """The operator's arguments; a shadow comes behind its champion in any queue.
 
-        It has a process of its own, which the task ends at its time: Airflow's end of the task comes later.
+        A version has a process of its own, which the task ends at its time: Airflow's end of the task comes
+        later.
         """
         weight = self.priority_weight or PRIMARY_PRIORITY
         arguments: dict[str, Any] = {
@@ -94,8 +118,7 @@ class TaskOptions:
             if (value := getattr(self, key)) is not None:
                 arguments[key] = value
         if self.execution_timeout is not None:
-            later_s = 0 if is_primary else SHADOW_GRACE_S
-            arguments["execution_timeout"] = timedelta(seconds=self.execution_timeout + later_s)
+            arguments["execution_timeout"] = timedelta(seconds=self.execution_timeout + TASK_GRACE_S)
         return arguments
 
 

@@ -1,11 +1,9 @@
-"""Connections to the registry's database, opened at once or on first use."""
+"""Connections to the registry's database, opened by a connection string."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -132,44 +130,6 @@ def connect(conninfo: str, *, connect_timeout_s: int | None = None) -> psycopg.C
     remember_conninfo(conn, target)
     begin_session(conn)
     return conn
-
-
-class LazyConnection:
-    """Connection that is opened on first use; whoever opens it also closes it.
-
-    Args:
-        open_connection: called once; what it raises is raised where the connection is first used.
-    """
-
-    def __init__(self, open_connection: Callable[[], Connection]) -> None:
-        self._open = open_connection
-
-    @cached_property
-    def _conn(self) -> Connection:
-        try:
-            return self._open()
-        except AttributeError as error:  # else Python would look for `_conn` by `__getattr__`, without end
-            raise RuntimeError(f"the connection could not be opened: {error}") from error
-
-    def __getattr__(self, name: str) -> Any:  # Any: whatever a connection has
-        return getattr(self._conn, name)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the connection has been used."""
-        return "_conn" in self.__dict__
-
-    @property
-    def as_connection(self) -> Connection:
-        """This object, typed as a connection."""
-        return cast("Connection", self)
-
-
-def close_held(conn: Connection) -> None:
-    """Close a connection that holds one transaction: behind a pooler its session is needed to write."""
-    is_open = not isinstance(conn, LazyConnection) or conn.is_open
-    if is_open and not conn.closed and not conn.autocommit:
-        conn.close()
 
 
 def remember_conninfo(conn: Connection, conninfo: str) -> None:

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import psycopg
-
 from airflow_detection.domain.inputs import MaterializedOutputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.reports import RunReport
@@ -22,7 +20,7 @@ from airflow_detection.errors import (
     StaleAttempt,
     UnstorableValue,
 )
-from airflow_detection.store.connection import Connection, close_held
+from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.encoding import field, to_json
@@ -70,7 +68,6 @@ class PostgresStore:
         reader: for reading champions' outputs while a model runs; may be `conn`.
         code_version: goes into every manifest.
         select_limits: limits of a SQL model's SELECT.
-        reopen: opens another connection to write with, where the first one was lost while a model ran.
         attempt: the number that another store took for the same task.
 
     Raises:
@@ -85,11 +82,10 @@ class PostgresStore:
         *,
         code_version: str = "",
         select_limits: SelectLimits = _NO_LIMITS,
-        reopen: Callable[[], Connection] | None = None,
         attempt: int | None = None,
     ) -> None:
         self._conn, self._reader, self._schema, self._code_version = conn, reader, schema, code_version
-        self._select_limits, self._reopen = select_limits, reopen
+        self._select_limits = select_limits
         self._runs = load_queries("detection_model_runs", schema)
         self._rows = load_queries("detection_model_run_outputs", schema)
         self._metrics = load_queries("detection_model_metrics", schema)
@@ -197,8 +193,6 @@ class PostgresStore:
     ) -> RunReport:
         """Replace what is stored of a run by what `fill` writes and returns, in one transaction."""
         is_counted = version.role is Role.PRIMARY and not version.is_replay
-        self._end_reading()
-        self._replace_lost()
         with storage_errors(cycle), self._conn.transaction():
             run = self._lock_run(version, cycle)
             if run["newest"] > run["attempt"]:
@@ -236,8 +230,6 @@ class PostgresStore:
         Raises:
             StorageError, RegistryUnavailable: the database refused or did not answer.
         """
-        self._end_reading()
-        self._replace_lost()
         with storage_errors(cycle), self._conn.transaction():
             run = self._lock_run(version, cycle)
             row = self._manifest(report, cycle) | run | {"output_digest": None, "score_counts": "{}"}
@@ -249,22 +241,6 @@ class PostgresStore:
                 self._conn.execute(self._runs["note_failure"], row)
             else:
                 self._conn.execute(self._runs["upsert"], row)
-
-    def _end_reading(self) -> None:
-        if self._reader is not self._conn:
-            close_held(self._reader)
-
-    def _replace_lost(self) -> None:
-        """Reopen the connection that writes where it was lost: it had nothing to do while the model ran."""
-        if self._reopen is None:
-            return
-        try:
-            self._conn.execute(self._runs["is_connected"])
-        except psycopg.Error:
-            if not self._conn.closed:
-                raise
-            log.warning("the connection to the registry was lost: opening another one")
-            self._conn = self._reopen()
 
     def _next_attempt(self) -> int:
         with storage_errors():

@@ -16,15 +16,19 @@ import resource
 import signal
 import struct
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.engine.isolation.environment import replace_environment
 from airflow_detection.engine.isolation.orphans import tracked_fork, untrack
+from airflow_detection.engine.isolation.structlog_lines import detach_structlog
 
 FRAME_HEADER = struct.Struct(">cI")
 """Header of a frame: its kind, and the length of the body in bytes."""
@@ -35,7 +39,28 @@ _MAX_LINE = 64 * 1024
 _CHUNK_BYTES = 2**16
 _MAX_READ_BYTES = 2**20  # of one pipe at a time: other processes wait while one writes without end
 _REPORTING_BYTES = 32 * 2**20
+_SPOOL_BYTES = 16 * 2**30
 _PR_SET_PDEATHSIG = 1
+_FIRST_FREE = 3  # descriptor behind the standard ones
+
+
+_parents_objects: list[object] = []
+"""Objects that a child has no use for; if one were deleted, it would close a descriptor of the child."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confinement:
+    """Bounds and surroundings of a child.
+
+    `memory_bytes` may be allocated beyond what the parent has allocated, `file_bytes` written into one file;
+    None sets no bound. `folder` is the folder in which it works and keeps temporary files, `environment` the
+    names of the variables that it has besides those that each has.
+    """
+
+    folder: str
+    memory_bytes: int | None = None
+    file_bytes: int | None = None
+    environment: Collection[str] = ()
 
 
 class CorruptFrame(ValueError):
@@ -157,14 +182,18 @@ class Child:
             untrack(self.pid)
 
 
-def fork(
-    work: Callable[[FrameWriter], None], *, keep: Collection[int] = (), memory_bytes: int | None = None
-) -> Child:
+def occupy_standard_descriptors() -> None:
+    """Open the null device in place of standard descriptors that this process lacks: no file gets them."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < _FIRST_FREE:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def fork(work: Callable[[FrameWriter], None], confinement: Confinement, keep: Collection[int] = ()) -> Child:
     """Run `work` in a child process.
 
     Args:
         keep: file descriptors that the child shares with its parent; it has no others of the parent's.
-        memory_bytes: how much the child may allocate beyond what its parent has allocated now.
 
     The child never returns from here. It starts with one thread, and locks that other threads of the parent
     held are never released in it: models are therefore imported in the child alone.
@@ -178,7 +207,7 @@ def fork(
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = tracked_fork(os.fork)
     if pid == 0:
-        _run_in_child(work, parent, frames_out, text_out, keep, memory_bytes)
+        _run_in_child(work, parent, frames_out, text_out, keep, confinement)
     for fd in (frames_out, text_out):
         os.close(fd)
     for fd in (frames_in, text_in):
@@ -195,6 +224,21 @@ def limit_memory(more_bytes: int) -> None:
     with_reserve = soft + _REPORTING_BYTES
     hard = with_reserve if hard == resource.RLIM_INFINITY else min(hard, with_reserve)
     resource.setrlimit(resource.RLIMIT_DATA, (min(soft, hard), hard))
+
+
+def limit_files(max_bytes: int) -> None:
+    """Limit the size of files that this process writes to; beyond the limit it gets an OSError (EFBIG)."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # it would end the process
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with_spool = max(max_bytes, _SPOOL_BYTES)
+    hard = with_spool if hard == resource.RLIM_INFINITY else min(hard, with_spool)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (min(max_bytes, hard), hard))
+
+
+def allow_spool() -> None:
+    """Raise the limit of file sizes, where there is one, to that of encoded outputs: 16 GiB."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 def free_memory_reserve() -> None:
@@ -229,7 +273,7 @@ def _run_in_child(
     frames_fd: int,
     text_fd: int,
     keep: Collection[int],
-    memory_bytes: int | None,
+    confinement: Confinement,
 ) -> NoReturn:
     status = 1
     try:
@@ -238,8 +282,7 @@ def _run_in_child(
         _replace_descriptors({frames_fd, *keep}, text_fd)
         frame_writer = FrameWriter(frames_fd, os.getpid())
         _send_logs_to(frame_writer)
-        if memory_bytes is not None:
-            limit_memory(memory_bytes)
+        _confine(confinement)
         work(frame_writer)
         status = 0
     except BaseException:
@@ -249,7 +292,20 @@ def _run_in_child(
         with contextlib.suppress(BaseException):
             sys.stdout.flush()
             sys.stderr.flush()
+            ctypes.CDLL(None).fflush(None)
         os._exit(status)
+
+
+def _confine(confinement: Confinement) -> None:
+    replace_environment(confinement.environment, confinement.folder)
+    sys.path[:] = map(os.path.abspath, sys.path)
+    os.chdir(confinement.folder)
+    tempfile.tempdir = None  # asked for anew
+    if confinement.memory_bytes is not None:
+        limit_memory(confinement.memory_bytes)
+    if confinement.file_bytes is not None:
+        limit_files(confinement.file_bytes)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold all that the task has in memory
 
 
 def _detach_from(parent: int) -> None:
@@ -257,7 +313,7 @@ def _detach_from(parent: int) -> None:
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE}:
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -268,34 +324,52 @@ def _detach_from(parent: int) -> None:
 
 
 def _replace_descriptors(kept: Collection[int], text_fd: int) -> None:
-    """Put the null device in place of each descriptor of the parent; stdout and stderr are the text pipe.
+    """Put the null device in place of each descriptor of the parent; what is logged goes to the text pipe.
 
     They are replaced, not closed: an object that still uses one (a driver, a logger) writes to the null
     device, and no new file gets its number. So no driver can close the parent's session on the server, and no
-    line reaches the task's supervisor.
+    line reaches the task's supervisor. The parent's standard streams stay alive, because those of an Airflow
+    task close their descriptors when they are deleted.
     """
-    null = os.open(os.devnull, os.O_RDWR)
+    null, log_fd = os.open(os.devnull, os.O_RDWR), detach_structlog()
     for path in list(Path("/dev/fd").iterdir()):
         fd = int(path.name)
         if fd not in kept and fd not in (null, text_fd):
             with contextlib.suppress(OSError):
                 os.fstat(fd)
                 os.dup2(null, fd, inheritable=fd < 3)
-    os.dup2(text_fd, 1)
-    os.dup2(text_fd, 2)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    for fd in (1, 2):
+        os.dup2(text_fd, fd)
+    if log_fd is not None and log_fd > 2:  # loggers keep the file that was given to them
+        os.dup2(text_fd, log_fd, inheritable=False)
+    _discard_c_output()
+    names = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+    _parents_objects.extend(getattr(sys, name) for name in names)
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     for name, fd in (("stdout", 1), ("stderr", 2)):
         stream = open(fd, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _discard_c_output() -> None:
+    """Discard what C code of the parent has printed and not flushed; its own process prints it."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        libc = ctypes.CDLL(None)
+        libc["__fpurge"](ctypes.c_void_p.in_dll(libc, "stdout"))
 
 
 def _send_logs_to(frame_writer: FrameWriter) -> None:
-    """Make every logger send its records to the parent; the handlers of the parent are removed."""
+    """Make every logger, and warnings, go to the parent; the handlers of the parent are removed."""
     for logger in logging.Logger.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
+            _parents_objects.extend(logger.handlers)
             logger.handlers.clear()
             logger.propagate = True
+    _parents_objects.extend(logging.root.handlers)
     logging.root.handlers[:] = [_PipeHandler(frame_writer)]
+    for is_captured in (False, True):  # anew: Airflow has put a function of its own in place
+        logging.captureWarnings(is_captured)
 
 
 def _allocated_bytes() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import selectors
 import signal
@@ -21,10 +22,14 @@ from airflow_detection.engine.isolation.child import (
     BACKEND,
     LOG,
     RESULT,
+    Confinement,
     FrameWriter,
+    allow_spool,
     fork,
     free_memory_reserve,
+    occupy_standard_descriptors,
 )
+from airflow_detection.engine.isolation.folder import Folder, remove_leftovers
 from airflow_detection.engine.isolation.orphans import end_orphans, subreaper
 from airflow_detection.engine.isolation.report_json import (
     MalformedReport,
@@ -33,6 +38,7 @@ from airflow_detection.engine.isolation.report_json import (
     report_of,
     strict_loads,
 )
+from airflow_detection.engine.isolation.structlog_lines import log_record_of
 from airflow_detection.engine.job import (
     Finish,
     Job,
@@ -53,16 +59,24 @@ MAX_LINES = 10_000
 """Log lines of one version that are logged here; at its end the number of the others is logged."""
 
 _POLL_S = 0.05
+_DISK_POLL_S = 1.0
+_TOO_LARGE = f"OSError: [Errno {errno.EFBIG}]"
 _log = run_logger("airflow_detection.engine")
 _PRINT_LOGGER = "airflow_detection.model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessLimits:
-    """Limits of one version: seconds from start to end, and bytes beyond what its parent has allocated."""
+    """Limits of one version: seconds from start to end, and bytes beyond what its parent has allocated.
+
+    `disk_bytes` may be written into one file, and into all files below its folder. `environment` names the
+    variables of the task that it has besides those that each version has.
+    """
 
     timeout_s: float
     memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    environment: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +142,8 @@ class SubprocessRunner:
         """Run each job, at most `at_once` at a time; the reports are in the order of the jobs."""
         waiting, running = deque(enumerate(jobs)), dict[int, _ChildRun]()
         reports: dict[int, RunReport] = {}
+        occupy_standard_descriptors()
+        remove_leftovers()
         with selectors.DefaultSelector() as selector, subreaper() as earlier_children:
             try:
                 while waiting or running:
@@ -158,6 +174,8 @@ class SubprocessRunner:
         wait_s = min(run.deadline for run in running.values()) - time.monotonic()
         if any(run.child.pidfd is None for run in running.values()):
             wait_s = min(wait_s, _POLL_S)
+        if any(run.limits.disk_bytes is not None for run in running.values()):
+            wait_s = min(wait_s, _DISK_POLL_S)
         ready_runs = {id(key.data): key.data for key, _ in selector.select(max(wait_s, 0.0))}
         for run in ready_runs.values():
             with run_facts(run.job.version, run.job.cycle, self._log_context):
@@ -168,6 +186,7 @@ class SubprocessRunner:
                 ended.append(number)
             else:
                 run.enforce_deadline(now)
+                run.enforce_disk(now)
         self._unregister_closed(selector, ready_runs.values())
         return ended
 
@@ -217,6 +236,9 @@ class SubprocessRunner:
         if (report.error or "").startswith("MemoryError") and run.limits.memory_bytes is not None:
             reason = f"MemoryError: it may allocate {run.limits.memory_bytes / 2**20:g} MiB"
             report = replace(report, error=reason)
+        if (report.error or "").startswith(_TOO_LARGE) and run.limits.disk_bytes is not None:
+            reason = f"{report.error}: it may write {run.limits.disk_bytes / 2**20:g} MiB"
+            report = replace(report, error=reason, is_transient=False)
         save_failure(self._store, job.model, report, job.cycle)
         return report
 
@@ -237,6 +259,7 @@ class _SpoolingStore:
     def save(
         self, model: ModelSpec, version: VersionSpec, cycle: Cycle, outputs: Iterable[Pair], finish: Finish
     ) -> RunReport:
+        allow_spool()
         spool_facts = dict(self._store.spool(self._file, model, outputs))
         report, metrics = finish(spool_facts["count"])
         free_memory_reserve()
@@ -266,11 +289,19 @@ class _ChildRun:
         self.backend: JsonMapping | None = None
         self.pipe_error: Exception | None = None
         self.line_count, self.last_line = 0, ""
-        self.was_terminated = self.is_overdue = self.left_orphans = False
+        self.was_terminated = self.is_overdue = self.left_orphans = self.is_disk_used_up = False
+        self.folder = Folder()
+        self._disk_counted_at = time.monotonic()
+        confinement = Confinement(
+            folder=self.folder.path,
+            memory_bytes=limits.memory_bytes,
+            file_bytes=limits.disk_bytes,
+            environment=limits.environment,
+        )
         self.child = fork(
             lambda writer: _work(job, child_store, limits, self.file, writer),
+            confinement,
             keep=[self.file.fileno()],
-            memory_bytes=limits.memory_bytes,
         )
 
     def read_pipes(self, *, at_end: bool = False) -> None:
@@ -282,8 +313,8 @@ class _ChildRun:
             self.pipe_error = TerminalModelError(f"its process sent a malformed report: {error}")
             self.child.kill(signal.SIGKILL)
         for line in self.child.lines(at_end=at_end):
-            self.last_line = line
-            self._log_line(_PRINT_LOGGER, logging.INFO, line)
+            name, level, self.last_line = log_record_of(line) or (_PRINT_LOGGER, logging.INFO, line)
+            self._log_line(name, level, self.last_line)
 
     def enforce_deadline(self, now: float) -> None:
         """Terminate a process that is past its deadline; kill it if it has been terminated before."""
@@ -293,10 +324,22 @@ class _ChildRun:
         self.child.kill(signal.SIGKILL if self.was_terminated else signal.SIGTERM)
         self.was_terminated, self.deadline = True, now + GRACE_S
 
+    def enforce_disk(self, now: float) -> None:
+        """Kill a process whose files take more than it may write; they are counted once a second."""
+        if self.limits.disk_bytes is None or now - self._disk_counted_at < _DISK_POLL_S:
+            return
+        self._disk_counted_at = now
+        if self.folder.takes_more_than(self.limits.disk_bytes):
+            self.is_disk_used_up = True
+            self.child.kill(signal.SIGKILL)
+
     def failure(self) -> Exception | None:
         """Return the error that explains why there is no result; None if there is one."""
         if self.pipe_error is not None:
             return self.pipe_error
+        if self.is_disk_used_up:
+            mib = (self.limits.disk_bytes or 0) / 2**20
+            return TerminalModelError(f"its files took more than the {mib:g} MiB that it may write")
         if self.is_overdue:
             return TransientModelError(f"it had not ended after {self.limits.timeout_s:g} s and was ended")
         if self.result is not None:
@@ -314,6 +357,7 @@ class _ChildRun:
         self.child.end()
         self.child.close()
         self.file.close()
+        self.folder.remove()
 
     def _take(self, kind: bytes, values: Any) -> None:  # Any: JSON
         if kind == LOG:
