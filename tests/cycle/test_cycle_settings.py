@@ -19,7 +19,6 @@ from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.specs import CycleSettings, Execution, Mode
 from airflow_detection.errors import RegistrationError
 from airflow_detection.store import registry
-from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
 
 OLD = CycleSettings(
@@ -90,14 +89,13 @@ def test_what_changes_no_setting_leaves_the_history_alone(ran: Any) -> None:
     assert ran.execute(count).fetchone() == before
 
 
-def test_a_past_cycle_and_a_cleared_one_read_what_was_in_force(ran: Any, dsn: str) -> None:
+def test_a_past_cycle_and_a_cleared_one_read_what_was_in_force(ran: Any) -> None:
     put(ran, NEW)
     for at in (AT, AT - timedelta(days=30)):  # planned before the change, and never
         opened = open_fleet(ran, at)
         assert (opened.cycle.lookback, opened.spec.input_query) == (OLD.lookback, OLD.input_query)
         request = VersionRequest(model_id="tracks", cycle_id="fleet", started_at=at)
-        with connect(dsn) as reader:
-            report = run_task(Database(ran, SCHEMA), lambda reader=reader: reader, SETTINGS, request)
+        report = run_task(Database(ran, SCHEMA), SETTINGS, request)
         assert (report.error, report.input_count) == (None, 2)
         (newest,) = ran.execute(
             "select newest_input_at from detection.detection_model_runs where cycle_started_at = %s", (at,)

@@ -101,7 +101,7 @@ def test_a_result_is_stored_on_the_server_that_was_promoted(servers: Pair, *, is
             (report,) = inline.run_inline(db, SETTINGS, "fleet", AT, mode=Mode.AS_OF).reports
         else:
             request = VersionRequest(model_id="m", cycle_id="fleet", started_at=AT)
-            report = run_task(db, lambda: connect(servers.both), SETTINGS, request)
+            report = run_task(db, SETTINGS, request)
         assert report.error is None
         assert report.outcome is Outcome.SUCCEEDED
     with connect(servers.standby) as conn:

@@ -127,7 +127,7 @@ def test_a_connection_that_is_lost_while_a_champion_computes_costs_no_result(
     request = VersionRequest(model_id="lone", cycle_id="fleet", started_at=AT)
     settings = replace(SETTINGS, allowed_prefixes=("tests.cycle.test_versions",))
     with connect(dsn) as writer:
-        report = run_task(Database(writer, SCHEMA), lambda: connect(dsn), settings, request)
+        report = run_task(Database(writer, SCHEMA), settings, request)
         assert writer.closed
     with connect(dsn) as conn:
         assert report.outcome.value == sample_registry.outcomes(conn)["lone@1"]

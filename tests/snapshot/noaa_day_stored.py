@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.snapshot.noaa_day import DAY, NOAA_DAY, STEP
+from tests.snapshot.planted_faults import SWITCH
 
 from airflow_detection.cycle import closing, inline, planning
 from airflow_detection.cycle.task import run_task
@@ -41,6 +42,7 @@ def planted_registry(folder: Path) -> Path:
     for model in models.values():
         model["entrypoint"] = "tests.snapshot.planted_faults:Planted"
         model["versions"] = {"1.0": model["versions"]["1.0"]}
+        model["task_options"] = {"environment": [SWITCH]}
     file = folder / "planted.yaml"
     file.write_text(yaml.safe_dump({**registry, "models": models}))
     return file
