@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -79,7 +80,11 @@ class AirflowInstance:
         self.supervisor.start(migration)
         self.supervisor.finish(migration)
         for name in SERVERS:
-            self.supervisor.start(self._program(name, *COMPONENTS[name]))
+            self.start_component(name)
+
+    def start_component(self, name: str) -> None:
+        """Start a server by its name, such as `scheduler`, or `scheduler-2` for a second one."""
+        self.supervisor.start(self._program(name, *COMPONENTS[name.removesuffix("-2")]))
 
     def _program(self, name: str, *arguments: str) -> Program:
         program = airflow_program(name, *arguments, settings=self.settings, env=self.env)
@@ -188,13 +193,24 @@ def _database(server: str, name: str) -> Iterator[str]:
 
 
 @contextmanager
-def airflow_instance(folder: Path, server: str, **options: str) -> Iterator[AirflowInstance]:
-    """An Airflow that is ready to start, and a migrated registry; `options` are those of `[detection]`."""
+def airflow_instance(
+    folder: Path,
+    server: str,
+    *,
+    pooled: str | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    **options: str,
+) -> Iterator[AirflowInstance]:
+    """An Airflow that is ready to start, and a migrated registry; `options` are those of `[detection]`.
+
+    The registry is a new database of `server`, or the one that `pooled` leads to; `environment` has further
+    variables of the servers.
+    """
     (folder / "dags").mkdir()
     settings = Settings(state=folder, cycles=1, port=free_port(), once=True, ais=None, dsn=None)
     name = f"detection_e2e_{uuid.uuid4().hex[:8]}"
     with ExitStack() as stack:
-        dsn = stack.enter_context(_database(server, name))
+        dsn = pooled or stack.enter_context(_database(server, name))
         metadata = stack.enter_context(_database(server, f"{name}_airflow"))
         registry_proxy = stack.enter_context(proxy(dsn))
         registry = stack.enter_context(connect(dsn))
@@ -211,6 +227,7 @@ def airflow_instance(folder: Path, server: str, **options: str) -> Iterator[Airf
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
             "AIRFLOW_CONN_DETECTION_DEFAULT": airflow_connection(proxied),
             **{f"AIRFLOW__DETECTION__{key.upper()}": value for key, value in options.items()},
+            **environment,
         }
         path = [*filter(None, [os.environ.get("PYTHONPATH")]), str(CHECKOUT)]
         env = process_environment(shared) | {"PYTHONPATH": os.pathsep.join(path)}

@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -62,37 +63,75 @@ def _await(dsn: str, log: Path) -> None:
         time.sleep(0.05)
 
 
+@dataclass(slots=True, kw_only=True)
+class Pooler:
+    """A pgbouncer in transaction mode before the server that it leads to; `dsn` reaches it."""
+
+    dsn: str
+    ini: Path
+    log: Path
+    uid: int
+    settings: Mapping[str, object]
+    process: subprocess.Popen[bytes] | None = None
+
+    def lead_to(self, dsn: str) -> None:
+        """Lead to another server, and start anew: the sessions of those connected end."""
+        target = {k: str(v).replace("'", "''") for k, v in conninfo_to_dict(dsn).items() if v is not None}
+        keys = ("host", "port", "dbname", "user", "password")
+        database = " ".join(f"{k}='{target[k]}'" for k in keys if k in target)
+        lines = [f"{k} = {v}" for k, v in self.settings.items()]
+        self.ini.write_text("\n".join(["[databases]", f"pooled = {database}", "[pgbouncer]", *lines, ""]))
+        self.restart()
+
+    def restart(self) -> None:
+        """Kill it, and start it again."""
+        assert PGBOUNCER is not None
+        self.stop()
+        with self.log.open("ab") as out:
+            self.process = _start([PGBOUNCER, str(self.ini)], self.uid, out)
+        _await(self.dsn, self.log)
+
+    def stop(self) -> None:
+        """Kill it, if it runs."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(READY_S)
+
+
 @contextmanager
-def pooler(dsn: str) -> Iterator[str]:
-    """Connection string of a pgbouncer that gives each transaction whichever of two sessions is free."""
+def pooling(dsn: str, *, pool_size: int) -> Iterator[Pooler]:
+    """A pgbouncer that gives each transaction whichever of `pool_size` sessions is free."""
     if PGBOUNCER is None:
         without = pytest.fail if os.environ.get("CI") else pytest.skip
         without("pgbouncer is not installed here: nothing shows what a pooler in transaction mode does")
-    uid, port = _owner(dsn), free_port()
-    behind = {k: str(v).replace("'", "''") for k, v in conninfo_to_dict(dsn).items() if v is not None}
-    target = " ".join(
-        f"{k}='{v}'" for k, v in behind.items() if k in {"host", "port", "dbname", "user", "password"}
-    )
+    port = free_port()
     settings = {
         "listen_addr": "127.0.0.1", "listen_port": port, "unix_socket_dir": "", "auth_type": "any",
-        "pool_mode": "transaction", "default_pool_size": 2, "server_round_robin": 1,
+        "pool_mode": "transaction", "default_pool_size": pool_size, "server_round_robin": 1,
     }  # fmt: skip
-    with _folder(uid) as folder:
-        ini, log = folder / "pgbouncer.ini", folder / "log"
-        lines = [f"{k} = {v}" for k, v in settings.items()]
-        ini.write_text("\n".join(["[databases]", f"pooled = {target}", "[pgbouncer]", *lines, ""]))
-        with log.open("wb") as out:
-            process = _start([PGBOUNCER, str(ini)], uid, out)
+    with _folder(uid := _owner(dsn)) as folder:
+        started = Pooler(
+            dsn=make_conninfo("", host="127.0.0.1", port=port, dbname="pooled", user="anyone"),
+            ini=folder / "pgbouncer.ini",
+            log=folder / "log",
+            uid=uid,
+            settings=settings,
+        )
         try:
-            pooled = make_conninfo("", host="127.0.0.1", port=port, dbname="pooled", user="anyone")
-            _await(pooled, log)
-            with psycopg.connect(pooled) as one, psycopg.connect(pooled) as two:
-                pids = {conn.execute("select pg_backend_pid()").fetchone() for conn in (one, two)}
-                assert len(pids) == 2, "transactions at the same time have sessions of their own"
-            yield pooled
+            started.lead_to(dsn)
+            yield started
         finally:
-            process.terminate()
-            process.wait(READY_S)
+            started.stop()
+
+
+@contextmanager
+def pooler(dsn: str) -> Iterator[str]:
+    """Connection string of a pgbouncer that gives each transaction whichever of two sessions is free."""
+    with pooling(dsn, pool_size=2) as started:
+        with psycopg.connect(started.dsn) as one, psycopg.connect(started.dsn) as two:
+            pids = {conn.execute("select pg_backend_pid()").fetchone() for conn in (one, two)}
+            assert len(pids) == 2, "transactions at the same time have sessions of their own"
+        yield started.dsn
 
 
 @contextmanager
