@@ -60,7 +60,7 @@ def instant_of(stage: str) -> datetime:
 TO_AND_FRO = ("to one task", "to a task each")
 
 
-@pytest.mark.parametrize("change", ["add", "swap champion and shadow", "reverse the order", *TO_AND_FRO])
+@pytest.mark.parametrize("change", ["add", TO_AND_FRO[0]])  # the others: in the long tests, all stages
 def test_a_change_of_the_registry_turns_no_run_red(database: Any, fly: Fly, change: str) -> None:
     check(database, change, fly(change, "midway", "cleared"))
 
@@ -72,7 +72,7 @@ def test_a_shadow_that_loses_its_task_after_the_other_versions_have_run_is_run(
     check(database, change, fly(change, "beside"))
 
 
-@pytest.mark.parametrize("change", ["add", "to one task"])
+@pytest.mark.parametrize("change", ["add", pytest.param("to one task", marks=pytest.mark.long)])
 def test_what_is_added_to_a_run_without_the_registry_is_skipped(database: Any, fly: Fly, change: str) -> None:
     runs = fly(change, "opened", PREDICTION_USE_MODEL_REGISTRY="0")
     states = runs["opened"]["tasks"]
@@ -93,7 +93,7 @@ def check(conn: Any, change: str, runs: dict[str, Any]) -> None:
         assert (stage, run["state"]) == (stage, "success"), run
         assert not {"failed", "upstream_failed", "None"} & set(run["tasks"].values()), (stage, run)
         stored = sample_registry.outcomes(conn, instant_of(stage))
-        assert run["tasks"].get("legacy_path", "skipped") == "skipped"
+        assert run["tasks"].get("legacy_path", "skipped") in ("skipped", "removed"), "it never runs"
         if change in ("disable", "enable") and stored["spoofing@1"] == "SKIPPED":
             stored["spoofing@1"] = "SUCCEEDED"
         planned = PLANNED + ALSO_PLANNED.get(change, ())
