@@ -82,9 +82,9 @@ def register(conn: Any, schema: str, cycle_id: str, prefix: str, execution: Any)
         registry.put_model(Database(conn, schema), model)
         for version, role in (("1", Role.PRIMARY), ("2", Role.SHADOW)):
             if role is Role.PRIMARY or number < SHADOWS:
-                label = {"model_id": model.model_id, "version": version}
-                registry.put_version(Database(conn, schema), params={}, **label)
-                roles.assign_role(Database(conn, schema), role=role, since=since, **label)
+                db = Database(conn, schema)
+                registry.put_version(db, model_id=model.model_id, version=version, params={})
+                roles.assign_role(db, model_id=model.model_id, version=version, role=role, since=since)
 
 
 def write_dags(folder: Path, checkout: Path) -> None:

@@ -34,6 +34,8 @@ PURPOSES = {
     "plan_cache": "last known good plan on this machine",
     "hooks": "Airflow connection to a session",
     "config": "the [detection] section",
+    "triggers": "waiting in the triggerer",
+    "promotion": "evidence judged, promotions watched",
     "cycle": "one cycle: plan, versions, close; no Airflow",
     "registration": "YAML file to the registry",
     "snapshot": "reports and verdicts",

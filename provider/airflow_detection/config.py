@@ -123,6 +123,11 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "",
             "detection_reader",
         ),
+        "promotion_four_eyes": _option(
+            "Whether a promotion needs another person's approval than that of who asked for it.",
+            "boolean",
+            "True",
+        ),
         "conn_id": _option("Airflow connection of the registry's database.", "string", "detection_default"),
     }
 )
@@ -153,6 +158,7 @@ def settings() -> Settings:
         reader_role=text("reader_role") or None,
         reader_conn_id=text("reader_conn_id") or None,
         conn_id=text("conn_id"),
+        promotion_four_eyes=conf.getboolean(SECTION, "promotion_four_eyes", fallback=True),
     )
 
 

@@ -63,6 +63,10 @@ class RegistrationError(DetectionError):
     """A registration is not valid."""
 
 
+class PromotionError(RegistrationError):
+    """A promotion cannot be asked for, or cannot go on."""
+
+
 class UnknownUpstream(RegistrationError):
     """A model depends on one that is not registered for its cycle."""
 

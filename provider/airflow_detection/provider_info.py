@@ -29,7 +29,14 @@ def get_provider_info() -> dict[str, Any]:  # Any: the shape of Airflow's provid
                     "airflow_detection.operators.cycle",
                     "airflow_detection.operators.maintenance",
                     "airflow_detection.operators.snapshot",
+                    "airflow_detection.operators.promotion",
                 ],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "Detection",
+                "python-modules": ["airflow_detection.triggers.next_result"],
             }
         ],
         "hooks": [{"integration-name": "Detection", "python-modules": ["airflow_detection.hooks.detection"]}],

@@ -109,9 +109,9 @@ update {schema}.detection_model_roles set valid = tstzrange(lower(valid), closed
 -- name: open
 -- Open roles for versions.
 insert into {schema}.detection_model_roles
-       (version_id, model_id, model_no, role, valid, recorded_at, is_founding, actor, reason)
+       (version_id, model_id, model_no, role, valid, recorded_at, is_founding, actor, reason, promotion_id)
 select opened.version_id, m.model_id, m.model_no, opened.role, tstzrange(opened.since, null), opened.now,
-       opened.since < opened.now, coalesce(%(actor)s::text, current_user), %(reason)s
+       opened.since < opened.now, coalesce(%(actor)s::text, current_user), %(reason)s, %(promotion_id)s
   from unnest(%(version_id)s::bigint[], %(role)s::{schema}.detection_role[], %(since)s::timestamptz[],
               %(now)s::timestamptz[]) with ordinality as opened (version_id, role, since, now, number)
   join {schema}.detection_model_versions v on v.version_id = opened.version_id
@@ -133,9 +133,10 @@ update {schema}.detection_model_roles set superseded_at = %(now)s where role_id 
 -- name: keep_remainder
 -- The parts of the superseded rows outside of the corrected interval, which still hold.
 insert into {schema}.detection_model_roles
-       (version_id, model_id, model_no, role, valid, recorded_at, is_correction, actor, reason)
+       (version_id, model_id, model_no, role, valid, recorded_at, is_correction, actor, reason,
+        promotion_id)
 select r.version_id, r.model_id, r.model_no, r.role, remainder, %(now)s, true,
-       coalesce(%(actor)s::text, current_user), %(reason)s
+       coalesce(%(actor)s::text, current_user), %(reason)s, r.promotion_id
   from {schema}.detection_model_roles r,
        unnest(tstzmultirange(r.valid) - tstzmultirange(tstzrange(%(since)s, %(until)s))) as remainder
  where r.role_id = any (%(role_ids)s);

@@ -143,13 +143,14 @@ def test_a_database_is_migrated_once_and_checked(cli: Cli, empty_dsn: str) -> No
 
 
 def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
-    dry, first, second, past, before, promoted, twice, now, check = cli(
+    dry, first, second, past, before, refused, promoted, twice, now, check = cli(
         ["apply", MARITIME, "--dry-run"],
         ["apply", MARITIME],
         ["apply", MARITIME],
         ["plan", "maritime", "--at", "2021-01-01T00:00:00Z", "--output", "json"],
         ["plan", "maritime", "--at", "2019-01-01T00:00:00Z"],
         ["promote", "spoofing@1.1"],
+        ["promote", "spoofing@1.1", "--force", "--reason", "it is needed", "--actor", "ana"],
         ["promote", "spoofing@1.1"],
         ["plan", "maritime"],
         ["check"],
@@ -162,9 +163,17 @@ def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
     assert plan["digest"]
     assert (plan["settings"]["lookback_s"], plan["settings"]["time_key"]) == (3600.0, "observed_s")
     assert before.out.startswith("no version held a role then: nothing runs\n")
-    assert promoted.out == "spoofing@1.1 is PRIMARY from now on\n"
+    assert refused.code == 1
+    assert refused.err.startswith("spoofing@1.1 is not promoted: cycles: 0 cycles were completed by both")
+    assert refused.err.endswith("; --force promotes it all the same\n")
+    assert "  failed   cycles: 0 cycles were completed by both" in promoted.out
+    assert promoted.out.splitlines()[-1] == (
+        "spoofing@1.1 is PRIMARY from now on in place of spoofing@1.0, which is a SHADOW"
+    )
     assert twice.out == "spoofing@1.1 is PRIMARY already\n"
-    assert "spoofing  after track_quality\n  PRIMARY    1.1  spoofing\n  CHALLENGER 2.0  sp" in now.out
+    assert "spoofing  after track_quality\n  PRIMARY    1.1  spoofing\n" in now.out
+    assert "  CHALLENGER 2.0  spoofing" in now.out
+    assert "  SHADOW     1.0  spoofing" in now.out
     assert (check.code, check.err) == (0, f"warning: models read as 'postgres', {SUPERUSER}")
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import GroupCommand
 
-from airflow_detection.cli import ais, compare, db, labels, partitions, plan, registry, snapshot
+from airflow_detection.cli import (
+    ais,
+    compare,
+    db,
+    labels,
+    listings,
+    partitions,
+    plan,
+    promotions,
+    registry,
+    snapshot,
+)
 
 
 def get_commands() -> list[GroupCommand]:
@@ -15,6 +26,8 @@ def get_commands() -> list[GroupCommand]:
         labels.group(),
         *db.commands(),
         *registry.commands(),
+        *promotions.commands(),
+        *listings.commands(),
         *plan.commands(),
         compare.action(),
         snapshot.action(),

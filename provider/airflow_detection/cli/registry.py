@@ -132,24 +132,6 @@ def _cycle_problems(db: Database, settings: Settings, cycle_id: str) -> Iterator
 
 
 @command
-def promote(args: Arguments) -> None:
-    """Make a version PRIMARY from now on."""
-    from airflow_detection.domain.specs import Role
-    from airflow_detection.store import registry, roles
-
-    with connected() as (db, _):
-        named = registry.named_versions(db, [args.label])[0]
-        is_new = roles.assign_role(
-            db,
-            model_id=named.model_id,
-            version=named.version,
-            role=Role.PRIMARY,
-            reason=args.reason,
-        )
-    say(f"{named.label} {'is PRIMARY from now on' if is_new else 'is PRIMARY already'}")
-
-
-@command
 def correct(args: Arguments) -> None:
     """Put a wrong history of roles right; what was known before stays."""
     from airflow_detection.domain.specs import Role
@@ -201,7 +183,6 @@ def commands() -> list[ActionCommand]:
     return [
         ActionCommand("apply", "Register what a YAML file says", apply, (FILE, DRY_RUN)),
         ActionCommand("check", "Look for everything that is wrong", check, ()),
-        ActionCommand("promote", "Make a version PRIMARY from now on", promote, (label, reason)),
         ActionCommand("confirm", "Confirm the models that a cycle is left with", confirm, (cycle, reason)),
         ActionCommand(
             "correct",

@@ -22,8 +22,8 @@ from airflow.sdk import (
 from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_detection.dags.documentation import MAX_TEXT, dag_doc
-from airflow_detection.dags.markdown import prose
 from airflow_detection.domain.cron import cron_problem
+from airflow_detection.domain.markdown import prose
 from airflow_detection.domain.names import (
     CLOSE,
     INLINE,

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from airflow_detection.dags.markdown import cell, code, name_cell, prose
+from airflow_detection.domain.markdown import cell, code, name_cell, prose
 from airflow_detection.domain.names import asset_uri_of
 from airflow_detection.domain.text import cut, visible
 from airflow_detection.engine.plan import ExecutionPlan

@@ -21,6 +21,7 @@ class Settings:
     and `inline_disk_mib` bound a version whose model sets no limits; `inline_preload` names modules that the
     task of an inline cycle imports once for all versions. `reader_role` None leaves the login's own rights;
     `reader_conn_id` None lets models read through the connection of the registry.
+    `promotion_four_eyes` keeps whoever asks for a promotion from approving it.
     `allowed_prefixes` are the modules from which an entry point `module:Class` may come.
     """
 
@@ -36,6 +37,7 @@ class Settings:
     reader_role: str | None = None
     conn_id: str = "detection_default"
     reader_conn_id: str | None = None
+    promotion_four_eyes: bool = True
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):

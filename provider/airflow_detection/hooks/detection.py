@@ -20,10 +20,11 @@ from airflow_detection.engine.params import ParamsLoader
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import PlanError
 from airflow_detection.hooks.session import session_of
-from airflow_detection.store import registry, roles
+from airflow_detection.store import listings, promotions, registry, roles
 from airflow_detection.store.connection import CONNECT_TIMEOUT_S, remember_conninfo
 from airflow_detection.store.database import Database
 from airflow_detection.store.labels import Label, add_labels, known_labels
+from airflow_detection.store.promotions import Promotion
 
 if TYPE_CHECKING:
     from airflow_detection.evidence.comparison import VersionComparison
@@ -195,6 +196,63 @@ class DetectionHook(PostgresHook):
                 thresholds=thresholds(),
                 use_model_registry=flags.use_model_registry(),
             )
+
+    def runs(self, cycle_id: str, at: datetime | None = None) -> list[dict[str, Any]]:  # Any: column values
+        """Return the manifests of a cycle (UTC; None: of the newest that has any), replays last.
+
+        Raises:
+            PlanError: the cycle is not registered.
+        """
+        with self._database() as db:
+            return listings.runs(db, cycle_id, at)
+
+    def outputs(
+        self,
+        model_id: str,
+        at: datetime | None = None,
+        *,
+        version: str | None = None,
+        entity_id: str | None = None,
+        limit: int = listings.LIMIT,
+    ) -> list[dict[str, Any]]:  # Any: column values
+        """Return the outputs of a model's champion, or of a version, in one cycle (UTC; None: the newest).
+
+        Rows have `entity_id`, `score`, `version`, `role`, `is_replay`, `outputs` and `input_ref`, the highest
+        score first, at most `limit` of them.
+
+        Raises:
+            PlanError: the model is not registered.
+        """
+        with self._database() as db:
+            return listings.outputs(db, model_id, at, version=version, entity_id=entity_id, limit=limit)
+
+    def events(
+        self,
+        *,
+        model_id: str | None = None,
+        entity_id: str | None = None,
+        has_closed: bool = False,
+        limit: int = listings.LIMIT,
+    ) -> list[dict[str, Any]]:  # Any: column values
+        """Return the open events, or all of them, the one that was seen last first."""
+        with self._database() as db:
+            return listings.events(
+                db, model_id=model_id, entity_id=entity_id, has_closed=has_closed, limit=limit
+            )
+
+    def promotions(self, model_id: str | None = None, *, is_under_way: bool = False) -> list[Promotion]:
+        """Return the last promotions and their states, the newest first."""
+        with self._database() as db:
+            return promotions.promotions(db, model_id=model_id, is_under_way=is_under_way)
+
+    def rollback(self, model_id: str, *, actor: str | None = None, reason: str) -> Promotion | None:
+        """Make the champion before the last promotion PRIMARY again; None if that is done already.
+
+        Raises:
+            PromotionError: no promotion made the version PRIMARY that is now.
+        """
+        with self._database() as db:
+            return promotions.roll_back(db, model_id, actor=actor, reason=reason)
 
     def promote(self, label: str, *, actor: str | None = None, reason: str = "") -> bool:
         """Make `model@version` PRIMARY from now on; return whether anything changed."""

@@ -112,6 +112,7 @@ def assign_role(
     since: datetime | None = None,
     actor: str | None = None,
     reason: str = "",
+    promotion_id: int | None = None,
 ) -> bool:
     """Give a version a role, or end the one it holds (`role` None); return whether anything changed.
 
@@ -119,11 +120,16 @@ def assign_role(
         RegistrationError: as `assign_roles`.
     """
     change = RoleChange(model_id=model_id, version=version, role=role, since=since)
-    return assign_roles(db, [change], actor=actor, reason=reason) > 0
+    return assign_roles(db, [change], actor=actor, reason=reason, promotion_id=promotion_id) > 0
 
 
 def assign_roles(
-    db: Database, changes: Sequence[RoleChange], *, actor: str | None = None, reason: str = ""
+    db: Database,
+    changes: Sequence[RoleChange],
+    *,
+    actor: str | None = None,
+    reason: str = "",
+    promotion_id: int | None = None,
 ) -> int:
     """Give versions their roles, one after the other, all or none; return how many changed anything.
 
@@ -134,10 +140,12 @@ def assign_roles(
         changes: `since` is not in the future. It is in the past only while the model's history is founding
             rows alone and no cycle has been planned at or after it.
         actor: who did it; None means the database's user.
+        promotion_id: the promotion that the changes belong to.
 
     Raises:
         RegistrationError: unknown version, or `since` is not allowed.
     """
+    why = {"actor": actor, "reason": reason, "promotion_id": promotion_id}
     with with_exclusive_lock(db):
         models = _models_now(db, changes)
         steps = [step for change in changes if (step := models[change.model_id].step(change)) is not None]
@@ -145,11 +153,11 @@ def assign_roles(
         opened: set[int] = set()
         for step in steps:
             if opened.intersection(step.closed):  # what is opened must be there to be closed again
-                _write(db, part, actor, reason)
+                _write(db, part, why)
                 part, opened = [], set()
             part.append(step)
             opened.add(step.version_id)
-        _write(db, part, actor, reason)
+        _write(db, part, why)
     return len(steps)
 
 
@@ -259,7 +267,7 @@ def _models_now(db: Database, changes: Sequence[RoleChange]) -> dict[str, _Model
     }
 
 
-def _write(db: Database, steps: Sequence[_Step], actor: str | None, reason: str) -> None:
+def _write(db: Database, steps: Sequence[_Step], why: Row) -> None:
     """End roles, then open those that follow."""
     closed = [(version_id, step.now) for step in steps for version_id in step.closed]
     opened = [step for step in steps if step.role is not None]
@@ -269,4 +277,4 @@ def _write(db: Database, steps: Sequence[_Step], actor: str | None, reason: str)
     if opened:
         names = ("version_id", "role", "since", "now")
         params = {name: [getattr(step, name) for step in opened] for name in names}
-        role_rows(db, name="open", params=params | {"actor": actor, "reason": reason})
+        role_rows(db, name="open", params=params | why)

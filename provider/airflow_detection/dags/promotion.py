@@ -1,0 +1,95 @@
+"""The Dag `detection_promotion`: a request, a person's approval, and the watch after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param
+
+from airflow_detection.config import settings
+from airflow_detection.operators.promotion import ANSWER_WITHIN, PromotionOperator, PromotionWatchOperator
+
+Notifier = Callable[[Any], None]  # Any: Airflow's context
+WATCH_HOURS = 24
+DOC = """
+Asks for a version to become **PRIMARY**. Trigger it with the version and the reason; the task `approve` shows
+the evidence and waits for a person other than the one who asked. Approved, the version is PRIMARY from the
+next cycle on, and the champion before it goes on as a SHADOW. The task `watch` then judges each cycle: FAILED
+or SILENT_FAULT twice in a row takes the promotion back by itself.
+
+`airflow detection rollback MODEL` takes it back at once; `airflow detection promotions list` tells what
+became of each.
+"""
+
+
+def promotion_dag(
+    detection_conn_id: str | None = None,
+    *,
+    answer_within: timedelta = ANSWER_WITHIN,
+    on_request: Sequence[Notifier] = (),
+    on_decision: Sequence[Notifier] = (),
+    on_rollback: Sequence[Notifier] = (),
+    **approval: Any,  # Any: ApprovalOperator's own, such as assigned_users
+) -> DAG:
+    """The Dag `detection_promotion`, which is started by hand or by a page, once for each promotion.
+
+    Args:
+        detection_conn_id: a connection to the registry's database whose login may change roles (a member of
+            `detection_admin`, where there are roles); `[detection] conn_id` unless given.
+        answer_within: without an answer in this time the request is rejected.
+        on_request, on_decision, on_rollback: Airflow's notifiers, or functions of a context, in which
+            `detection_promotion` tells which promotion it is about.
+        approval: further arguments of Airflow's `ApprovalOperator`, such as `assigned_users`.
+    """
+    conn_id = detection_conn_id or settings().conn_id
+    with DAG(
+        dag_id="detection_promotion",
+        description="Promotion of a version to PRIMARY: evidence, approval, watch.",
+        doc_md=DOC,
+        schedule=None,
+        catchup=False,
+        max_active_runs=16,
+        tags=["detection"],
+        params={
+            "version": Param(
+                type="string",
+                title="Version",
+                description="The version that is to become PRIMARY, as model@version.",
+                pattern="^[^@,\\s]+@[^@,\\s]+$",
+            ),
+            "reason": Param(
+                "",
+                type="string",
+                format="multiline",
+                title="Reason",
+                description="Why, for whoever approves it and for the history of roles.",
+            ),
+            "watch_hours": Param(
+                WATCH_HOURS,
+                type="number",
+                minimum=0,
+                maximum=24 * 31,
+                title="Hours to watch",
+                description="How long its cycles are judged, and bad ones take the promotion back.",
+            ),
+        },
+    ) as dag:
+        approve = PromotionOperator(
+            task_id="approve",
+            detection_conn_id=conn_id,
+            response_timeout=answer_within,
+            on_request=on_request,
+            on_decision=on_decision,
+            **approval,
+        )
+        watch = PromotionWatchOperator(
+            task_id="watch",
+            detection_conn_id=conn_id,
+            on_rollback=on_rollback,
+            retries=5,
+            retry_delay=timedelta(minutes=1),
+        )
+        approve >> watch
+    return dag
