@@ -31,7 +31,7 @@ select v.version_id, v.model_id, v.version, v.params, coalesce(v.entrypoint, m.e
 -- name: versions
 -- Every registered version, and the role it holds now.
 select v.version_id, v.model_id, v.version, v.params, v.entrypoint, v.notes, v.created_at,
-       r.role::text as role, lower(r.valid) as since
+       r.role::text as role, lower(r.valid) as since, coalesce(r.is_founding, false) as is_founding
   from {schema}.detection_model_versions v
   left join {schema}.detection_model_roles r
     on r.version_id = v.version_id and r.superseded_at is null and upper_inf(r.valid)

@@ -40,3 +40,10 @@ select p.promotion_id, p.model_id, v.version, c.version as champion, p.version_i
 select count(*) as results from {schema}.detection_model_runs r
  where r.model_id = (select v.model_id from {schema}.detection_model_versions v where v.version_id = %(version_id)s)
    and r.version_id = %(version_id)s and r.cycle_started_at >= %(since)s and not r.is_replay;
+
+-- name: promoted_champions
+-- The champions that a promotion, or its rollback, has made PRIMARY.
+select r.model_id, v.version, r.promotion_id, lower(r.valid) as since
+  from {schema}.detection_model_roles r
+  join {schema}.detection_model_versions v on v.version_id = r.version_id
+ where r.role = 'PRIMARY' and r.superseded_at is null and upper_inf(r.valid) and r.promotion_id is not null;

@@ -35,7 +35,7 @@ CYCLES = 6
 USERS = {"ana": "op", "ben": "op", "vic": "viewer"}
 WATCH_S = 20
 SILENT_FROM = "2026-06-01T00:00:00+00:00"
-POLICY: dict[str, Any] = {}
+POLICY = {"min_cycles": CYCLES, "max_duration_factor": 1000}
 SETTINGS = Settings(allowed_prefixes=("tests.e2e",))
 DAG_FILE = '''"""Promotions, looked at every second: dag, airflow."""
 

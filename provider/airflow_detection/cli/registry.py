@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,11 +35,24 @@ def apply(args: Arguments) -> None:
     from airflow_detection.registration.apply import apply_file
 
     with connected() as (db, _):
-        changes = apply_file(db, Path(args.file), dry_run=args.dry_run)
+        changes = apply_file(
+            db, Path(args.file), dry_run=args.dry_run, undoes_promotions=args.roles == "from-file"
+        )
     for line in changes:
         say(line)
     if not changes:
         say("nothing to change")
+
+
+@command
+def export(args: Arguments) -> None:
+    """Write the registration file of what is registered."""
+    from airflow_detection.registration.export import registration_yaml
+
+    del args
+    with connected() as (db, _):
+        text = registration_yaml(db)
+    sys.stdout.write(text)
 
 
 @command
@@ -179,9 +193,15 @@ def commands() -> list[ActionCommand]:
         dest="until",
     )
     actor = arg("--actor", help="who says so; the database's user unless given")
+    from_file = arg(
+        "--roles",
+        help="from-file: give roles as the file says, also where a promotion or a rollback is undone",
+        choices=("from-file",),
+    )
     cycle = arg("cycle", help="the cycle's id", metavar="CYCLE")
     return [
-        ActionCommand("apply", "Register what a YAML file says", apply, (FILE, DRY_RUN)),
+        ActionCommand("apply", "Register what a YAML file says", apply, (FILE, DRY_RUN, from_file)),
+        ActionCommand("export", "Write the registry as a YAML file", export, ()),
         ActionCommand("check", "Look for everything that is wrong", check, ()),
         ActionCommand("confirm", "Confirm the models that a cycle is left with", confirm, (cycle, reason)),
         ActionCommand(

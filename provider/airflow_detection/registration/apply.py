@@ -15,7 +15,7 @@ from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
 from airflow_detection.errors import InputFileError, RegistrationError
 from airflow_detection.registration.file import Registration, VersionEntry, parse
 from airflow_detection.registration.values import Problems
-from airflow_detection.store import registry, roles
+from airflow_detection.store import promotions, registry, roles
 from airflow_detection.store.database import Database
 
 Key = tuple[str, str]
@@ -23,12 +23,15 @@ Key = tuple[str, str]
 T = TypeVar("T")
 
 
-def apply_file(db: Database, path: Path | str, *, dry_run: bool = False) -> list[str]:
+def apply_file(
+    db: Database, path: Path | str, *, dry_run: bool = False, undoes_promotions: bool = False
+) -> list[str]:
     """Bring the registry to what a file says, in one transaction; return one line per change.
 
     Entries that the file leaves out stay as they are; a version that is in it without a role loses its role.
     `since` is the start of a new role; a role that the version has already keeps its start. A second time
-    changes nothing. With `dry_run` everything is tried and nothing is kept.
+    changes nothing. With `dry_run` everything is tried and nothing is kept. A champion that a promotion or a
+    rollback made stays; `undoes_promotions` lets the file have its way.
 
     Raises:
         InputFileError: the file cannot be read.
@@ -36,7 +39,7 @@ def apply_file(db: Database, path: Path | str, *, dry_run: bool = False) -> list
     """
     changes: list[str] = []
     with locked_registration(db, path) as registration, db.conn.transaction():
-        changes += apply_registration(db, registration, str(path))
+        changes += apply_registration(db, registration, str(path), undoes_promotions=undoes_promotions)
         if dry_run:
             raise psycopg.Rollback
     return changes
@@ -64,9 +67,13 @@ def locked_registration(db: Database, path: Path | str) -> Iterator[Registration
         yield registration
 
 
-def apply_registration(db: Database, registration: Registration, source: str) -> list[str]:
+def apply_registration(
+    db: Database, registration: Registration, source: str, *, undoes_promotions: bool = False
+) -> list[str]:
     """Bring the registry to what a checked file says, in the open transaction; raises as `apply_file`."""
     problems = Problems(source)
+    if not undoes_promotions:
+        _check_champions(db, registration, problems)
     changes = [
         *_apply_cycles(db, registration, problems),
         *_apply_models(db, registration, problems),
@@ -74,6 +81,24 @@ def apply_registration(db: Database, registration: Registration, source: str) ->
     ]
     problems.raise_all()
     return changes
+
+
+def _check_champions(db: Database, registration: Registration, problems: Problems) -> None:
+    """Note each model whose champion by a promotion is another than the file's."""
+    promoted = promotions.promoted_champions(db)
+    for model in registration.models:
+        champion = promoted.get(model.spec.model_id)
+        named = next((entry for entry in model.versions if entry.role is Role.PRIMARY), None)
+        if champion is None or not model.versions or (named and named.version == champion.version):
+            continue
+        said = named.version if named else "none"
+        problems.add(
+            named.line if named else model.line,
+            f"models.{model.spec.model_id}",
+            f"promotion {champion.promotion_id} made {champion.version!r} PRIMARY at"
+            f" {champion.since.isoformat()}, the file {said!r}: write that into the file, or apply it with"
+            " --roles from-file",
+        )
 
 
 def _text_of(path: Path) -> str:

@@ -317,6 +317,22 @@ def results_since(db: Database, version_id: int, since: datetime) -> int:
     return int(fetch(db, TABLE, "results_since", params)[0]["results"])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotedChampion:
+    """A champion that a promotion, or its rollback, has made PRIMARY at `since` (UTC)."""
+
+    model_id: str
+    version: str
+    promotion_id: int
+    since: datetime
+
+
+def promoted_champions(db: Database) -> dict[str, PromotedChampion]:
+    """Return the champions that are PRIMARY by a promotion or a rollback, by model id."""
+    rows = fetch(db, TABLE, "promoted_champions")
+    return {row["model_id"]: PromotedChampion(**row) for row in rows}
+
+
 def digest_of(evidence: Evidence) -> str:
     """Return the SHA-256 of evidence, of its JSON with sorted keys."""
     return hashlib.sha256(json.dumps(evidence, sort_keys=True, allow_nan=False).encode()).hexdigest()

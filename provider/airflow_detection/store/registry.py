@@ -50,7 +50,10 @@ _strict_json = partial(json.dumps, allow_nan=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredVersion:
-    """A version as registered: its own entry point (None: the model's), and the role it holds now, if any."""
+    """A version as registered: its own entry point (None: the model's), and the role it holds now, if any.
+
+    `is_founding`: the role is one of the first of its model, and may begin before it was recorded.
+    """
 
     version_id: int
     model_id: str
@@ -61,6 +64,7 @@ class RegisteredVersion:
     created_at: datetime
     role: Role | None
     since: datetime | None
+    is_founding: bool = False
 
     @property
     def label(self) -> str:
