@@ -387,7 +387,18 @@ def test_the_provider_info_keeps_to_airflows_schema_and_importing_the_cli_stays_
     assert done.returncode == 0, done.stderr
     new, ours = json.loads(done.stdout.splitlines()[-1])
     assert new == []
-    names = ("ais", "compare", "db", "labels", "partitions", "plan", "registry", "snapshot")
+    names = (
+        "ais",
+        "compare",
+        "db",
+        "labels",
+        "listings",
+        "partitions",
+        "plan",
+        "promotions",
+        "registry",
+        "snapshot",
+    )
     commands = {f"cli.{name}" for name in names}
     assert {name.removeprefix("airflow_detection.") for name in ours} - commands == {
         *("cli", "cli.command", "cli.definition", "config", "errors", "provider_info"),

@@ -9,6 +9,7 @@ from airflow_detection.domain.specs import Cycle
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
 
 ENTITIES = 60
+QUERY = "select 'e' || n as id from generate_series(0, 59) as n"
 
 
 def is_positive(number: int) -> bool:
@@ -27,12 +28,16 @@ class Judge(BaseDetectionModel):
         yield Canary(entity_id="canary:1", rows=({"id": "canary:1"},), expected=0.9)
 
     def run(self, ctx: ModelContext) -> ModelResult:
-        """Score the entities and whatever rows there are besides, which are canaries."""
+        """Score the rows of QUERY, and canaries."""
         silent_from = ctx.params.get("silent_from")
         if silent_from and ctx.cycle.started_at >= datetime.fromisoformat(silent_from):
             return ModelResult(outputs_per_input=[])
-        wrong = ctx.params["wrong"]
-        scores = {f"e{n}": 0.9 if is_positive(n) != (n < wrong) else 0.1 for n in range(ENTITIES)}
-        scores |= {row["id"]: 0.9 for row in ctx.inputs if str(row.get("id", "")).startswith("canary:")}
-        rows = [({"id": entity}, {"id": entity, "score": score}) for entity, score in scores.items()]
+        ids = [str(row["id"]) for row in ctx.inputs.rows()]
+        rows = [({"id": id_}, {"id": id_, "score": self._score(id_, ctx.params["wrong"])}) for id_ in ids]
         return ModelResult(outputs_per_input=rows)
+
+    def _score(self, entity_id: str, wrong: int) -> float:
+        if entity_id.startswith("canary:"):
+            return 0.9
+        number = int(entity_id[1:])
+        return 0.9 if is_positive(number) != (number < wrong) else 0.1

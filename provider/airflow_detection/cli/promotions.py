@@ -19,7 +19,6 @@ from airflow_detection.cli.command import (
     say_json,
     show,
 )
-from airflow_detection.domain.specs import Role
 from airflow_detection.errors import DetectionError
 
 if TYPE_CHECKING:
@@ -94,6 +93,7 @@ def rollback(args: Arguments) -> None:
 @command
 def assign(args: Arguments) -> None:
     """Give a version a role other than PRIMARY from now on, or end the one it holds."""
+    from airflow_detection.domain.specs import Role
     from airflow_detection.store import registry, roles
 
     role = None if args.role == "none" else Role(args.role)

@@ -7,6 +7,7 @@ registry, and the answer is what Airflow says of this very task.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_detection.store.database import Database
     from airflow_detection.store.promotions import Promotion
 
+log = logging.getLogger(__name__)
 Notifier = Callable[[Any], None]  # Any: Airflow's context; its own notifiers are called with it
 ANSWER_WITHIN = timedelta(days=3)
 POLL = timedelta(seconds=20)
@@ -38,7 +40,10 @@ def source_of(context: Context) -> str:
 
 
 def notify(notifiers: Sequence[Notifier], context: Context, promotion: Promotion) -> None:
-    """Call each notifier with the context and `detection_promotion` in it: a JSON object."""
+    """Call each notifier with the context and `detection_promotion` in it: a JSON object.
+
+    One that fails is logged: it must not keep a promotion that is in force from being watched.
+    """
     last = promotion.states[-1]
     entry = {
         "promotion_id": promotion.promotion_id,
@@ -51,7 +56,10 @@ def notify(notifiers: Sequence[Notifier], context: Context, promotion: Promotion
     }
     notification: Any = {**context, "detection_promotion": entry}  # Any: Airflow's context with our own entry
     for call in notifiers:
-        call(notification)
+        try:
+            call(notification)
+        except Exception:
+            log.exception("a notifier of promotion %d failed", promotion.promotion_id)
 
 
 class PromotionOperator(ApprovalOperator):
@@ -131,19 +139,30 @@ class PromotionOperator(ApprovalOperator):
             subject=self.subject,
             body=self.body,
             defaults=self.defaults,
+            multiple=self.multiple,
+            params=self.serialized_params,
+            assigned_users=self.assigned_users,
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # Any: ApprovalOperator's
-        """Act on the answer: promote, or record why not."""
-        answer = super().execute_complete(context, event)
-        settings = settings_of()
-        with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
-            promotion = self._decide(db, context, answer, settings)
-        notify(self.on_decision, context, promotion)
-        self.log.info("promotion %d of %s is %s", promotion.promotion_id, promotion.label, promotion.state)
-        if promotion.state.value == "REFUSED":
-            raise AirflowFailException(f"{promotion.label} is not promoted: {promotion.states[-1].reason}")
-        return answer
+        """Act on the answer: promote, or record why not.
+
+        Before `ApprovalOperator` does its part, which ends with an exception where it skips the watch.
+        """
+        if "error" not in event:
+            self.validate_chosen_options(event["chosen_options"])
+            settings = settings_of()
+            with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
+                promotion = self._decide(db, context, event, settings)
+            notify(self.on_decision, context, promotion)
+            self.log.info(
+                "promotion %d of %s is %s", promotion.promotion_id, promotion.label, promotion.state
+            )
+            if promotion.state.value == "REFUSED":
+                raise AirflowFailException(
+                    f"{promotion.label} is not promoted: {promotion.states[-1].reason}"
+                )
+        return super().execute_complete(context, event)
 
     def _decide(
         self,
@@ -206,7 +225,7 @@ class PromotionWatchOperator(BaseOperator):
 
     Args:
         detection_conn_id: a connection to the registry's database whose login may change roles.
-        on_rollback: Airflow's notifiers, or functions of a context, called after a rollback.
+        on_rollback: Airflow's notifiers, or functions of a context, called after a rollback, at least once.
         poll: how long to wait between two looks at the registry.
     """
 
