@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,9 +79,14 @@ class Setting:
         return promotion
 
     def waits(self, run_id: str) -> bool:
-        """Tell whether the task waits for an answer."""
+        """Tell whether the task waits for an answer, and the executor has told the scheduler so.
+
+        Before that, which takes up to five seconds, an answer makes Airflow fail the task.
+        """
         query = "select state from task_instance where dag_id = %s and run_id = %s and task_id = 'approve'"
-        return self.airflow.rows(query, DAG, run_id) == [("awaiting_input",)]
+        log = (self.airflow.folder / "logs" / "scheduler.log").read_text()
+        is_told = re.search(rf"TaskInstance Finished: .*task_id=approve, run_id={run_id},", log)
+        return bool(is_told) and self.airflow.rows(query, DAG, run_id) == [("awaiting_input",)]
 
     def shown(self, run_id: str) -> str:
         """The body that Airflow shows of the request."""
@@ -93,8 +97,6 @@ class Setting:
         return str(self.airflow.rows(query, DAG, run_id)[0][0])
 
     def answer(self, user: str, run_id: str, option: str) -> None:
-        """Answer as a user; not at once: Airflow fails a task whose answer is there before it waits."""
-        time.sleep(2)
         path = f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
         self.users[user]._once(
             "PATCH", path, {"chosen_options": [option], "params_input": {}}, token=self.users[user]._token

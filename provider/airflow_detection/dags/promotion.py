@@ -88,6 +88,7 @@ def promotion_dag(
             task_id="watch",
             detection_conn_id=conn_id,
             on_rollback=on_rollback,
+            trigger_rule="all_done",
             retries=5,
             retry_delay=timedelta(minutes=1),
         )

@@ -220,8 +220,9 @@ class _Recorder:
 class PromotionWatchOperator(BaseOperator):
     """Watch the cycles of the promotion that this run put in force; roll it back when they are bad.
 
-    Waits in the triggerer between looks, or in its own process where `deferrable` is off. Skips where the run
-    has put nothing in force.
+    Waits in the triggerer between looks, or in its own process where `deferrable` is off. Skips where a
+    person said no, and fails where the promotion was refused. The registry says what there is to watch,
+    whatever became of the task that promoted: Airflow may lose sight of that one after it has done its work.
 
     Args:
         detection_conn_id: a connection to the registry's database whose login may change roles.
@@ -285,9 +286,14 @@ class PromotionWatchOperator(BaseOperator):
 
         with terminal_errors(), open_database(self.detection_conn_id, settings_of()) as db:
             asked = promotions.promotions(db, source=source_of(context))
-            since = asked[0].since(State.IN_FORCE) if asked else None
+            if not asked:
+                raise AirflowFailException("this run has asked for no promotion")
+            since = asked[0].since(State.IN_FORCE)
             if since is None:
-                raise AirflowSkipException("this run has put no promotion in force")
+                last = asked[0].states[-1]
+                said = f"promotion {asked[0].promotion_id} is {last.state}: {last.reason}"
+                is_no = last.state in (State.REJECTED, State.TIMED_OUT, State.WITHDRAWN)
+                raise (AirflowSkipException if is_no else AirflowFailException)(said)
             seen = promotions.results_since(db, asked[0].version_id, since)
             looked = look(
                 db,
