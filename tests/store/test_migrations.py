@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from airflow_detection.domain.specs import CycleSettings, Role
+from airflow_detection.domain.specs import CycleSettings
 from airflow_detection.errors import MigrationError
 from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import Connection, connect
@@ -236,7 +236,13 @@ def test_ids_from_before_stay_readable_and_can_be_retired(empty_dsn: str, tmp_pa
         put_plain_ids(conn)
         for statement in PLAIN.values():
             conn.execute(statement.encode(), (name,))
-        roles.assign_role(db, model_id="m", version=name, role=Role.PRIMARY)
+        conn.execute(
+            "insert into detection.detection_model_roles (version_id, model_id, model_no, role, valid)"
+            " select version_id, model_id, model_no, 'PRIMARY', tstzrange(clock_timestamp() + '1 ms', null)"
+            " from detection.detection_models join detection.detection_model_versions using (model_id)"
+            " where model_id = 'm' and version = %s",
+            [name],
+        )
         assert migrate(db) == [migration for migration in NAMES if migration >= "0014"]
         assert name in registry.cycle_ids(db)
         assert [m.model_id for m in registry.model_specs(db)] == ["m", name]

@@ -363,7 +363,8 @@ def test_a_task_that_is_interrupted_leaves_no_process(isolated: IsolatedBench, t
         yield
 
     def writes_its_pid(ctx: ModelContext) -> ModelResult:
-        (tmp_path / "pid").write_text(str(os.getpid()))
+        (tmp_path / "part").write_text(str(os.getpid()))
+        (tmp_path / "part").rename(tmp_path / "pid")  # whole, when it is there
         ctx.log.warning("here")
         return hangs(ctx)
 
