@@ -179,7 +179,10 @@ class PromotionOperator(ApprovalOperator):
         if waiting is None or waiting.state is not State.JUDGED:
             raise AirflowFailException("no promotion of this run waits for an answer")
         user = (answer.get("responded_by_user") or {}).get("name")
-        record = _Recorder(db, waiting.promotion_id)
+
+        def record(state: State, actor: str, reason: str) -> Promotion:
+            return promotions.record(db, waiting.promotion_id, state, actor=actor, reason=reason)
+
         if answer["chosen_options"] != [self.APPROVE]:
             if user is None:
                 return record(State.TIMED_OUT, "airflow", "nobody answered in time")
@@ -205,16 +208,6 @@ def judged_by() -> dict[str, Any]:  # Any: the thresholds and the flag
     from airflow_detection.engine.flags import use_model_registry
 
     return {"thresholds": thresholds(), "use_model_registry": use_model_registry()}
-
-
-class _Recorder:
-    def __init__(self, db: Database, promotion_id: int) -> None:
-        self._db, self._promotion_id = db, promotion_id
-
-    def __call__(self, state: Any, actor: str, reason: str) -> Promotion:  # Any: imported where it is used
-        from airflow_detection.store import promotions
-
-        return promotions.record(self._db, self._promotion_id, state, actor=actor, reason=reason)
 
 
 class PromotionWatchOperator(BaseOperator):
@@ -279,7 +272,6 @@ class PromotionWatchOperator(BaseOperator):
 
     def _look(self, context: Context) -> tuple[Promotion, int]:
         """Return the promotion after a look at its cycles, and how many results its version had before."""
-        from airflow_detection.engine.flags import use_model_registry
         from airflow_detection.promotion.watch import look
         from airflow_detection.store import promotions
         from airflow_detection.store.promotions import State
@@ -295,10 +287,5 @@ class PromotionWatchOperator(BaseOperator):
                 is_no = last.state in (State.REJECTED, State.TIMED_OUT, State.WITHDRAWN)
                 raise (AirflowSkipException if is_no else AirflowFailException)(said)
             seen = promotions.results_since(db, asked[0].version_id, since)
-            looked = look(
-                db,
-                asked[0].promotion_id,
-                now=datetime.now(UTC),
-                use_model_registry=use_model_registry(),
-            )
+            looked = look(db, asked[0].promotion_id, now=datetime.now(UTC), **judged_by())
         return looked.promotion, seen

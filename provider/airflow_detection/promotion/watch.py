@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.period import verdicts
 from airflow_detection.store import promotions
@@ -31,6 +32,7 @@ def look(
     *,
     now: datetime,
     use_model_registry: bool,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     rollback_on: Collection[VerdictKind] = ROLLBACK_ON,
     bad_in_a_row: int = BAD_IN_A_ROW,
 ) -> Look:
@@ -38,6 +40,7 @@ def look(
 
     Args:
         now: UTC; the watch ends when it lies `promotion.watch` behind the promotion.
+        thresholds: of the verdicts, as configured.
         rollback_on: verdicts that count as bad.
         bad_in_a_row: how many of them in successive cycles take the promotion back.
 
@@ -51,7 +54,9 @@ def look(
     end = min(now, since + watched.watch)
     judged = [
         verdict
-        for verdict in verdicts(db, start=since, end=end, use_model_registry=use_model_registry)
+        for verdict in verdicts(
+            db, start=since, end=end, thresholds=thresholds, use_model_registry=use_model_registry
+        )
         if verdict.version_id == watched.version_id
     ]
     is_champion = promotions.champion_id(db, watched.model_id) == watched.version_id
