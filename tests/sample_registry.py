@@ -89,6 +89,19 @@ def register(conn: Any, tracks: dict[str, Any] | None = None, shadow: dict[str, 
     put_version(conn, "spoofing@1", Role.PRIMARY, ids=["x"])
 
 
+def note_run(conn: Any, label: str, outcome: str = "SUCCEEDED", at: datetime = AT) -> None:
+    """Write the manifest of a version's run, as its store would."""
+    model_id, _, version = label.partition("@")
+    conn.execute(
+        "insert into detection.detection_model_runs"
+        " (cycle_id, cycle_started_at, version_id, model_id, role, outcome, attempt, started_at)"
+        " select m.cycle_id, %s, v.version_id, m.model_id, 'PRIMARY', %s, 1, %s"
+        " from detection.detection_model_versions v join detection.detection_models m using (model_id)"
+        " where m.model_id = %s and v.version = %s",
+        (at, outcome, at, model_id, version),
+    )
+
+
 def outcomes(conn: Any, at: datetime = AT) -> dict[str, str]:
     """Outcome by `model@version` (a `!` behind a replay) of one cycle."""
     rows = conn.execute(

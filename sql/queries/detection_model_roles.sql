@@ -55,7 +55,7 @@ select model_id, version, params::jsonb, entrypoint, notes
     on conflict (model_id, version) do nothing;
 
 -- name: amend_versions
--- Change versions; a trigger refuses what has held a role.
+-- Change versions; a trigger refuses what has run.
 update {schema}.detection_model_versions as stored
    set params = v.params::jsonb, entrypoint = v.entrypoint, notes = v.notes
   from unnest(%(model_id)s::text[], %(version)s::text[], %(params)s::text[], %(entrypoint)s::text[],
@@ -68,6 +68,23 @@ update {schema}.detection_model_versions as stored
 select v.model_id, v.version, v.version_id
   from unnest(%(model_id)s::text[], %(version)s::text[]) as label (model_id, version)
   join {schema}.detection_model_versions v on v.model_id = label.model_id and v.version = label.version;
+
+-- name: move_starts
+-- Let first roles begin at other instants: those of models without results, where no cycle was planned since either.
+update {schema}.detection_model_roles as r
+   set valid = tstzrange(moved.since, null), is_founding = moved.since < r.recorded_at
+  from unnest(%(model_id)s::text[], %(version)s::text[], %(since)s::timestamptz[]) as moved (model_id, version, since)
+  join {schema}.detection_model_versions v on v.model_id = moved.model_id and v.version = moved.version
+  join {schema}.detection_models m on m.model_id = v.model_id
+ where r.version_id = v.version_id and r.superseded_at is null and upper_inf(r.valid) and not r.is_correction
+   and lower(r.valid) <> moved.since and moved.since <= r.recorded_at
+   and not exists (select from {schema}.detection_model_roles o
+                    where o.model_id = v.model_id and (o.superseded_at is not null or not upper_inf(o.valid)))
+   and not exists (select from {schema}.detection_model_runs n
+                    where n.model_id = v.model_id and n.outcome = 'SUCCEEDED')
+   and not exists (select from {schema}.detection_cycle_runs c
+                    where c.cycle_id = m.cycle_id and c.cycle_started_at >= least(lower(r.valid), moved.since))
+returning v.model_id, v.version, moved.since;
 
 -- name: open_of_models
 -- The roles of these models that are open now.

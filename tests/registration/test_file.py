@@ -11,12 +11,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.sample_registry import note_run
 
-from airflow_detection.domain.specs import CycleSpec, Execution, ModelSpec, Role
+from airflow_detection.domain.specs import CycleSpec, Execution, Mode, ModelSpec, Role
 from airflow_detection.errors import InputFileError, RegistrationError
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.registration.file import parse
-from airflow_detection.store import registry
+from airflow_detection.store import cycle_runs, registry, roles
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
 
@@ -152,6 +153,7 @@ def test_what_the_registry_refuses_names_its_line_and_nothing_is_kept(
     database: Connection, file: Path
 ) -> None:
     apply_file(Database(database, SCHEMA), file)
+    note_run(database, "jumps@1.0")
     before = everything(database)
     file.write_text(
         GOOD.replace("v_max_kn: 50", "v_max_kn: 60")
@@ -163,12 +165,68 @@ def test_what_the_registry_refuses_names_its_line_and_nothing_is_kept(
     lines = str(caught.value).splitlines()
     assert len(lines) == 2
     assert lines[0].startswith(
-        f"{file}:20: models.jumps.versions.1.0: version 1.0 of model jumps has held a role"
+        f"{file}:20: models.jumps.versions.1.0: version 1.0 of model jumps has run, its params cannot"
     )
     assert lines[1].startswith(
         f"{file}:21: models.jumps.versions.1.1: jumps@1.1 cannot be CHALLENGER since 2020"
     )
     assert everything(database) == before
+
+
+def test_a_file_can_be_mended_until_it_has_run(database: Connection, file: Path) -> None:
+    db = Database(database, SCHEMA)
+    apply_file(db, file)
+    mended = (
+        GOOD.replace("entrypoint: jumps", "entrypoint: acme.jumps:Jumps")
+        .replace("score_key: score", "score_key: risk")
+        .replace("v_max_kn: 50", "v_max_kn: 55")
+        .replace("since: 2020-01-01T00:00:00Z, params", "since: 2019-01-01T00:00:00Z, params")
+    )
+    file.write_text(mended)
+    changes = apply_file(db, file)
+    assert changes == [
+        "~ model jumps: entrypoint 'jumps' -> 'acme.jumps:Jumps', score_key 'score' -> 'risk'",
+        "~ version jumps@1.0: params {'v_max_kn': 50} -> {'v_max_kn': 55}",
+        "~ role jumps@1.0: since 2020-01-01T00:00:00+00:00 -> 2019-01-01T00:00:00+00:00",
+        "~ role jumps@1.1: since 2020-01-01T00:00:00+00:00 -> 2019-01-01T00:00:00+00:00",
+    ]
+    assert apply_file(db, file) == []
+    (jumps,) = (
+        spec for spec in registry.models_at(db, "sea", START - timedelta(days=9)) if spec.model_id == "jumps"
+    )
+    assert jumps.primary is not None
+    assert (jumps.primary.entrypoint, dict(jumps.primary.params)) == ("acme.jumps:Jumps", {"v_max_kn": 55})
+
+
+@pytest.mark.parametrize("reason", ["a result", "a planned cycle", "an ended role"])
+def test_a_first_role_keeps_its_start_once_something_rests_on_it(
+    database: Connection, file: Path, reason: str
+) -> None:
+    db = Database(database, SCHEMA)
+    apply_file(db, file)
+    if reason == "a result":
+        note_run(database, "jumps@1.1")
+    elif reason == "a planned cycle":
+        cycle_runs.record_plan(db, registry.cycle_spec(db, "sea").at(START), Mode.AS_OF, {}, "0" * 64, None)
+    else:
+        roles.assign_role(db, model_id="jumps", version="1.1", role=None)
+        roles.assign_role(db, model_id="jumps", version="1.1", role=Role.SHADOW)
+    file.write_text(
+        GOOD.replace("since: 2020-01-01T00:00:00Z, params", "since: 2019-01-01T00:00:00Z, params")
+    )
+    assert apply_file(db, file) == []
+
+
+def test_a_role_from_now_on_may_be_given_the_start_that_was_forgotten(
+    database: Connection, file: Path
+) -> None:
+    db = Database(database, SCHEMA)
+    file.write_text(GOOD.replace(", since: 2020-01-01T00:00:00Z, params", ", params"))
+    apply_file(db, file)
+    assert not [m for m in registry.models_at(db, "sea", START) if m.model_id == "jumps"]
+    file.write_text(GOOD)
+    assert len(apply_file(db, file)) == 2
+    assert [m.primary for m in registry.models_at(db, "sea", START) if m.model_id == "jumps" and m.primary]
 
 
 def test_every_problem_of_a_file_is_told_at_once_with_its_line() -> None:

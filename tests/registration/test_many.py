@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from tests.sample_registry import SCHEMA
+from tests.sample_registry import AT, SCHEMA, note_run
 
 from airflow_detection.domain.specs import Mode
 from airflow_detection.errors import RegistrationError
@@ -83,6 +84,8 @@ def test_each_refusal_of_many_is_told_at_its_line_and_nothing_is_kept(
     database: Connection, tmp_path: Path
 ) -> None:
     apply_file(Database(database, SCHEMA), written(tmp_path, 60))
+    for n in (5, 17, 18, 41):
+        note_run(database, f"m{n}@1", at=AT - timedelta(days=60))
     before = registry.versions(Database(database, SCHEMA))
     path = written(
         tmp_path, 62,
@@ -94,10 +97,10 @@ def test_each_refusal_of_many_is_told_at_its_line_and_nothing_is_kept(
     lines = path.read_text().splitlines()
     expected = []
     for n in (5, 41):
-        reason = "has versions that have held a role: give a new version an entry point of its own"
+        reason = "has run, its entrypoint cannot change: give a new version an entry point of its own"
         expected.append((lines.index(f"  m{n}:") + 1, f"models.m{n}: model m{n} {reason}"))
     for n in (17, 18):
-        reason = f"version 1 of model m{n} has held a role and cannot change"
+        reason = f"version 1 of model m{n} has run, its params cannot change: register another version"
         expected.append((lines.index(f"  m{n}:") + 6, f"models.m{n}.versions.1: {reason}"))
     assert str(caught.value).splitlines() == [f"{path}:{line}: {text}" for line, text in sorted(expected)]
     assert registry.versions(Database(database, SCHEMA)) == before

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.sample_registry import AT, note_run
 
 from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
 from airflow_detection.errors import MigrationError, PlanError, RegistrationError, RegistryUnavailable
@@ -242,31 +243,45 @@ def test_a_plan_waits_for_a_change_that_has_begun(registered: Connection, dsn: s
     assert seen == ["1.1"]
 
 
-def test_a_version_changes_freely_until_it_has_held_a_role(registered: Connection) -> None:
+def test_a_version_changes_freely_until_it_has_run(registered: Connection) -> None:
     def put(version: str, **settings: Any) -> int:
         return registry.put_version(
             Database(registered, SCHEMA), **{"model_id": "a", "version": version, "params": {}, **settings}
         )
 
-    assert put("1.2", params={"v": 2}) == put("1.2", params={"v": 3}, entrypoint="m:N")
+    assert put("1.0", params={"v": 2}) == put("1.0", params={"v": 3}, entrypoint="m:N")
+    note_run(registered, "a@1.0", "FAILED")
+    put("1.0", params={"v": "1.0"})
+    note_run(registered, "a@1.0", at=AT + timedelta(minutes=5))
     put("1.0", params={"v": "1.0"}, notes="notes may change")
-    with pytest.raises(RegistrationError, match=r"version 1\.0 of model a has held a role"):
+    with pytest.raises(RegistrationError, match=r"version 1\.0 of model a has run, its params cannot change"):
         put("1.0", params={"v": "other"})
-    with pytest.raises(RegistrationError, match="held a role"):
+    with pytest.raises(RegistrationError, match="its entrypoint cannot change: register another version"):
         put("1.0", params={"v": "1.0"}, entrypoint="m:N")
-    give(registered, "a@1.1", None)
-    with pytest.raises(RegistrationError, match="held a role"):
-        put("1.1", params={})
+    put("1.1", params={"v": 4})
+    with pytest.raises(psycopg.errors.RestrictViolation, match="has held a role and cannot be removed"):
+        registered.execute("delete from detection.detection_model_versions where version = '1.1'")
     with pytest.raises(RegistrationError, match=r"a@3: params\.v is not a finite number: nan"):
         put("3", params={"v": float("nan")})
 
 
-def test_the_facts_that_past_plans_rest_on_cannot_change(registered: Connection) -> None:
-    with pytest.raises(RegistrationError, match="give a new version an entry point of its own"):
-        registry.put_model(Database(registered, SCHEMA), model("a", score_key="other"))
-    registry.put_model(
-        Database(registered, SCHEMA), model("a", task_options={"queue": "big"}, is_enabled=False)
-    )
+def test_a_model_changes_freely_until_it_has_run(registered: Connection) -> None:
+    def put(**settings: Any) -> None:
+        given = {"entrypoint": "m:M", "cycle_id": "sea", **settings}
+        registry.put_model(Database(registered, SCHEMA), ModelSpec(model_id="a", **given))
+
+    registry.put_cycle(Database(registered, SCHEMA), cycle("land"))
+    put(score_key="other", entity_key="id", entrypoint="m:N", cycle_id="land")
+    put()
+    note_run(registered, "a@1.1")
+    for settings, field in (
+        ({"entrypoint": "m:N"}, "its entrypoint cannot change: give a new version an entry point of its own"),
+        ({"score_key": "s"}, "its score_key cannot change: register another model"),
+        ({"entity_key": "e", "cycle_id": "land"}, "its entity_key, cycle cannot change"),
+    ):
+        with pytest.raises(RegistrationError, match=field):
+            put(**settings)
+    put(task_options={"queue": "big"}, is_enabled=False)
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ class DetectionHook(PostgresHook):
 
         Raises:
             PlanError: an unknown version, two of different models, an empty period, a future `known_at`.
-            ConfigurationError: numpy or scipy is not installed (the extra `report`).
+            ConfigurationError: the registered conditions of a promotion are wrong.
         """
         from airflow_detection.config import thresholds
         from airflow_detection.engine import flags

@@ -29,9 +29,10 @@ def apply_file(
     """Bring the registry to what a file says, in one transaction; return one line per change.
 
     Entries that the file leaves out stay as they are; a version that is in it without a role loses its role.
-    `since` is the start of a new role; a role that the version has already keeps its start. A second time
-    changes nothing. With `dry_run` everything is tried and nothing is kept. A champion that a promotion or a
-    rollback made stays; `undoes_promotions` lets the file have its way.
+    `since` is the start of a new role; a role that the version has already keeps its start, unless it is one
+    of the first of a model that has not run. A second time changes nothing. With `dry_run` everything is
+    tried and nothing is kept. A champion that a promotion or a rollback made stays; `undoes_promotions` lets
+    the file have its way.
 
     Raises:
         InputFileError: the file cannot be read.
@@ -217,6 +218,26 @@ def _apply_roles(
         was = held[change.model_id, change.version]
         start = change.since.isoformat() if change.since else "now"
         yield f"~ role {change.label}: {was or 'none'} -> {change.role or 'none'} from {start}"
+    yield from _move_starts(db, entries, registered)
+
+
+def _move_starts(
+    db: Database,
+    entries: Mapping[Key, VersionEntry],
+    registered: Mapping[Key, registry.RegisteredVersion],
+) -> Iterator[str]:
+    """Give first roles the start that the file has, while nothing rests on the one they have."""
+    changes = [
+        roles.RoleChange(model_id=key[0], version=key[1], role=entry.role, since=entry.since)
+        for key, entry in entries.items()
+        if entry.since is not None
+        and (old := registered.get(key)) is not None
+        and (old.role, old.since) != (entry.role, entry.since)
+        and old.role == entry.role
+    ]
+    for change in roles.move_starts(db, changes) if changes else ():
+        was = registered[change.model_id, change.version].since
+        yield f"~ role {change.label}: since {_shown(was)} -> {_shown(change.since)}"
 
 
 def _place(model_id: str, version: str) -> str:

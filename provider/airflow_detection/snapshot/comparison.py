@@ -12,7 +12,7 @@ from typing import Any
 from airflow_detection.domain.scores import FLAGGED_ABOVE
 from airflow_detection.domain.specs import Outcome, require_utc
 from airflow_detection.domain.thresholds import Thresholds
-from airflow_detection.errors import ConfigurationError, PlanError
+from airflow_detection.errors import PlanError
 from airflow_detection.evidence.comparison import BadVerdict, VersionComparison, VersionRecord
 from airflow_detection.evidence.gate import read_gate
 from airflow_detection.evidence.labelled import compare_labelled
@@ -61,11 +61,9 @@ def compare_versions(
     Raises:
         PlanError: an unknown version, two of different models or one and the same, an empty period, or
             `known_at` in the future.
-        ConfigurationError: numpy or scipy is not installed (the extra `report`), or the registered conditions
-            are wrong.
+        ConfigurationError: the registered conditions are wrong.
         RegistryUnavailable: the database did not answer.
     """
-    _require_libraries()
     known = known_instant(db, known_at)
     begin, until = _period(start, end, known)
     queries = db.queries("detection_snapshots")
@@ -143,16 +141,6 @@ def _compared(
         "labelled": compare_labelled(units, above=above, name_units=named, examples=EXAMPLES),
         "gate": read_gate(won, units=len(units), alpha=alpha),
     }
-
-
-def _require_libraries() -> None:
-    try:
-        import numpy  # noqa: F401 - whether it is there
-        import scipy.special  # noqa: F401
-    except ImportError as error:
-        raise ConfigurationError(
-            f"a comparison needs {error.name}: install airflow-provider-detection[report]"
-        ) from error
 
 
 def _records(db: Database, first: str, second: str) -> list[VersionRecord]:

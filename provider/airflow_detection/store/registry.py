@@ -412,7 +412,7 @@ def put_versions(db: Database, versions: Sequence[NewVersion]) -> None:
     Raises:
         ValueError: a version is not plain.
         RegistrationError: unknown model, params that cannot be stored (the place is named), or a change of
-            params or entry point after the version has held a role.
+            params or entry point after the version has run.
     """
     for new in versions:
         require_plain("version", new.version)

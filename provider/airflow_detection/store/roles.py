@@ -161,6 +161,21 @@ def assign_roles(
     return len(steps)
 
 
+def move_starts(db: Database, changes: Sequence[RoleChange]) -> list[RoleChange]:
+    """Let roles that versions have begin at the `since` of the changes; return those that were moved.
+
+    A role can be moved while it is one of the first of a model that has no result, and no cycle has been
+    planned since either start. The others keep theirs.
+    """
+    params: Row = {
+        name: [getattr(change, name) for change in changes] for name in ("model_id", "version", "since")
+    }
+    with with_exclusive_lock(db):
+        rows = role_rows(db, name="move_starts", params=params)
+    moved = {(row["model_id"], row["version"]) for row in rows}
+    return [change for change in changes if (change.model_id, change.version) in moved]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
     """One change of a model: versions whose roles end at `now`, and the role that one of them gets."""
