@@ -55,6 +55,7 @@ SUPERUSER = (
     "a superuser: a query may read files of the server and change its settings; "
     "airflow detection grants --reader LOGIN makes a login for [detection] reader_conn_id\n"
 )
+NO_DAG = "warning: Airflow has no Dag detection_maritime yet: is there a Dag file that calls cycle_dags()?\n"
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,9 @@ def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
         ["promote", "spoofing@1.1"],
         ["plan", "maritime"],
         ["check"],
+        PREDICTION_USE_MODEL_REGISTRY="1",
     )
-    assert dry.out == first.out
+    assert dry.out.splitlines() == [f"would: {line}" for line in first.out.splitlines()]
     assert "+ version spoofing@1.1\n" in first.out
     assert second.out == "nothing to change\n"
     plan = json.loads(past.out)
@@ -174,7 +176,7 @@ def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
     assert "spoofing  after track_quality\n  PRIMARY    1.1  spoofing\n" in now.out
     assert "  CHALLENGER 2.0  spoofing" in now.out
     assert "  SHADOW     1.0  spoofing" in now.out
-    assert (check.code, check.err) == (0, f"warning: models read as 'postgres', {SUPERUSER}")
+    assert (check.code, check.err) == (0, f"warning: models read as 'postgres', {SUPERUSER}{NO_DAG}")
 
 
 def test_a_plan_shows_what_its_cycle_read_then(cli: Cli, database: Any) -> None:
@@ -262,8 +264,9 @@ def test_a_login_for_models_is_made_once_and_check_is_content_with_it(
         assert again.out.splitlines()[1:] == [f"{login} is a member of detection_reader"]
         reader = uri.replace("postgresql://", "postgres://")
         options = {"AIRFLOW_CONN_READER": reader, "AIRFLOW__DETECTION__READER_CONN_ID": "reader"}
+        options["PREDICTION_USE_MODEL_REGISTRY"] = "1"
         _, check = cli(["apply", MARITIME], ["check"], **options)
-        assert (check.code, check.err) == (0, "")
+        assert (check.code, check.err) == (0, NO_DAG)
         for role in ("detection_admin", "pg_read_server_files"):
             database.execute(SQL("grant {} to {}").format(Identifier(role), Identifier(login)))
         (warned,) = cli(["check"], **options)
@@ -313,6 +316,120 @@ def test_check_tells_every_problem_and_exits_1(cli: Cli, database: Connection) -
         "'gone'",
     ):
         assert text in check.err
+
+
+def written(path: Path, **changes: str) -> str:
+    """Write a registration of one cycle of payments with some of its values changed."""
+    values = {
+        "query": "select card, amount, paid_at from payments where paid_at < :window_end",
+        "entrypoint": "tests.sample_registry:Echo",
+        "options": "",
+        "others": "",
+    } | changes
+    path.write_text(
+        "cycles:\n  pay: {{schedule: '*/5 * * * *', lookback: 1h, start_date: 2026-01-01,"
+        ' input_query: "{query}", time_key: paid_at}}\n'
+        "models:\n  big: {{cycle: pay, entrypoint: '{entrypoint}', entity_key: card,{options}"
+        " versions: {{'1': {{role: PRIMARY}}}}}}\n{others}".format(**values)
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"query": "select card from paymens"}, 'relation "paymens" does not exist'),
+        ({"query": "select card from payments where paid_at < :window_ende"}, "window_ende"),
+        ({"query": "select card from payments"}, "time_key: 'paid_at' is none of the columns of input_query"),
+        ({"entrypoint": "tests.sample_registry:Ekho"}, "cannot be imported: AttributeError"),
+        ({"entrypoint": "tests.sample_registry:legacy"}, "is not a BaseDetectionModel"),
+        ({"entrypoint": "os:path"}, "module 'os' is under none of"),
+    ],
+)
+def test_apply_and_check_tell_a_mistake_before_anything_runs(
+    cli: Cli, database: Connection, tmp_path: Path, changes: dict[str, str], warning: str
+) -> None:
+    database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
+    file = written(tmp_path / "registry.yaml", **changes)
+    options = {
+        "PREDICTION_USE_MODEL_REGISTRY": "1",
+        "AIRFLOW__DETECTION__ALLOWED_MODULES": "tests",
+        "PYTHONPATH": str(ROOT),
+    }
+    dry, applied, check, mended, well = cli(
+        ["apply", file, "--dry-run"], ["apply", file], ["check"],
+        ["apply", written(tmp_path / "mended.yaml")], ["check"], **options
+    )  # fmt: skip
+    for ran in (dry, applied):
+        assert ran.code == 0
+        assert ran.err.startswith("warning: ")
+        assert warning in ran.err
+    assert check.code == 1
+    assert warning in check.err
+    assert (mended.code, mended.err, well.code) == (0, "", 0)
+
+
+def test_check_tells_what_runs_nothing(cli: Cli, database: Connection, tmp_path: Path) -> None:
+    database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
+    others = "  idle: {cycle: pay, entrypoint: no_such_name, versions: {'1': {}}}\n"
+    file = written(tmp_path / "registry.yaml", options=" task_options: {pool: fast},", others=others)
+    options = {"AIRFLOW__DETECTION__ALLOWED_MODULES": "tests", "PYTHONPATH": str(ROOT)}
+    migrate_airflow(tmp_path)
+    cli(["apply", file])
+    (check,) = cli(["check"], **options)
+    assert check.code == 1
+    for text in (
+        "cycle 'pay' runs nothing: the model registry is off and it has no legacy_entrypoint; set PREDICTION",
+        "model big: task_options.pool: there is no pool 'fast', its tasks would never run: airflow pools set",
+        "warning: model idle: no version of it holds a role: it does not run",
+        "warning: not in force: model idle: ",
+        "warning: Airflow has no Dag detection_pay yet",
+    ):
+        assert text in check.err
+    migrate_airflow(tmp_path, "detection_pay")
+    (paused,) = cli(["check"], **options)
+    assert "warning: Dag detection_pay is paused: airflow dags unpause detection_pay" in paused.err
+
+
+def migrate_airflow(home: Path, dag_id: str = "") -> None:
+    """Migrate Airflow's metadata database in a home, then store a Dag there, which is paused."""
+    code = (
+        "import sys\n"
+        "from airflow.models.dag import DagModel\nfrom airflow.models.dagbundle import DagBundleModel\n"
+        "from airflow.utils.db import initdb\nfrom airflow.utils.session import create_session\n"
+        "initdb()\n"
+        "with create_session() as session:\n"
+        "    if sys.argv[1]:\n"
+        "        session.add(DagBundleModel(name='files'))\n"
+        "        session.flush()\n"
+        "        session.add(DagModel(dag_id=sys.argv[1], bundle_name='files', is_paused=True))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, dag_id],
+        env=environment(home, "host=127.0.0.1 dbname=none"), capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_not_in_the_file_is_told_and_pruned(cli: Cli, database: Connection, tmp_path: Path) -> None:
+    small = "  small: {cycle: pay, entrypoint: e, versions: {'1': {role: PRIMARY}, '2': {role: SHADOW}}}\n"
+    whole = written(tmp_path / "whole.yaml", others=small)
+    part = written(tmp_path / "part.yaml")
+    database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
+    _, told, dry, pruned, again = cli(
+        ["apply", whole], ["apply", part], ["apply", part, "--prune", "--dry-run"],
+        ["apply", part, "--prune"], ["apply", part, "--prune"],
+    )  # fmt: skip
+    assert told.out == "nothing to change\n"
+    assert "warning: not in the file: small@1, still PRIMARY; --prune ends its role\n" in told.err
+    assert "would: ~ role small@2: SHADOW -> none from now\n" in dry.out
+    assert "~ role small@1: PRIMARY -> none from now\n" in pruned.out
+    assert again.out == "nothing to change\n"
+    rows = database.execute("select distinct reason from detection.detection_model_roles r"
+                            " join detection.detection_model_versions using (version_id)"
+                            " where r.model_id = 'small'").fetchall()  # fmt: skip
+    assert rows
 
 
 def test_errors_are_clear_lines_on_stderr(cli: Cli, tmp_path: Path) -> None:
@@ -389,6 +506,7 @@ def test_the_provider_info_keeps_to_airflows_schema_and_importing_the_cli_stays_
     assert new == []
     names = (
         "ais",
+        "check",
         "compare",
         "db",
         "labels",

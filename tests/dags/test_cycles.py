@@ -81,6 +81,15 @@ def downstream(dag: Any) -> dict[str, set[str]]:
     return {t.task_id: set(t.downstream_task_ids) for t in dag.tasks}
 
 
+@pytest.mark.parametrize("legacy", [None, "tests.sample_registry:legacy"])
+def test_a_dag_that_would_run_nothing_says_so(legacy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREDICTION_USE_MODEL_REGISTRY", "0")
+    dag = build_dag(cycle(model("tracks"), legacy_entrypoint=legacy))
+    assert ("registry off" in dag.tags) is (legacy is None)
+    text = str(dag.doc_md).replace("\\", "")
+    assert ("set PREDICTION_USE_MODEL_REGISTRY=1" in text) is (legacy is None)
+
+
 def test_shadows_are_leaves_behind_their_champion_and_close_cycle_is_the_single_leaf() -> None:
     dag = build_dag(cycle(model("tracks", shadows=("2",)), model("spoofing", "tracks")))
     assert downstream(dag) == {

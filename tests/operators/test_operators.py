@@ -150,15 +150,27 @@ def test_with_the_flag_off_only_the_legacy_path_runs(database: Any, cycles: Cycl
     assert sample_registry.outcomes(database) == {}
 
 
-def test_a_cycle_with_neither_registry_nor_legacy_path_says_so_and_is_skipped(
+def test_a_cycle_in_which_nothing_would_run_fails_with_the_reason_and_keeps_no_plan(
     database: Any, cycles: Cycles, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sample_registry.register(database)
-    (run,) = cycles({}, PREDICTION_USE_MODEL_REGISTRY="0")
-    states = run["tasks"]
-    assert (states.pop("open_cycle"), states.pop("close_cycle"), run["state"]) == ("success",) * 3
-    assert set(states.values()) == {"skipped"}
-    assert "the model registry is off and cycle fleet has no legacy path" in capsys.readouterr().out
+    sample_registry.put_cycle(database, start_date=sample_registry.SINCE - timedelta(days=30))
+    early = (sample_registry.SINCE - timedelta(days=1)).isoformat()
+    off, before = cycles(
+        {"env": {"PREDICTION_USE_MODEL_REGISTRY": "0"}},
+        {"env": {"PREDICTION_USE_MODEL_REGISTRY": "1"}, "at": early},
+    )
+    for run in (off, before):
+        assert (run["state"], run["tasks"]["open_cycle"]) == ("failed", "failed")
+        assert "success" not in run["tasks"].values()
+    printed = capsys.readouterr().out
+    assert "cycle 'fleet' runs nothing: the model registry is off and it has no legacy_entrypoint" in printed
+    assert "set PREDICTION_USE_MODEL_REGISTRY=1" in printed
+    assert (
+        "nothing would run in cycle 'fleet' at 2025-12-31T00:00:00+00:00: no version held a role then"
+        in printed
+    )
+    assert database.execute("select count(*) from detection.detection_cycle_runs").fetchone() == (0,)
     assert sample_registry.outcomes(database) == {}
 
 

@@ -6,6 +6,7 @@ from airflow.cli.cli_config import GroupCommand
 
 from airflow_detection.cli import (
     ais,
+    check,
     compare,
     db,
     labels,
@@ -26,6 +27,7 @@ def get_commands() -> list[GroupCommand]:
         labels.group(),
         *db.commands(),
         *registry.commands(),
+        *check.commands(),
         *promotions.commands(),
         *listings.commands(),
         *plan.commands(),

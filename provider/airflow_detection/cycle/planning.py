@@ -129,7 +129,7 @@ def open_cycle(
     the versions that are new in it run as replays, and the returned mode is `override`.
 
     Raises:
-        PlanError: no plan can be given (see `resolve_plan`).
+        PlanError: no plan can be given (see `resolve_plan`), or nothing would run in it.
         ClockBehind: the cycle lies in the registry's future.
         ExpiredPartition: retention has removed the cycle's month.
     """
@@ -139,11 +139,28 @@ def open_cycle(
     _wait_for(db, cycle)
     with registry.with_shared_lock(db):  # nothing changes between the plan and its record
         plan = resolve_plan(db, cycle, mode=mode, replay=replay, known_at=known_at)
+        _require_steps(cycle, plan, mode)
         mode, plan, opened_at = _record(db, cycle, mode, plan, known_at, dag_run_id)
     log.info("plan %s of %s at %s: %s", plan.digest[:12], cycle_id, cycle.started_at.isoformat(), mode.value)
     for model_id, reason in plan.broken.items():
         log.error("model %s cannot run: %s", model_id, reason)
     return _opened(db, spec, cycle, plan, opened_at, mode)
+
+
+def _require_steps(cycle: Cycle, plan: ExecutionPlan, mode: Mode) -> None:
+    """Refuse a plan in which nothing would run; unrecorded, it does not stand in the way of a better one."""
+    if plan.broken or any(plan.is_enabled(step.model_id) for step in steps_of(plan, mode)):
+        return
+    prefix = f"nothing would run in cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()}"
+    if off := [model_id for model_id in plan.primaries if not plan.is_enabled(model_id)]:
+        raise PlanError(f"{prefix}: every model with a champion is switched off: {', '.join(off)}")
+    if plan.without_primary:
+        models = ", ".join(plan.without_primary)
+        raise PlanError(f"{prefix}: no champion, and shadows alone do not run: {models}")
+    raise PlanError(
+        f"{prefix}: no version held a role then, as it was known; a role holds from the moment it is"
+        " recorded, and only the first roles of a model that has not run may begin earlier ('since')"
+    )
 
 
 def planned_cycle(db: Database, cycle_id: str, started_at: datetime, *, mode: Mode) -> OpenedCycle:

@@ -10,7 +10,7 @@ from airflow_detection.cycle.planning import OpenedCycle, planned_cycle
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
-from airflow_detection.domain.specs import CycleSpec, Mode, ModelSpec, Outcome, Role, VersionSpec
+from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.engine.entrypoints import Registry
 from airflow_detection.engine.job import Job, not_run_report
 from airflow_detection.engine.plan import ExecutionPlan
@@ -121,12 +121,18 @@ def cycle_reader(db: Database, opened: OpenedCycle, *, timeout_s: float | None =
     Queries have `:window_start`, `:window_end`, `:cycle_started_at` and `:opened_at`; an input query that
     leaves out what arrived after `:opened_at` shows all versions the same rows.
     """
-    window = opened.cycle.window
+    return window_reader(db, opened.cycle, opened.opened_at, timeout_s=timeout_s)
+
+
+def window_reader(
+    db: Database, cycle: Cycle, opened_at: datetime, *, timeout_s: float | None = None
+) -> Reader:
+    """Return read-only access for a cycle that was opened at an instant; see `cycle_reader`."""
     params = {
-        "window_start": window.start,
-        "window_end": window.end,
-        "cycle_started_at": opened.cycle.started_at,
-        "opened_at": opened.opened_at,
+        "window_start": cycle.window.start,
+        "window_end": cycle.window.end,
+        "cycle_started_at": cycle.started_at,
+        "opened_at": opened_at,
     }
     return Reader(db, params, timeout_s=timeout_s)
 

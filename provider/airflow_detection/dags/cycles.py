@@ -37,6 +37,7 @@ from airflow_detection.domain.names import (
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Execution, Mode, ModelSpec, VersionSpec
 from airflow_detection.domain.text import cut, visible
+from airflow_detection.engine import flags
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import ConfigurationError
 from airflow_detection.operators.cycle import (
@@ -46,6 +47,7 @@ from airflow_detection.operators.cycle import (
     OpenCycleOperator,
     OtherVersionsOperator,
     RefusedOperator,
+    no_path_reason,
 )
 from airflow_detection.operators.model import DetectionModelOperator
 from airflow_detection.plan_cache.cache import known_registry
@@ -54,7 +56,7 @@ from airflow_detection.registration.task_options import CYCLE_TASK_PRIORITY, SHA
 
 log = logging.getLogger(__name__)
 RETRIES, RETRY_DELAY = 2, timedelta(seconds=30)
-TAG, HELD_BACK, LAST_KNOWN = "detection", "held back", "last known plan"
+TAG, HELD_BACK, LAST_KNOWN, REGISTRY_OFF = "detection", "held back", "last known plan", "registry off"
 
 
 def cycle_dags(detection_conn_id: str | None = None, settings: Settings | None = None) -> dict[str, DAG]:
@@ -126,6 +128,8 @@ def build_dag(
     own_notes = {}
     if cycle.held_back_reason:
         own_notes[HELD_BACK] = f"A change is held back: {cycle.held_back_reason}."
+    if not cycle.spec.legacy_entrypoint and not flags.use_model_registry():
+        own_notes[REGISTRY_OFF] = no_path_reason(cycle_id)
     try:
         return _Builder(cycle, conn_id, own_notes | (notes or {}), task_id).build()
     except Exception as error:  # one bad cycle must not take the file, and with it the others, down

@@ -143,10 +143,19 @@ def _mode(context: Context, counts: Mapping[str, Any] | None) -> Mode:  # Any: c
     return Mode((counts or {}).get(MODE) or mode_of(context))
 
 
+def no_path_reason(cycle_id: str) -> str:
+    """Say why nothing runs in a cycle without a legacy path while the registry is off."""
+    return (
+        f"cycle {cycle_id!r} runs nothing: the model registry is off and it has no legacy_entrypoint; set"
+        f" {flags.USE_MODEL_REGISTRY}=1 where schedulers, workers and the Dag processor run"
+    )
+
+
 class OpenCycleOperator(CycleOperator):
     """Record the cycle's plan, and skip every task that has no part in it.
 
-    With `PREDICTION_USE_MODEL_REGISTRY` off, everything but `legacy_path` is skipped and no plan is made.
+    With `PREDICTION_USE_MODEL_REGISTRY` off, everything but `legacy_path` is skipped and no plan is made; a
+    cycle without a legacy path fails.
     Run params: `mode` (as_of, as_run, override), `replay` (`model@version`, ...), `known_at` (ISO 8601).
     """
 
@@ -157,7 +166,7 @@ class OpenCycleOperator(CycleOperator):
 
         Raises:
             DownstreamTasksSkipped: the way Airflow is told what to skip; the task itself succeeds.
-            AirflowFailException: no plan can be given.
+            AirflowFailException: no plan can be given, or nothing would run.
         """
         dag = self._around()
         others = {t.task_id for t in dag.tasks} - {self.task_id, CLOSE}
@@ -170,7 +179,7 @@ class OpenCycleOperator(CycleOperator):
 
     def _legacy(self, others: set[str]) -> tuple[set[str], dict[str, Any]]:  # Any: counts
         if LEGACY not in others:
-            self.log.warning("the model registry is off and cycle %s has no legacy path", self.cycle_id)
+            raise AirflowFailException(no_path_reason(self.cycle_id))
         return {LEGACY}, {"legacy": 1}
 
     def _open(self, context: Context, dag: DAG) -> tuple[set[str], dict[str, Any]]:  # Any: counts, mode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, groupby
 from pathlib import Path
@@ -23,6 +24,15 @@ Key = tuple[str, str]
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What a file has changed, one line each, and the versions with a role that it does not have."""
+
+    registration: Registration
+    changes: list[str]
+    left: list[registry.RegisteredVersion]
+
+
 def apply_file(
     db: Database, path: Path | str, *, dry_run: bool = False, undoes_promotions: bool = False
 ) -> list[str]:
@@ -38,12 +48,53 @@ def apply_file(
         InputFileError: the file cannot be read.
         RegistrationError: every problem at once, one line each: `file:line: field: reason`.
     """
+    return apply_and_compare(db, path, dry_run=dry_run, undoes_promotions=undoes_promotions).changes
+
+
+def apply_and_compare(
+    db: Database,
+    path: Path | str,
+    *,
+    dry_run: bool = False,
+    undoes_promotions: bool = False,
+    prunes: bool = False,
+) -> Applied:
+    """Do as `apply_file`, and look for what stands in the file's cycles without being in the file.
+
+    Args:
+        prunes: end the roles of those versions.
+    """
     changes: list[str] = []
+    left: list[registry.RegisteredVersion] = []
     with locked_registration(db, path) as registration, db.conn.transaction():
         changes += apply_registration(db, registration, str(path), undoes_promotions=undoes_promotions)
+        left += _left_out(db, registration)
+        if prunes:
+            changes += _retire(db, left, f"not in {Path(path).name}")
+            left.clear()
         if dry_run:
             raise psycopg.Rollback
-    return changes
+    return Applied(registration=registration, changes=changes, left=left)
+
+
+def _left_out(db: Database, registration: Registration) -> list[registry.RegisteredVersion]:
+    cycle_ids = {entry.spec.cycle_id for entry in registration.cycles}
+    cycle_ids |= {entry.spec.cycle_id for entry in registration.models}
+    model_ids = {spec.model_id for spec in registry.model_specs(db) if spec.cycle_id in cycle_ids}
+    written = {(m.spec.model_id, v.version) for m in registration.models for v in m.versions}
+    return [
+        version
+        for version in registry.versions(db)
+        if version.role is not None
+        and version.model_id in model_ids
+        and (version.model_id, version.version) not in written
+    ]
+
+
+def _retire(db: Database, versions: Sequence[registry.RegisteredVersion], reason: str) -> Iterator[str]:
+    ended = [roles.RoleChange(model_id=v.model_id, version=v.version, role=None) for v in versions]
+    roles.assign_roles(db, ended, reason=reason)
+    yield from (f"~ role {version.label}: {version.role} -> none from now" for version in versions)
 
 
 @contextmanager

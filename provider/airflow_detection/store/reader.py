@@ -61,6 +61,23 @@ class Reader:
                 column of type money, or Postgres refused it.
             RegistryUnavailable: the database did not answer, or a timeout ended the statement.
         """
+        with self._selecting(sql, params) as cursor:
+            columns: list[list[Any]] = [[] for _ in cursor.description or ()]  # Any: what the query selects
+            while rows := cursor.fetchmany(BATCH_ROWS):
+                for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+                    column.extend(values)
+            names = _names(cursor)
+        return Inputs(MappingProxyType({n: _frozen_column(c) for n, c in zip(names, columns, strict=True)}))
+
+    def columns(self, sql: str, params: JsonMapping | None = None) -> list[str]:
+        """Return the names of a SELECT's columns; it is planned, and not run. Raises as `query`."""
+        with self._selecting(sql, params) as cursor:
+            return _names(cursor)
+
+    @contextmanager
+    def _selecting(
+        self, sql: str, params: JsonMapping | None
+    ) -> Iterator[psycopg.ServerCursor[tuple[Any, ...]]]:  # Any: what the query selects
         text, bound = named(sql).strip().rstrip("; \n"), {**bindable(params or {}), **self._window}
         try:
             with self._conn.transaction(force_rollback=True):
@@ -69,8 +86,15 @@ class Reader:
                 if self._timeout_s is not None:
                     limit = {"limit_ms": in_ms(self._timeout_s)}
                     self._conn.execute(self._session["limit_statements"], limit)
-                with self._releasing_locks(), self._conn.transaction():
-                    return self._fetch(text, bound)
+                with (
+                    self._releasing_locks(),
+                    self._conn.transaction(),
+                    self._conn.cursor(name=_cursor_name()) as cursor,
+                ):
+                    set_json_loads(orjson.loads, cursor)
+                    cursor.execute(text.encode(), bound)
+                    _check_columns(cursor)
+                    yield cursor
         except psycopg.Error as error:
             if (passing := unavailable(error, "the query did not end")) is not None:
                 raise passing from error
@@ -88,21 +112,18 @@ class Reader:
             if not self._conn.closed:
                 self._conn.execute(self._session["unlock"])
 
-    def _fetch(self, text: str, params: dict[str, Any]) -> Inputs:  # Any: what the caller compares with
-        with self._conn.cursor(name=_cursor_name()) as cursor:
-            set_json_loads(orjson.loads, cursor)
-            cursor.execute(text.encode(), params)
-            names = [column.name for column in cursor.description or ()]
-            if len(set(names)) != len(names):
-                raise TerminalModelError(f"the query selects a name twice: {', '.join(names)}")
-            for selected in cursor.description or ():
-                if selected.type_code in _MONEY:
-                    raise TerminalModelError(f"column {selected.name!r} is of type money: cast it to numeric")
-            columns: list[list[Any]] = [[] for _ in names]  # Any: what the query selects
-            while rows := cursor.fetchmany(BATCH_ROWS):
-                for column, values in zip(columns, zip(*rows, strict=True), strict=True):
-                    column.extend(values)
-        return Inputs(MappingProxyType({n: _frozen_column(c) for n, c in zip(names, columns, strict=True)}))
+
+def _names(cursor: psycopg.ServerCursor[tuple[Any, ...]]) -> list[str]:  # Any: what the query selects
+    return [column.name for column in cursor.description or ()]
+
+
+def _check_columns(cursor: psycopg.ServerCursor[tuple[Any, ...]]) -> None:  # Any: what the query selects
+    names = _names(cursor)
+    if len(set(names)) != len(names):
+        raise TerminalModelError(f"the query selects a name twice: {', '.join(names)}")
+    for selected in cursor.description or ():
+        if selected.type_code in _MONEY:
+            raise TerminalModelError(f"column {selected.name!r} is of type money: cast it to numeric")
 
 
 def _frozen_column(values: list[Any]) -> tuple[Any, ...]:  # Any: one column of a query

@@ -1,0 +1,257 @@
+"""`airflow detection check`: everything that keeps a cycle from running, told before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from airflow.cli.cli_config import ActionCommand
+
+from airflow_detection.cli.command import Arguments, command, connected, fail, say, warn
+from airflow_detection.domain.text import visible
+from airflow_detection.errors import DetectionError, RegistrationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+
+    from airflow_detection.domain.settings import Settings
+    from airflow_detection.domain.specs import CycleSpec, ModelSpec
+    from airflow_detection.registration.file import Registration
+    from airflow_detection.store.database import Database
+    from airflow_detection.store.registry import RegisteredVersion
+
+
+@command
+def check(args: Arguments) -> None:
+    """Look at connection, migrations, cycles, entry points and plans; tell every problem.
+
+    What is in force is judged; what is not, or can be meant so, is a warning.
+    """
+    del args
+    with connected() as (db, settings):
+        problems = list(_problems(db, settings))
+        for warning in (*_reader_warnings(db, settings), *_warnings(db, settings)):
+            warn(f"warning: {visible(warning)}")
+        for note in _notes(db):
+            say(f"note: {note}")
+    if problems:
+        fail("\n".join(map(visible, problems)))
+    say("all is well: connection, migrations, schedules, input queries, entry points, plans")
+
+
+def registration_warnings(db: Database, settings: Settings, registration: Registration) -> Iterator[str]:
+    """Describe what would keep the cycles and models of a file from running, stored or not."""
+    from airflow_detection.cycle.input_query import query_problems
+
+    for cycle in registration.cycles:
+        for reason in query_problems(db, cycle.spec):
+            yield f"cycle {cycle.spec.cycle_id}: {reason}"
+    yield from _import_problems(
+        {
+            *((f"model {m.spec.model_id}", m.spec.entrypoint) for m in registration.models),
+            *(
+                (f"version {m.spec.model_id}@{v.version}", v.entrypoint)
+                for m in registration.models
+                for v in m.versions
+                if v.entrypoint
+            ),
+        },
+        settings,
+    )
+
+
+def _problems(db: Database, settings: Settings) -> Iterator[str]:
+    from airflow_detection.store import migrations, registry
+
+    try:
+        migrations.check(db)
+        cycles = registry.cycle_ids(db)
+    except DetectionError as error:
+        yield str(error)
+        return
+    for cycle_id in cycles:
+        yield from _cycle_problems(db, cycle_id)
+    try:
+        yield from _model_problems(db, settings)
+    except RegistrationError as error:
+        yield str(error)
+
+
+def _cycle_problems(db: Database, cycle_id: str) -> Iterator[str]:
+    from airflow_detection.cycle.input_query import query_problems
+    from airflow_detection.domain.cron import cron_problem
+    from airflow_detection.engine import flags
+    from airflow_detection.engine.plan import build_plan
+    from airflow_detection.operators.cycle import no_path_reason
+    from airflow_detection.store import registry
+
+    try:
+        spec = registry.cycle_spec(db, cycle_id)
+        execution_plan = build_plan(registry.models_at(db, cycle_id, None), strict=False)
+    except DetectionError as error:
+        yield f"cycle {cycle_id}: {error}"
+        return
+    if reason := cron_problem(spec.schedule):
+        yield f"cycle {cycle_id}: {reason}"
+    for model_id, reason in sorted(execution_plan.broken.items()):
+        yield f"cycle {cycle_id}: model {model_id}: {reason}"
+    if not spec.is_enabled:
+        return
+    for reason in query_problems(db, spec):
+        yield f"cycle {cycle_id}: {reason}"
+    if not flags.use_model_registry() and not spec.legacy_entrypoint:
+        yield no_path_reason(cycle_id)
+
+
+def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
+    from airflow_detection.evidence.policy import policy_problems
+    from airflow_detection.registration.task_options import option_problems
+    from airflow_detection.store import registry
+
+    models = registry.model_specs(db)
+    for spec in models:
+        for key, reason in option_problems(spec.task_options):
+            yield f"model {spec.model_id}: task_options.{key}: {reason}"
+        for key, reason in policy_problems(spec.promotion):
+            yield f"model {spec.model_id}: promotion.{key}: {reason}"
+    in_force, _ = _entrypoints(models, registry.versions(db))
+    yield from _import_problems(in_force, settings)
+    yield from _pool_problems(models)
+
+
+def _entrypoints(
+    models: Iterable[ModelSpec], versions: Iterable[RegisteredVersion]
+) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """Return places and entry points: those of versions that hold a role, and those of the others."""
+    of_models = {spec.model_id: spec.entrypoint for spec in models}
+    in_force: set[tuple[str, str]] = set()
+    others: set[tuple[str, str]] = {(f"model {name}", entrypoint) for name, entrypoint in of_models.items()}
+    for version in versions:
+        own = (f"version {version.label}", version.entrypoint) if version.entrypoint else None
+        place = own or (f"model {version.model_id}", of_models[version.model_id])
+        (others if version.role is None else in_force).add(place)
+    return in_force, others - in_force
+
+
+def _import_problems(places: Iterable[tuple[str, str]], settings: Settings) -> Iterator[str]:
+    from airflow_detection.engine.entrypoints import load_class
+
+    for place, entrypoint in sorted(places):
+        try:
+            load_class(entrypoint, settings.allowed_prefixes)
+        except DetectionError as error:
+            yield f"{place}: {error}"
+        except Exception as error:
+            yield f"{place}: entry point {entrypoint!r} cannot be imported: {type(error).__name__}: {error}"
+
+
+def _pool_problems(models: Iterable[ModelSpec]) -> Iterator[str]:
+    """Name the pools of task options that Airflow does not have: such a task is never queued."""
+    named = {spec.model_id: spec.task_options.get("pool") for spec in models}
+    if not any(named.values()):
+        return
+    from airflow.models.pool import Pool
+    from sqlalchemy import select
+
+    known = {pool for (pool,) in _metadata(select(Pool.pool))}
+    for model_id, pool in sorted(named.items()):
+        if pool is not None and known and pool not in known:
+            yield (
+                f"model {model_id}: task_options.pool: there is no pool {pool!r}, its tasks would never run:"
+                f" airflow pools set {pool} SLOTS DESCRIPTION"
+            )
+
+
+def _metadata(statement: Select[*tuple[Any, ...]]) -> list[Any]:  # Any: rows of Airflow's tables
+    """Return rows of Airflow's metadata database; none where it does not answer or is not migrated."""
+    from airflow.utils.session import create_session
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with create_session() as session:
+            return list(session.execute(statement))
+    except SQLAlchemyError:
+        return []
+
+
+def _warnings(db: Database, settings: Settings) -> Iterator[str]:
+    """Describe what does not run, and may be meant so."""
+    from airflow_detection.store import registry
+
+    try:
+        models, versions = registry.model_specs(db), registry.versions(db)
+    except DetectionError:
+        return  # a problem, told as such
+    with_role = {version.model_id for version in versions if version.role is not None}
+    for spec in models:
+        if spec.model_id not in with_role:
+            yield f"model {spec.model_id}: no version of it holds a role: it does not run"
+    _, others = _entrypoints(models, versions)
+    yield from (f"not in force: {reason}" for reason in _import_problems(others, settings))
+    yield from _paused_dags(_readable_cycles(db))
+
+
+def _notes(db: Database) -> Iterator[str]:
+    """Describe what only the models themselves can tell to be right."""
+    from airflow_detection.cycle.input_query import keys_of_outputs
+    from airflow_detection.store import registry
+
+    with suppress(DetectionError):
+        models = registry.model_specs(db)
+        for cycle in _readable_cycles(db):
+            for key, model_ids in keys_of_outputs(db, cycle, models).items():
+                yield (
+                    f"cycle {cycle.cycle_id}: entity_key {key!r} is no column of input_query, so that each"
+                    f" output must have it: {', '.join(model_ids)}"
+                )
+
+
+def _readable_cycles(db: Database) -> Iterator[CycleSpec]:
+    from airflow_detection.store import registry
+
+    for cycle_id in registry.cycle_ids(db):
+        with suppress(DetectionError):  # a problem, told as such
+            yield registry.cycle_spec(db, cycle_id)
+
+
+def _paused_dags(cycles: Iterable[CycleSpec]) -> Iterator[str]:
+    from airflow.models.dag import DagModel
+    from sqlalchemy import select
+
+    from airflow_detection.domain.names import dag_ids
+
+    cycles = list(cycles)
+    names = dag_ids(cycle.cycle_id for cycle in cycles)
+    dags = [names[cycle.cycle_id] for cycle in cycles if cycle.is_enabled]
+    statement = select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(dags))
+    paused: dict[str, bool] = dict(_metadata(statement))
+    for dag_id in dags:
+        if dag_id not in paused:
+            yield f"Airflow has no Dag {dag_id} yet: is there a Dag file that calls cycle_dags()?"
+        elif paused[dag_id]:
+            yield f"Dag {dag_id} is paused: airflow dags unpause {dag_id}"
+
+
+def _reader_warnings(db: Database, settings: Settings) -> Iterator[str]:
+    """Describe what the login that models read as may do beyond reading."""
+    from airflow_detection.hooks.detection import DetectionHook
+    from airflow_detection.store.database import Database
+    from airflow_detection.store.grants import rights_beyond_reading
+
+    advice = "airflow detection grants --reader LOGIN makes a login for [detection] reader_conn_id"
+    try:
+        if settings.reader_conn_id is None:
+            rights = list(rights_beyond_reading(db))
+        else:
+            with DetectionHook(settings.reader_conn_id, schema=settings.schema).connect() as conn:
+                rights = list(rights_beyond_reading(Database(conn, settings.schema)))
+    except DetectionError as error:
+        yield f"the connection that models read through: {error}"
+        return
+    yield from (f"{right}; {advice}" for right in rights)
+
+
+def commands() -> list[ActionCommand]:
+    """Return these commands."""
+    return [ActionCommand("check", "Look for everything that is wrong", check, ())]
