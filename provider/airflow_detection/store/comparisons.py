@@ -181,13 +181,15 @@ def runs_of_two(
     start: datetime | None,
     end: datetime | None,
     known_at: datetime,
+    has_replays: bool = True,
 ) -> tuple[list[VersionRun], list[VersionRun]]:
     """Return the runs of two versions that count, in order of time: cycles in [start, end), as of `known_at`.
 
     What began after `known_at` does not count, a cycle that was run again since then included: its earlier
     result has been replaced.
     """
-    asked = {"model_id": model_id, "version_ids": list(version_ids), "start": start, "end": end}
+    asked: Row = {"model_id": model_id, "version_ids": list(version_ids), "start": start, "end": end}
+    asked |= {"has_replays": has_replays}
     runs: dict[int, list[VersionRun]] = {version_id: [] for version_id in version_ids}
     for row in rows("runs_of_two", **asked, known_at=known_at):
         run = VersionRun(
