@@ -99,16 +99,20 @@ def test_what_a_user_may_not_read_is_answered_as_what_does_not_exist(pages: Page
         ("dag_runs/{}/run-1", "detection_hidden", {}),
         ("events/{}", str(hidden_event(pages)), {}),
         ("promotions/{}", str(hidden_promotion(pages)), {}),
+        ("findings?version=1&model_id={}", "secret", {}),
+        ("findings/outputs?version=1&model_id={}", "secret", {}),
+        ("entities/a?cycle_id={}", "hidden", {}),
+        ("entities?q=a&cycle_id={}", "hidden", {}),
     ]
     stranger, root = pages.client(STRANGER), pages.client("root")
     for form, name, params in pairs:
         other = str(unknown) if name.isdecimal() else "nowhere"
-        mine = stranger.get("api/" + form.format(name), params=params)
-        none = stranger.get("api/" + form.format(other), params=params)
+        mine = stranger.get("api/" + form.format(name), params=params or None)
+        none = stranger.get("api/" + form.format(other), params=params or None)
         assert mine.status_code == none.status_code == 404, form
         assert mine.json()["detail"].replace(name, other) == none.json()["detail"]
         if not form.startswith("dag_runs"):
-            assert root.get("api/" + form.format(name), params=params).status_code == 200, form
+            assert root.get("api/" + form.format(name), params=params or None).status_code == 200, form
     for form, params in (("events", {"model_id": "secret"}), ("events", {"cycle_id": "hidden"}),
                          ("promotions", {"model_id": "secret"})):  # fmt: skip
         assert stranger.get(f"api/{form}", params=params).status_code == 404

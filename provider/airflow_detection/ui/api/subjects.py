@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
-from airflow_detection.ui.api import cycles, events, models, overview, promotions
+from airflow_detection.ui.api import (
+    comparisons,
+    cycles,
+    entities,
+    events,
+    findings,
+    models,
+    overview,
+    promotions,
+    reports,
+)
 
-ROUTERS = (overview.router, models.router, cycles.router, events.router, promotions.router)
+ROUTERS = tuple(
+    subject.router
+    for subject in (
+        overview, models, comparisons, cycles, findings, entities, events, promotions, reports,
+    )
+)  # fmt: skip
