@@ -15,9 +15,9 @@ from airflow_detection.domain.text import visible
 from airflow_detection.errors import (
     ConfigurationError,
     DetectionError,
+    EventError,
     MigrationError,
     PlanError,
-    PromotionError,
     RegistrationError,
     RegistryUnavailable,
     StorageError,
@@ -29,7 +29,8 @@ from airflow_detection.ui.api.subjects import ROUTERS
 log = logging.getLogger(__name__)
 MAX_SESSIONS = 8
 """Sessions of the database that one process has at a time; further requests wait."""
-REFUSED = (PlanError, RegistrationError, PromotionError)
+NUL = "a value of the request has a NUL character, which no text here has"
+REFUSED = (PlanError, RegistrationError, EventError)
 """What was asked for cannot be: the caller's own mistake."""
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -59,11 +60,16 @@ def create_app() -> FastAPI:
 
 
 async def _secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    answer = await call_next(request)
+    answer = sentence(400, NUL) if _has_nul(request) else await call_next(request)
     for name, value in SECURITY_HEADERS.items():
         answer.headers.setdefault(name, value)
     answer.headers.setdefault("Cache-Control", "private, no-cache")
     return answer
+
+
+def _has_nul(request: Request) -> bool:
+    """Tell whether a value of the request has a character that no text in Postgres can have."""
+    return "\0" in request.url.path or "%00" in request.url.query
 
 
 def sentence(status: int, text: str) -> JSONResponse:
@@ -83,8 +89,10 @@ def _failed(_request: Request, error: Exception) -> JSONResponse:
         error.__cause__, psycopg.errors.QueryCanceled
     ):
         return sentence(503, "the answer took too long: ask for a shorter period, or try again")
-    if isinstance(error, REFUSED) and not isinstance(error.__cause__, psycopg.Error):
+    if isinstance(error, REFUSED):
         return sentence(400, str(error))
+    if isinstance(error, psycopg.DataError):
+        return sentence(400, f"a value cannot be asked for: {error.diag.message_primary or error}")
     if isinstance(error, RegistryUnavailable):
         return sentence(503, f"the registry's database does not answer: {error}")
     if isinstance(error, MigrationError | ConfigurationError):

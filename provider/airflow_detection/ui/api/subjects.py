@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow_detection.ui.api import (
+    answers,
     comparisons,
     cycles,
     entities,
@@ -17,6 +18,6 @@ from airflow_detection.ui.api import (
 ROUTERS = tuple(
     subject.router
     for subject in (
-        overview, models, comparisons, cycles, findings, entities, events, promotions, reports,
+        overview, models, comparisons, cycles, findings, entities, answers, events, promotions, reports,
     )
 )  # fmt: skip
