@@ -27,8 +27,9 @@ STYLE = """
 """
 PURPOSES = {
     "cli": "commands of `airflow detection`",
-    "plugin": "imports ahead of the fork",
+    "plugin": "pages, and imports ahead of the fork",
     "provider_info": "for Airflow: what is here",
+    "ui": "the pages in Airflow's UI: their API, and who may see what",
     "dags": "generated Dags",
     "operators": "tasks: context in, one call",
     "plan_cache": "last known good plan on this machine",

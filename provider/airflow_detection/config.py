@@ -128,6 +128,12 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "boolean",
             "True",
         ),
+        "page_timeout": _option(
+            "Seconds after which Postgres ends a statement of a page in Airflow's UI.", "float", "5"
+        ),
+        "comparison_timeout": _option(
+            "Seconds after which Postgres ends a statement of a comparison in Airflow's UI.", "float", "20"
+        ),
         "conn_id": _option("Airflow connection of the registry's database.", "string", "detection_default"),
     }
 )
@@ -158,6 +164,8 @@ def settings() -> Settings:
         reader_role=text("reader_role") or None,
         reader_conn_id=text("reader_conn_id") or None,
         conn_id=text("conn_id"),
+        page_timeout_s=_number("page_timeout", text("page_timeout")),
+        comparison_timeout_s=_number("comparison_timeout", text("comparison_timeout")),
         promotion_four_eyes=conf.getboolean(SECTION, "promotion_four_eyes", fallback=True),
     )
 

@@ -19,6 +19,7 @@ DetectionError
 ├── RegistryUnavailable         the registry's database did not answer; trying again may help
 │   ├── RegistryBusy            another session held a lock for too long
 │   └── ClockBehind             its clock is behind what has been planned, or is to be
+├── EventError                  an event cannot be acknowledged or closed
 ├── MigrationError
 └── InputFileError              a file that was to be loaded is not what it should be
 
@@ -65,6 +66,10 @@ class RegistrationError(DetectionError):
 
 class PromotionError(RegistrationError):
     """A promotion cannot be asked for, or cannot go on."""
+
+
+class EventError(DetectionError):
+    """An event cannot be acknowledged or closed: there is none of this number, or it is not open."""
 
 
 class UnknownUpstream(RegistrationError):

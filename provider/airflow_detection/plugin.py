@@ -1,4 +1,4 @@
-"""The Airflow plugin: what every parse and every task imports is imported once, before they are forked.
+"""The Airflow plugin: the pages, and what every parse and task imports is imported once, before the fork.
 
 The scheduler forks the workers of its LocalExecutor, and the Dag processor its parses, from a process that
 outlives them: what that one has imported costs them nothing.
@@ -11,6 +11,9 @@ import logging
 
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
+
+from airflow_detection.ui.app import LazyApp
+from airflow_detection.ui.surfaces import URL_PREFIX, react_apps
 
 PRELOADED = (
     "airflow_detection.dags.cycles",
@@ -53,3 +56,5 @@ class DetectionPlugin(AirflowPlugin):
 
     name = "detection"
     listeners = [Preload()]
+    fastapi_apps = [{"app": LazyApp(), "url_prefix": URL_PREFIX, "name": "Detection"}]
+    react_apps = react_apps()

@@ -104,7 +104,7 @@ select distinct on (version_id, cycle_started_at)
  where model_id = %(model_id)s and version_id = any (%(version_ids)s)
    and cycle_started_at >= coalesce(%(start)s::timestamptz, '-infinity')
    and cycle_started_at < coalesce(%(end)s::timestamptz, 'infinity')
-   and started_at <= %(known_at)s
+   and started_at <= %(known_at)s and (%(has_replays)s or not is_replay)
  order by version_id, cycle_started_at, outcome = 'SUCCEEDED' desc, is_replay;
 
 -- name: labelled_units
@@ -160,3 +160,54 @@ select array_agg(l.label_id order by l.recorded_at, l.label_id) as label_ids,
 -- name: entities_of_labels
 -- The entities that labels are about.
 select label_id, entity_id from {schema}.detection_labels where label_id = any (%(label_ids)s);
+
+-- name: differing_entities
+-- The entities on which two versions differ in some cycles, each in the cycle in which they differ most, the furthest
+-- first. Of several outputs for an entity the highest score counts; one without a score differs by 2, the most.
+with cycle as (
+    select * from unnest(%(cycles)s::timestamptz[], %(first_replays)s::boolean[], %(second_replays)s::boolean[])
+                  c (at, first_is_replay, second_is_replay)
+), aligned as (
+    select c.at, e.entity_id, e.p, e.s
+      from cycle c
+     cross join lateral (
+           select entity_id, p, s
+             from (select entity_id, max(score) as p, true as has_p from {schema}.detection_model_run_outputs
+                    where cycle_started_at = c.at and model_id = %(model_id)s and version_id = %(first_id)s
+                      and is_replay = c.first_is_replay and entity_id is not null group by entity_id) f
+             full join
+                  (select entity_id, max(score) as s, true as has_s from {schema}.detection_model_run_outputs
+                    where cycle_started_at = c.at and model_id = %(model_id)s and version_id = %(second_id)s
+                      and is_replay = c.second_is_replay and entity_id is not null group by entity_id) g
+            using (entity_id)
+            where p is distinct from s
+              and (not %(flips)s or coalesce(p > %(above)s, false) <> coalesce(s > %(above)s, false))
+              and (%(q)s::text is null or strpos(lower(entity_id), lower(%(q)s)) > 0)) e
+), furthest as (
+    select distinct on (entity_id) entity_id, at, p, s, coalesce(abs(p - s), 2) as difference
+      from aligned
+     order by entity_id, coalesce(abs(p - s), 2) desc, at desc
+), listed as (
+    select * from furthest
+     where %(after)s::float8 is null or (-difference, entity_id) > (-%(after)s::float8, %(after_id)s::text)
+     order by difference desc, entity_id
+     limit %(limit)s
+)
+select l.entity_id, l.at, l.p as first_score, l.s as second_score, l.difference, f.outputs as first_outputs,
+       g.outputs as second_outputs,
+       (select b.is_positive from {schema}.detection_labels b
+         where b.cycle_id = %(cycle_id)s and b.entity_id = l.entity_id and b.valid @> l.at
+           and (b.model_id is null or b.model_id = %(model_id)s) and b.recorded_at <= %(known_at)s
+         order by b.model_id is not null desc, b.recorded_at desc, b.label_id desc limit 1) as label
+  from listed l join cycle c using (at)
+  left join lateral (
+       select o.outputs from {schema}.detection_model_run_outputs o
+        where o.cycle_started_at = l.at and o.model_id = %(model_id)s and o.version_id = %(first_id)s
+          and o.is_replay = c.first_is_replay and o.entity_id = l.entity_id
+        order by o.score desc nulls last limit 1) f on true
+  left join lateral (
+       select o.outputs from {schema}.detection_model_run_outputs o
+        where o.cycle_started_at = l.at and o.model_id = %(model_id)s and o.version_id = %(second_id)s
+          and o.is_replay = c.second_is_replay and o.entity_id = l.entity_id
+        order by o.score desc nulls last limit 1) g on true
+ order by l.difference desc, l.entity_id;

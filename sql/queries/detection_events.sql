@@ -30,7 +30,8 @@ select least(min(e.first_seen_at), %(cycle_started_at)s), greatest(max(e.last_se
 -- name: cut
 -- Group the flagged cycles of each entity around a cycle into events. An event that the cycle continues is not read
 -- from its start (`base`); all others are grouped anew between the ends of the events that the cycle touches. The
--- lookups for each entity are lateral with `offset 0`: without statistics the planner expects a single row.
+-- lookups for each entity are lateral with `offset 0`: without statistics the planner expects a single row. What people
+-- have said of an event (`answered`) stays with its sightings, whichever event they come to belong to.
 with model as (
     select event_gap as gap from {schema}.detection_models where model_id = %(model_id)s),
 touched as (
@@ -87,20 +88,43 @@ spell as (
            min(base_first_seen_at) as base_first_seen_at, max(base_score) as base_score,
            max(base_severity) as base_severity
       from numbered group by entity_id, number),
+answered as materialized (
+    select e.entity_id, e.first_seen_at, e.acknowledged_at, e.acknowledged_by, e.acknowledged_reason,
+           e.hand_closed_at, e.closed_by, e.closed_reason
+      from {schema}.detection_events e
+     where e.category = %(model_id)s and e.model_id = %(model_id)s
+       and (e.acknowledged_at is not null or e.hand_closed_at is not null)
+       and e.entity_id = any (array(select t.entity_id from touched t))),
 written as (
     insert into {schema}.detection_events as e (
         category, severity, status, model_id, version_id, entity_id, score, cycle_started_at,
-        first_seen_at, last_seen_at, closed_at, details)
+        first_seen_at, last_seen_at, closed_at, details, acknowledged_at, acknowledged_by, acknowledged_reason,
+        hand_closed_at, closed_by, closed_reason)
     select %(model_id)s,
            case when s.base_score > s.score then s.base_severity
                 when s.base_score = s.score then greatest(s.base_severity, s.severity) else s.severity end,
-           case when c.cycle_started_at is null then 'OPEN' else 'CLOSED' end::{schema}.detection_event_status,
+           case when c.cycle_started_at is null and closed.hand_closed_at is null then 'OPEN' else 'CLOSED'
+                end::{schema}.detection_event_status,
            %(model_id)s, s.version_id, s.entity_id, greatest(s.base_score, s.score), s.last_seen_at,
-           coalesce(s.base_first_seen_at, s.first_seen_at), s.last_seen_at, c.cycle_started_at,
+           coalesce(s.base_first_seen_at, s.first_seen_at), s.last_seen_at,
+           coalesce(closed.hand_closed_at, c.cycle_started_at),
            case when octet_length(s.details::text) <= %(details_bytes)s then s.details
                 else jsonb_build_object('cut_from_bytes', octet_length(s.details::text),
-                                        'text', left(s.details::text, %(details_bytes)s / 4)) end
-      from model cross join spell s left join lateral (
+                                        'text', left(s.details::text, %(details_bytes)s / 4)) end,
+           seen.acknowledged_at, seen.acknowledged_by, seen.acknowledged_reason,
+           closed.hand_closed_at, closed.closed_by, closed.closed_reason
+      from model cross join spell s
+      left join lateral (
+        select * from answered a
+         where a.entity_id = s.entity_id and a.acknowledged_at is not null
+           and a.first_seen_at between coalesce(s.base_first_seen_at, s.first_seen_at) and s.last_seen_at
+         order by a.acknowledged_at desc limit 1) as seen on true
+      left join lateral (
+        select * from answered a
+         where a.entity_id = s.entity_id and a.hand_closed_at is not null
+           and a.first_seen_at between coalesce(s.base_first_seen_at, s.first_seen_at) and s.last_seen_at
+         order by a.hand_closed_at desc limit 1) as closed on true
+      left join lateral (
         select cycle_started_at from {schema}.detection_model_runs
          where model_id = %(model_id)s and role = 'PRIMARY' and not is_replay and outcome = 'SUCCEEDED'
            and cycle_started_at > s.last_seen_at + model.gap
@@ -108,7 +132,10 @@ written as (
     on conflict (category, model_id, entity_id, first_seen_at) do update set
         severity = excluded.severity, status = excluded.status, version_id = excluded.version_id,
         score = excluded.score, cycle_started_at = excluded.cycle_started_at,
-        last_seen_at = excluded.last_seen_at, closed_at = excluded.closed_at, details = excluded.details
+        last_seen_at = excluded.last_seen_at, closed_at = excluded.closed_at, details = excluded.details,
+        acknowledged_at = excluded.acknowledged_at, acknowledged_by = excluded.acknowledged_by,
+        acknowledged_reason = excluded.acknowledged_reason, hand_closed_at = excluded.hand_closed_at,
+        closed_by = excluded.closed_by, closed_reason = excluded.closed_reason
     returning e.event_id, e.entity_id, e.first_seen_at, e.last_seen_at),
 surplus as (
     select x.event_id, x.entity_id, x.first_seen_at
@@ -141,6 +168,7 @@ affected as (
          order by r.cycle_started_at limit 1) as closed_at
       from model cross join {schema}.detection_events e
      where e.model_id = %(model_id)s and e.category = %(model_id)s and e.status <> 'RETRACTED'
+       and e.hand_closed_at is null
        and e.last_seen_at < %(cycle_started_at)s - model.gap
        and e.last_seen_at >= coalesce((
             select p.cycle_started_at from {schema}.detection_model_runs p

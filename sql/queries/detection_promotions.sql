@@ -26,6 +26,8 @@ select p.promotion_id, p.model_id, v.version, c.version as champion, p.version_i
   join {schema}.detection_model_versions v on v.version_id = p.version_id
   left join {schema}.detection_model_versions c on c.version_id = p.champion_id
  where (%(model_id)s::text is null or p.model_id = %(model_id)s)
+   and (%(model_ids)s::text[] is null or p.model_id = any (%(model_ids)s::text[]))
+   and (%(before)s::bigint is null or p.promotion_id < %(before)s)
    and (%(source)s::text is null or p.source = %(source)s)
    and (%(promotion_id)s::bigint is null or p.promotion_id = %(promotion_id)s)
    and (not %(is_under_way)s or not exists (

@@ -39,7 +39,7 @@ select max(cycle_started_at) as at from {schema}.detection_model_runs
 -- name: events
 -- Events, the newest first; the open ones alone unless all are asked for.
 select e.event_id, e.model_id, e.category, e.entity_id, e.severity::text as severity, e.status::text as status,
-       e.first_seen_at, e.last_seen_at
+       e.first_seen_at, e.last_seen_at, e.acknowledged_by, e.closed_by
   from {schema}.detection_events e
  where (%(model_id)s::text is null or e.model_id = %(model_id)s)
    and (%(entity_id)s::text is null or e.entity_id = %(entity_id)s)

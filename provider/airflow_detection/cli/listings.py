@@ -7,7 +7,10 @@ from datetime import datetime
 
 from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand
 
-from airflow_detection.cli.command import Arguments, arg, command, connected, instant, positive, show
+from airflow_detection.cli.command import Arguments, arg, command, connected, instant, positive, say, show
+from airflow_detection.errors import EventError
+
+LIST, ACKNOWLEDGE, CLOSE = VERBS = ("list", "acknowledge", "close")
 
 
 def _shown(rows: Iterable[Mapping[str, object]], *without: str) -> Iterator[dict[str, object]]:
@@ -75,14 +78,34 @@ def outputs(args: Arguments) -> None:
 
 @command
 def events(args: Arguments) -> None:
-    """List the open events, or all of them."""
+    """List the open events, or all of them; acknowledge or close one."""
     from airflow_detection.store import listings
 
+    if args.verb != LIST:
+        _answer_event(args)
+        return
     with connected() as (db, _):
         rows = listings.events(
             db, model_id=args.model, entity_id=args.entity, has_closed=args.all, limit=args.limit
         )
     show(_shown(rows), args.output)
+
+
+def _answer_event(args: Arguments) -> None:
+    from airflow_detection.store import events as store
+
+    if args.event is None:
+        raise EventError(f"no event is named: write airflow detection events {args.verb} ID")
+    if args.verb == CLOSE and not args.reason:
+        raise EventError(f"event {args.event} is closed with a reason: write --reason")
+    with connected() as (db, _):
+        if args.verb == CLOSE:
+            store.close(db, args.event, actor=args.actor, reason=args.reason)
+            say(f"event {args.event} is closed")
+        elif store.acknowledge(db, args.event, actor=args.actor, reason=args.reason or ""):
+            say(f"event {args.event} is acknowledged")
+        else:
+            say(f"event {args.event} was acknowledged before")
 
 
 def commands() -> list[ActionCommand]:
@@ -94,11 +117,20 @@ def commands() -> list[ActionCommand]:
     at = arg("--at", help="the cycle that began at this instant (UTC); the newest unless given", type=instant)
     entity = arg("--entity", help="of this entity alone", metavar="ID")
     limit = arg("--limit", help="at most so many", type=positive, default=1000)
+    verb = arg("verb", help="what to do; list unless given", nargs="?", choices=VERBS, default=LIST)
+    event = arg("event", help="the event to acknowledge or close", nargs="?", type=positive, metavar="ID")
+    reason = arg("--reason", help="why it is acknowledged or closed", metavar="TEXT")
+    actor = arg("--actor", help="who says so; the database's user unless given", metavar="NAME")
     closed = arg("--all", help="the closed and retracted ones too", action="store_true")
     return [
         ActionCommand("versions", "List versions and their roles", versions, (any_model, ARG_OUTPUT)),
         ActionCommand("roles", "List the history of a model's roles", roles, (model, limit, ARG_OUTPUT)),
         ActionCommand("runs", "List what ran in a cycle", runs, (cycle, at, ARG_OUTPUT)),
         ActionCommand("outputs", "List a model's outputs", outputs, (of, at, entity, limit, ARG_OUTPUT)),
-        ActionCommand("events", "List events", events, (any_model, entity, closed, limit, ARG_OUTPUT)),
+        ActionCommand(
+            "events",
+            "List events; acknowledge or close one",
+            events,
+            (verb, event, any_model, entity, closed, limit, reason, actor, ARG_OUTPUT),
+        ),
     ]

@@ -21,6 +21,7 @@ class Settings:
     and `inline_disk_mib` bound a version whose model sets no limits; `inline_preload` names modules that the
     task of an inline cycle imports once for all versions. `reader_role` None leaves the login's own rights;
     `reader_conn_id` None lets models read through the connection of the registry.
+    `page_timeout_s` and `comparison_timeout_s` bound a statement of the pages in Airflow's UI.
     `promotion_four_eyes` keeps whoever asks for a promotion from approving it.
     `allowed_prefixes` are the modules from which an entry point `module:Class` may come.
     """
@@ -38,6 +39,8 @@ class Settings:
     conn_id: str = "detection_default"
     reader_conn_id: str | None = None
     promotion_four_eyes: bool = True
+    page_timeout_s: float = 5.0
+    comparison_timeout_s: float = 20.0
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):
@@ -54,5 +57,8 @@ class Settings:
             raise ConfigurationError(
                 f"[{SECTION}] inline_timeout is {self.inline_timeout_s:g}: must be above 0 seconds"
             )
+        for name in ("page_timeout", "comparison_timeout"):
+            if getattr(self, f"{name}_s") <= 0:
+                raise ConfigurationError(f"[{SECTION}] {name} is 0: must be above 0 seconds")
         if not self.conn_id:
             raise ConfigurationError(f"[{SECTION}] conn_id is '': must be the id of an Airflow connection")

@@ -20,7 +20,7 @@ from airflow_detection.engine.params import ParamsLoader
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import PlanError
 from airflow_detection.hooks.session import session_of
-from airflow_detection.store import listings, promotions, registry, roles
+from airflow_detection.store import events, listings, promotions, registry, roles
 from airflow_detection.store.connection import CONNECT_TIMEOUT_S, remember_conninfo
 from airflow_detection.store.database import Database
 from airflow_detection.store.labels import Label, add_labels, known_labels
@@ -239,6 +239,24 @@ class DetectionHook(PostgresHook):
             return listings.events(
                 db, model_id=model_id, entity_id=entity_id, has_closed=has_closed, limit=limit
             )
+
+    def acknowledge_event(self, event_id: int, *, actor: str | None = None, reason: str = "") -> bool:
+        """Record that somebody has seen an open event; False if that is on record already.
+
+        Raises:
+            EventError: there is no such event, or it is not open.
+        """
+        with self._database() as db:
+            return events.acknowledge(db, event_id, actor=actor, reason=reason)
+
+    def close_event(self, event_id: int, *, actor: str | None = None, reason: str) -> None:
+        """Close an open event: it stays closed although its entity is seen again before `event_gap`.
+
+        Raises:
+            EventError: there is no such event, or it is not open.
+        """
+        with self._database() as db:
+            events.close(db, event_id, actor=actor, reason=reason)
 
     def promotions(self, model_id: str | None = None, *, is_under_way: bool = False) -> list[Promotion]:
         """Return the last promotions and their states, the newest first."""

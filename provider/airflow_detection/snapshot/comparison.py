@@ -44,6 +44,7 @@ def compare_versions(
     policy: PromotionPolicy | None = None,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     use_model_registry: bool = True,
+    has_replays: bool = True,
 ) -> VersionComparison:
     """Compare two versions of a model, `model@version` each, over the cycles that both completed.
 
@@ -57,6 +58,7 @@ def compare_versions(
         policy: the conditions of a promotion; None takes those of the model's registration.
         thresholds: of verdicts and canaries.
         use_model_registry: whether cycles with a legacy path run their registered models instead.
+        has_replays: whether a replay counts where a version was not live.
 
     Raises:
         PlanError: an unknown version, two of different models or one and the same, an empty period, or
@@ -80,6 +82,7 @@ def compare_versions(
             start=begin,
             end=until,
             known_at=known,
+            has_replays=has_replays,
         )
         pair = _pair(model_id, records, runs)
         judged_by = policy or PromotionPolicy.of(registry.promotion_of(db, model_id))
@@ -205,12 +208,14 @@ def _verdicts(
     if not any(latest):
         return []
     start = min(run.at for side in latest for run in side)
-    period = {
+    period: dict[str, Any] = {  # Any: as `verdicts` takes them
         "start": start,
         "end": max(run.at for side in latest for run in side) + timedelta(microseconds=1),
     }
     counted = {(run.version_id, run.at): run.is_replay for side in latest for run in side}
-    live = verdicts(db, **period, thresholds=thresholds, use_model_registry=use_model_registry)
+    live = verdicts(
+        db, **period, thresholds=thresholds, use_model_registry=use_model_registry, cycle_id=cycle_id
+    )
     replayed_ids = {version_id for (version_id, _), is_replay in counted.items() if is_replay}
     replayed = replay_verdicts(db, cycle_id, replayed_ids, **period, thresholds=thresholds)
     # What ran after the instant in question does not count; what never ran is bad all the same.

@@ -16,6 +16,7 @@ from airflow_detection.domain.specs import Outcome, require_utc
 from airflow_detection.evidence.agreement import Comparison, Example
 from airflow_detection.evidence.labelled import LabelledUnits
 from airflow_detection.store.database import Database
+from airflow_detection.store.driver_errors import registry_errors
 
 TOP = 10
 EXAMPLES = 3
@@ -181,13 +182,15 @@ def runs_of_two(
     start: datetime | None,
     end: datetime | None,
     known_at: datetime,
+    has_replays: bool = True,
 ) -> tuple[list[VersionRun], list[VersionRun]]:
     """Return the runs of two versions that count, in order of time: cycles in [start, end), as of `known_at`.
 
     What began after `known_at` does not count, a cycle that was run again since then included: its earlier
     result has been replaced.
     """
-    asked = {"model_id": model_id, "version_ids": list(version_ids), "start": start, "end": end}
+    asked: Row = {"model_id": model_id, "version_ids": list(version_ids), "start": start, "end": end}
+    asked |= {"has_replays": has_replays}
     runs: dict[int, list[VersionRun]] = {version_id: [] for version_id in version_ids}
     for row in rows("runs_of_two", **asked, known_at=known_at):
         run = VersionRun(
@@ -234,3 +237,68 @@ def entities_of_labels(rows: Rows, label_ids: Sequence[int]) -> dict[int, str]:
     """Return the entity of each label by its id."""
     found = rows("entities_of_labels", label_ids=list(label_ids))
     return {row["label_id"]: row["entity_id"] for row in found}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntityQuery:
+    """Which entities are asked for: of two versions in the cycles in [start, end) that both completed.
+
+    `is_flip`: those alone that one flags (a score above `above`) and the other does not; `q` is a part of the
+    entity's id, whatever its case.
+    """
+
+    model_id: str
+    cycle_id: str
+    version_ids: tuple[int, int]
+    start: datetime | None
+    end: datetime | None
+    known_at: datetime
+    has_replays: bool = True
+    above: float = FLAGGED_ABOVE
+    is_flip: bool = False
+    q: str | None = None
+
+
+def differing_entities(
+    db: Database, query: EntityQuery, *, after: tuple[float, str] | None = None, limit: int
+) -> list[Row]:
+    """Return the entities on which two versions differ, each where it differs most, the furthest first.
+
+    Args:
+        after: the difference and the id of the last one that is known: those behind it.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    with registry_errors():
+        rows = row_reader(db)
+        first, second = runs_of_two(
+            rows,
+            model_id=query.model_id,
+            version_ids=query.version_ids,
+            start=query.start,
+            end=query.end,
+            known_at=query.known_at,
+            has_replays=query.has_replays,
+        )
+        done = [
+            {run.at: run.is_replay for run in s if run.outcome is Outcome.SUCCEEDED} for s in (first, second)
+        ]
+        cycles = sorted(done[0].keys() & done[1].keys())
+        return rows(
+            "differing_entities",
+            cycles=cycles,
+            first_replays=[done[0][at] for at in cycles],
+            second_replays=[done[1][at] for at in cycles],
+            model_id=query.model_id,
+            cycle_id=query.cycle_id,
+            first_id=query.version_ids[0],
+            second_id=query.version_ids[1],
+            known_at=query.known_at,
+            above=query.above,
+            flips=query.is_flip,
+            q=query.q,
+            after=after[0] if after else None,
+            after_id=after[1] if after else None,
+            limit=limit,
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -104,22 +104,27 @@ def promotions(
     db: Database,
     *,
     model_id: str | None = None,
+    model_ids: Sequence[str] | None = None,
     promotion_id: int | None = None,
     source: str | None = None,
     is_under_way: bool = False,
     has_evidence: bool = False,
+    before: int | None = None,
     limit: int = LISTED,
 ) -> list[Promotion]:
     """Return promotions, the newest first.
 
     Args:
+        model_ids: of these models alone.
+        before: those alone whose number is below it.
         is_under_way: those alone that have not ended.
         has_evidence: read the evidence of each state too, which may be long.
 
     Raises:
         RegistryUnavailable: the database did not answer.
     """
-    params = {"model_id": model_id, "promotion_id": promotion_id, "limit": limit}
+    params: Row = {"model_id": model_id, "promotion_id": promotion_id, "limit": limit}
+    params |= {"model_ids": None if model_ids is None else list(model_ids), "before": before}
     params |= {"source": source, "is_under_way": is_under_way, "has_evidence": has_evidence}
     return [_promotion(row) for row in fetch(db, TABLE, "select", params)]
 

@@ -101,7 +101,7 @@ def test_a_new_month_has_the_indexes_and_checks_of_its_table(database: Connectio
         (OUTPUTS, MARCH[0]),
     ).fetchall()
     assert counts[0] == counts[1]
-    assert counts[0][0] == 2
+    assert counts[0][0] == 3
 
 
 def test_a_month_that_retention_removed_is_not_made_behind_its_back(database: Connection) -> None:

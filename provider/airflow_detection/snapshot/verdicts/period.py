@@ -43,6 +43,7 @@ def verdicts(
     end: datetime,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     use_model_registry: bool,
+    cycle_id: str | None = None,
 ) -> list[Verdict]:
     """Return the verdict on every version planned for a cycle in [start, end), by cycle, model and version.
 
@@ -51,16 +52,18 @@ def verdicts(
 
     Args:
         use_model_registry: whether cycles with a legacy path run their registered models instead.
+        cycle_id: of this cycle alone.
 
     Raises:
         RegistryUnavailable: the database did not answer.
     """
     start, end = require_utc("start", start), require_utc("end", end)
-    specs = {spec.cycle_id: spec for spec in cycle_specs(db)}
+    specs = {spec.cycle_id: spec for spec in cycle_specs(db) if cycle_id in (None, spec.cycle_id)}
     with storage_errors():
         expected = {
             (v.cycle_id, v.cycle_started_at, v.version_id): v
             for v in expected_versions(db, specs, start, end, use_model_registry=use_model_registry)
+            if cycle_id in (None, v.cycle_id)
         }
         lookback_at = _lookbacks(db, specs)
         runs = with_lookback(db, _runs(db, specs, start, end, thresholds, lookback_at), end)

@@ -1,0 +1,264 @@
+"""`entities/...`: everything that is known of one id."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+
+from airflow_detection.domain.drawings import DrawnEntity
+from airflow_detection.domain.links import API
+from airflow_detection.domain.specs import Role
+from airflow_detection.store import events, pages, registry
+from airflow_detection.store.database import Database
+from airflow_detection.store.events import EventFilter
+from airflow_detection.store.labels import Label, known_labels
+from airflow_detection.store.pages import EntityPeriod
+from airflow_detection.store.registry import Row
+from airflow_detection.ui.access import Reader, Registry, UserAccess, not_found
+from airflow_detection.ui.api.events import EventRow, event_rows
+from airflow_detection.ui.api.shapes import Answer, Instant, Limit
+from airflow_detection.ui.drawings.packs import drawings
+from airflow_detection.ui.drawings.svg import svg_answer
+
+log = logging.getLogger(__name__)
+router = APIRouter()
+DEFAULT_PERIOD, MAX_PERIOD = timedelta(hours=24), timedelta(days=31)
+FAR_BACK, EVER = timedelta(days=92), timedelta(days=36_500)
+MAX_POINTS, MAX_LATEST, MAX_EVENTS, MAX_LABELS = 20_000, 200, 200, 200
+FOUND = 20
+EntityId = Annotated[str, Query(min_length=1, max_length=2000)]
+
+
+class EntityLine(Answer):
+    """The scores of an entity by one version over time, in one role, its replays apart."""
+
+    label: str
+    model_id: str
+    role: Role
+    is_replay: bool
+    at: list[Instant]
+    score: list[float | None]
+
+
+class LatestOutput(Answer):
+    """The latest output of one version for an entity."""
+
+    label: str
+    model_id: str
+    at: Instant
+    is_replay: bool
+    score: float | None
+    outputs: dict[str, Any]  # Any: JSON values
+
+
+class LabelAnswer(Answer):
+    """A label that holds now; `end` None: it has none."""
+
+    cycle_id: str
+    model_id: str | None
+    is_positive: bool | None
+    start: Instant
+    end: Instant | None
+    known_at: Instant | None
+    source: str
+    actor: str
+    note: str
+
+
+class DrawingLink(Answer):
+    """A drawing that a pack offers: an address of an image."""
+
+    name: str
+    title: str
+    href: str
+
+
+class EntityAnswer(Answer):
+    """What is known of one entity in [start, end); `is_cut` tells that there are more scores than shown."""
+
+    entity_id: str
+    start: Instant
+    end: Instant
+    scores: list[EntityLine]
+    is_cut: bool
+    latest: list[LatestOutput]
+    events: list[EventRow]
+    labels: list[LabelAnswer]
+    drawings: list[DrawingLink]
+
+
+class EntityFound(Answer):
+    """An entity of which something is known."""
+
+    entity_id: str
+    last_seen_at: Instant
+
+
+class EntitiesFound(Answer):
+    """The entities whose id begins with a text, the one that was seen last first."""
+
+    items: list[EntityFound]
+
+
+@router.get("/entities")
+def search(
+    access: Reader, db: Registry, q: EntityId, cycle_id: str | None = None, limit: Limit = FOUND
+) -> EntitiesFound:
+    """Return entities whose id begins with a text."""
+    models, cycles = _scope(access, cycle_id)
+    rows = pages.entities(db, q, model_ids=models, cycle_ids=cycles, limit=limit)
+    return EntitiesFound(items=[EntityFound(**row) for row in rows])
+
+
+@router.get("/drawings/{name}")
+def drawing(
+    name: str,
+    access: Reader,
+    db: Registry,
+    request: Request,
+    entity_id: EntityId,
+    cycle_id: str | None = None,
+    start: Instant | None = None,
+    end: Instant | None = None,
+) -> Response:
+    """Return a pack's drawing of an entity."""
+    models, _ = _scope(access, cycle_id)
+    period = _period(db, entity_id, models, start, end)
+    rows = pages.entity_scores(db, period, limit=MAX_POINTS) if models else []
+    if name not in drawings() or not rows:
+        raise not_found("drawing", name)
+    return svg_answer(request, drawings()[name].draw(db, _drawn(period, rows)))
+
+
+@router.get("/entities/{entity_id:path}")
+def entity(
+    entity_id: str,
+    access: Reader,
+    db: Registry,
+    cycle_id: str | None = None,
+    start: Instant | None = None,
+    end: Instant | None = None,
+) -> EntityAnswer:
+    """Return what is known of an entity; in the day up to its newest output unless a period is given.
+
+    An entity of which nothing is known has an empty answer: an id that a user may not see is no other.
+    """
+    models, cycles = _scope(access, cycle_id)
+    period = _period(db, entity_id, models, start, end)
+    rows = pages.entity_scores(db, period, limit=MAX_POINTS + 1)
+    which = EventFilter(entity_id=entity_id)
+    labels = [
+        (known.recorded_at or known.valid_from, known)
+        for cycle in cycles
+        for known in known_labels(db, cycle, entity_id=entity_id, limit=MAX_LABELS)
+    ]
+    return EntityAnswer(
+        entity_id=entity_id,
+        start=period.start,
+        end=period.end,
+        scores=_lines(rows[:MAX_POINTS]),
+        is_cut=len(rows) > MAX_POINTS,
+        latest=[_latest(row) for row in pages.entity_outputs(db, period, limit=MAX_LATEST)],
+        events=event_rows(events.listed(db, models, which, limit=MAX_EVENTS)),
+        labels=[_label(known) for _, known in sorted(labels, key=lambda e: e[0], reverse=True)][:MAX_LABELS],
+        drawings=_links(db, period, rows, cycle_id),
+    )
+
+
+def _scope(access: UserAccess, cycle_id: str | None) -> tuple[list[str], list[str]]:
+    """Return the models and cycles that are asked of: one cycle's, or all that the user may read."""
+    if cycle_id is not None:
+        access.require_cycle(cycle_id)
+    cycles = sorted(access.cycle_ids) if cycle_id is None else [cycle_id]
+    return [m for m in access.readable_models() if access.models[m] in cycles], cycles
+
+
+def _period(
+    db: Database, entity_id: str, models: list[str], start: datetime | None, end: datetime | None
+) -> EntityPeriod:
+    until = end
+    if until is None:
+        now = registry.clock(db)
+        newest = pages.entity_newest(db, entity_id, models, since=now - FAR_BACK)
+        newest = newest or pages.entity_newest(db, entity_id, models, since=now - EVER)
+        until = (newest or now) + timedelta(seconds=1)
+    begin = start or until - DEFAULT_PERIOD
+    if not timedelta() < until - begin <= MAX_PERIOD:
+        raise HTTPException(400, f"the period is {until - begin}: must be above 0 and at most {MAX_PERIOD}")
+    return EntityPeriod(entity_id=entity_id, model_ids=models, start=begin, end=until)
+
+
+def _lines(rows: list[Row]) -> list[EntityLine]:
+    by_line: dict[tuple[str, str, str, bool], list[Row]] = defaultdict(list)
+    for row in rows:
+        by_line[row["model_id"], row["version"], row["role"], row["is_replay"]].append(row)
+    return [
+        EntityLine(
+            label=f"{model_id}@{version}",
+            model_id=model_id,
+            role=Role(role),
+            is_replay=is_replay,
+            at=[row["at"] for row in of_line],
+            score=[row["score"] for row in of_line],
+        )
+        for (model_id, version, role, is_replay), of_line in by_line.items()
+    ]
+
+
+def _latest(row: Row) -> LatestOutput:
+    return LatestOutput(
+        label=f"{row['model_id']}@{row['version']}",
+        **{name: row[name] for name in ("model_id", "at", "is_replay", "score", "outputs")},
+    )
+
+
+def _label(known: Label) -> LabelAnswer:
+    return LabelAnswer(
+        start=known.valid_from,
+        end=known.valid_to,
+        known_at=known.recorded_at,
+        **{
+            name: getattr(known, name)
+            for name in ("cycle_id", "model_id", "is_positive", "source", "actor", "note")
+        },
+    )
+
+
+def _drawn(period: EntityPeriod, rows: list[Row]) -> DrawnEntity:
+    """Return the entity as a pack draws it: with the highest live score of champions in each cycle."""
+    highest: dict[datetime, float] = {}
+    for row in rows:
+        if row["score"] is not None and row["role"] == Role.PRIMARY and not row["is_replay"]:
+            highest[row["at"]] = max(row["score"], highest.get(row["at"], 0.0))
+    return DrawnEntity(
+        entity_id=period.entity_id, start=period.start, end=period.end, scores=sorted(highest.items())
+    )
+
+
+def _links(db: Database, period: EntityPeriod, rows: list[Row], cycle_id: str | None) -> list[DrawingLink]:
+    """Return the drawings that know the entity; none of one of which the user sees no output."""
+    if not rows:
+        return []
+    drawn = _drawn(period, rows)
+    links = []
+    for name, offered in drawings().items():
+        try:
+            is_known = offered.is_known(db, drawn)
+        except Exception:  # a pack that fails costs the page its drawing alone
+            log.warning("the drawing %s failed", name, exc_info=True)
+            continue
+        if is_known:
+            asked = {
+                "entity_id": period.entity_id,
+                "start": period.start.isoformat(),
+                "end": period.end.isoformat(),
+            }
+            asked |= {} if cycle_id is None else {"cycle_id": cycle_id}
+            href = f"{API}/drawings/{quote(name, safe='')}?{urlencode(asked)}"
+            links.append(DrawingLink(name=name, title=offered.title, href=href))
+    return links

@@ -1,0 +1,238 @@
+"""`models/...`: versions, the history of roles, and how the versions did over time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+
+from airflow_detection.config import thresholds
+from airflow_detection.domain.cron import cron_problem, interval
+from airflow_detection.domain.specs import Role
+from airflow_detection.engine.flags import use_model_registry
+from airflow_detection.snapshot.verdicts.kinds import Verdict
+from airflow_detection.snapshot.verdicts.period import replay_verdicts, verdicts
+from airflow_detection.store import listings, pages, registry
+from airflow_detection.store.database import Database
+from airflow_detection.store.manifests import params_digest
+from airflow_detection.store.registry import Row
+from airflow_detection.ui.access import Reader, Registry
+from airflow_detection.ui.api.shapes import Answer, Instant
+
+router = APIRouter()
+MAX_BUCKETS = 200
+MAX_PERIOD = timedelta(days=92)
+DEFAULT_PERIOD = timedelta(hours=24)
+EDGES = (0.0, 0.3, 0.5, 0.7)
+"""Scores above which outputs are counted in manifests: of each interval between them there is a count."""
+
+
+class VersionAnswer(Answer):
+    """A registered version, and the role that it holds now."""
+
+    label: str
+    version: str
+    role: Role | None
+    since: Instant | None
+    entry_point: str
+    params: dict[str, Any]  # Any: JSON values
+    params_digest: str
+    notes: str
+    registered_at: Instant
+
+
+class RoleAnswer(Answer):
+    """A row of the history of roles: believed from `recorded_at` to `superseded_at`."""
+
+    version: str
+    role: Role
+    since: Instant
+    until: Instant | None
+    recorded_at: Instant
+    superseded_at: Instant | None
+    is_founding: bool
+    is_correction: bool
+    actor: str
+    reason: str
+    promotion_id: int | None
+
+
+class ModelAnswer(Answer):
+    """A model with its versions and their history."""
+
+    model_id: str
+    cycle_id: str
+    dag_id: str
+    is_enabled: bool
+    depends_on: list[str]
+    description: str
+    score_key: str | None
+    entity_key: str | None
+    versions: list[VersionAnswer]
+    roles: list[RoleAnswer]
+
+
+class SeriesLine(Answer):
+    """A version over time, its replays apart; null where it did not run.
+
+    `score_buckets`: counts of scores up to 0, and in each interval above the `edges`; `verdicts` the worst.
+    """
+
+    label: str
+    role: Role | None
+    is_replay: bool
+    cycles: list[int]
+    outputs: list[int | None]
+    inputs: list[int | None]
+    flagged: list[int | None]
+    median_ms: list[float | None]
+    p95_ms: list[float | None]
+    score_buckets: list[list[int] | None]
+    verdicts: list[str | None]
+
+
+class SeriesAnswer(Answer):
+    """The versions of a model over [start, end), in buckets of `bucket_s` seconds that begin at `at`."""
+
+    start: Instant
+    end: Instant
+    bucket_s: float
+    at: list[Instant]
+    edges: list[float]
+    lines: list[SeriesLine]
+
+
+@router.get("/models/{model_id:path}/series")
+def model_series(
+    model_id: str, access: Reader, db: Registry, start: Instant | None = None, end: Instant | None = None
+) -> SeriesAnswer:
+    """Return how the versions of a model did in a period; the day up to the newest cycle unless given."""
+    cycle_id = access.require_model(model_id)
+    spec = registry.cycle_spec(db, cycle_id)
+    until = end or (pages.newest_of_model(db, model_id) or registry.clock(db)) + timedelta(seconds=1)
+    begin = start or until - DEFAULT_PERIOD
+    if not timedelta() < until - begin <= MAX_PERIOD:
+        raise HTTPException(400, f"the period is {until - begin}: must be above 0 and at most {MAX_PERIOD}")
+    step = timedelta(minutes=1)
+    if cron_problem(spec.schedule) is None:
+        step = interval(spec.schedule, begin)
+    bucket = max(step, (until - begin) / MAX_BUCKETS)
+    count = -(-(until - begin) // bucket)
+    rows = pages.model_series(db, model_id, begin, until, bucket)
+    replayed = {row["version"] for row in rows if row["is_replay"]}
+    versions = {v.version: v for v in registry.versions(db, model_id)}
+    judged = _verdicts(db, model_id, cycle_id, begin, until, [versions[v].version_id for v in replayed])
+    by_line: dict[tuple[str, bool], dict[int, Row]] = defaultdict(dict)
+    for row in rows:
+        by_line[row["version"], row["is_replay"]][row["bucket"]] = row
+    return SeriesAnswer(
+        start=begin,
+        end=until,
+        bucket_s=bucket.total_seconds(),
+        at=[begin + n * bucket for n in range(count)],
+        edges=list(EDGES),
+        lines=[
+            _line(
+                f"{model_id}@{version}",
+                versions[version].role,
+                is_replay,
+                [buckets.get(n) for n in range(count)],
+                _worst(judged, version, is_replay, begin, bucket, count),
+            )
+            for (version, is_replay), buckets in sorted(by_line.items())
+        ],
+    )
+
+
+def _verdicts(
+    db: Database, model_id: str, cycle_id: str, start: datetime, end: datetime, replayed: list[int]
+) -> list[tuple[Verdict, bool]]:
+    """Return the verdicts on a model's versions in a period, and whether each is of a replay."""
+    period: dict[str, Any] = {"start": start, "end": end, "thresholds": thresholds()}  # Any: as `verdicts`
+    live = verdicts(db, **period, use_model_registry=use_model_registry(), cycle_id=cycle_id)
+    replays = replay_verdicts(db, cycle_id, replayed, **period)
+    return [(v, False) for v in live if v.model_id == model_id] + [(v, True) for v in replays]
+
+
+def _worst(
+    judged: list[tuple[Verdict, bool]],
+    version: str,
+    is_replay: bool,  # noqa: FBT001 - half of a key
+    start: datetime,
+    bucket: timedelta,
+    count: int,
+) -> list[str | None]:
+    found: list[Verdict | None] = [None] * count
+    for verdict, of_replay in judged:
+        n = (verdict.cycle_started_at - start) // bucket
+        if verdict.version == version and of_replay is is_replay and 0 <= n < count:
+            before = found[n]
+            if before is None or verdict.kind.rank < before.kind.rank:
+                found[n] = verdict
+    return [None if verdict is None else verdict.kind.value for verdict in found]
+
+
+def _line(
+    label: str,
+    role: Role | None,
+    is_replay: bool,  # noqa: FBT001 - half of a key
+    buckets: list[Row | None],
+    worst: list[str | None],
+) -> SeriesLine:
+    def column(name: str) -> list[Any]:  # Any: a column's numbers
+        return [None if row is None or row[name] is None else row[name] for row in buckets]
+
+    return SeriesLine(
+        label=label,
+        role=role,
+        is_replay=is_replay,
+        cycles=[row["cycles"] if row else 0 for row in buckets],
+        outputs=column("outputs"),
+        inputs=column("inputs"),
+        flagged=column("gt05"),
+        median_ms=[ms[0] if ms else None for ms in column("ms")],
+        p95_ms=[ms[1] if ms else None for ms in column("ms")],
+        score_buckets=[_score_buckets(row) for row in buckets],
+        verdicts=worst,
+    )
+
+
+def _score_buckets(row: Row | None) -> list[int] | None:
+    if row is None or row["scored"] is None:
+        return None
+    above = [int(row[name] or 0) for name in ("scored", "gt0", "gt03", "gt05", "gt07")]
+    return [above[n] - (above[n + 1] if n + 1 < len(above) else 0) for n in range(len(above))]
+
+
+@router.get("/models/{model_id:path}")
+def model(model_id: str, access: Reader, db: Registry) -> ModelAnswer:
+    """Return a model with its versions, params and history of roles."""
+    cycle_id = access.require_model(model_id)
+    facts = pages.model_facts(db, model_id)
+    return ModelAnswer(
+        model_id=model_id,
+        cycle_id=cycle_id,
+        dag_id=access.dag_ids[cycle_id],
+        is_enabled=facts["is_enabled"],
+        depends_on=facts["depends_on"],
+        description=facts["description"],
+        score_key=facts["score_key"],
+        entity_key=facts["entity_key"],
+        versions=[
+            VersionAnswer(
+                label=v.label,
+                version=v.version,
+                role=v.role,
+                since=v.since,
+                entry_point=v.entrypoint or facts["entrypoint"],
+                params=dict(v.params),
+                params_digest=params_digest(v.params),
+                notes=v.notes,
+                registered_at=v.created_at,
+            )
+            for v in registry.versions(db, model_id)
+        ],
+        roles=[RoleAnswer(**row) for row in listings.role_history(db, model_id, limit=listings.LIMIT)],
+    )
