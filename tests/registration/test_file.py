@@ -229,6 +229,73 @@ def test_a_role_from_now_on_may_be_given_the_start_that_was_forgotten(
     assert [m.primary for m in registry.models_at(db, "sea", START) if m.model_id == "jumps" and m.primary]
 
 
+@pytest.mark.parametrize(
+    "scalar",
+    (
+        "1e-3",
+        "1.5e3",
+        "NO",
+        "yes",
+        "on",
+        "Off",
+        "22:30",
+        "1:20:30.15",
+        "0257",
+        "-017",
+        "0o17",
+        "0b1",
+        "1_0",
+        "1_0.5",
+    ),
+)
+def test_a_plain_scalar_that_yaml_1_1_and_1_2_read_differently_is_refused(scalar: str) -> None:
+    file = GOOD.replace("v_max_kn: 50", f"limit: {scalar}")
+    reason = f"YAML 1.1 and 1.2 differ on {scalar}: write it in quotes, or as 0.001, 257, true"
+    assert problems_of(file) == [f"f.yaml:20: models.jumps.versions.1.0.params.limit: {reason}"]
+    parse(GOOD.replace("v_max_kn: 50", f"limit: '{scalar}'"), "f")
+    for place in ("notes: finds more", "score_key: score"):
+        name = place.partition(":")[0]
+        (line,) = problems_of(GOOD.replace(place, f"{name}: {scalar}"))
+        assert line.endswith("must be text; write it in quotes")
+    assert len(problems_of(GOOD.replace("v_max_kn: 50", f"{scalar}: 1"))) == 1
+
+
+@pytest.mark.parametrize(
+    "scalar", ["0", "-7", "0.001", "1.5e+3", "0x1F", ".5", "true", "null", "~", ".inf0", "1e", "y"]
+)
+def test_a_plain_scalar_that_both_read_alike_is_taken(scalar: str) -> None:
+    parse(GOOD.replace("v_max_kn: 50", f"limit: {scalar}"), "f")
+
+
+def test_a_switch_is_true_or_false_and_nothing_else() -> None:
+    for scalar in ("yes", "ON", "1"):
+        (line,) = problems_of(GOOD.replace("score_key: score", f"is_enabled: {scalar}"))
+        assert line.endswith("is_enabled: must be true or false")
+
+
+def test_anchors_and_merge_keys_stand_for_what_they_name() -> None:
+    text = (
+        "cycles:\n  sea: {schedule: '* * * * *', lookback: 1h, start_date: 2026-01-01}\n"
+        "models:\n"
+        "  a: &base {cycle: sea, entrypoint: m:A, score_key: s,versions: {'1': {params: &p {v: 1, w: [2]}}}}\n"
+        "  b: {<<: *base, entrypoint: m:B, versions: {'1': {params: {<<: [{v: 9, x: 3}, *p], w: []}}}}\n"
+        "  c: {<<: *base, depends_on: [b]}\n"
+    )
+    a, b, c = parse(text, "f").models
+    assert (b.spec.entrypoint, b.spec.score_key, b.spec.cycle_id) == ("m:B", "s", "sea")
+    assert b.versions[0].params == {"v": 9, "x": 3, "w": []}
+    assert c.versions[0].params == a.versions[0].params == {"v": 1, "w": [2]}
+    assert problems_of(text.replace("*base, depends", "7, depends")) == [
+        "f.yaml:6: YAML: a merge key needs a mapping, or a list of mappings"
+    ]
+
+
+@pytest.mark.parametrize("model_id", ["jumps@2", "Jumps", "jümps", "a b", "a/b", "a,b"])
+def test_a_model_id_has_plain_characters(model_id: str) -> None:
+    (line,) = problems_of(GOOD.replace("  jumps:\n", f"  '{model_id}':\n"))
+    assert line == f"f.yaml:13: models.{model_id}: a model id is of the characters a-z, 0-9, '_', '.' and '-'"
+
+
 def test_every_problem_of_a_file_is_told_at_once_with_its_line() -> None:
     lines = problems_of(
         """\

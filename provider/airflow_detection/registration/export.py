@@ -9,6 +9,7 @@ import yaml
 
 from airflow_detection.domain.json_values import plain
 from airflow_detection.domain.specs import CycleSpec, ModelSpec
+from airflow_detection.registration.nodes import is_read_differently
 from airflow_detection.store import registry
 from airflow_detection.store.database import Database
 from airflow_detection.store.registry import RegisteredVersion
@@ -28,10 +29,19 @@ def registration_yaml(db: Database) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes no aliases: each entry can be changed alone."""
+    """Writes no aliases: each entry can be changed alone; and no text that some readers take for another."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        node = self.represent_str(text)
+        if is_read_differently(node):
+            node.style = "'"
+        return node
 
     def ignore_aliases(self, data: Any) -> bool:  # Any: a YAML value
         return True
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def _cycle(spec: CycleSpec) -> dict[str, Any]:  # Any: a YAML value

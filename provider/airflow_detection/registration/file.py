@@ -23,9 +23,10 @@ from airflow_detection.domain.names import dag_id_of, task_id_of
 from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role, require_plain
 from airflow_detection.engine.plan import shortest_loop
 from airflow_detection.errors import DependencyLoop, hint
-from airflow_detection.registration.nodes import compose
+from airflow_detection.registration.nodes import compose, resolve_merges
 from airflow_detection.registration.values import Problems, ValueReader
 
+_MODEL_ID = re.compile(r"[a-z0-9_.-]+")
 _VERSION = re.compile(r"[^@,\s]{1,64}")
 MAX_REPEATED_NODES = 100_000
 """Values that aliases may repeat in one file: a file of a kilobyte can stand for billions."""
@@ -91,6 +92,8 @@ def _parse(
             reason = f"aliases repeat {repeated:.6g} values: must be at most {MAX_REPEATED_NODES}"
             problems.add(1, "YAML", reason)
             problems.raise_all()
+        if root is not None and "<<" in text:
+            resolve_merges(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problems.add(mark.line + 1 if mark else 1, "YAML", str(error.problem or error.context))
@@ -212,6 +215,8 @@ class _Reader(ValueReader):
         place = f"models.{model_id}"
         before = len(self.problems.noted)
         self.checked_id(at, place, model_id)
+        if model_id not in self.registered and not _MODEL_ID.fullmatch(model_id):
+            self.problems.add(at, place, "a model id is of the characters a-z, 0-9, '_', '.' and '-'")
         fields = self.fields(
             node,
             place,

@@ -15,6 +15,7 @@ from airflow_detection.domain.specs import Execution, Role, require_id, require_
 from airflow_detection.domain.text import visible
 from airflow_detection.errors import RegistrationError, hint, nearest
 from airflow_detection.evidence.policy import policy_problems
+from airflow_detection.registration.nodes import is_read_differently
 from airflow_detection.registration.task_options import option_problems
 from airflow_detection.store.json_bounds import MAX_DEPTH, problems_of
 from airflow_detection.store.registry import MAX_LOOKBACK
@@ -23,6 +24,7 @@ _LOOKBACK = re.compile(r"(\d{1,9})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _ENTRYPOINT = re.compile(r"[A-Za-z_][\w-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _TAG = "tag:yaml.org,2002:"
+_JSON_TAGS = frozenset({"str", "int", "float", "bool", "null"})
 FIRST_YEAR, LAST_YEAR = 1900, 2999
 
 
@@ -78,7 +80,7 @@ class ValueReader:
                 self.problems.add(key, f"{place}.{key.value}", f"stands at line {seen[key.value]} already")
             else:
                 seen[key.value] = key.start_mark.line + 1
-                if key.tag != f"{_TAG}str":
+                if key.tag != f"{_TAG}str" or is_read_differently(key):
                     reason = f'{quoted}: write it in quotes, "{key.value}"'
                     self.problems.add(key, f"{place}.{key.value}", reason)
                 entries.append((key.value, key, value))
@@ -104,7 +106,7 @@ class ValueReader:
             require_plain("the id", require_id("the id", value))
 
     def text(self, node: yaml.Node, place: str) -> str | None:
-        if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str":
+        if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str" and not is_read_differently(node):
             return str(node.value)
         self.problems.add(node, place, "must be text; write it in quotes")
         return None
@@ -127,8 +129,8 @@ class ValueReader:
         return Execution(text) if text else None
 
     def flag(self, node: yaml.Node, place: str) -> bool | None:
-        if node.tag == f"{_TAG}bool":
-            return str(node.value).lower() in {"true", "yes", "on"}
+        if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}bool" and not is_read_differently(node):
+            return str(node.value).lower() == "true"
         self.problems.add(node, place, "must be true or false")
         return None
 
@@ -234,17 +236,20 @@ class ValueReader:
         elif isinstance(node, yaml.SequenceNode):
             for number, item in enumerate(node.value):
                 self._check_json(loader, item, f"{place}[{number}]", depth + 1)
-        elif node.tag.removeprefix(_TAG) not in {"str", "int", "float", "bool", "null"}:
+        elif not isinstance(node, yaml.ScalarNode) or node.tag.removeprefix(_TAG) not in _JSON_TAGS:
             self.problems.add(node, place, f"{node.value!r} is not a JSON value: write it in quotes")
         else:
             self._check_leaf(loader, node, place)
 
-    def _check_leaf(self, loader: yaml.SafeLoader, node: yaml.Node, place: str) -> None:
+    def _check_leaf(self, loader: yaml.SafeLoader, node: yaml.ScalarNode, place: str) -> None:
         try:
             value = loader.construct_object(node)
         except ValueError:  # Python reads no whole number of thousands of digits
             self.problems.add(node, place, "is an integer beyond 64 bits")
             return
+        if is_read_differently(node):
+            reason = f"YAML 1.1 and 1.2 differ on {node.value}: write it in quotes, or as 0.001, 257, true"
+            self.problems.add(node, place, reason)
         for _, reason in problems_of(place, value):
             self.problems.add(node, place, reason)
 
