@@ -231,7 +231,7 @@ def test_a_role_from_now_on_may_be_given_the_start_that_was_forgotten(
 
 @pytest.mark.parametrize(
     "scalar",
-    (
+    [
         "1e-3",
         "1.5e3",
         "NO",
@@ -246,7 +246,7 @@ def test_a_role_from_now_on_may_be_given_the_start_that_was_forgotten(
         "0b1",
         "1_0",
         "1_0.5",
-    ),
+    ],
 )
 def test_a_plain_scalar_that_yaml_1_1_and_1_2_read_differently_is_refused(scalar: str) -> None:
     file = GOOD.replace("v_max_kn: 50", f"limit: {scalar}")
