@@ -43,6 +43,7 @@ def verdicts(
     end: datetime,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     use_model_registry: bool,
+    counts_unopened: bool = True,
 ) -> list[Verdict]:
     """Return the verdict on every version planned for a cycle in [start, end), by cycle, model and version.
 
@@ -51,6 +52,7 @@ def verdicts(
 
     Args:
         use_model_registry: whether cycles with a legacy path run their registered models instead.
+        counts_unopened: whether versions of a cycle that was due and never opened have a verdict.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -60,7 +62,14 @@ def verdicts(
     with storage_errors():
         expected = {
             (v.cycle_id, v.cycle_started_at, v.version_id): v
-            for v in expected_versions(db, specs, start, end, use_model_registry=use_model_registry)
+            for v in expected_versions(
+                db,
+                specs,
+                start,
+                end,
+                use_model_registry=use_model_registry,
+                counts_unopened=counts_unopened,
+            )
         }
         lookback_at = _lookbacks(db, specs)
         runs = with_lookback(db, _runs(db, specs, start, end, thresholds, lookback_at), end)
