@@ -14,11 +14,13 @@ from airflow_detection.evidence.agreement import Comparison
 from airflow_detection.evidence.comparison import BadVerdict, VersionComparison, VersionRecord
 from airflow_detection.evidence.gate import read_gate
 from airflow_detection.evidence.policy import (
+    BAD_VERDICTS,
     Condition,
     ConditionState,
     PromotionPolicy,
     judge_promotion,
 )
+from airflow_detection.snapshot.verdicts.kinds import VerdictKind
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 PASSED, FAILED, UNKNOWN = ConditionState.PASSED, ConditionState.FAILED, ConditionState.UNKNOWN
@@ -122,6 +124,11 @@ def test_conditions_say_what_is_missing() -> None:
         ({"max_alert_factor": 0.5}, "max_alert_factor: must be a number from 1 to 1000000, not 0.5"),
         ({"alpha": 0}, "alpha: must be a number from 1e-09 to 0.5, not 0"),
         ({"alpha": "0.05"}, "alpha: must be a number from 1e-09 to 0.5, not '0.05'"),
+        ({"rollback_after": 0}, "rollback_after: must be a whole number from 1 to 288, not 0"),
+        ({"rollback_on": "FAILED"}, "rollback_on: must be a list of DID_NOT_RUN, FAILED, "),
+        ({"rollback_on": []}, "rollback_on: must be a list of "),
+        ({"rollback_on": ["OK"]}, "SUSPECT, SURGE, not ['OK']"),
+        ({"rollback_on": [["FAILED"]]}, "rollback_on: must be a list of "),
         ({"unknown_is_enough": 1}, "unknown_is_enough: must be true or false, not 1"),
         (
             {"alpha": 1, "verdict_cycles": 0},
@@ -138,4 +145,10 @@ def test_a_wrong_policy_is_refused_with_its_bound(options: dict[str, Any], reaso
 def test_a_policy_takes_what_differs_from_the_defaults() -> None:
     assert PromotionPolicy.of({}) == PromotionPolicy()
     assert PromotionPolicy.of({"min_coverage": 1}).min_coverage == 1
+    assert PromotionPolicy.of({"rollback_on": ["SURGE"]}).rollback_on == ("SURGE",)
     assert PromotionPolicy.of({"alpha": 0.5, "unknown_is_enough": True}).unknown_is_enough
+
+
+def test_every_bad_verdict_may_take_a_promotion_back_and_no_other() -> None:
+    assert tuple(kind.value for kind in VerdictKind if kind.is_bad) == BAD_VERDICTS
+    assert set(PromotionPolicy().rollback_on) < set(BAD_VERDICTS)

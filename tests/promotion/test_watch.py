@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,13 +34,17 @@ class Watched:
         self.since = self.promotion.since(State.IN_FORCE)
         ensure_cycle_months(self.db, datetime.now(UTC))
 
-    def run(self, number: int, *, is_wrong: bool) -> None:
+    def policy(self, **options: Any) -> None:
+        self.db.conn.execute("update detection.detection_models set promotion = %s", [json.dumps(options)])
+
+    def run(self, number: int, *, is_wrong: bool = False, is_missing: bool = False) -> None:
         time.sleep(0.01)  # the next cycle
         at = datetime.now(UTC)
         opened = planning.open_cycle(self.db, "fleet", at, mode=Mode.AS_OF)
         for version in opened.steps:
             off = 0.4 if is_wrong and version.label == "tracks@2" else 0.0
-            self.history.run(opened, version, number, off=off)
+            if not (is_missing and version.label == "tracks@2"):
+                self.history.run(opened, version, number, off=off)
         self.history.close(opened)
 
     def look(self, after: timedelta = timedelta(minutes=1)) -> Promotion:
@@ -68,6 +73,35 @@ def test_two_bad_cycles_in_a_row_roll_back_with_the_figures(watched: Watched) ->
     assert [v["kind"] for v in (kept.states[-1].evidence or {})["verdicts"]] == ["SILENT_FAULT"] * 2
     assert promotions.champion_id(watched.db, "tracks") == watched.promotion.champion_id
     assert watched.look().state is State.ROLLED_BACK
+
+
+def test_the_policy_names_the_verdicts_that_roll_back_and_how_many(watched: Watched) -> None:
+    watched.policy(rollback_on=["DID_NOT_RUN"], rollback_after=3)
+    for number in (1, 2, 3):
+        watched.run(number, is_wrong=True)
+    assert watched.look().state is State.IN_FORCE, "SILENT_FAULT is not among them"
+    for number in (4, 5):
+        watched.run(number, is_missing=True)
+    assert watched.look().state is State.IN_FORCE, "two are not enough"
+    watched.run(6, is_missing=True)
+    last = watched.look().states[-1]
+    assert (last.state, last.reason.count("DID_NOT_RUN")) == (State.ROLLED_BACK, 3)
+
+
+def test_by_default_a_version_that_was_not_run_stays(watched: Watched) -> None:
+    for number in range(3):
+        watched.run(number, is_missing=True)
+    assert watched.look().state is State.IN_FORCE
+    watched.policy(rollback_on=["DID_NOT_RUN"], rollback_after=1)
+    assert watched.look().state is State.ROLLED_BACK, "the policy is that of the moment"
+
+
+def test_a_wrong_policy_does_not_end_the_watch(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    watched.policy(rollback_on=["NOISE"])
+    for number in (1, 2):
+        watched.run(number, is_wrong=True)
+    assert watched.look().state is State.ROLLED_BACK
+    assert "model tracks is watched by the default policy: promotion: rollback_on: must be" in caplog.text
 
 
 def test_a_watch_that_ends_well_keeps_the_version(watched: Watched) -> None:

@@ -277,7 +277,8 @@ def test_anchors_and_merge_keys_stand_for_what_they_name() -> None:
     text = (
         "cycles:\n  sea: {schedule: '* * * * *', lookback: 1h, start_date: 2026-01-01}\n"
         "models:\n"
-        "  a: &base {cycle: sea, entrypoint: m:A, score_key: s,versions: {'1': {params: &p {v: 1, w: [2]}}}}\n"
+        "  a: &base {cycle: sea, entrypoint: m:A, score_key: s,\n"
+        "     versions: {'1': {params: &p {v: 1, w: [2]}}}}\n"
         "  b: {<<: *base, entrypoint: m:B, versions: {'1': {params: {<<: [{v: 9, x: 3}, *p], w: []}}}}\n"
         "  c: {<<: *base, depends_on: [b]}\n"
     )
@@ -286,7 +287,7 @@ def test_anchors_and_merge_keys_stand_for_what_they_name() -> None:
     assert b.versions[0].params == {"v": 9, "x": 3, "w": []}
     assert c.versions[0].params == a.versions[0].params == {"v": 1, "w": [2]}
     assert problems_of(text.replace("*base, depends", "7, depends")) == [
-        "f.yaml:6: YAML: a merge key needs a mapping, or a list of mappings"
+        "f.yaml:7: YAML: a merge key needs a mapping, or a list of mappings"
     ]
 
 

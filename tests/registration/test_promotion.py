@@ -51,6 +51,9 @@ def test_a_policy_is_registered_changed_and_taken_back(database: Connection, app
     assert apply("promotion: {min_cycles: 13}") == [
         "~ model ships: promotion {'min_cycles': 12, 'unknown_is_enough': True} -> {'min_cycles': 13}"
     ]
+    apply("promotion: {rollback_on: [SURGE, FAILED], rollback_after: 3}")
+    assert registry.promotion_of(db, "ships") == {"rollback_on": ["SURGE", "FAILED"], "rollback_after": 3}
+    apply("promotion: {min_cycles: 13}")
     assert apply("") == ["~ model ships: promotion {'min_cycles': 13} -> {}"]
     assert build_plan(registry.models_at(db, "sea", None)).digest == digest
 

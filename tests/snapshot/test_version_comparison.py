@@ -280,6 +280,19 @@ def test_the_records_have_durations_canaries_and_verdicts(planted: Planted) -> N
     assert (c.first.role, c.second.role) == ("PRIMARY", "SHADOW")
 
 
+def test_a_cycle_that_was_never_opened_says_nothing_of_either(planted: Planted) -> None:
+    for number in (*range(3), *range(1000, 1003)):  # a day of the past, and today
+        planted.run(number, "tracks@1", {"a": 0.9})
+        if number != 1001:
+            planted.run(number, "tracks@2", {"a": 0.9})
+    planted.db.conn.execute("update detection.detection_cycle_runs set closed_at = now()")
+    c = planted.compare()
+    assert (c.first.judged, c.first.last_bad_verdict) == (6, None)
+    assert c.second.last_bad_verdict is not None
+    assert c.second.last_bad_verdict.at == FIRST + 1001 * STEP, "it was planned there, and did not run"
+    assert (c.second.judged, c.second.verdicts["DID_NOT_RUN"]) == (6, 1)
+
+
 def test_replays_are_judged_too(planted: Planted) -> None:
     for number in range(6):
         planted.run(number, "tracks@1", {"a": 0.9})

@@ -17,7 +17,7 @@ DOC = """
 Asks for a version to become **PRIMARY**. Trigger it with the version and the reason; the task `approve` shows
 the evidence and waits for a person other than the one who asked. Approved, the version is PRIMARY from the
 next cycle on, and the champion before it goes on as a SHADOW. The task `watch` then judges each cycle: FAILED
-or SILENT_FAULT twice in a row takes the promotion back by itself.
+or SILENT_FAULT twice in a row, or what the model's policy names instead, takes the promotion back by itself.
 
 `airflow detection rollback MODEL` takes it back at once; `airflow detection promotions list` tells what
 became of each.

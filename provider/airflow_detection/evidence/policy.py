@@ -27,6 +27,8 @@ class PromotionPolicy:
     verdict_cycles: no verdict on it is bad in so many of the latest cycles.
     alpha: E reaches 1/alpha.
     unknown_is_enough: whether a condition that cannot be judged stands in nobody's way.
+    rollback_on: once it is in force, verdicts that count against it.
+    rollback_after: so many of them in successive cycles take the promotion back.
     """
 
     min_cycles: int = 100
@@ -36,13 +38,16 @@ class PromotionPolicy:
     verdict_cycles: int = 36
     alpha: float = ALPHA
     unknown_is_enough: bool = False
+    rollback_on: tuple[str, ...] = ("FAILED", "SILENT_FAULT")
+    rollback_after: int = 2
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> PromotionPolicy:  # Any: a JSON object
         """Check and take over; ConfigurationError names every wrong option and the reason."""
         if problems := [f"{key}: {reason}" for key, reason in policy_problems(options)]:
             raise ConfigurationError(f"promotion: {'; '.join(problems)}")
-        return cls(**options)
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        return cls(**values)
 
 
 _BOUNDS: Mapping[str, tuple[float, float]] = {
@@ -52,7 +57,12 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_duration_factor": (0.001, 1_000_000),
     "verdict_cycles": (1, 288),
     "alpha": (1e-9, 0.5),
+    "rollback_after": (1, 288),
 }
+BAD_VERDICTS = (
+    "DID_NOT_RUN", "FAILED", "SKIPPED_UPSTREAM", "SILENT_FAULT", "INPUT_DEGRADED", "SUSPECT", "SURGE",
+)  # fmt: skip
+"""Kinds of verdicts that may take a promotion back."""
 
 
 def policy_problems(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  # Any: a JSON object
@@ -64,6 +74,9 @@ def policy_problems(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  #
         elif kinds[key] is bool:
             if not isinstance(value, bool):
                 yield key, f"must be true or false, not {reprlib.repr(value)}"
+        elif kinds[key] is tuple:
+            if not isinstance(value, list) or not value or not all(v in BAD_VERDICTS for v in value):
+                yield key, f"must be a list of {', '.join(BAD_VERDICTS)}, not {reprlib.repr(value)}"
         else:
             low, high = _BOUNDS[key]
             is_number = isinstance(value, int if kinds[key] is int else (int, float))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from airflow_detection.domain.thresholds import Thresholds
-from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
+from airflow_detection.errors import ConfigurationError
+from airflow_detection.evidence.policy import PromotionPolicy
+from airflow_detection.snapshot.verdicts.kinds import Verdict
 from airflow_detection.snapshot.verdicts.period import verdicts
-from airflow_detection.store import promotions
+from airflow_detection.store import promotions, registry
 from airflow_detection.store.database import Database
 from airflow_detection.store.promotions import Promotion, State
 
-BAD_IN_A_ROW = 2
-ROLLBACK_ON = frozenset({VerdictKind.FAILED, VerdictKind.SILENT_FAULT})
+log = logging.getLogger(__name__)
 WATCHER = "detection watch"
 
 
@@ -33,16 +35,14 @@ def look(
     now: datetime,
     use_model_registry: bool,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
-    rollback_on: Collection[VerdictKind] = ROLLBACK_ON,
-    bad_in_a_row: int = BAD_IN_A_ROW,
 ) -> Look:
     """Judge the cycles since a promotion came into force; roll it back, keep it, or leave it in force.
+
+    The model's policy of today says which verdicts take it back, and how many in successive cycles.
 
     Args:
         now: UTC; the watch ends when it lies `promotion.watch` behind the promotion.
         thresholds: of the verdicts, as configured.
-        rollback_on: verdicts that count as bad.
-        bad_in_a_row: how many of them in successive cycles take the promotion back.
 
     Raises:
         RegistryUnavailable: the database did not answer; nothing was changed.
@@ -60,7 +60,8 @@ def look(
         if verdict.version_id == watched.version_id
     ]
     is_champion = promotions.champion_id(db, watched.model_id) == watched.version_id
-    if is_champion and (bad := bad_run(judged, rollback_on, bad_in_a_row)):
+    policy = _policy(db, watched.model_id)
+    if is_champion and (bad := bad_run(judged, policy.rollback_on, policy.rollback_after)):
         reason = "; ".join(f"{v.cycle_started_at:%Y-%m-%d %H:%M} {v.kind}: {_first(v.reasons)}" for v in bad)
         evidence = {"verdicts": [_as_json(v) for v in bad]}
         promotions.roll_back(
@@ -71,9 +72,16 @@ def look(
     return Look(promotion=promotions.promotion(db, promotion_id), cycles=len(judged))
 
 
-def bad_run(
-    judged: Sequence[Verdict], rollback_on: Collection[VerdictKind], length: int
-) -> list[Verdict] | None:
+def _policy(db: Database, model_id: str) -> PromotionPolicy:
+    """Return a model's policy; the default one where it is wrong, for the watch must go on."""
+    try:
+        return PromotionPolicy.of(registry.promotion_of(db, model_id))
+    except ConfigurationError as error:
+        log.warning("model %s is watched by the default policy: %s", model_id, error)
+        return PromotionPolicy()
+
+
+def bad_run(judged: Sequence[Verdict], rollback_on: Collection[str], length: int) -> list[Verdict] | None:
     """Return the first `length` successive verdicts (by cycle) that are all bad; None if there are none."""
     run: list[Verdict] = []
     for verdict in sorted(judged, key=lambda v: v.cycle_started_at):

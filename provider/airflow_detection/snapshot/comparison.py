@@ -213,12 +213,19 @@ def _verdicts(
         "end": max(run.at for side in latest for run in side) + timedelta(microseconds=1),
     }
     counted = {(run.version_id, run.at): run.is_replay for side in latest for run in side}
+    # A cycle that was never opened says nothing of either version, and between a replayed past and today
+    # there may be many.
     live = verdicts(
-        db, **period, thresholds=thresholds, use_model_registry=use_model_registry, cycle_id=cycle_id
+        db,
+        **period,
+        thresholds=thresholds,
+        use_model_registry=use_model_registry,
+        cycle_id=cycle_id,
+        counts_unopened=False,
     )
     replayed_ids = {version_id for (version_id, _), is_replay in counted.items() if is_replay}
     replayed = replay_verdicts(db, cycle_id, replayed_ids, **period, thresholds=thresholds)
-    # What ran after the instant in question does not count; what never ran is bad all the same.
+    # What ran after the instant in question does not count; what was planned and never ran does.
     return [
         verdict
         for is_replay, judged in ((False, live), (True, replayed))

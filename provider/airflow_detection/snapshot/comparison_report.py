@@ -280,14 +280,14 @@ def _gate(c: VersionComparison) -> Iterator[Section]:
     if c.decision is None:
         return
     conditions = c.decision.conditions
-    unknown = "enough" if c.decision.policy.unknown_is_enough else "not enough"
-    counts = (sum(condition.state is state for condition in conditions) for state in ConditionState)
-    summary = "{} conditions passed, {} failed, {} cannot be judged, which is {} for this model"
+    enough = "enough" if c.decision.policy.unknown_is_enough else "not enough"
+    passed, failed, unknown = (sum(n.state is state for n in conditions) for state in ConditionState)
+    unjudged = f", {unknown} cannot be judged, which is {enough} for this model" if unknown else ""
     yield Section(
         name="gate",
         title=f"May {c.second.label} take the place of {c.first.label}?",
         status=Status.OK if c.decision.has_passed else Status.ATTENTION,
-        summary=summary.format(*counts, unknown),
+        summary=f"{passed} of {counted(len(conditions), 'condition')} passed, {failed} failed{unjudged}",
         facts=(
             Fact(label="Gate", value="passed" if c.decision.has_passed else "not passed", kind=Kind.TEXT),
         ),
@@ -331,7 +331,7 @@ def _e_process(c: VersionComparison) -> Iterator[Section]:
                 at=tuple(str(pairs) for pairs, _ in reading.curve),
                 lines=(
                     Line(label="E", values=drawn, hue=1),
-                    Line(label=f"{bound:g}", values=(bound,) * len(reading.curve), hue=5),
+                    Line(label=f"passes at {bound:g}", values=(bound,) * len(reading.curve), hue=5),
                 ),
                 counts="pairs",
                 is_logarithmic=True,

@@ -50,11 +50,13 @@ def expected_versions(
     end: datetime,
     *,
     use_model_registry: bool,
+    counts_unopened: bool = True,
 ) -> list[ExpectedVersion]:
     """Return every version planned for a cycle in [start, end); models switched off are left out.
 
     A cycle that was due and never opened counts once the next is due. Without `use_model_registry` a cycle
-    with a legacy path runs that, and none of its versions.
+    with a legacy path runs that, and none of its versions. Without `counts_unopened` no cycle counts that
+    was never opened.
     """
     queries = db.queries("detection_verdicts")
     span = {"start": start, "end": end, "patience": OPEN_CYCLE_GRACE}
@@ -76,7 +78,8 @@ def expected_versions(
         for spec in specs.values()
         if spec.is_enabled and (spec.legacy_entrypoint is None or use_model_registry)
     }
-    versions += _unopened(db, registry_specs, start, end, opened)
+    if counts_unopened:
+        versions += _unopened(db, registry_specs, start, end, opened)
     with_champion = {(v.cycle_id, v.cycle_started_at, v.model_id) for v in versions if v.role is Role.PRIMARY}
     return [v for v in versions if (v.cycle_id, v.cycle_started_at, v.model_id) in with_champion]
 

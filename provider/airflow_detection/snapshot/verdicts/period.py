@@ -44,6 +44,7 @@ def verdicts(
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     use_model_registry: bool,
     cycle_id: str | None = None,
+    counts_unopened: bool = True,
 ) -> list[Verdict]:
     """Return the verdict on every version planned for a cycle in [start, end), by cycle, model and version.
 
@@ -53,6 +54,7 @@ def verdicts(
     Args:
         use_model_registry: whether cycles with a legacy path run their registered models instead.
         cycle_id: of this cycle alone.
+        counts_unopened: whether versions of a cycle that was due and never opened have a verdict.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -62,7 +64,14 @@ def verdicts(
     with storage_errors():
         expected = {
             (v.cycle_id, v.cycle_started_at, v.version_id): v
-            for v in expected_versions(db, specs, start, end, use_model_registry=use_model_registry)
+            for v in expected_versions(
+                db,
+                specs,
+                start,
+                end,
+                use_model_registry=use_model_registry,
+                counts_unopened=counts_unopened,
+            )
             if cycle_id in (None, v.cycle_id)
         }
         lookback_at = _lookbacks(db, specs)
