@@ -1,6 +1,6 @@
 # Every command sets up what it needs in .venv, in this checkout: Python 3.11-3.13 and make are enough.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test test-long check bench constraints
+.PHONY: help demo demo-clean test test-long check bench ui constraints
 SHELL := bash
 BIN := .venv/bin
 SIDE_BY_SIDE := -n 2 --dist loadfile
@@ -30,6 +30,9 @@ check: .venv/.installed ## lint, format, types, layers, secrets, known faults of
 
 bench: .venv/.installed ## the benchmarks, one JSON line each
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+ui: .venv/.installed ## the pages in Airflow's UI: lint, types, tests, and the bundle that is committed (needs Node 20 or newer)
+	@.ci/ui
 
 constraints: .venv/.installed ## resolve constraints.txt anew from pyproject.toml
 	@.ci/constraints

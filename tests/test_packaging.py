@@ -35,6 +35,26 @@ def test_the_wheel_carries_every_statement_and_migration(wheel: Path) -> None:
     assert "airflow_detection/py.typed" in inside
 
 
+def test_the_wheel_carries_the_built_pages_and_not_their_sources(wheel: Path) -> None:
+    inside = zipfile.ZipFile(wheel).namelist()
+    assert "airflow_detection/ui/static/detection.js" in inside
+    assert [name for name in inside if "/www/" in name or "node_modules" in name] == []
+
+
+def test_the_source_distribution_carries_the_sources_of_the_pages(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    names = subprocess.check_output(["tar", "tzf", next(tmp_path.glob("*.tar.gz"))], text=True).splitlines()
+    inside = [name.partition("/")[2] for name in names]
+    pages = ("www/package-lock.json", "www/src/main.tsx", "static/detection.js")
+    assert {f"provider/airflow_detection/ui/{name}" for name in pages} <= {*inside}
+    assert [name for name in inside if "node_modules" in name] == []
+
+
 def test_an_unpacked_wheel_reads_its_own_sql_and_a_checkout_reads_it_in_place(
     wheel: Path, tmp_path: Path
 ) -> None:

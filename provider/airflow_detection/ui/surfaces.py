@@ -29,7 +29,7 @@ def _surface(name: str, destination: str, url_route: str) -> dict[str, Any]:  # 
 def react_apps() -> list[dict[str, Any]]:  # Any: as `_surface`
     """Return the places, each with a `url_route` of its own."""
     return [
-        _surface("Detection", "nav", "detection") | {"category": "browse", "nav_top_level": True},
+        _surface("Detection", "nav", "detection") | {"nav_top_level": True},
         _surface("Detection", "dag", "detection-cycle"),
         _surface("Detection", "dag_run", "detection-run"),
         _surface("Findings", "task", "detection-task"),
