@@ -335,74 +335,74 @@ def written(path: Path, **changes: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(
-    ("changes", "warning"),
-    [
-        ({"query": "select card from paymens"}, 'relation "paymens" does not exist'),
-        ({"query": "select card from payments where paid_at < :window_ende"}, "window_ende"),
-        ({"query": "select card from payments"}, "time_key: 'paid_at' is none of the columns of input_query"),
-        ({"entrypoint": "tests.sample_registry:Ekho"}, "cannot be imported: AttributeError"),
-        ({"entrypoint": "tests.sample_registry:legacy"}, "is not a BaseDetectionModel"),
-        ({"entrypoint": "os:path"}, "module 'os' is under none of"),
-    ],
-)
+MISTAKES: list[tuple[dict[str, str], str]] = [
+    ({"query": "select card from paymens"}, 'relation "paymens" does not exist'),
+    ({"query": "select card from payments where paid_at < :window_ende"}, "window_ende"),
+    (
+        {"query": "select card from payments"},
+        "time_key: 'paid_at' is none of the columns of input_query: card",
+    ),
+    ({"entrypoint": "tests.sample_registry:Ekho"}, "cannot be imported: AttributeError"),
+    ({"entrypoint": "tests.sample_registry:legacy"}, "is not a BaseDetectionModel"),
+    ({"entrypoint": "os:path"}, "module 'os' is under none of"),
+]
+
+
 def test_apply_and_check_tell_a_mistake_before_anything_runs(
-    cli: Cli, database: Connection, tmp_path: Path, changes: dict[str, str], warning: str
+    cli: Cli, database: Connection, tmp_path: Path
 ) -> None:
     database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
-    file = written(tmp_path / "registry.yaml", **changes)
-    options = {
-        "PREDICTION_USE_MODEL_REGISTRY": "1",
-        "AIRFLOW__DETECTION__ALLOWED_MODULES": "tests",
-        "PYTHONPATH": str(ROOT),
-    }
-    dry, applied, check, mended, well = cli(
-        ["apply", file, "--dry-run"], ["apply", file], ["check"],
-        ["apply", written(tmp_path / "mended.yaml")], ["check"], **options
+    files = [written(tmp_path / f"{n}.yaml", **changes) for n, (changes, _) in enumerate(MISTAKES)]
+    *dry, applied, check, mended, well = cli(
+        *(["apply", file, "--dry-run"] for file in files),
+        ["apply", written(tmp_path / "two.yaml", **MISTAKES[0][0], **MISTAKES[3][0])], ["check"],
+        ["apply", written(tmp_path / "mended.yaml")], ["check"],
+        PREDICTION_USE_MODEL_REGISTRY="1", AIRFLOW__DETECTION__ALLOWED_MODULES="tests", PYTHONPATH=str(ROOT),
     )  # fmt: skip
-    for ran in (dry, applied):
+    for ran, (_, warning) in zip(dry, MISTAKES, strict=True):
         assert ran.code == 0
         assert ran.err.startswith("warning: ")
         assert warning in ran.err
-    assert check.code == 1
-    assert warning in check.err
+    assert (applied.code, check.code) == (0, 1)
+    for _, problem in (MISTAKES[0], MISTAKES[3]):
+        assert problem in applied.err
+        assert problem in check.err
     assert (mended.code, mended.err, well.code) == (0, "", 0)
 
 
 def test_check_tells_what_runs_nothing(cli: Cli, database: Connection, tmp_path: Path) -> None:
     database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
-    others = "  idle: {cycle: pay, entrypoint: no_such_name, versions: {'1': {}}}\n"
+    others = "  idle: {cycle: night, entrypoint: no_such_name, versions: {'1': {}}}\n"
     file = written(tmp_path / "registry.yaml", options=" task_options: {pool: fast},", others=others)
-    options = {"AIRFLOW__DETECTION__ALLOWED_MODULES": "tests", "PYTHONPATH": str(ROOT)}
-    migrate_airflow(tmp_path)
-    cli(["apply", file])
-    (check,) = cli(["check"], **options)
-    assert check.code == 1
+    night = "cycles:\n  night: {schedule: '0 3 * * *', lookback: 1h, start_date: 2026-01-01}\n"
+    Path(file).write_text(Path(file).read_text().replace("cycles:\n", night))
+    migrate_airflow(tmp_path, "detection_pay")
+    applied, check = cli(
+        ["apply", file], ["check"], AIRFLOW__DETECTION__ALLOWED_MODULES="tests", PYTHONPATH=str(ROOT)
+    )
+    assert (applied.code, check.code) == (0, 1)
     for text in (
         "cycle 'pay' runs nothing: the model registry is off and it has no legacy_entrypoint; set PREDICTION",
         "model big: task_options.pool: there is no pool 'fast', its tasks would never run: airflow pools set",
         "warning: model idle: no version of it holds a role: it does not run",
         "warning: not in force: model idle: ",
-        "warning: Airflow has no Dag detection_pay yet",
+        "warning: Dag detection_pay is paused: airflow dags unpause detection_pay",
+        "warning: Airflow has no Dag detection_night yet",
     ):
         assert text in check.err
-    migrate_airflow(tmp_path, "detection_pay")
-    (paused,) = cli(["check"], **options)
-    assert "warning: Dag detection_pay is paused: airflow dags unpause detection_pay" in paused.err
 
 
-def migrate_airflow(home: Path, dag_id: str = "") -> None:
-    """Migrate Airflow's metadata database in a home, then store a Dag there, which is paused."""
+def migrate_airflow(home: Path, dag_id: str) -> None:
+    """Migrate Airflow's metadata database in a home, and store a Dag there, which is paused."""
     code = (
         "import sys\n"
         "from airflow.models.dag import DagModel\nfrom airflow.models.dagbundle import DagBundleModel\n"
         "from airflow.utils.db import initdb\nfrom airflow.utils.session import create_session\n"
         "initdb()\n"
         "with create_session() as session:\n"
-        "    if sys.argv[1]:\n"
-        "        session.add(DagBundleModel(name='files'))\n"
-        "        session.flush()\n"
-        "        session.add(DagModel(dag_id=sys.argv[1], bundle_name='files', is_paused=True))\n"
+        "    session.add(DagBundleModel(name='files'))\n"
+        "    session.flush()\n"
+        "    session.add(DagModel(dag_id=sys.argv[1], bundle_name='files', is_paused=True))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, dag_id],
