@@ -121,7 +121,10 @@ def test_the_installed_command_answers_in_one_line_without_a_traceback(
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "the database has no registry: run 'airflow detection db migrate'"
+    assert (
+        done.stderr.splitlines()[-1]
+        == "the database has no registry, or an older one: run 'airflow detection db migrate'"
+    )
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -410,6 +413,25 @@ def migrate_airflow(home: Path, dag_id: str) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_each_command_says_what_a_database_without_a_registry_needs(cli: Cli, empty_dsn: str) -> None:
+    for ran in cli(
+        ["partitions", "plan"], ["partitions", "apply"], ["snapshot"], ["versions"], ["events"], ["export"],
+        ["labels", "list", "x"], ["promotions", "list"], ["compare", "a@1", "a@2"], dsn=empty_dsn,
+    ):  # fmt: skip
+        assert (ran.code, ran.out) == (1, "")
+        assert (
+            ran.err == "the database has no registry, or an older one: run 'airflow detection db migrate'\n"
+        )
+
+
+def test_a_connection_of_another_database_is_refused(cli: Cli) -> None:
+    for ran in cli(["check"], ["versions"], AIRFLOW_CONN_DETECTION_DEFAULT="mysql://root@127.0.0.1/x"):
+        assert ran.code == 1
+        assert ran.err.splitlines()[-1] == (
+            "connection 'detection_default' is of type 'mysql': must be 'postgres'"
+        )
 
 
 def test_what_is_not_in_the_file_is_told_and_pruned(cli: Cli, database: Connection, tmp_path: Path) -> None:

@@ -94,7 +94,10 @@ def test_what_alters_neither_structure_nor_what_runs_makes_no_new_dag_version(ma
             lambda db: sample_registry.put_model(db, "tracks", task_options={"retries": 7}),
             "task tracks retries: 2 -> 7",
         ),
-        (lambda db: sample_registry.put_cycle(db, schedule="0 * * * *"), "~ timetable: "),
+        (
+            lambda db: sample_registry.put_cycle(db, schedule="0 * * * *"),
+            "  ~ timetable.expression: */5 * * * * -> 0 * * * *\n",
+        ),
         (
             lambda db: sample_registry.put_version(db, "spoofing@9", Role.PRIMARY, since=None),
             "+ doc: | spoofing | 9 | PRIMARY |",

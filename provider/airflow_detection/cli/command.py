@@ -127,13 +127,15 @@ def connected() -> Iterator[tuple[Database, Settings]]:
     from airflow_detection import config
     from airflow_detection.hooks.detection import DetectionHook
     from airflow_detection.store.database import Database
-    from airflow_detection.store.driver_errors import unavailable
+    from airflow_detection.store.driver_errors import is_unmigrated, no_registry, unavailable
 
     settings = config.settings()
     with DetectionHook.configured(settings).connect() as conn:
         try:
             yield Database(conn, settings.schema), settings
         except psycopg.Error as error:
+            if is_unmigrated(error):
+                raise no_registry() from error
             if (passing := unavailable(error, "the registry's database did not answer")) is not None:
                 raise passing from error
             raise StorageError(f"the database refused: {str(error).strip()}") from error

@@ -285,8 +285,8 @@ def run_params() -> dict[str, Param]:
             description="as_of: roles in force at the cycle; as_run: the recorded plan; override: a replay",
         ),
         "replay": Param(
-            [],
-            type="array",
+            None,
+            type=["null", "array"],
             items={"type": "string"},
             title="Versions to replay",
             description="model@version, one a line; override only",

@@ -124,8 +124,23 @@ def _tasks(dag: Json) -> dict[str, Json]:
 
 def _fields(place: str, before: Json, after: Json) -> Iterator[str]:
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
-            yield f"~ {place}{key}: {_short(before.get(key))} -> {_short(after.get(key))}"
+        old, new = _plain(before.get(key)), _plain(after.get(key))
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _fields(f"{place}{key}.", old, new)
+        else:
+            yield f"~ {place}{key}: {_short(old)} -> {_short(new)}"
+
+
+def _plain(value: object) -> object:
+    """Return a serialised value without Airflow's own marks of its type."""
+    if isinstance(value, dict):
+        inner = value.get("__var", value)
+        if inner is not value:
+            return _plain(inner)
+        return {str(getattr(key, "value", key)): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _short(value: object) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from airflow_detection.hooks.session import session_of
+from airflow_detection.hooks.session import require_postgres, session_of
 from airflow_detection.store.connection import CONNECT_TIMEOUT_S, remember_conninfo
 
 IGNORED_EXTRAS = frozenset(
@@ -47,6 +47,7 @@ def _open(conn_id: str) -> Any:  # Any: whichever driver the hook found
     from airflow.sdk import Connection
 
     connection: Any = Connection.get(conn_id)  # Any: untyped there; it masks the secrets
+    require_postgres(conn_id, connection.conn_type)
     if any(connection.extra_dejson.get(name) for name in HOOK_EXTRAS):
         from airflow_detection.hooks.detection import DetectionHook
 

@@ -19,7 +19,7 @@ from airflow_detection.domain.specs import CycleSpec, Role
 from airflow_detection.engine.params import ParamsLoader
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import PlanError
-from airflow_detection.hooks.session import session_of
+from airflow_detection.hooks.session import require_postgres, session_of
 from airflow_detection.store import events, listings, promotions, registry, roles
 from airflow_detection.store.connection import CONNECT_TIMEOUT_S, remember_conninfo
 from airflow_detection.store.database import Database
@@ -61,6 +61,11 @@ class DetectionHook(PostgresHook):
     def registry_schema(self) -> str:
         """The schema that holds the registry."""
         return self._schema or settings().schema
+
+    def get_conn(self) -> Any:  # Any: the types of PostgresHook
+        self.connection = self.connection or self.get_connection(self._conn_id)
+        require_postgres(self._conn_id, self.connection.conn_type)
+        return super().get_conn()
 
     def _create_connection(self, conn_args: dict[str, Any]) -> Any:  # Any: the types of PostgresHook
         given = {key: value for key, value in conn_args.items() if value not in (None, "")}

@@ -11,6 +11,12 @@ from airflow_detection.errors import ConfigurationError, RegistryUnavailable
 from airflow_detection.store.connection import begin_session
 
 
+def require_postgres(conn_id: str, conn_type: str | None) -> None:
+    """Raise ConfigurationError for a connection of another database; one without a type may pass."""
+    if conn_type and conn_type not in ("postgres", "postgresql", "detection"):
+        raise ConfigurationError(f"connection {conn_id!r} is of type {conn_type!r}: must be 'postgres'")
+
+
 def session_of(
     conn_id: str, open_connection: Callable[[], Any], *, read_only: bool = False
 ) -> psycopg.Connection[tuple[Any, ...]]:  # Any: whichever driver Airflow found
@@ -23,6 +29,8 @@ def session_of(
     """
     try:
         conn = open_connection()
+    except ConfigurationError:
+        raise
     except psycopg.OperationalError as error:
         raise RegistryUnavailable(f"no connection to the registry: {str(error).strip()}") from error
     except psycopg.ProgrammingError as error:

@@ -35,6 +35,16 @@ def unavailable(
     return RegistryUnavailable(f"{what}: {text}") if may_pass(error.sqlstate) else None
 
 
+def is_unmigrated(error: psycopg.Error) -> bool:
+    """Tell whether a statement failed for want of the registry's tables."""
+    return isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName))
+
+
+def no_registry() -> MigrationError:
+    """Make the error of a database that is not migrated."""
+    return MigrationError("the database has no registry, or an older one: run 'airflow detection db migrate'")
+
+
 @contextmanager
 def storage_errors(cycle: Cycle | None = None) -> Iterator[None]:
     """Turn the driver's errors into the package's own.
@@ -42,6 +52,7 @@ def storage_errors(cycle: Cycle | None = None) -> Iterator[None]:
     Raises:
         RegistryUnavailable: the database did not answer.
         MissingPartition: no table partition holds the cycle's month.
+        MigrationError: the registry's tables do not exist.
         StorageError: the database refused what was written.
     """
     try:
@@ -49,6 +60,8 @@ def storage_errors(cycle: Cycle | None = None) -> Iterator[None]:
     except psycopg.Error as error:
         if (passing := unavailable(error)) is not None:
             raise passing from error
+        if is_unmigrated(error):
+            raise no_registry() from error
         is_without_month = isinstance(error, psycopg.errors.CheckViolation) and not error.diag.constraint_name
         if cycle and is_without_month:
             raise MissingPartition(error.diag.table_name or "", cycle.started_at) from error
@@ -70,10 +83,8 @@ def registry_errors() -> Iterator[None]:
     except psycopg.Error as error:
         if (passing := unavailable(error, "the registry's database did not answer")) is not None:
             raise passing from error
-        if isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)):
-            raise MigrationError(
-                "the database has no registry: run 'airflow detection db migrate'"
-            ) from error
+        if is_unmigrated(error):
+            raise no_registry() from error
         message = error.diag.message_primary or str(error).strip()
         if isinstance(error, (psycopg.IntegrityError, psycopg.DataError)):
             raise RegistrationError(message) from error
