@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from demo.postgres import Databases
 from demo.programs import Program
 from demo.settings import CHECKOUT, Settings
-from demo.state import SavedState
+from demo.state import SavedState, write_private
 
 BIN = Path(sys.executable).parent
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
@@ -24,6 +24,8 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
+REQUESTER, APPROVER = "ana", "ben"
+"""Who asks for a promotion cannot approve it: it takes two users."""
 FOREIGN_PREFIXES = ("AIRFLOW", "_AIRFLOW", "PYTHONDONTWRITEBYTECODE", "PREDICTION_", "DETECTION_")
 
 
@@ -74,6 +76,18 @@ def shared_environment(settings: Settings, saved: SavedState, databases: Databas
         **reader,
         "DETECTION_DSN": databases.registry,
         "PREDICTION_USE_MODEL_REGISTRY": "1",
+    }
+
+
+def users_environment(state: Path, password: str) -> dict[str, str]:
+    """Return the variables by which REQUESTER and APPROVER are users of Airflow, with all rights."""
+    users = (REQUESTER, APPROVER)
+    passwords = state / "passwords.json"
+    write_private(passwords, json.dumps(dict.fromkeys(users, password)))
+    return {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:admin" for user in users),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
     }
 
 

@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,9 +36,14 @@ class ApiError(DemoError):
 
 @dataclass(slots=True)
 class Airflow:
-    """Airflow's API at `address`; every method raises ApiError when a call does not work."""
+    """Airflow's API at `address`; every method raises ApiError when a call does not work.
+
+    Without a user it signs in as the one that an Airflow has in which all are administrators.
+    """
 
     address: str
+    user: str = ""
+    password: str = field(default="", repr=False)
     _token: str = field(default="", repr=False)
 
     def healthy(self) -> bool:
@@ -87,6 +92,19 @@ class Airflow:
                 self._call("PATCH", path, {"state": "failed"})
                 ended += 1
         return ended
+
+    def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, object]) -> None:
+        """Start a run by hand, without a logical date."""
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
+        with _conflict_ignored():
+            self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
+
+    def end_running(self, dag_id: str) -> None:
+        """Fail the runs that have not ended."""
+        query = "state=running&state=queued&limit=100"
+        for run in self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?{query}")["dag_runs"]:
+            path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run['dag_run_id'], safe='')}?update_mask=state"
+            self._call("PATCH", path, {"state": "failed"})
 
     def run_states(self, dag_id: str, first: datetime, last: datetime) -> Counter[str]:
         """Return how many backfill runs of the cycles in [first, last] are in which state."""
@@ -152,7 +170,9 @@ class Airflow:
 
     def _sign_in(self) -> str:
         if not self._token:
-            self._token = self._once("GET", "/auth/token")["access_token"]
+            login = {"username": self.user, "password": self.password} if self.user else None
+            answer = self._once("POST" if login else "GET", "/auth/token", login)
+            self._token = answer["access_token"]
         return self._token
 
 

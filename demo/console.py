@@ -25,6 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 from airflow_detection.domain.text import visible
+from airflow_detection.evidence.labelled import Interval
+from airflow_detection.promotion.judgement import Judgement
 from airflow_detection.snapshot.report import Standing
 from demo.detection import Result
 from demo.maintenance import Run
@@ -33,6 +35,7 @@ MAX_WIDTH = 100
 REFRESH_S = 0.7
 MAX_ERRORS = 6
 ROLES = ("PRIMARY", "SHADOW", "CHALLENGER")
+CONDITION_COLOURS = {"passed": "green", "failed": "red", "unknown": "yellow"}
 COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "SKIPPED": "yellow"}
 
 
@@ -151,6 +154,40 @@ class Screen:
             self.console.print(table)
         self.print(f"[bold]{escape(headline)}[/]")
         self.print(f"[dim]all of that report: airflow detection snapshot --at {at:%Y-%m-%dT%H:%MZ}[/]")
+
+    def judgement(self, judgement: Judgement) -> None:
+        """Print the two versions beside the labels, and each condition of the policy."""
+        comparison = judgement.comparison
+        if comparison.labelled is not None:
+            table = Table(box=box.SIMPLE_HEAD, header_style="bold", border_style="dim", pad_edge=False)
+            table.add_column(f"beside {comparison.labelled.units} labels")
+            for name in ("found", "false alarms", "missed", "precision", "recall"):
+                table.add_column(name, justify="right", no_wrap=True)
+            sides = (
+                (comparison.first, comparison.labelled.first),
+                (comparison.second, comparison.labelled.second),
+            )
+            for side, record in sides:
+                counts = (record.true_positives, record.false_positives, record.false_negatives)
+                figures = (record.precision, record.recall)
+                table.add_row(escape(side.label), *map(str, counts), *map(_interval, figures))
+            self.console.print(table)
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", border_style="dim", pad_edge=False)
+        for name in ("condition", "is", "because", "must be"):
+            table.add_column(name)
+        for condition in judgement.conditions:
+            colour = CONDITION_COLOURS[condition.state.value]
+            state = f"[{colour}]{condition.state}[/]"
+            table.add_row(condition.name, state, escape(condition.reason), escape(condition.bound))
+        self.console.print(table)
+        verdict = "[green]the gate has passed[/]" if judgement.is_passed else "[red]the gate refuses it[/]"
+        self.print(f"[bold]{escape(comparison.second.label)}: {verdict}[/]")
+
+
+def _interval(interval: Interval) -> str:
+    if interval.value is None or interval.low is None or interval.high is None:
+        return ""
+    return f"{interval.value:.2f} [dim]({interval.low:.2f} to {interval.high:.2f})[/]"
 
 
 def _standing(standing: Standing) -> str:

@@ -17,7 +17,7 @@ from airflow_detection.maritime.ais.load import LoadReport, load_file
 from airflow_detection.maritime.simulation import day
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.snapshot.report import Standing, from_json
-from airflow_detection.store import grants, migrations, snapshots
+from airflow_detection.store import grants, migrations, promotions, snapshots
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 from demo import postgres
@@ -32,6 +32,9 @@ MODELS = CHECKOUT / "dags" / "registry" / "maritime.yaml"
 INTERVAL = timedelta(minutes=5)
 SIMULATED_DAY = datetime(2025, 1, 1, tzinfo=UTC)
 SEED = 7
+HOUR = 12
+"""Cycles of an hour."""
+MIN_CYCLES = "min_cycles: {}"
 QUERIES = Path(__file__).with_name("queries.sql")
 
 
@@ -70,7 +73,7 @@ def metadata_revision(dsn: str) -> str:
     """Return the migration that Airflow's metadata is at, or nothing when there is none."""
     with psycopg.connect(dsn) as conn:
         try:
-            row = conn.execute(_statement("metadata_revision")).fetchone()
+            row = conn.execute(statement("metadata_revision")).fetchone()
         except psycopg.errors.UndefinedTable:
             return ""
     return str(row[0]) if row else ""
@@ -78,7 +81,7 @@ def metadata_revision(dsn: str) -> str:
 
 def migrate(dsn: str) -> str:
     """Bring the registry's schema up to date; return a few words about it."""
-    with _connection(dsn) as conn:
+    with connection(dsn) as conn:
         applied = migrations.migrate(Database(conn, SCHEMA))
     return f"{len(applied)} migrations applied" if applied else "up to date"
 
@@ -87,7 +90,7 @@ def grant_logins(databases: Databases) -> str:
     """Make the logins of Airflow and of the models where the server is the demo's own; tell who reads."""
     if databases.models is None:
         return "models read with the rights of DSN"
-    with _connection(databases.owner) as conn:
+    with connection(databases.owner) as conn:
         db = Database(conn, SCHEMA)
         grants.grant(db)
         for dsn, roles in ((databases.registry, grants.ROLES), (databases.models, grants.ROLES[:1])):
@@ -96,10 +99,20 @@ def grant_logins(databases: Databases) -> str:
     return f"models read as {postgres.MODELS_LOGIN}"
 
 
-def apply_models(dsn: str) -> str:
-    """Apply the maritime registry file; return a few words about it."""
-    with _connection(dsn) as conn:
-        changes = apply_file(Database(conn, SCHEMA), MODELS)
+def apply_models(dsn: str, state: Path, cycles: int) -> str:
+    """Apply the maritime registry file; return a few words about it.
+
+    Its policy asks for an hour of cycles, or for as many as the demo runs. A promotion that was approved in
+    an earlier demo stays.
+    """
+    path = state / MODELS.name
+    path.write_text(MODELS.read_text().replace(MIN_CYCLES.format(HOUR), MIN_CYCLES.format(min(HOUR, cycles))))
+    with connection(dsn) as conn:
+        db = Database(conn, SCHEMA)
+        if promoted := promotions.promoted_champions(db):
+            labels = ", ".join(f"{p.model_id}@{p.version}" for p in promoted.values())
+            return f"as an earlier demo left them: {labels} by promotion"
+        changes = apply_file(db, path)
     return f"{MODELS.relative_to(CHECKOUT)}, {f'{len(changes)} changes' if changes else 'nothing new'}"
 
 
@@ -109,19 +122,19 @@ def simulate(state: Path) -> Path:
     if not path.exists():
         part = path.with_name("part.csv")
         day.write_day(part, start=SIMULATED_DAY, hours=24, seed=SEED)
-        part.with_name(f"{part.name}.truth.json").replace(path.with_name(f"{path.name}.truth.json"))
+        day.truth_path(part).replace(day.truth_path(path))
         part.replace(path)
     return path
 
 
 def load(dsn: str, path: Path) -> LoadReport:
     """Load a positions file."""
-    with _connection(dsn) as conn:
+    with connection(dsn) as conn:
         return load_file(conn, path, schema=SCHEMA)
 
 
 @contextmanager
-def _connection(dsn: str) -> Iterator[Connection]:
+def connection(dsn: str) -> Iterator[Connection]:
     """Connection in UTC and in autocommit mode; an error inside becomes a DemoError of one line."""
     try:
         with connect(dsn) as conn:
@@ -146,8 +159,8 @@ def last_position(dsn: str) -> datetime:
     Raises:
         DemoError: there is none.
     """
-    with _connection(dsn) as conn:
-        row = conn.execute(_statement("last_position")).fetchone()
+    with connection(dsn) as conn:
+        row = conn.execute(statement("last_position")).fetchone()
     if row is None or row[0] is None:
         raise DemoError("no position was loaded, so there is no cycle to run")
     position_at: datetime = row[0]
@@ -157,13 +170,13 @@ def last_position(dsn: str) -> datetime:
 def results(dsn: str, cycles: Sequence[datetime], *, since: datetime) -> list[Result]:
     """Return the result of each version with a role in each cycle; `since` is the start of this demo."""
     params = {"cycles": list(cycles), "cycle_id": CYCLE_ID, "since": since}
-    with _connection(dsn) as conn, conn.cursor(row_factory=class_row(Result)) as cursor:
-        return cursor.execute(_statement("results"), params).fetchall()
+    with connection(dsn) as conn, conn.cursor(row_factory=class_row(Result)) as cursor:
+        return cursor.execute(statement("results"), params).fetchall()
 
 
 def report(dsn: str, end: datetime) -> tuple[str, tuple[Standing, ...]] | None:
     """Return the headline and the standings of the stored report of the hour that ends at `end`, if any."""
-    with _connection(dsn) as conn:
+    with connection(dsn) as conn:
         stored = snapshots.hourly(Database(conn, SCHEMA), end - snapshots.HOUR)
         if stored is None:
             return None
@@ -171,5 +184,5 @@ def report(dsn: str, end: datetime) -> tuple[str, tuple[Standing, ...]] | None:
     return parsed.headline, parsed.standings
 
 
-def _statement(name: str) -> bytes:
+def statement(name: str) -> bytes:
     return statements()[name].encode()

@@ -10,15 +10,19 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from demo import detection, maintenance, postgres
+from demo import detection, evidence, maintenance, postgres
 from demo.airflow_env import (
+    APPROVER,
     BIN,
     COMPONENTS,
+    REQUESTER,
     airflow_program,
     airflow_version,
     process_environment,
     shared_environment,
+    users_environment,
 )
 from demo.api import Airflow, wait_until
 from demo.clean import end_leftovers
@@ -72,6 +76,7 @@ def _run_steps(settings: Settings, screen: Screen, supervisor: Supervisor, saved
     start_s = time.monotonic()
     databases, saved = _start_databases(settings, screen, supervisor, saved)
     shared = shared_environment(settings, saved, databases)
+    shared |= users_environment(settings.state, saved.user_password)
     demo = Demo(
         settings=settings,
         screen=screen,
@@ -81,14 +86,16 @@ def _run_steps(settings: Settings, screen: Screen, supervisor: Supervisor, saved
     )
     write_env(settings.state, shared, BIN)
     cycles = _prepare(demo, saved)
-    airflow = _start_airflow(demo)
+    airflow = _start_airflow(demo, saved.user_password)
     is_good = _run_cycles(demo, airflow, cycles, started_at)
+    has_passed = _judge(demo)
     screen.print(
         f"[bold]{'all ended as they should' if is_good else '[red]not all ended as they should[/]'}[/]"
     )
     screen.print(f"[dim]{time.monotonic() - start_s:.0f} s in all, logs in {settings.logs}[/]")
     if not settings.once:
-        _stay_up(demo)
+        request = _ask(demo, airflow) if has_passed else None
+        _stay_up(demo, saved.user_password, request)
     return is_good
 
 
@@ -119,40 +126,49 @@ def _prepare(demo: Demo, saved: SavedState) -> list[datetime]:
     is_current = _metadata_version(metadata) == saved.metadata_at
     if not is_current:
         demo.supervisor.start(migration)
-    newest, saved = _prepare_registry(demo, saved)
+    cycles, saved = _prepare_registry(demo, saved)
     with demo.screen.step("Airflow's metadata") as step:
         if not is_current:
             demo.supervisor.finish(migration)
             save_state(demo.settings.state, replace(saved, metadata_at=_metadata_version(metadata)))
         step.detail = f"Airflow {airflow_version()}, {'up to date' if is_current else 'migrated'}"
-    return detection.last_cycles(newest, demo.settings.cycles, now=datetime.now(UTC))
+    return cycles
 
 
 def _metadata_version(dsn: str) -> str:
     return f"{airflow_version()} {detection.metadata_revision(dsn)}"
 
 
-def _prepare_registry(demo: Demo, saved: SavedState) -> tuple[datetime, SavedState]:
-    """Migrate, apply and load; return the time of the newest position of the file."""
+def _prepare_registry(demo: Demo, saved: SavedState) -> tuple[list[datetime], SavedState]:
+    """Migrate, apply, load and label; return the cycles to run."""
+    newest, path, saved = _load(demo, saved)
+    cycles = detection.last_cycles(newest, demo.settings.cycles, now=datetime.now(UTC))
+    with demo.screen.step("labels") as step:
+        step.detail = evidence.plant_labels(demo.databases.registry, path, cycles)
+    return cycles, saved
+
+
+def _load(demo: Demo, saved: SavedState) -> tuple[datetime, Path, SavedState]:
+    """Migrate, apply and load; return the time of the newest position of the file, and the file."""
     dsn, state = demo.databases.registry, demo.settings.state
     with demo.screen.step("registry: schema") as step:
         step.detail = f"{detection.migrate(demo.databases.owner)}; {detection.grant_logins(demo.databases)}"
     with demo.screen.step("registry: models") as step:
-        step.detail = detection.apply_models(dsn)
+        step.detail = detection.apply_models(dsn, state, demo.settings.cycles)
     with demo.screen.step("AIS positions") as step:
         path = demo.settings.ais or detection.simulate(state)
         report = detection.load(dsn, path)
         step.detail = f"{path.name}: {report}"
     if report.last_observed_at is not None:
         newest = {**saved.newest, str(path): report.last_observed_at.isoformat()}
-        return report.last_observed_at, save_state(state, replace(saved, newest=newest))
+        return report.last_observed_at, path, save_state(state, replace(saved, newest=newest))
     if newest_at := saved.newest.get(str(path)):
-        return datetime.fromisoformat(newest_at), saved
-    return detection.last_position(dsn), saved
+        return datetime.fromisoformat(newest_at), path, saved
+    return detection.last_position(dsn), path, saved
 
 
-def _start_airflow(demo: Demo) -> Airflow:
-    airflow = Airflow(demo.address)
+def _start_airflow(demo: Demo, password: str) -> Airflow:
+    airflow = Airflow(demo.address, REQUESTER, password)
     cached_plans = demo.settings.state / "airflow" / "detection"  # of the last demo
     shutil.rmtree(cached_plans, ignore_errors=True)
     with demo.screen.step("Airflow") as step:
@@ -169,7 +185,7 @@ def _start_airflow(demo: Demo) -> Airflow:
             if errors := airflow.import_errors():
                 raise DemoError(f"a Dag file cannot be imported: {errors[0]}")
 
-        dags = (detection.DAG_ID, maintenance.DAG_ID)
+        dags = (detection.DAG_ID, maintenance.DAG_ID, evidence.DAG_ID)
         for dag_id in dags:
             wait_until(
                 f"the Dag {dag_id}",
@@ -267,12 +283,40 @@ def _with_stall_check(
     return checked_states
 
 
-def _stay_up(demo: Demo) -> None:
+def _judge(demo: Demo) -> bool:
+    """Show the challenger beside the champion; return whether its model's policy lets it be promoted."""
+    with demo.screen.step("comparison") as step:
+        judgement = evidence.challenger(demo.databases.registry)
+        step.detail = evidence.summary(judgement)
+    if judgement is None:
+        return False
+    demo.screen.judgement(judgement)
+    return judgement.is_passed
+
+
+def _ask(demo: Demo, airflow: Airflow) -> str:
+    """Ask for the promotion of the challenger; return the page on which it is answered."""
+    with demo.screen.step("promotion") as step:
+        run_id = evidence.ask(demo.databases.registry, airflow)
+        wait_until(
+            "a request that waits for a person",
+            lambda: evidence.waits(airflow, run_id),
+            check=demo.supervisor.check,
+            timeout_s=PARSE_TIMEOUT_S,
+        )
+        step.detail = f"{evidence.CHALLENGER}, asked for by {REQUESTER}: waits for {APPROVER}"
+    return evidence.page(demo.address, run_id)
+
+
+def _stay_up(demo: Demo, password: str, request: str | None) -> None:
     """Keep the servers up until Ctrl-C."""
     show = demo.screen.print
     show()
     show(f"  open      [bold cyan]{demo.address}/dags/{detection.DAG_ID}[/]")
-    show("  sign in   not needed: whoever reaches this address on this machine is admin")
+    show(f"  sign in   {APPROVER} or {REQUESTER}, password {password}")
+    if request:
+        show(f"  approve   sign in as {APPROVER} and choose Approve ({REQUESTER} asked for it, and cannot):")
+        show(f"            [bold cyan]{request}[/]")
     show(f'  registry  source {os.path.relpath(demo.settings.state)}/env, then psql "$DETECTION_DSN"')
     show(f"  Airflow   source {os.path.relpath(demo.settings.state)}/env, then airflow dags list")
     show("  end       Ctrl-C")

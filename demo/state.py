@@ -19,6 +19,10 @@ def _secret() -> str:
     return secrets.token_urlsafe(24)
 
 
+def _short_secret() -> str:
+    return secrets.token_hex(5)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedState:
     """Values without which a second demo could not use the databases of the first."""
@@ -28,6 +32,7 @@ class SavedState:
     login_password: str = field(default_factory=_secret)  # of the registry's two logins
     api_secret: str = field(default_factory=_secret)
     jwt_secret: str = field(default_factory=_secret)
+    user_password: str = field(default_factory=_short_secret)  # of each user who signs in to Airflow
     metadata_at: str = ""  # the Airflow version and the migration that the metadata was brought to
     newest: dict[str, str] = field(default_factory=dict)  # file that was loaded -> its newest position (ISO)
 
@@ -54,7 +59,7 @@ def open_state(state: Path) -> SavedState:
 
 def save_state(state: Path, saved: SavedState) -> SavedState:
     """Write the state for the next demo, readable by its owner alone; return it."""
-    _write_private(state / "state.json", json.dumps(asdict(saved), indent=1) + "\n")
+    write_private(state / "state.json", json.dumps(asdict(saved), indent=1) + "\n")
     return saved
 
 
@@ -64,11 +69,12 @@ def write_env(state: Path, env: Mapping[str, str], venv: Path) -> Path:
     lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(env.items())]
     lines += [f'export PATH={shlex.quote(str(venv))}:"$PATH"', ""]
     path = state / "env"
-    _write_private(path, "\n".join(lines))
+    write_private(path, "\n".join(lines))
     return path
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone may read."""
     part = path.with_suffix(".part")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)

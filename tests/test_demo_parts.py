@@ -113,7 +113,9 @@ def test_only_one_demo_holds_a_state_directory(tmp_path: Path) -> None:
 
 
 def test_every_statement_has_a_name_and_an_intent() -> None:
-    assert set(statements()) == {"metadata_revision", "last_position", "results"}
+    assert set(statements()) == {
+        "metadata_revision", "last_position", "results", "vessels", "known_cases",
+    }  # fmt: skip
     assert all(text.startswith("-- ") for text in statements().values())
 
 

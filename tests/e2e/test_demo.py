@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 import yaml
 from demo import postgres
+from demo.api import Airflow
 from demo.clean import clean
 from demo.detection import MODELS
 from demo.programs import Supervisor
@@ -34,6 +36,8 @@ VERSIONS = [
 ]
 RUN_TIMEOUT_S = 240.0
 END_TIMEOUT_S = 30.0
+REPORTED_S = 6.0
+"""In the first five seconds an answer comes before Airflow's executor has reported the task."""
 
 pytestmark = pytest.mark.e2e
 
@@ -168,6 +172,51 @@ def test_every_cycle_has_a_manifest_of_every_version(finished: DemoProcess) -> N
         )
         with psycopg.connect(databases.registry) as conn:
             assert conn.execute(query).fetchone() == (CYCLES * len(VERSIONS), CYCLES, len(VERSIONS))
+
+
+def test_the_comparison_and_the_gate_are_shown(finished: DemoProcess) -> None:
+    shown = " ".join(finished.text().split("comparison ", 1)[1].split())
+    beside = re.match(r"spoofing@2\.0 beside spoofing@1\.0, (\d+) cycles ", shown)
+    assert beside is not None
+    assert int(beside[1]) >= CYCLES, "those that the schedule has started since count, too"
+    assert "beside 192 labels found false alarms missed precision recall" in shown
+    for condition in ("cycles", "coverage", "alert volume", "duration", "verdicts", "canaries", "evidence"):
+        assert f" {condition} passed " in shown
+    assert "8 pairs won and 0 lost of 192" in shown
+    assert "spoofing@2.0: the gate has passed" in shown
+
+
+def test_a_demo_that_ends_by_itself_asks_nobody(finished: DemoProcess) -> None:
+    assert "waits for" not in finished.text()
+
+
+def test_a_promotion_waits_at_the_end_for_a_second_user(finished: DemoProcess) -> None:
+    """A user who cannot approve has asked; the last lines say who can, and where; what he answers holds."""
+    with demo(finished.state, CYCLES=str(CYCLES)) as run:
+        run.wait_for("end       Ctrl-C")
+        last = run.text().rsplit("open ", 1)[1]
+        password = last.split("password ")[1].split()[0]
+        page = next(line for line in last.splitlines() if "required_actions" in line).strip()
+        assert "sign in as ben and choose Approve (ana asked for it, and cannot)" in last
+        address, _, path = page.partition("/dags/")
+        dag_id, _, run_id, _, task_id, _ = path.split("/")
+        ben = Airflow(address, "ben", password)
+        task = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        assert "spoofing@2.0" in ben._call("GET", f"{task}/-1/hitlDetails")["subject"]
+        time.sleep(REPORTED_S)
+        ben._call("PATCH", f"{task}/-1/hitlDetails", {"chosen_options": ["Approve"], "params_input": {}})
+        run.wait(lambda: ben._call("GET", task)["state"] == "success", RUN_TIMEOUT_S)
+        run.process.send_signal(signal.SIGINT)
+        run.wait_for_exit()
+    assert run.survivors() == []
+    assert str(finished.state / "passwords.json") not in run.text()
+    assert (finished.state / "passwords.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_demo_after_that_leaves_the_champion_that_was_approved(finished: DemoProcess) -> None:
+    with demo(finished.state, CYCLES="1", ONCE="1") as run:
+        assert run.wait_for_exit() == 0, run.text()
+    assert "spoofing@2.0 by promotion" in " ".join(run.text().split())
 
 
 def test_a_finished_demo_leaves_no_process(finished: DemoProcess) -> None:

@@ -121,22 +121,32 @@ def test_track_quality_finds_missing_positions_and_identities(day: Day) -> None:
             assert output["is_identity_valid"] is (output["mmsi"] not in day.truth.impossible_identities)
 
 
+BY_TYPE = {"cargo": 30, "tanker": 25, "fishing": 25}
+
+
 @pytest.mark.parametrize(
-    "params",
-    [{"v_max_kn": 50}, {"v_max_kn": 30}, {"v_max_kn": 50, "v_max_by_type": {"cargo": 30, "tanker": 25}}],
+    ("params", "has_low_limit"),
+    [
+        ({"v_max_kn": 50}, False),
+        ({"v_max_kn": 30}, True),
+        ({"v_max_kn": 50, "v_max_by_type": BY_TYPE}, True),
+    ],
     ids=["50 kn", "30 kn", "by type"],
 )
-def test_spoofing_finds_every_track_that_cannot_be_sailed(day: Day, params: dict[str, Any]) -> None:
+def test_spoofing_finds_every_track_that_cannot_be_sailed(
+    day: Day, params: dict[str, Any], *, has_low_limit: bool
+) -> None:
     model = Spoofing("spoofing", params=params)
+    too_fast = set(day.truth.too_fast) if has_low_limit else set()
     jumps = {(jump.mmsi, jump.started_at) for jump in day.truth.jumps}
     cloned, detected = day.truth.of("clone_once"), set()
     for end in day.cycles("clone_once"):
         outputs = {output["mmsi"]: output for output in day.run(model, end).values()}
-        assert all(outputs[mmsi]["score"] > 0.7 for mmsi in day.truth.twins)
+        assert all(outputs[mmsi]["score"] > 0.7 for mmsi in {*day.truth.twins, *too_fast})
         high = {mmsi for mmsi, output in outputs.items() if (output["score"] or 0) > 0.3}
         now = {(mmsi, at) for mmsi, at in jumps if end - HOUR <= at < end}
         now |= {(scene.mmsis[0], scene.started_at) for scene in cloned if overlaps(scene, end)}
-        expected = {mmsi for mmsi, _ in now} | set(day.truth.twins)
+        expected = {mmsi for mmsi, _ in now} | set(day.truth.twins) | too_fast
         assert high <= expected
         detected |= {one for one in now if one[0] in high}
         for mmsi in set(outputs) - expected - set(day.truth.impossible_identities):

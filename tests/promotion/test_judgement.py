@@ -32,7 +32,7 @@ def test_a_challenger_that_meets_the_policy_is_not_refused() -> None:
     body = passed.markdown()
     assert body.startswith("`m@2` in place of `m@1`, over 200 cycles, as known at\n2026-03-01 00:00:00 UTC.")
     assert "Reason given: fewer false alarms" in body
-    assert body.count("✓ passed") == 7
+    assert body.count("✓\N{NO-BREAK SPACE}passed") == 7
 
 
 def test_a_refusal_names_each_condition_that_is_not_met_and_no_other() -> None:

@@ -100,9 +100,9 @@ def judge(
 
 
 _MARKS = {
-    ConditionState.PASSED: "✓ passed",
-    ConditionState.FAILED: "✗ failed",
-    ConditionState.UNKNOWN: "? unknown",
+    ConditionState.PASSED: "✓\N{NO-BREAK SPACE}passed",
+    ConditionState.FAILED: "✗\N{NO-BREAK SPACE}failed",
+    ConditionState.UNKNOWN: "?\N{NO-BREAK SPACE}unknown",
 }
 
 

@@ -128,14 +128,15 @@ def test_what_is_planted_is_found_and_nothing_else(tmp_path: Path, seed: int) ->
             assert output["is_identity_valid"] is (output["mmsi"] not in truth.impossible_identities)
 
 
-def test_each_kind_is_planted_once_in_fifty_vessels(tmp_path: Path) -> None:
+def test_each_kind_is_planted_once_in_fifty_vessels_and_too_fast_twice(tmp_path: Path) -> None:
     truth = written(tmp_path / "day.csv", vessels=200, hours=17)
     assert Counter(scene.kind for scene in truth.scenes) == dict.fromkeys(SCENES, 4)
     mmsis = [mmsi for scene in truth.scenes for mmsi in scene.mmsis]
     assert len(mmsis) == len(set(mmsis)) == 4 * sum(size for _, size, _ in SCENES.values())
     kinds = (truth.jumpers, truth.twins, truth.impossible_identities, truth.frozen, truth.partly_unavailable)
     assert [len(kind) for kind in kinds] == [4] * 5
-    assert max(Counter(mmsi for kind in (*kinds, mmsis) for mmsi in kind).values()) == 1
+    assert len(truth.too_fast) == 8
+    assert max(Counter(mmsi for kind in (*kinds, truth.too_fast, mmsis) for mmsi in kind).values()) == 1
 
 
 def test_a_short_file_holds_the_scenes_that_end_in_it(tmp_path: Path) -> None:

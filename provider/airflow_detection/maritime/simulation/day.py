@@ -62,7 +62,8 @@ class SimulatedTruth:
     """The planted anomalies: MMSI by kind, jumps in order of time, scenes. All others are plain traffic.
 
     Twins are two transmitters with one MMSI, at sea in two places all the time. Frozen vessels report speed
-    from one place. Of `partly_unavailable` a third of the reports says that it has no position.
+    from one place. Of `partly_unavailable` a third of the reports says that it has no position. `too_fast`
+    are fishing vessels, cargo ships and tankers at 44 to 48 knots.
     """
 
     start: datetime
@@ -75,6 +76,7 @@ class SimulatedTruth:
     impossible_identities: tuple[int, ...] = ()
     frozen: tuple[int, ...] = ()
     partly_unavailable: tuple[int, ...] = ()
+    too_fast: tuple[int, ...] = ()
     jumps: tuple[Jump, ...] = ()
     scenes: tuple[Scene, ...] = ()
 
@@ -93,8 +95,9 @@ def write_day(
         start: the first instant; aware.
         hours: how long, > 0.
         seed: another seed, another day.
-        vessels: how many MMSI, at least 20; of each kind of anomaly there is one in fifty (at least one).
-            What takes longer than the file is not planted: all kinds need 16.5 hours.
+        vessels: how many MMSI, at least 20; of each kind of anomaly there is one in fifty (at least one),
+            and of `too_fast` there are two. What takes longer than the file is not planted: all kinds need
+            16.5 hours.
     Raises:
         ValueError: `start` has no time zone, or a number is out of bounds.
     """
@@ -116,13 +119,18 @@ def write_day(
             file.write(f"{head},{(start + timedelta(seconds=second)):%Y-%m-%dT%H:%M:%S},{tail}\n")
     truth = _truth(fleet, casts, start, hours=hours, seed=seed, vessels=vessels, rows=len(rows))
     text = json.dumps(asdict(truth), default=lambda instant: instant.isoformat(), indent=1)
-    path.with_name(path.name + ".truth.json").write_text(text + "\n", encoding="utf-8")
+    truth_path(path).write_text(text + "\n", encoding="utf-8")
     return truth
 
 
+def truth_path(path: Path) -> Path:
+    """Return where the truth of a simulated file is written: beside it."""
+    return path.with_name(f"{path.name}.truth.json")
+
+
 def _fleet(rng: Random, numbers: range, each: int) -> list[Ship]:
-    """Return ships that are under way all the time: `each` of a kind, the others plain."""
-    kinds = ["jumper", "twin", "impossible_identity", "frozen", "partly_unavailable"]
+    """Return ships that are under way all the time: `each` of a kind, twice as many too fast."""
+    kinds = ["jumper", "twin", "impossible_identity", "frozen", "partly_unavailable", "too_fast", "too_fast"]
     planted = [kind for kind in kinds for _ in range(each)]
     planted += ["plain"] * (len(numbers) - len(planted))
     fleet = []
@@ -168,6 +176,7 @@ def _truth(
         impossible_identities=of("impossible_identity"),
         frozen=of("frozen"),
         partly_unavailable=of("partly_unavailable"),
+        too_fast=of("too_fast"),
         jumps=tuple(
             Jump(mmsi=mmsi, started_at=at(begin), ended_at=at(end), km=km) for begin, mmsi, end, km in jumps
         ),

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from random import Random
 
 REPORT_S = 180
+SPEED_KN = (4.0, 20.0)
+TOO_FAST_KN = (44.0, 48.0)
+"""Of a fishing vessel, a cargo ship or a tanker: none sails so fast, though other ships do."""
 NM_PER_DEGREE = 60.0
 
 Box = tuple[float, float, float, float]
@@ -75,7 +78,8 @@ class Ship:
             self.course = math.degrees(math.atan2(d_lon, (south + north) / 2 - self.lat)) % 360
         elif rng.random() < 0.05:
             self.course = (self.course + rng.uniform(-40, 40)) % 360
-        self.kn = min(max(self.kn + rng.uniform(-0.2, 0.2), 4.0), 20.0)
+        slowest, fastest = TOO_FAST_KN if self.kind == "too_fast" else SPEED_KN
+        self.kn = min(max(self.kn + rng.uniform(-0.2, 0.2), slowest), fastest)
         degrees = self.kn * seconds / 3600 / NM_PER_DEGREE
         self.lat += degrees * math.cos(math.radians(self.course))
         self.lon += degrees * math.sin(math.radians(self.course)) / math.cos(math.radians(self.lat))
@@ -160,9 +164,9 @@ def ship(rng: Random, number: int, mmsi: int, kind: str, area: Box) -> Ship:
         area=area,
         lat=rng.uniform(south + margin, north - margin),
         lon=rng.uniform(west + margin, east - margin),
-        kn=rng.uniform(6, 16),
+        kn=rng.uniform(*(TOO_FAST_KN if kind == "too_fast" else (6, 16))),
         course=rng.uniform(0, 360),
         imo=f"IMO{digits}{check}",
-        ship_type=rng.choice((30, 60, 70, 70, 80)),
+        ship_type=rng.choice((30, 70, 80) if kind == "too_fast" else (30, 60, 70, 70, 80)),
         has_heading=rng.random() < 0.8,
     )
