@@ -61,3 +61,34 @@ def test_a_component_starts_although_an_import_fails(tmp_path: Path) -> None:
     facts, output = started(tmp_path, "sys.modules['airflow_detection.cycle.inline'] = None")
     assert "could not be made ahead" in output
     assert "airflow_detection.dags.cycles" in facts["started"]
+
+
+COST = """
+import json, sys, time
+import airflow.listeners, airflow.plugins_manager  # what a component has imported before it looks for plugins
+before = set(sys.modules)
+start_s, cpu_s = time.perf_counter(), time.process_time()
+import airflow_detection.plugin as plugin
+cpu_ms = (time.process_time() - cpu_s) * 1000
+new = set(sys.modules) - before
+ours = sorted(m for m in new if m.startswith("airflow_detection."))
+print(json.dumps({"cpu_ms": cpu_ms, "new": sorted(new), "ours": ours,
+                  "places": len(plugin.DetectionPlugin.react_apps)}))
+"""
+
+
+def test_the_pages_cost_a_component_nothing_until_the_first_request(tmp_path: Path) -> None:
+    env = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://"}
+    costs = []
+    for _ in range(3):
+        process = subprocess.run(
+            [sys.executable, "-c", COST], env=env, capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, process.stderr
+        facts = json.loads(process.stdout.splitlines()[-1])
+        costs.append(facts["cpu_ms"])
+    assert min(costs) < 50
+    assert facts["places"] == 7
+    assert facts["ours"] == ["airflow_detection.plugin", "airflow_detection.ui", "airflow_detection.ui.app",
+                             "airflow_detection.ui.surfaces"]  # fmt: skip
+    assert not {"fastapi", "psycopg", "starlette", "pydantic"} & set(facts["new"])

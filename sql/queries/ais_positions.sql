@@ -50,3 +50,18 @@ update {schema}.ais_files
    set row_count = %(row_count)s, malformed_count = %(malformed_count)s,
        is_simulated = %(is_simulated)s, loaded_at = clock_timestamp()
  where sha256 = %(sha256)s;
+
+-- name: has_track
+-- Whether a vessel has a usable fix in [start, end).
+select exists (select from {schema}.ais_positions
+                where mmsi = %(mmsi)s and observed_at >= %(start)s and observed_at < %(end)s
+                  and lat between -90 and 90 and lon between -180 and 180);
+
+-- name: track
+-- The usable fixes of a vessel in [start, end), in order of time.
+select observed_at, lat, lon
+  from {schema}.ais_positions
+ where mmsi = %(mmsi)s and observed_at >= %(start)s and observed_at < %(end)s
+   and lat between -90 and 90 and lon between -180 and 180
+ order by observed_at, lat, lon
+ limit %(limit)s;

@@ -74,9 +74,9 @@ def _shore_points() -> Any:  # Any: scipy has no types
     """Points on all shorelines, at most 4 km apart, as a tree of unit vectors."""
     from scipy.spatial import cKDTree  # here: a process that needs no distance does not import it
 
-    source = _source()
-    degrees = np.frombuffer(source.joinpath("gshhs_i.dat").read_bytes(), dtype="<f4").reshape(-1, 2)
-    counts = np.array(source.joinpath("gshhsmeta_i.dat").read_bytes().split()[2::8], dtype=np.int64)
+    folder = source()
+    degrees = np.frombuffer(folder.joinpath("gshhs_i.dat").read_bytes(), dtype="<f4").reshape(-1, 2)
+    counts = np.array(folder.joinpath("gshhsmeta_i.dat").read_bytes().split()[2::8], dtype=np.int64)
     points = unit_vectors(degrees[:, 1], degrees[:, 0])
     steps = np.diff(points, axis=0)
     km = np.sqrt(np.einsum("ij,ij->i", steps, steps)) * EARTH_RADIUS_KM
@@ -94,13 +94,14 @@ def _shore_points() -> Any:  # Any: scipy has no types
 def _land() -> NDArray[np.bool_]:
     """Cells of 5 minutes of arc with land in their middle, from 90 S and 180 W on."""
     cells = np.frombuffer(
-        gzip.decompress(_source().joinpath("lsmask_5min_i.bin").read_bytes()), dtype=np.uint8
+        gzip.decompress(source().joinpath("lsmask_5min_i.bin").read_bytes()), dtype=np.uint8
     )
     is_land: NDArray[np.bool_] = cells == 1  # 0 is sea, 2 a lake
     return is_land.reshape(180 * _CELLS_PER_DEGREE, 360 * _CELLS_PER_DEGREE)
 
 
-def _source() -> Traversable:
+def source() -> Traversable:
+    """Return the folder of the shorelines; TerminalModelError if their package is not installed."""
     try:
         return resources.files(_SOURCE)
     except ModuleNotFoundError as exc:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+from airflow_detection.domain.svg import picture, plain
 from airflow_detection.engine.plan import ExecutionPlan
-from airflow_detection.ui.drawings.svg import picture, plain
 
 MAX_BOXES = 400
 """Boxes beyond which nobody could read the picture."""
