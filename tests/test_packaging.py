@@ -55,6 +55,14 @@ def test_the_source_distribution_carries_the_sources_of_the_pages(tmp_path: Path
     assert [name for name in inside if "node_modules" in name] == []
 
 
+def test_the_wheel_carries_every_file_of_the_pages(wheel: Path) -> None:
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    folder = ROOT / "provider" / "airflow_detection" / "ui" / "static"
+    ours = {f"airflow_detection/ui/static/{p.relative_to(folder)}" for p in folder.rglob("*.*")}
+    assert "airflow_detection/ui/static/icon.svg" in ours
+    assert ours <= inside
+
+
 def test_an_unpacked_wheel_reads_its_own_sql_and_a_checkout_reads_it_in_place(
     wheel: Path, tmp_path: Path
 ) -> None:
@@ -94,3 +102,5 @@ def test_the_entry_points_load() -> None:
     assert provider.load()()["package-name"] == "airflow-provider-detection"
     models = {e.name: e.load() for e in entry_points(group="airflow_detection.models")}
     assert {"track_quality", "spoofing"} <= models.keys()
+    drawings = {e.name: e.load() for e in entry_points(group="airflow_detection.drawings")}
+    assert drawings["track"].title == "Track"

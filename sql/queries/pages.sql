@@ -202,3 +202,26 @@ select s.snapshot_id, s.kind, s.taken_at, lower(s.covers) as start, upper(s.cove
 -- name: report
 -- One stored report.
 select s.snapshot_id, s.kind, s.report from {schema}.detection_snapshots s where s.snapshot_id = %(snapshot_id)s;
+
+-- name: verdict_basis
+-- A text that differs once anything has been written that verdicts on a cycle's runs in a period rest on. A cycle that
+-- is open, or may still be due, is looked at anew each minute.
+select concat_ws('|',
+       (select concat_ws(' ', count(*), max(r.attempt), max(r.failed_attempt), max(r.started_at))
+          from {schema}.detection_model_runs r
+         where r.cycle_id = %(cycle_id)s and r.cycle_started_at >= %(since)s and r.cycle_started_at < %(end)s),
+       (select concat_ws(' ', count(*), max(c.opened_at), max(c.closed_at),
+                         case when bool_or(c.closed_at is null) or %(end)s > now() - interval '1 day'
+                              then date_trunc('minute', now()) end)
+          from {schema}.detection_cycle_runs c
+         where c.cycle_id = %(cycle_id)s and c.cycle_started_at >= %(since)s and c.cycle_started_at < %(end)s),
+       (select concat_ws(' ', count(*), max(l.role_id), count(l.superseded_at), count(*) filter (where upper_inf(l.valid)))
+          from {schema}.detection_model_roles l join {schema}.detection_models m using (model_id)
+         where m.cycle_id = %(cycle_id)s),
+       (select concat_ws(' ', count(*), max(d.recorded_at), max(d.superseded_at))
+          from {schema}.detection_model_dependencies d join {schema}.detection_models m using (model_id)
+         where m.cycle_id = %(cycle_id)s),
+       (select string_agg(m.model_id || m.is_enabled, ',' order by m.model_id) from {schema}.detection_models m
+         where m.cycle_id = %(cycle_id)s),
+       (select md5(c::text) from {schema}.detection_cycles c where c.cycle_id = %(cycle_id)s),
+       (select max(s.settings_id) from {schema}.detection_cycle_settings s where s.cycle_id = %(cycle_id)s)) as basis;

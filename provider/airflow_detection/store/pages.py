@@ -162,3 +162,9 @@ def reports(db: Database, *, kind: str | None, before: int | None, limit: int) -
 def report(db: Database, snapshot_id: int) -> Row | None:
     """Return one stored report as its JSON; None if there is none of this number."""
     return next(iter(_rows(db, name="report", params={"snapshot_id": snapshot_id})), None)
+
+
+def verdict_basis(db: Database, cycle_id: str, since: datetime, end: datetime) -> str:
+    """Return a text that differs once something was written that verdicts on [since, end) rest on."""
+    params = {"cycle_id": cycle_id, "since": since, "end": end}
+    return str(_rows(db, name="verdict_basis", params=params)[0]["basis"])

@@ -28,7 +28,7 @@ KM_PER_DEGREE = 111.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fixes:
+class TrackFixes:
     """Usable fixes in order of time: instants (UTC), and degrees; longitudes do not jump at the date line."""
 
     at: Sequence[datetime]
@@ -65,7 +65,7 @@ class TrackDrawing:
         step = -(-len(rows) // MAX_POINTS)
         kept = [*rows[:-1:step], rows[-1]]
         lon = np.degrees(np.unwrap(np.radians([row[2] for row in kept])))
-        fixes = Fixes(at=[row[0] for row in kept], lat=np.array([row[1] for row in kept]), lon=lon)
+        fixes = TrackFixes(at=[row[0] for row in kept], lat=np.array([row[1] for row in kept]), lon=lon)
         return draw_track(entity, fixes)
 
 
@@ -76,7 +76,7 @@ def _params(entity: DrawnEntity) -> dict[str, object] | None:
     return {"mmsi": int(entity.entity_id), "start": entity.start, "end": entity.end}
 
 
-def draw_track(entity: DrawnEntity, fixes: Fixes) -> str:
+def draw_track(entity: DrawnEntity, fixes: TrackFixes) -> str:
     """Return the picture of a track over the shoreline."""
     frame = _Frame(fixes)
     parts = [f'<rect class="sea" x="0" y="0" width="{WIDTH:.0f}" height="{HEIGHT:.0f}"/>']
@@ -110,7 +110,7 @@ def _bins(entity: DrawnEntity, at: Sequence[datetime]) -> list[int]:
 class _Frame:
     """What the picture shows: degrees to pixels, a degree of longitude as long as it is at its latitude."""
 
-    def __init__(self, fixes: Fixes) -> None:
+    def __init__(self, fixes: TrackFixes) -> None:
         south, north = float(fixes.lat.min()), float(fixes.lat.max())
         west, east = float(fixes.lon.min()), float(fixes.lon.max())
         self.lat, self.lon = (south + north) / 2, (west + east) / 2
@@ -142,7 +142,7 @@ class _Frame:
         return "M" + "L".join(kept if len(kept) > 1 else kept * 2) if kept else ""
 
 
-def _ends(frame: _Frame, fixes: Fixes) -> Iterator[str]:
+def _ends(frame: _Frame, fixes: TrackFixes) -> Iterator[str]:
     """Yield the first and the last fix, with their times."""
     for n, radius in ((0, 3), (-1, 5)):
         ((x, y),) = frame.points(fixes.lat[n : n + 1 or None], fixes.lon[n : n + 1 or None])

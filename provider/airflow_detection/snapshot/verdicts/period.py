@@ -44,6 +44,7 @@ def verdicts(
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     use_model_registry: bool,
     cycle_id: str | None = None,
+    model_id: str | None = None,
     counts_unopened: bool = True,
 ) -> list[Verdict]:
     """Return the verdict on every version planned for a cycle in [start, end), by cycle, model and version.
@@ -53,7 +54,7 @@ def verdicts(
 
     Args:
         use_model_registry: whether cycles with a legacy path run their registered models instead.
-        cycle_id: of this cycle alone.
+        cycle_id, model_id: of this cycle, or this model, alone.
         counts_unopened: whether versions of a cycle that was due and never opened have a verdict.
 
     Raises:
@@ -85,7 +86,8 @@ def verdicts(
     }  # fmt: skip
     runs_by_version: dict[int, list[ManifestRun]] = defaultdict(list)
     for key in sorted(runs.keys() - switched_off, key=lambda k: (k[2], k[1], k[0])):
-        runs_by_version[key[2]].append(runs[key])
+        if model_id in (None, runs[key].model_id):
+            runs_by_version[key[2]].append(runs[key])
     judged = [
         verdict
         for version_runs in runs_by_version.values()
@@ -93,6 +95,11 @@ def verdicts(
         if verdict.cycle_started_at >= start
     ]
     return sorted(judged, key=lambda v: (v.cycle_started_at, v.cycle_id, v.model_id, v.version, v.version_id))
+
+
+def history_since(spec: CycleSpec, start: datetime, thresholds: Thresholds) -> datetime:
+    """Return from which cycle on the runs of a cycle are read for verdicts on those from `start` on (UTC)."""
+    return start - HISTORY_FACTOR * thresholds.history_cycles * step_of(spec, start)
 
 
 def _lookbacks(db: Database, specs: dict[str, CycleSpec]) -> LookbackAt:
@@ -157,10 +164,9 @@ def _runs(
     replays_of: Collection[int] | None = None,
 ) -> dict[Key, ManifestRun]:
     steps = {cycle_id: step_of(spec, start) for cycle_id, spec in specs.items()}
-    cycles_back = HISTORY_FACTOR * thresholds.history_cycles
     params = {
         "cycle_ids": list(steps),
-        "since": [start - cycles_back * step for step in steps.values()],
+        "since": [history_since(spec, start, thresholds) for spec in specs.values()],
         "end": end,
         "replays_of": None if replays_of is None else list(replays_of),
     }

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 
-from airflow_detection.config import thresholds
 from airflow_detection.domain.specs import Mode, Outcome
-from airflow_detection.engine.flags import use_model_registry
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.snapshot.verdicts.kinds import Verdict
-from airflow_detection.snapshot.verdicts.period import replay_verdicts, verdicts
 from airflow_detection.store import cycle_runs, pages
 from airflow_detection.store.database import Database
 from airflow_detection.store.registry import Row
@@ -36,6 +31,7 @@ from airflow_detection.ui.api.shapes import (
 )
 from airflow_detection.ui.drawings.plan import draw_plan
 from airflow_detection.ui.drawings.svg import svg_answer
+from airflow_detection.ui.verdict_cache import judged
 
 router = APIRouter()
 _MOMENT = timedelta(microseconds=1)
@@ -185,7 +181,11 @@ def _cycle_run(db: Database, access: UserAccess, cycle_id: str, at: datetime) ->
         mode = Mode.AS_OF
     else:
         mode, plan = recorded[0], ExecutionPlan.from_json(recorded[1].plan)
-    judged = _judged(db, cycle_id, at, [row["version_id"] for row in rows if row["is_replay"]])
+    replayed = [row["version_id"] for row in rows if row["is_replay"]]
+    verdicts = {
+        (verdict.version_id, of_replay): verdict
+        for verdict, of_replay in judged(db, cycle_id, start=at, end=at + _MOMENT, replayed=replayed)
+    }
     return CycleRunAnswer(
         cycle_id=cycle_id,
         dag_id=access.dag_ids[cycle_id],
@@ -193,22 +193,9 @@ def _cycle_run(db: Database, access: UserAccess, cycle_id: str, at: datetime) ->
         is_recorded=recorded is not None,
         opened_at=recorded[1].opened_at if recorded else None,
         plan=plan_answer(access, cycle_id, plan, at, at, mode),
-        manifests=[_manifest(row, judged.get((row["version_id"], row["is_replay"]))) for row in rows],
+        manifests=[_manifest(row, verdicts.get((row["version_id"], row["is_replay"]))) for row in rows],
         inputs=_inputs(rows, at),
     )
-
-
-def _judged(
-    db: Database, cycle_id: str, at: datetime, replayed: list[int]
-) -> Mapping[tuple[int, bool], Verdict]:
-    period: dict[str, Any] = {
-        "start": at,
-        "end": at + _MOMENT,
-        "thresholds": thresholds(),
-    }  # Any: as verdicts
-    live = verdicts(db, **period, use_model_registry=use_model_registry(), cycle_id=cycle_id)
-    replays = replay_verdicts(db, cycle_id, replayed, **period)
-    return {(v.version_id, False): v for v in live} | {(v.version_id, True): v for v in replays}
 
 
 def _manifest(row: Row, verdict: Verdict | None) -> ManifestAnswer:

@@ -8,18 +8,15 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException
 
-from airflow_detection.config import thresholds
 from airflow_detection.domain.cron import cron_problem, interval
 from airflow_detection.domain.specs import Role
-from airflow_detection.engine.flags import use_model_registry
 from airflow_detection.snapshot.verdicts.kinds import Verdict
-from airflow_detection.snapshot.verdicts.period import replay_verdicts, verdicts
 from airflow_detection.store import listings, pages, registry
-from airflow_detection.store.database import Database
 from airflow_detection.store.manifests import params_digest
 from airflow_detection.store.registry import Row
 from airflow_detection.ui.access import Reader, Registry
 from airflow_detection.ui.api.shapes import Answer, Instant
+from airflow_detection.ui.verdict_cache import Judged, judged
 
 router = APIRouter()
 MAX_BUCKETS = 200
@@ -123,7 +120,8 @@ def model_series(
     rows = pages.model_series(db, model_id, begin, until, bucket)
     replayed = {row["version"] for row in rows if row["is_replay"]}
     versions = {v.version: v for v in registry.versions(db, model_id)}
-    judged = _verdicts(db, model_id, cycle_id, begin, until, [versions[v].version_id for v in replayed])
+    replayed_ids = [versions[v].version_id for v in replayed]
+    verdicts = judged(db, cycle_id, start=begin, end=until, replayed=replayed_ids, model_id=model_id)
     by_line: dict[tuple[str, bool], dict[int, Row]] = defaultdict(dict)
     for row in rows:
         by_line[row["version"], row["is_replay"]][row["bucket"]] = row
@@ -139,25 +137,15 @@ def model_series(
                 versions[version].role,
                 is_replay,
                 [buckets.get(n) for n in range(count)],
-                _worst(judged, version, is_replay, begin, bucket, count),
+                _worst(verdicts, version, is_replay, begin, bucket, count),
             )
             for (version, is_replay), buckets in sorted(by_line.items())
         ],
     )
 
 
-def _verdicts(
-    db: Database, model_id: str, cycle_id: str, start: datetime, end: datetime, replayed: list[int]
-) -> list[tuple[Verdict, bool]]:
-    """Return the verdicts on a model's versions in a period, and whether each is of a replay."""
-    period: dict[str, Any] = {"start": start, "end": end, "thresholds": thresholds()}  # Any: as `verdicts`
-    live = verdicts(db, **period, use_model_registry=use_model_registry(), cycle_id=cycle_id)
-    replays = replay_verdicts(db, cycle_id, replayed, **period)
-    return [(v, False) for v in live if v.model_id == model_id] + [(v, True) for v in replays]
-
-
 def _worst(
-    judged: list[tuple[Verdict, bool]],
+    verdicts: Judged,
     version: str,
     is_replay: bool,  # noqa: FBT001 - half of a key
     start: datetime,
@@ -165,7 +153,7 @@ def _worst(
     count: int,
 ) -> list[str | None]:
     found: list[Verdict | None] = [None] * count
-    for verdict, of_replay in judged:
+    for verdict, of_replay in verdicts:
         n = (verdict.cycle_started_at - start) // bucket
         if verdict.version == version and of_replay is is_replay and 0 <= n < count:
             before = found[n]
