@@ -15,6 +15,7 @@ from tests.dags.test_cycles import cycle, model
 
 from airflow_detection.dags.cycles import build_dag, dags_of, refused_dag
 from airflow_detection.dags.documentation import MAX_PARAMS
+from airflow_detection.domain.links import page, plan_image
 from airflow_detection.domain.specs import Execution, ModelSpec, Role, VersionSpec
 from airflow_detection.operators.model import DetectionModelOperator
 from airflow_detection.plan_cache.held_back import hold_back
@@ -118,8 +119,11 @@ def test_the_documentation_has_the_same_form_whatever_the_registry_says(text: st
         documents.append(str(build_dag(kept, notes={"note": value}).doc_md))
     hostile, innocent = (MARKDOWN.parse(document) for document in documents)
     assert shape(hostile) == shape(innocent)
-    for token in hostile:
-        assert not FORBIDDEN & set(shape(token.children or []))
+    inner = [child for token in hostile for child in token.children or []]
+    own = {"image": plan_image(text), "link_open": page("cycle", cycle=text)}
+    for kind, attribute in (("image", "src"), ("link_open", "href")):
+        assert [child.attrs[attribute] for child in inner if child.type == kind] == [own[kind]]
+    assert not (FORBIDDEN - own.keys()) & set(shape(inner))
     rows = [t for t in hostile if t.type == "inline" and t.map and "SHADOW" in t.content]
     assert rows
     assert "\x1b" not in documents[0]

@@ -180,3 +180,24 @@ def test_reports_are_listed_and_shown_to_who_may_read_every_cycle(pages: Pages) 
     assert pages.get("reports", STRANGER) == {"items": [], "next": None}
     for path in (f"reports/{row['snapshot_id']}", f"reports/{row['snapshot_id']}/html", "reports/4711"):
         assert pages.status(path, STRANGER) == 404
+
+
+def test_a_drawing_is_an_image_of_what_the_user_may_read(pages: Pages) -> None:
+    drawn = pages.client("viewer").get("api/drawings/track", params={"entity_id": "a"})
+    assert drawn.headers["content-type"] == "image/svg+xml"
+    assert "no position" in drawn.text
+    assert pages.get("entities/a")["drawings"] == [], "an id that is no vessel's"
+    for name, entity in (("track", "nobody"), ("nothing", "a")):
+        assert pages.status(f"drawings/{name}", entity_id=entity) == 404
+    pages.db.conn.execute("delete from detection.ais_positions")
+    hostile = pages.client("root").get("api/drawings/track", params={"entity_id": HOSTILE})
+    assert "<script" not in hostile.text
+    assert "&lt;script" in hostile.text
+
+
+def test_a_promotions_curve_is_an_image(pages: Pages) -> None:
+    (row,) = pages.get("promotions", model_id="spoofing")["items"]
+    drawn = pages.client("viewer").get(f"api/promotions/{row['promotion_id']}/curve.svg")
+    assert drawn.headers["content-type"] == "image/svg+xml"
+    assert "no label decides" in drawn.text
+    assert pages.status("promotions/4711/curve.svg") == 404

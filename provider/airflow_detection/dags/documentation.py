@@ -1,4 +1,4 @@
-"""The documentation of a cycle's Dag in Airflow: graph, versions, and the rule for past cycles."""
+"""The documentation of a cycle's Dag in Airflow: picture, versions, and the rule for past cycles."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from airflow_detection.domain.links import page, plan_image
 from airflow_detection.domain.markdown import cell, code, name_cell, prose
 from airflow_detection.domain.names import asset_uri_of
-from airflow_detection.domain.text import cut, visible
+from airflow_detection.domain.text import cut
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.plan_cache.known import KnownCycle
 
-MAX_NODES = 200
-"""Mermaid does not draw a larger graph, and nobody could read it."""
 MAX_PARAMS, MAX_TEXT = 200, 1000
 """Characters of a version's params, and of a description or a reason: a Dag stands in Airflow's database."""
 AS_OF_RULE = """\
@@ -37,7 +36,7 @@ def dag_doc(
         f"# Detection cycle {code(spec.cycle_id)}",
         *(f"> **{prose(cut(note, MAX_TEXT))}**" for note in notes),
         prose(cut(spec.description, MAX_TEXT)),
-        _graph(plan),
+        _picture(spec.cycle_id),
         _table(plan),
     ]
     if broken:
@@ -52,19 +51,10 @@ def dag_doc(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _graph(plan: ExecutionPlan) -> str:
-    nodes = [(m, None) for m in plan.topo_order]
-    shadows = [(m, v.version) for m in plan.topo_order for v in plan.shadows.get(m, ())]
-    if len(nodes) + len(shadows) > MAX_NODES:
-        return f"{len(nodes)} models and {len(shadows)} shadows: too many for a picture."
-    number = {key: f"n{i}" for i, key in enumerate([*nodes, *shadows])}
-    lines = ["```mermaid", "graph LR"]
-    for (model_id, version), node in number.items():
-        label = visible(model_id if version is None else f"{model_id} {version}").replace('"', "'")
-        lines.append(f'{node}["{label}"]' if version is None else f'{node}(["{label}"])')
-    lines += [f"{number[up, None]} --> {number[down, None]}" for up, down in plan.edges]
-    lines += [f"{number[m, None]} -.-> {number[m, version]}" for m, version in shadows]
-    return "\n".join([*lines, "```"])
+def _picture(cycle_id: str) -> str:
+    """Return the plan as it is now, drawn by the pages, and the way to the page itself."""
+    link = page("cycle", cycle=cycle_id)
+    return f"![The plan of this cycle]({plan_image(cycle_id)})\n\n[Cycles, findings and comparisons]({link})"
 
 
 def _table(plan: ExecutionPlan) -> str:

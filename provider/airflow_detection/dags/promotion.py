@@ -9,15 +9,24 @@ from typing import Any
 from airflow.sdk import DAG, Param
 
 from airflow_detection.config import settings
+from airflow_detection.domain.links import page
 from airflow_detection.operators.promotion import ANSWER_WITHIN, PromotionOperator, PromotionWatchOperator
 
 Notifier = Callable[[Any], None]  # Any: Airflow's context
 WATCH_HOURS = 24
-DOC = """
+DOC = f"""
 Asks for a version to become **PRIMARY**. Trigger it with the version and the reason; the task `approve` shows
 the evidence and waits for a person other than the one who asked. Approved, the version is PRIMARY from the
 next cycle on, and the champion before it goes on as a SHADOW. The task `watch` then judges each cycle: FAILED
 or SILENT_FAULT twice in a row, or what the model's policy names instead, takes the promotion back by itself.
+
+Which version is better is on the page [Detection]({page("overview")}): compare the two, and ask from there.
+
+| Param | What it says |
+|---|---|
+| `version` | the version that is to become PRIMARY, as `model@version` |
+| `reason` | why, for whoever approves it and for the history of roles |
+| `watch_hours` | how long its cycles are watched: {WATCH_HOURS} unless given |
 
 `airflow detection rollback MODEL` takes it back at once; `airflow detection promotions list` tells what
 became of each.

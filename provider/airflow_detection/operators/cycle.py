@@ -207,13 +207,14 @@ class OpenCycleOperator(CycleOperator):
         task_ids, left = (set(), list(steps)) if is_comparison else divide(dag, plan, steps, opened.mode)
         labels = [s.label for s in left]
         self.log.info("without a task of their own: %s", ", ".join(labels) or "none")
-        return task_ids | ({OTHER} if left else set()), {**counts, **mode, "other": len(left), LABELS: labels}
+        # Its task runs though nothing is left for it: a grid without a fault has one colour.
+        return task_ids | {OTHER}, {**counts, **mode, "other": len(left), LABELS: labels}
 
 
 class OtherVersionsOperator(CycleOperator):
     """Run the versions of the plan that have no task in the Dag: past shadows, replays, past orders.
 
-    Each is run whatever became of the others; the task fails if one of them failed.
+    Without any it succeeds. Each is run whatever became of the others; the task fails if one of them failed.
     """
 
     ui_color = "#efe3f5"
@@ -225,6 +226,9 @@ class OtherVersionsOperator(CycleOperator):
         if (counts := self._opened(context)) is None:
             raise AirflowSkipException("the cycle was not opened")
         _require_registry(counts)
+        if not counts["other"]:
+            self.log.info("every version of the plan has a task of its own")
+            return {o.value.lower(): 0 for o in Outcome}
         settings, mode = settings_of(), _mode(context, counts)
         at = cycle_started_at(context, self.log)
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
@@ -334,6 +338,8 @@ class CloseCycleOperator(CycleOperator):
             return {}
         if MODE not in counts and OTHER in self._around().task_dict and OTHER in states:
             self._run_lost(context, states, counts.get(LABELS, ()))
+        if not counts.get("other") and states.get(OTHER) == "success":
+            states = {**states, OTHER: "skipped"}  # it had nothing to run, and answers for no version
         return self._close(context, states, _mode(context, counts))
 
     def _run_lost(self, context: Context, states: Mapping[str, str], other: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from airflow_detection.operators.context import (
     settings_of,
     terminal_errors,
 )
+from airflow_detection.operators.links import FindingsLink
 from airflow_detection.operators.telemetry import emit, log_context
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class DetectionModelOperator(TemplatedOperator):
     """
 
     template_fields: Sequence[str] = ("model_id", "version", "cycle_id")
+    operator_extra_links = (FindingsLink(),)
     ui_color = "#d7e8f7"
 
     def __init__(

@@ -19,6 +19,7 @@ from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
 from airflow_detection.errors import PromotionError
 from airflow_detection.operators.context import open_database, param, settings_of, terminal_errors
+from airflow_detection.operators.links import ComparisonLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -77,6 +78,7 @@ class PromotionOperator(ApprovalOperator):
     """
 
     template_fields: Sequence[str] = ()  # the evidence is text of the registry: never rendered
+    operator_extra_links = (ComparisonLink(),)
     ui_color = "#e8e0f3"
 
     def __init__(
@@ -93,6 +95,7 @@ class PromotionOperator(ApprovalOperator):
         self.detection_conn_id = detection_conn_id
         self.on_request = tuple(on_request)
         self.on_decision = tuple(on_decision)
+        self.comparison_page: str | None = None
 
     def execute(self, context: Context) -> Any:  # Any: ApprovalOperator's
         """Take the evidence and wait for an answer to it."""
@@ -100,7 +103,8 @@ class PromotionOperator(ApprovalOperator):
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
             promotion, judgement = self._ask(db, context, settings)
         self.subject = f"Promote {promotion.label} to PRIMARY?"
-        self.body = judgement.markdown()
+        self.body = judgement.markdown(promotion.promotion_id)
+        self.comparison_page = judgement.page
         if not judgement.is_passed:
             self._show(context)
             notify(self.on_decision, context, promotion)
@@ -192,6 +196,7 @@ class PromotionOperator(ApprovalOperator):
         if settings.promotion_four_eyes and user == waiting.requested_by:
             return record(State.REFUSED, user, f"{user} asked for it and cannot approve it")
         judgement = judge(db, waiting.label, reason=waiting.reason, **judged_by())
+        self.comparison_page = judgement.page
         if not judgement.is_passed:
             return record(State.REFUSED, user, f"since it was asked for: {judgement.refusal}")
         try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_detection.domain.links import curve_image, page
 from airflow_detection.domain.markdown import cell, code, prose
 from airflow_detection.domain.text import cut
 from airflow_detection.domain.thresholds import Thresholds
@@ -68,9 +69,22 @@ class Judgement:
         for condition in self.conditions:
             yield f"  {condition.state:<8} {condition.name}: {condition.reason} (must be: {condition.bound})"
 
-    def markdown(self) -> str:
-        """Return the body of the approval: conditions, curve of E, entities on which the two differ."""
-        return "\n".join(_markdown(self))
+    @property
+    def page(self) -> str:
+        """The address of the page that compares the two, over the cycles that were judged."""
+        c = self.comparison
+        return page(
+            "compare", first=c.first.label, second=c.second.label, start=c.first_cycle, end=c.end,
+            known_at=c.known_at,
+        )  # fmt: skip
+
+    def markdown(self, promotion_id: int | None = None) -> str:
+        """Return the body of the approval: conditions, curve of E, entities on which the two differ.
+
+        Args:
+            promotion_id: the promotion whose evidence it is: the pages draw its curve.
+        """
+        return "\n".join(_markdown(self, promotion_id))
 
 
 def judge(
@@ -106,7 +120,7 @@ _MARKS = {
 }
 
 
-def _markdown(judgement: Judgement) -> Iterator[str]:
+def _markdown(judgement: Judgement, promotion_id: int | None) -> Iterator[str]:
     c = judgement.comparison
     if judgement.refusal:
         yield f"**The policy refuses this promotion.** {prose(cut(judgement.refusal, MAX_TEXT))}"
@@ -126,6 +140,11 @@ def _markdown(judgement: Judgement) -> Iterator[str]:
         pairs = c.gate.wins + c.gate.losses
         yield f"E after each of {pairs:,} labels about which one of the two was right; the bars are"
         yield f"full at {1 / c.gate.alpha:g}, where it passes: `{bars(c.gate)}`"
+        if promotion_id is not None:
+            yield ""
+            yield f"![The curve of E against the bound]({curve_image(promotion_id)})"
+    yield ""
+    yield f"[The whole comparison]({judgement.page})"
     yield ""
     yield from _differences(c)
 

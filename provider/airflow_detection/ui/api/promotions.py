@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
 from airflow_detection.domain.specs import Role
 from airflow_detection.store import promotions
 from airflow_detection.store.database import Database
 from airflow_detection.store.promotions import Promotion, State
 from airflow_detection.ui.access import Reader, Registry, UserAccess, not_found
+from airflow_detection.ui.api.comparisons import curve_of
 from airflow_detection.ui.api.shapes import (
     DEFAULT_ROWS,
     Answer,
@@ -20,6 +21,8 @@ from airflow_detection.ui.api.shapes import (
     key_text,
     key_values,
 )
+from airflow_detection.ui.drawings.curve import draw_curve
+from airflow_detection.ui.drawings.svg import svg_answer
 
 router = APIRouter()
 APPROVAL_TASK = "approve"
@@ -130,6 +133,15 @@ def list_promotions(
     )
     items = [PromotionRow(**_row(access, p)) for p in found[:limit]]
     return PageOf(items=items, next=key_text(items[-1].promotion_id) if len(found) > limit else None)
+
+
+@router.get("/promotions/{promotion_id}/curve.svg")
+def curve_picture(promotion_id: int, access: Reader, db: Registry, request: Request) -> Response:
+    """Return the curve of E of a promotion's newest evidence as a picture."""
+    found = readable_promotion(db, access, promotion_id)
+    evidence = next((s.evidence for s in reversed(found.states) if s.evidence and "gate" in s.evidence), {})
+    extra = curve_of(dict(evidence))
+    return svg_answer(request, draw_curve([(p.pairs, p.log10_e) for p in extra.curve], extra.alpha))
 
 
 @router.get("/promotions/{promotion_id}")
