@@ -137,32 +137,45 @@ select own.*, c.score as champion_score
  where own.number > %(after)s
  order by own.number;
 
--- name: entity_scores
--- The highest score of an entity in each run of a period, by version, the oldest first.
-select o.model_id, v.version, o.role::text as role, o.is_replay, o.cycle_started_at as at, max(o.score) as score
-  from {schema}.detection_model_run_outputs o
-  join {schema}.detection_model_versions v on v.version_id = o.version_id
- where o.entity_id = %(entity_id)s and o.cycle_started_at >= %(start)s and o.cycle_started_at < %(end)s
-   and o.model_id = any (%(model_ids)s::text[])
- group by 1, 2, 3, 4, 5
- order by 1, 2, 4, 5
- limit %(limit)s;
+-- name: complete_from
+-- The first cycle of a period from which on the outputs of models are few enough to be read one by one.
+select coalesce(min(at) filter (where total <= %(rows)s), %(end)s) as at
+  from (select r.cycle_started_at as at,
+               sum(sum(r.output_count)) over (order by r.cycle_started_at desc) as total
+          from {schema}.detection_model_runs r
+         where r.model_id = any (%(model_ids)s::text[])
+           and r.cycle_started_at >= %(start)s and r.cycle_started_at < %(end)s
+         group by 1) cycles;
 
 -- name: entity_outputs
--- The latest output of an entity of each version in a period.
-select distinct on (o.model_id, v.version) o.model_id, v.version, o.role::text as role, o.is_replay,
-       o.cycle_started_at as at, o.score, o.outputs
-  from {schema}.detection_model_run_outputs o
-  join {schema}.detection_model_versions v on v.version_id = o.version_id
- where o.entity_id = %(entity_id)s and o.cycle_started_at >= %(start)s and o.cycle_started_at < %(end)s
-   and o.model_id = any (%(model_ids)s::text[])
- order by o.model_id, v.version, o.cycle_started_at desc, o.is_replay, o.score desc nulls last
+-- What models said of an entity in a period, the oldest first: scores above 0.3 by their index, others from an instant on.
+select found.model_id, v.version, found.role::text as role, found.is_replay, found.at, found.score, found.outputs
+  from (select o.model_id, o.version_id, o.role, o.is_replay, o.cycle_started_at as at, o.score, o.outputs
+          from {schema}.detection_model_run_outputs o
+         where o.entity_id = %(entity_id)s and o.score > 0.3
+           and o.cycle_started_at >= %(start)s and o.cycle_started_at < %(end)s
+           and o.model_id = any (%(model_ids)s::text[])
+        union all
+        select o.model_id, o.version_id, o.role, o.is_replay, o.cycle_started_at, o.score, o.outputs
+          from {schema}.detection_model_run_outputs o
+         where o.entity_id = %(entity_id)s and (o.score <= 0.3 or o.score is null)
+           and o.cycle_started_at >= %(complete_from)s and o.cycle_started_at < %(end)s
+           and o.model_id = any (%(model_ids)s::text[])) found
+  join {schema}.detection_model_versions v on v.version_id = found.version_id
+ order by found.model_id, v.version, found.is_replay, found.at, found.score
  limit %(limit)s;
 
--- name: entity_newest
--- The newest cycle in which an entity has an output, back to an instant.
+-- name: newest_flagged
+-- The newest cycle in which models gave an entity a score above 0.3.
 select max(o.cycle_started_at) as at from {schema}.detection_model_run_outputs o
- where o.entity_id = %(entity_id)s and o.cycle_started_at >= %(since)s and o.model_id = any (%(model_ids)s::text[]);
+ where o.entity_id = %(entity_id)s and o.score > 0.3 and o.model_id = any (%(model_ids)s::text[]);
+
+-- name: newest_of_models
+-- The newest cycle for which models have a manifest.
+select max(newest.at) as at
+  from unnest(%(model_ids)s::text[]) as m (model_id)
+ cross join lateral (select max(r.cycle_started_at) as at from {schema}.detection_model_runs r
+                      where r.model_id = m.model_id) newest;
 
 -- name: entities
 -- Entities whose id begins so: of events, of labels, and of the champions' newest outputs.

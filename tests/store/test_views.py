@@ -29,7 +29,8 @@ def test_views_have_labels_and_the_reader_may_read_them(database: Any) -> None:
     with database.transaction(force_rollback=True):
         database.execute("set local role detection_reader")
         roles = database.execute(
-            "select cycle_id, model_id, version, role::text from detection.detection_current_roles order by 2, 3"
+            "select cycle_id, model_id, version, role::text from detection.detection_current_roles"
+            " order by 2, 3"
         ).fetchall()
         assert roles == [
             ("fleet", "spoofing", "1", "PRIMARY"),

@@ -10,6 +10,8 @@ from tests.ui.conftest import AT, CHAMPION, CYCLES, FIRST, SHADOW, STEP, Pages
 from tests.ui.page_models import HOSTILE, STRANGER
 
 from airflow_detection.snapshot.comparison import compare_versions
+from airflow_detection.store import pages as store_pages
+from airflow_detection.store.pages import EntityPeriod
 
 pytestmark = pytest.mark.e2e
 TWO = {"first": "spoofing@1", "second": "spoofing@2"}
@@ -86,6 +88,21 @@ def test_an_entity_has_all_its_scores_events_labels_and_evidence(pages: Pages) -
     one = pages.get("entities/a", cycle_id="fleet")
     assert {line["model_id"] for line in one["scores"]} == {"tracks", "spoofing"}
     assert pages.get("entities/nobody")["scores"] == []
+
+
+def test_scores_of_long_ago_are_shown_where_they_are_high(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    period = EntityPeriod(entity_id="a", model_ids=["tracks", "spoofing"], start=FIRST, end=AT + STEP)
+    complete = store_pages.complete_from(pages.db, period)
+    whole = store_pages.entity_outputs(pages.db, period, complete, limit=100)
+    assert complete == FIRST
+    assert pages.get("entities/a", cycle_id="fleet")["complete_from"] == "2026-03-01T12:00:00Z"
+    monkeypatch.setattr(store_pages, "MAX_READ", 20)  # ten outputs a cycle
+    assert store_pages.complete_from(pages.db, period) == AT - STEP
+    high = store_pages.entity_outputs(pages.db, period, period.end, limit=100)
+    assert high == [row for row in whole if row["score"] > 0.3]
+    assert {row["model_id"] for row in whole} - {row["model_id"] for row in high} == {"tracks"}
 
 
 def test_an_entity_has_nothing_of_a_cycle_that_the_user_may_not_read(pages: Pages) -> None:

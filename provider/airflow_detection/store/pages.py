@@ -110,6 +110,10 @@ def run_outputs(
     return _rows(db, name="run_outputs", params=params)
 
 
+MAX_READ = 400_000
+"""Outputs that are read one by one for the ones of an entity: a fifth of a second or so."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntityPeriod:
     """An entity in [start, end), UTC, as some models saw it."""
@@ -119,30 +123,39 @@ class EntityPeriod:
     start: datetime
     end: datetime
 
-    def params(self, limit: int) -> Row:
+    def params(self) -> Row:
         """Return it as the parameters of a statement."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
-            "model_ids": list(self.model_ids),
-            "limit": limit,
+            "model_ids": list(self.model_ids)
         }
 
 
-def entity_scores(db: Database, entity: EntityPeriod, *, limit: int) -> list[Row]:
-    """Return the highest score of an entity in each run of a period, by version and time."""
-    return _rows(db, name="entity_scores", params=entity.params(limit))
+def complete_from(db: Database, entity: EntityPeriod) -> datetime:
+    """Return from which cycle of the period on an entity's outputs are read whatever their score, UTC.
+
+    There is no index of all of them: as many of the newest cycles as have MAX_READ outputs together.
+    """
+    rows = _rows(db, name="complete_from", params=entity.params() | {"rows": MAX_READ})
+    at: datetime = rows[0]["at"]
+    return at
 
 
-def entity_outputs(db: Database, entity: EntityPeriod, *, limit: int) -> list[Row]:
-    """Return the latest output of an entity of each version in a period."""
-    return _rows(db, name="entity_outputs", params=entity.params(limit))
+def entity_outputs(db: Database, entity: EntityPeriod, complete: datetime, *, limit: int) -> list[Row]:
+    """Return what models said of an entity, by version and time; before `complete` only scores above 0.3."""
+    params = entity.params() | {"complete_from": complete, "limit": limit}
+    return _rows(db, name="entity_outputs", params=params)
 
 
-def entity_newest(
-    db: Database, entity_id: str, model_ids: Sequence[str], *, since: datetime
-) -> datetime | None:
-    """Return the newest cycle from `since` on in which an entity has an output, UTC."""
-    params = {"entity_id": entity_id, "model_ids": list(model_ids), "since": since}
-    at: datetime | None = _rows(db, name="entity_newest", params=params)[0]["at"]
+def newest_flagged(db: Database, entity_id: str, model_ids: Sequence[str]) -> datetime | None:
+    """Return the newest cycle in which models gave an entity a score above 0.3, UTC."""
+    params = {"entity_id": entity_id, "model_ids": list(model_ids)}
+    at: datetime | None = _rows(db, name="newest_flagged", params=params)[0]["at"]
+    return at
+
+
+def newest_of_models(db: Database, model_ids: Sequence[str]) -> datetime | None:
+    """Return the newest cycle for which models have a manifest, UTC."""
+    at: datetime | None = _rows(db, name="newest_of_models", params={"model_ids": list(model_ids)})[0]["at"]
     return at
 
 

@@ -28,7 +28,6 @@ from airflow_detection.ui.drawings.svg import svg_answer
 log = logging.getLogger(__name__)
 router = APIRouter()
 DEFAULT_PERIOD, MAX_PERIOD = timedelta(hours=24), timedelta(days=31)
-FAR_BACK, EVER = timedelta(days=92), timedelta(days=36_500)
 MAX_POINTS, MAX_LATEST, MAX_EVENTS, MAX_LABELS = 20_000, 200, 200, 200
 FOUND = 20
 EntityId = Annotated[str, Query(min_length=1, max_length=2000)]
@@ -79,11 +78,15 @@ class DrawingLink(Answer):
 
 
 class EntityAnswer(Answer):
-    """What is known of one entity in [start, end); `is_cut` tells that there are more scores than shown."""
+    """What is known of one entity in [start, end); `is_cut` tells that there are more scores than shown.
+
+    Before `complete_from` only scores above 0.3 are there.
+    """
 
     entity_id: str
     start: Instant
     end: Instant
+    complete_from: Instant
     scores: list[EntityLine]
     is_cut: bool
     latest: list[LatestOutput]
@@ -128,8 +131,7 @@ def drawing(
 ) -> Response:
     """Return a pack's drawing of an entity."""
     models, _ = _scope(access, cycle_id)
-    period = _period(db, entity_id, models, start, end)
-    rows = pages.entity_scores(db, period, limit=MAX_POINTS) if models else []
+    period, _, rows = _outputs(db, entity_id, models, start, end)
     if name not in drawings() or not rows:
         raise not_found("drawing", name)
     return svg_answer(request, drawings()[name].draw(db, _drawn(period, rows)))
@@ -144,13 +146,12 @@ def entity(
     start: Instant | None = None,
     end: Instant | None = None,
 ) -> EntityAnswer:
-    """Return what is known of an entity; in the day up to its newest output unless a period is given.
+    """Return what is known of an entity: in the newest day, the last in which it was flagged, or a period.
 
     An entity of which nothing is known has an empty answer: an id that a user may not see is no other.
     """
     models, cycles = _scope(access, cycle_id)
-    period = _period(db, entity_id, models, start, end)
-    rows = pages.entity_scores(db, period, limit=MAX_POINTS + 1)
+    period, complete, rows = _outputs(db, entity_id, models, start, end)
     which = EventFilter(entity_id=entity_id)
     labels = [
         (known.recorded_at or known.valid_from, known)
@@ -161,9 +162,10 @@ def entity(
         entity_id=entity_id,
         start=period.start,
         end=period.end,
+        complete_from=complete,
         scores=_lines(rows[:MAX_POINTS]),
         is_cut=len(rows) > MAX_POINTS,
-        latest=[_latest(row) for row in pages.entity_outputs(db, period, limit=MAX_LATEST)],
+        latest=_latest_outputs(rows[:MAX_POINTS])[:MAX_LATEST],
         events=event_rows(events.listed(db, models, which, limit=MAX_EVENTS)),
         labels=[_label(known) for _, known in sorted(labels, key=lambda e: e[0], reverse=True)][:MAX_LABELS],
         drawings=_links(db, period, rows, cycle_id),
@@ -178,43 +180,73 @@ def _scope(access: UserAccess, cycle_id: str | None) -> tuple[list[str], list[st
     return [m for m in access.readable_models() if access.models[m] in cycles], cycles
 
 
-def _period(
+def _outputs(
     db: Database, entity_id: str, models: list[str], start: datetime | None, end: datetime | None
-) -> EntityPeriod:
-    until = end
-    if until is None:
-        now = registry.clock(db)
-        newest = pages.entity_newest(db, entity_id, models, since=now - FAR_BACK)
-        newest = newest or pages.entity_newest(db, entity_id, models, since=now - EVER)
-        until = (newest or now) + timedelta(seconds=1)
-    begin = start or until - DEFAULT_PERIOD
-    if not timedelta() < until - begin <= MAX_PERIOD:
-        raise HTTPException(400, f"the period is {until - begin}: must be above 0 and at most {MAX_PERIOD}")
-    return EntityPeriod(entity_id=entity_id, model_ids=models, start=begin, end=until)
+) -> tuple[EntityPeriod, datetime, list[Row]]:
+    """Return the period, from when on it is complete, and the outputs: one more than are shown if there is.
+
+    The period: the one that is asked for; else the day up to the newest cycle, or, where that day has nothing
+    of the entity, up to the last one in which it was flagged.
+    """
+    newest = end or _after(pages.newest_of_models(db, models)) or registry.clock(db)
+    period = _period(entity_id, models, start or newest - DEFAULT_PERIOD, newest)
+    complete = pages.complete_from(db, period)
+    rows = pages.entity_outputs(db, period, complete, limit=MAX_POINTS + 1)
+    if not rows and start is None and end is None:
+        flagged = _after(pages.newest_flagged(db, entity_id, models))
+        if flagged is not None:
+            return _outputs(db, entity_id, models, flagged - DEFAULT_PERIOD, flagged)
+    return period, complete, rows
+
+
+def _after(at: datetime | None) -> datetime | None:
+    return None if at is None else at + timedelta(seconds=1)
+
+
+def _period(entity_id: str, models: list[str], start: datetime, end: datetime) -> EntityPeriod:
+    if not timedelta() < end - start <= MAX_PERIOD:
+        raise HTTPException(400, f"the period is {end - start}: must be above 0 and at most {MAX_PERIOD}")
+    return EntityPeriod(entity_id=entity_id, model_ids=models, start=start, end=end)
 
 
 def _lines(rows: list[Row]) -> list[EntityLine]:
-    by_line: dict[tuple[str, str, str, bool], list[Row]] = defaultdict(list)
+    """Return a line for each version, role and replay: in each cycle the highest score of the entity."""
+    by_line: dict[tuple[str, str, str, bool], dict[datetime, float | None]] = defaultdict(dict)
     for row in rows:
-        by_line[row["model_id"], row["version"], row["role"], row["is_replay"]].append(row)
+        line = by_line[row["model_id"], row["version"], row["role"], row["is_replay"]]
+        scores = [score for score in (line.get(row["at"]), row["score"]) if score is not None]
+        line[row["at"]] = max(scores, default=None)
     return [
         EntityLine(
             label=f"{model_id}@{version}",
             model_id=model_id,
             role=Role(role),
             is_replay=is_replay,
-            at=[row["at"] for row in of_line],
-            score=[row["score"] for row in of_line],
+            at=list(line),
+            score=list(line.values()),
         )
-        for (model_id, version, role, is_replay), of_line in by_line.items()
+        for (model_id, version, role, is_replay), line in by_line.items()
     ]
 
 
-def _latest(row: Row) -> LatestOutput:
-    return LatestOutput(
-        label=f"{row['model_id']}@{row['version']}",
-        **{name: row[name] for name in ("model_id", "at", "is_replay", "score", "outputs")},
-    )
+def _latest_outputs(rows: list[Row]) -> list[LatestOutput]:
+    """Return the latest output of each version: live before a replay, and of several the highest score."""
+    latest: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        key = row["model_id"], row["version"]
+        if key not in latest or _rank(row) > _rank(latest[key]):
+            latest[key] = row
+    return [
+        LatestOutput(
+            label=f"{row['model_id']}@{row['version']}",
+            **{name: row[name] for name in ("model_id", "at", "is_replay", "score", "outputs")},
+        )
+        for row in latest.values()
+    ]
+
+
+def _rank(row: Row) -> tuple[datetime, bool, float]:
+    return row["at"], not row["is_replay"], -1.0 if row["score"] is None else row["score"]
 
 
 def _label(known: Label) -> LabelAnswer:
