@@ -110,7 +110,8 @@ select distinct on (version_id, cycle_started_at)
 -- name: labelled_units
 -- The labels about some cycles of two versions, as known at an instant, and the highest score of each of the two in
 -- the cycles of each label's interval; in the order in which labels became known. width_bucket counts the cycles
--- before an instant. Of overlapping labels of an entity one counts.
+-- before an instant. Of overlapping labels of an entity one counts. Each cycle is read once, and a full join is never a
+-- nested loop, whatever the planner thinks of the number of rows.
 with known as materialized (
     select * from (
         select distinct on (entity_id, model_id, valid)
@@ -135,19 +136,21 @@ with known as materialized (
     select c.* from unnest(%(cycles)s::timestamptz[], %(primary_replays)s::boolean[], %(shadow_replays)s::boolean[])
                     c (at, primary_is_replay, shadow_is_replay), span
      where c.at <@ span.labelled
-), scored as (
-    select l.label_id, max(o.score) filter (where o.version_id = %(primary_id)s) as primary_score,
-           max(o.score) filter (where o.version_id = %(shadow_id)s) as shadow_score
+), best as (
+    select c.at, o.version_id, o.entity_id, o.score
       from cycle c
      cross join lateral (
-           select version_id, entity_id, max(score) as score
+           select version_id, entity_id, score
              from {schema}.detection_model_run_outputs
             where cycle_started_at = c.at and model_id = %(model_id)s
               and version_id in (%(primary_id)s, %(shadow_id)s) and entity_id is not null and score is not null
               and is_replay = case version_id when %(primary_id)s then c.primary_is_replay
-                                              else c.shadow_is_replay end
-            group by version_id, entity_id) o
-      join label l on l.entity_id = o.entity_id and l.valid @> c.at
+                                              else c.shadow_is_replay end) o
+), scored as (
+    select l.label_id, max(b.score) filter (where b.version_id = %(primary_id)s) as primary_score,
+           max(b.score) filter (where b.version_id = %(shadow_id)s) as shadow_score
+      from best b full join label l using (entity_id)
+     where coalesce(l.valid @> b.at, false)
      group by l.label_id
 )
 select array_agg(l.label_id order by l.recorded_at, l.label_id) as label_ids,

@@ -87,7 +87,7 @@ def compare_versions(
         pair = _pair(model_id, records, runs)
         judged_by = policy or PromotionPolicy.of(registry.promotion_of(db, model_id))
         outputs = _compared(db, pair, cycle_id=cycle_id, known_at=known, above=above, alpha=judged_by.alpha)
-        judged = _verdicts(db, cycle_id, runs, thresholds, use_model_registry=use_model_registry)
+        judged = _verdicts(db, cycle_id, model_id, runs, thresholds, use_model_registry=use_model_registry)
     figures = (
         {"alerts": outputs["agreement"].primary_alerts, **_durations(pair.primary_ms)},
         {"alerts": outputs["agreement"].shadow_alerts, **_durations(pair.shadow_ms)},
@@ -198,6 +198,7 @@ def _durations(quantiles_ms: Sequence[float] | None) -> dict[str, float]:
 def _verdicts(
     db: Database,
     cycle_id: str,
+    model_id: str,
     runs: tuple[list[VersionRun], list[VersionRun]],
     thresholds: Thresholds,
     *,
@@ -222,6 +223,7 @@ def _verdicts(
         use_model_registry=use_model_registry,
         cycle_id=cycle_id,
         counts_unopened=False,
+        model_id=model_id,
     )
     replayed_ids = {version_id for (version_id, _), is_replay in counted.items() if is_replay}
     replayed = replay_verdicts(db, cycle_id, replayed_ids, **period, thresholds=thresholds)
