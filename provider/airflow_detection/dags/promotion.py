@@ -13,6 +13,8 @@ from airflow_detection.operators.promotion import ANSWER_WITHIN, PromotionOperat
 
 Notifier = Callable[[Any], None]  # Any: Airflow's context
 WATCH_HOURS = 24
+MAX_REPLAYS = 2016
+"""A week of cycles of five minutes."""
 DOC = """
 Asks for a version to become **PRIMARY**. Trigger it with the version and the reason; the task `approve` shows
 the evidence and waits for a person other than the one who asked. Approved, the version is PRIMARY from the
@@ -73,6 +75,14 @@ def promotion_dag(
                 maximum=24 * 31,
                 title="Hours to watch",
                 description="How long its cycles are judged, and bad ones take the promotion back.",
+            ),
+            "replay_cycles": Param(
+                0,
+                type="integer",
+                minimum=0,
+                maximum=MAX_REPLAYS,
+                title="Cycles to replay first",
+                description="The version first runs in so many past cycles of the champion; 0: none.",
             ),
         },
     ) as dag:
