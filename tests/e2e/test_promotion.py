@@ -295,6 +295,54 @@ def test_a_challenger_without_a_history_is_replayed_first(setting: Setting) -> N
     setting.wait_for(run_id, State.REJECTED)
 
 
+SCHEDULED = 'schedule="@once", start_date=__import__("datetime").datetime(2026, 3, 1)'
+
+
+def documented_dag() -> str:
+    """The Dag of docs/promotion.md that asks for a promotion."""
+    text = (CHECKOUT / "docs" / "promotion.md").read_text()
+    return next(
+        code for code in re.findall(r"```python\n(.*?)```", text, re.S) if "request_promotion" in code
+    )
+
+
+def test_a_task_asks_in_the_name_of_the_user_who_started_its_run(setting: Setting) -> None:
+    """That user cannot approve; and a run that a schedule started asks for nobody."""
+    code = documented_dag()
+    (setting.airflow.dags / "documented.py").write_text(code)
+    once = code.replace("def challenger()", "def scheduled()").replace("\nchallenger()", "\nscheduled()")
+    once = (
+        once.replace("schedule=None", SCHEDULED)
+        .replace('Param(type="string")', 'Param("fresh@1")', 1)
+        .replace('Param(type="string")', 'Param("fresh@2")')
+    )
+    (setting.airflow.dags / "scheduled.py").write_text(once)
+    setting.airflow.wait(lambda: setting.airflow.has_dags("challenger", "scheduled"), "the documented Dag")
+    for dag_id in ("challenger", "scheduled"):
+        setting.airflow.api.unpause(dag_id)
+    body = {"dag_run_id": "asks", "logical_date": None}
+    conf = {"champion": "fresh@1", "challenger": "fresh@2"}
+    setting.users["ana"]._call("POST", "/api/v2/dags/challenger/dagRuns", body | {"conf": conf})
+    setting.airflow.wait(lambda: setting.run_state("asks") == "success", "the end of the documented Dag")
+
+    def newest() -> promotions.Promotion:
+        return promotions.promotions(setting.db, model_id="fresh", limit=1)[0]
+
+    setting.airflow.wait(lambda: newest().source.startswith(f"{DAG} asked__"), "its request")
+    asked = newest()
+    run_id = asked.source.removeprefix(f"{DAG} ")
+    setting.airflow.wait(lambda: setting.waits(run_id), "a request that waits")
+    assert (asked.requested_by, asked.watch) == ("ana", timedelta(hours=24))
+    assert re.fullmatch(r"E is [0-9.e+]+; the hour: no report yet", asked.reason)
+    setting.answer("ana", run_id, "Approve")
+    refused = setting.wait_for(run_id, State.REFUSED)
+    assert refused.states[-1].reason == "ana asked for it and cannot approve it"
+
+    query = "select run_id, state from dag_run where dag_id = 'scheduled'"
+    setting.airflow.wait(lambda: [row[1] for row in setting.airflow.rows(query)] == ["failed"], "its end")
+    assert newest().promotion_id == asked.promotion_id, "nothing was asked for since"
+
+
 def test_a_challenger_that_fails_in_each_replay_is_asked_for_no_longer(setting: Setting) -> None:
     run_id = setting.ask("ana", "fresh@3", replay_cycles=CYCLES)
     promotion = setting.wait_for(run_id, State.WITHDRAWN)
