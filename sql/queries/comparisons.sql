@@ -214,3 +214,16 @@ select l.entity_id, l.at, l.p as first_score, l.s as second_score, l.difference,
           and o.is_replay = c.second_is_replay and o.entity_id = l.entity_id
         order by o.score desc nulls last limit 1) g on true
  order by l.difference desc, l.entity_id;
+
+-- name: cycles_to_replay
+-- Of the latest cycles that the champion completed, those that a version has not, live or as a replay.
+with latest as (
+    select r.cycle_started_at from {schema}.detection_model_runs r
+     where r.cycle_id = %(cycle_id)s and r.version_id = %(champion_id)s and r.outcome = 'SUCCEEDED' and not r.is_replay
+     order by r.cycle_started_at desc limit %(latest)s
+)
+select l.cycle_started_at as at, exists (
+           select from {schema}.detection_model_runs own
+            where own.cycle_id = %(cycle_id)s and own.cycle_started_at = l.cycle_started_at
+              and own.version_id = %(version_id)s and own.outcome = 'SUCCEEDED') as is_done
+  from latest l order by l.cycle_started_at;

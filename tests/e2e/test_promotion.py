@@ -88,6 +88,11 @@ class Setting:
         is_told = re.search(rf"TaskInstance Finished: .*task_id=approve, run_id={run_id},", log)
         return bool(is_told) and self.airflow.rows(query, DAG, run_id) == [("awaiting_input",)]
 
+    def log(self, run_id: str) -> str:
+        """The log of the task."""
+        folder = self.airflow.folder / "logs" / "tasks" / f"dag_id={DAG}" / f"run_id={run_id}"
+        return "\n".join(path.read_text() for path in folder.rglob("task_id=approve/*.log"))
+
     def shown(self, run_id: str) -> str:
         """The body that Airflow shows of the request."""
         query = (
@@ -115,7 +120,7 @@ class Setting:
 
 
 def register(conn: Any) -> None:
-    """Register four models that are judged alike, and label every entity."""
+    """Register five models that are judged alike, and label every entity."""
     sample_registry.put_cycle(
         conn,
         cycle_id="judged",
@@ -124,12 +129,13 @@ def register(conn: Any) -> None:
         execution=Execution.INLINE,
         input_query=QUERY,
     )
-    for model_id, wrong in {"better": 2, "silent": 2, "worse": 40, "steady": 2}.items():
+    for model_id, wrong in {"better": 2, "silent": 2, "worse": 40, "steady": 2, "fresh": 2}.items():
         entrypoint = "tests.e2e.promotion_models:Judge"
         sample_registry.put_model(conn, model_id, cycle_id="judged", entrypoint=entrypoint)
         sample_registry.put_version(conn, f"{model_id}@1", Role.PRIMARY, wrong=20)
         silent = {"silent_from": SILENT_FROM} if model_id == "silent" else {}
         sample_registry.put_version(conn, f"{model_id}@2", wrong=wrong, **silent)
+    sample_registry.put_version(conn, "fresh@3")  # without the param that it needs
     labels = [
         Label(
             cycle_id="judged", entity_id=f"e{n}", valid_from=FIRST - STEP, valid_to=FIRST + CYCLES * STEP,
@@ -148,7 +154,7 @@ def run_past_cycles(conn: Any) -> None:
         at = FIRST + number * STEP
         planning.open_cycle(db, "judged", at, mode=Mode.AS_OF)
         reports = inline.run_inline(db, SETTINGS, "judged", at, mode=Mode.AS_OF).reports
-        assert [report.error for report in reports] == [None] * 4
+        assert [report.error for report in reports] == [None] * 5
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +271,84 @@ def test_a_worse_challenger_is_refused_with_the_reason_where_it_would_be_approve
     assert reason.startswith("evidence: ")
     assert setting.shown(run_id).startswith("**The policy refuses this promotion.** evidence: ")
     assert setting.champion("worse") == "1"
+
+
+def test_a_challenger_without_a_history_is_replayed_first(setting: Setting) -> None:
+    run_id = setting.ask("ana", "fresh@2", replay_cycles=CYCLES)
+    setting.airflow.wait(lambda: setting.waits(run_id), "a request that waits")
+    assert f"{CYCLES} cycles were completed by both, {CYCLES} of them with a replay" in setting.shown(run_id)
+    runs = setting.db.conn.execute(
+        "select count(*), bool_and(is_replay), bool_and(outcome = 'SUCCEEDED')"
+        " from detection.detection_model_runs join detection.detection_model_versions v using (version_id)"
+        " where v.model_id = 'fresh' and v.version = '2'"
+    ).fetchone()  # fmt: skip
+    assert runs == (CYCLES, True, True)
+    setting.answer("ben", run_id, "Reject")
+    setting.wait_for(run_id, State.REJECTED)
+    assert f"replay {CYCLES} of {CYCLES}" in setting.log(run_id)
+    run_id = setting.ask("ana", "fresh@2", replay_cycles=CYCLES)
+    setting.airflow.wait(lambda: setting.waits(run_id), "a request that waits")
+    assert f"has a result in {CYCLES} of the last {CYCLES} cycles of fresh@1: 0 to replay" in setting.log(
+        run_id
+    )
+    setting.answer("ben", run_id, "Reject")
+    setting.wait_for(run_id, State.REJECTED)
+
+
+SCHEDULED = 'schedule="@once", start_date=__import__("datetime").datetime(2026, 3, 1)'
+
+
+def documented_dag() -> str:
+    """The Dag of docs/promotion.md that asks for a promotion."""
+    text = (CHECKOUT / "docs" / "promotion.md").read_text()
+    return next(
+        code for code in re.findall(r"```python\n(.*?)```", text, re.S) if "request_promotion" in code
+    )
+
+
+def test_a_task_asks_in_the_name_of_the_user_who_started_its_run(setting: Setting) -> None:
+    """That user cannot approve; and a run that a schedule started asks for nobody."""
+    code = documented_dag()
+    (setting.airflow.dags / "documented.py").write_text(code)
+    once = code.replace("def challenger()", "def scheduled()").replace("\nchallenger()", "\nscheduled()")
+    once = (
+        once.replace("schedule=None", SCHEDULED)
+        .replace('Param(type="string")', 'Param("fresh@1")', 1)
+        .replace('Param(type="string")', 'Param("fresh@2")')
+    )
+    (setting.airflow.dags / "scheduled.py").write_text(once)
+    setting.airflow.wait(lambda: setting.airflow.has_dags("challenger", "scheduled"), "the documented Dag")
+    for dag_id in ("challenger", "scheduled"):
+        setting.airflow.api.unpause(dag_id)
+    body = {"dag_run_id": "asks", "logical_date": None}
+    conf = {"champion": "fresh@1", "challenger": "fresh@2"}
+    setting.users["ana"]._call("POST", "/api/v2/dags/challenger/dagRuns", body | {"conf": conf})
+    setting.airflow.wait(lambda: setting.run_state("asks") == "success", "the end of the documented Dag")
+
+    def newest() -> promotions.Promotion:
+        return promotions.promotions(setting.db, model_id="fresh", limit=1)[0]
+
+    setting.airflow.wait(lambda: newest().source.startswith(f"{DAG} asked__"), "its request")
+    asked = newest()
+    run_id = asked.source.removeprefix(f"{DAG} ")
+    setting.airflow.wait(lambda: setting.waits(run_id), "a request that waits")
+    assert (asked.requested_by, asked.watch) == ("ana", timedelta(hours=24))
+    assert re.fullmatch(r"E is [0-9.e+]+; the hour: no report yet", asked.reason)
+    setting.answer("ana", run_id, "Approve")
+    refused = setting.wait_for(run_id, State.REFUSED)
+    assert refused.states[-1].reason == "ana asked for it and cannot approve it"
+
+    query = "select run_id, state from dag_run where dag_id = 'scheduled'"
+    setting.airflow.wait(lambda: [row[1] for row in setting.airflow.rows(query)] == ["failed"], "its end")
+    assert newest().promotion_id == asked.promotion_id, "nothing was asked for since"
+
+
+def test_a_challenger_that_fails_in_each_replay_is_asked_for_no_longer(setting: Setting) -> None:
+    run_id = setting.ask("ana", "fresh@3", replay_cycles=CYCLES)
+    promotion = setting.wait_for(run_id, State.WITHDRAWN)
+    reason = f"it could not be judged: fresh@3 succeeded in none of {CYCLES} replays, the last: "
+    assert promotion.states[-1].reason.startswith(reason)
+    setting.airflow.wait(lambda: setting.run_state(run_id) == "failed", "the end of the run")
 
 
 def test_an_approval_cannot_be_forged(setting: Setting) -> None:

@@ -14,6 +14,8 @@ from airflow_detection.operators.promotion import ANSWER_WITHIN, PromotionOperat
 
 Notifier = Callable[[Any], None]  # Any: Airflow's context
 WATCH_HOURS = 24
+MAX_REPLAYS = 2016
+"""A week of cycles of five minutes."""
 DOC = f"""
 Asks for a version to become **PRIMARY**. Trigger it with the version and the reason; the task `approve` shows
 the evidence and waits for a person other than the one who asked. Approved, the version is PRIMARY from the
@@ -27,6 +29,7 @@ Which version is better is on the page [Detection]({page("overview")}): compare 
 | `version` | the version that is to become PRIMARY, as `model@version` |
 | `reason` | why, for whoever approves it and for the history of roles |
 | `watch_hours` | how long its cycles are watched: {WATCH_HOURS} unless given |
+| `replay_cycles` | how many of the last cycles the version is replayed over first, if it was not live: 0 unless given |
 
 `airflow detection rollback MODEL` takes it back at once; `airflow detection promotions list` tells what
 became of each.
@@ -82,6 +85,14 @@ def promotion_dag(
                 maximum=24 * 31,
                 title="Hours to watch",
                 description="How long its cycles are judged, and bad ones take the promotion back.",
+            ),
+            "replay_cycles": Param(
+                0,
+                type="integer",
+                minimum=0,
+                maximum=MAX_REPLAYS,
+                title="Cycles to replay first",
+                description="The version first runs in so many past cycles of the champion; 0: none.",
             ),
         },
     ) as dag:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,12 @@ from psycopg.conninfo import make_conninfo
 from airflow_detection.config import settings
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.settings import Settings
-from airflow_detection.domain.specs import CycleSpec, Role
+from airflow_detection.domain.specs import CycleSpec, Role, require_utc
 from airflow_detection.engine.params import ParamsLoader
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
 from airflow_detection.errors import PlanError
 from airflow_detection.hooks.session import require_postgres, session_of
-from airflow_detection.store import events, listings, promotions, registry, roles
+from airflow_detection.store import events, listings, promotions, registry, roles, snapshots
 from airflow_detection.store.connection import CONNECT_TIMEOUT_S, remember_conninfo
 from airflow_detection.store.database import Database
 from airflow_detection.store.labels import Label, add_labels, known_labels
@@ -231,6 +231,23 @@ class DetectionHook(PostgresHook):
         with self._database() as db:
             return listings.outputs(db, model_id, at, version=version, entity_id=entity_id, limit=limit)
 
+    def output_columns(
+        self,
+        model_id: str,
+        at: datetime | None = None,
+        *,
+        version: str | None = None,
+        entity_id: str | None = None,
+        limit: int = listings.LIMIT,
+    ) -> dict[str, list[Any]]:  # Any: column values
+        """Return `outputs` as columns: one list for each name, all of one length and in the same order.
+
+        Raises:
+            PlanError: the model is not registered.
+        """
+        rows = self.outputs(model_id, at, version=version, entity_id=entity_id, limit=limit)
+        return {name: [row[name] for row in rows] for name in listings.OUTPUT_COLUMNS}
+
     def events(
         self,
         *,
@@ -267,6 +284,45 @@ class DetectionHook(PostgresHook):
         """Return the last promotions and their states, the newest first."""
         with self._database() as db:
             return promotions.promotions(db, model_id=model_id, is_under_way=is_under_way)
+
+    def request_promotion(
+        self,
+        label: str,
+        *,
+        reason: str = "",
+        watch: timedelta = timedelta(hours=24),
+        replay_cycles: int = 0,
+    ) -> str:
+        """Ask, from a running task, for `model@version` to become PRIMARY; return the id of the Dag's run.
+
+        It starts the Dag `detection_promotion`, in the name of the user who started this task's own run; a
+        second user approves it there. A task that is tried again does not ask twice.
+
+        Args:
+            watch: how long its cycles are watched once it is in force.
+            replay_cycles: in how many past cycles it runs first (see the Dag's params).
+
+        Raises:
+            PlanError: the version is not registered.
+            PromotionError: nobody started this task's run (a schedule did), or there is no such Dag.
+        """
+        from airflow_detection.hooks.promotion_request import start_promotion
+
+        with self._database() as db:
+            named = registry.named_versions(db, [label])[0]
+        conf = {"version": named.label, "reason": reason, "replay_cycles": replay_cycles}
+        return start_promotion(conf | {"watch_hours": watch / timedelta(hours=1)})
+
+    def snapshot(self, start: datetime | None = None) -> snapshots.StoredReport | None:
+        """Return the stored report of the hour that begins at `start` (UTC; None: the latest), if any.
+
+        Raises:
+            RegistryUnavailable: the database did not answer.
+        """
+        with self._database() as db:
+            if start is None:
+                return snapshots.last_before(db, datetime.now(UTC))
+            return snapshots.hourly(db, require_utc("start", start))
 
     def rollback(self, model_id: str, *, actor: str | None = None, reason: str) -> Promotion | None:
         """Make the champion before the last promotion PRIMARY again; None if that is done already.

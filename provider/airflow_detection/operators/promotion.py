@@ -18,8 +18,15 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
 from airflow_detection.errors import PromotionError
-from airflow_detection.operators.context import open_database, param, settings_of, terminal_errors
+from airflow_detection.operators.context import (
+    open_database,
+    param,
+    reader_conninfo_of,
+    settings_of,
+    terminal_errors,
+)
 from airflow_detection.operators.links import ComparisonLink
+from airflow_detection.operators.telemetry import emit, log_context
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -66,10 +73,11 @@ def notify(notifiers: Sequence[Notifier], context: Context, promotion: Promotion
 class PromotionOperator(ApprovalOperator):
     """Ask for a version to become PRIMARY, show the evidence, wait for a person, check again, promote.
 
-    The Dag's params `version` (`model@version`), `reason` and `watch_hours` say what is asked for; the user
-    who started the run is the one who asks. Without an answer within `response_timeout` the request is
-    rejected. A version that its model's policy refuses waits for nobody: the task fails with the reason,
-    which is in the body that Airflow shows of it as well.
+    The Dag's params `version` (`model@version`), `reason`, `watch_hours` and `replay_cycles` say what is
+    asked for; the user who started the run is the one who asks. With `replay_cycles` the version first runs,
+    as a replay and in this task, in those of so many past cycles in which it has no result. Without an answer
+    within `response_timeout` the request is rejected. A version that its model's policy refuses waits for
+    nobody: the task fails with the reason, which is in the body that Airflow shows of it as well.
 
     Args:
         detection_conn_id: a connection to the registry's database whose login may change roles.
@@ -113,7 +121,6 @@ class PromotionOperator(ApprovalOperator):
         return super().execute(context)
 
     def _ask(self, db: Database, context: Context, settings: Settings) -> tuple[Promotion, Judgement]:
-        from airflow_detection.promotion.judgement import judge
         from airflow_detection.store import promotions
         from airflow_detection.store.promotions import State
 
@@ -129,11 +136,63 @@ class PromotionOperator(ApprovalOperator):
             source=source_of(context),
             answer_within=self.response_timeout,
         )
-        judgement = judge(db, asked.label, reason=asked.reason, **judged_by())
+        try:
+            judgement = self._judge(db, context, settings, asked)
+        except Exception as error:
+            reason = f"it could not be judged: {error}"
+            promotions.record(db, asked.promotion_id, State.WITHDRAWN, actor="airflow", reason=reason)
+            raise
         promotions.record(db, asked.promotion_id, State.JUDGED, actor=requester, evidence=judgement.evidence)
         if not judgement.is_passed:
             promotions.record(db, asked.promotion_id, State.REFUSED, actor="policy", reason=judgement.refusal)
         return promotions.promotion(db, asked.promotion_id), judgement
+
+    def _judge(self, db: Database, context: Context, settings: Settings, asked: Promotion) -> Judgement:
+        """Replay the version where that is asked for, and judge it."""
+        from airflow_detection.promotion.judgement import judge
+
+        if latest := int(param(context, "replay_cycles") or 0):
+            self._replay(db, settings, asked, latest)
+        return judge(db, asked.label, reason=asked.reason, **judged_by())
+
+    def _replay(self, db: Database, settings: Settings, asked: Promotion, latest: int) -> None:
+        """Replay the version in those of the latest cycles that its champion completed and it did not.
+
+        Raises:
+            PromotionError: there is no such cycle to look at, or it failed in each.
+        """
+        from airflow_detection.cycle.replay import replay
+        from airflow_detection.domain.specs import Outcome
+        from airflow_detection.store import comparisons, registry
+
+        if asked.champion_id is None:
+            raise PromotionError(f"{asked.label} cannot be replayed: {asked.model_id} has no PRIMARY")
+        cycle_id = registry.cycle_of(db, asked.model_id)
+        cycles, count = comparisons.cycles_to_replay(
+            db, cycle_id, version_id=asked.version_id, champion_id=asked.champion_id, latest=latest
+        )
+        champion = f"{asked.model_id}@{asked.champion}"
+        if not count:
+            raise PromotionError(f"{asked.label} cannot be replayed: {champion} has completed no cycle")
+        self.log.info(
+            "%s has a result in %d of the last %d cycles of %s: %d to replay",
+            asked.label, count - len(cycles), count, champion, len(cycles),
+        )  # fmt: skip
+        reports = []
+        reader = reader_conninfo_of(settings)
+        for report in replay(
+            db, settings, cycle_id, asked.label, cycles, log_context=log_context, reader_conninfo=reader
+        ):
+            reports.append(report)
+            at, said = cycles[len(reports) - 1].isoformat(), f": {report.error}" if report.error else ""
+            self.log.info(
+                "replay %d of %d, %s: %s%s", len(reports), len(cycles), at, report.outcome.value, said
+            )
+        emit(cycle_id, reports)
+        if reports and not any(report.outcome is Outcome.SUCCEEDED for report in reports):
+            raise PromotionError(
+                f"{asked.label} succeeded in none of {len(reports)} replays, the last: {reports[-1].error}"
+            )
 
     def _show(self, context: Context) -> None:
         """Write the request as Airflow shows it, without waiting for an answer."""

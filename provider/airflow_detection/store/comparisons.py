@@ -17,6 +17,7 @@ from airflow_detection.evidence.agreement import Comparison, Example
 from airflow_detection.evidence.labelled import LabelledUnits
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import registry_errors
+from airflow_detection.store.registry import fetch
 
 TOP = 10
 EXAMPLES = 3
@@ -203,6 +204,18 @@ def runs_of_two(
         )
         runs[run.version_id].append(run)
     return runs[version_ids[0]], runs[version_ids[1]]
+
+
+def cycles_to_replay(
+    db: Database, cycle_id: str, *, version_id: int, champion_id: int, latest: int
+) -> tuple[list[datetime], int]:
+    """Return, of the latest cycles that a champion completed, those that a version did not; and how many.
+
+    The cycles are in order of time, UTC; `latest` is how many to look at.
+    """
+    params = {"cycle_id": cycle_id, "version_id": version_id, "champion_id": champion_id, "latest": latest}
+    rows = fetch(db, "comparisons", "cycles_to_replay", params)
+    return [require_utc("at", row["at"]) for row in rows if not row["is_done"]], len(rows)
 
 
 def labelled_units(rows: Rows, pair: Pair, *, cycle_id: str, known_at: datetime) -> LabelledUnits:

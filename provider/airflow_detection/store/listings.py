@@ -10,6 +10,7 @@ from airflow_detection.store.registry import Row, cycle_of, cycle_spec, fetch
 
 _rows = partial(fetch, table="listings")
 LIMIT = 1000
+OUTPUT_COLUMNS = ("entity_id", "score", "version", "role", "is_replay", "outputs", "input_ref")
 
 
 def role_history(db: Database, model_id: str, *, limit: int = LIMIT) -> list[Row]:
