@@ -29,7 +29,7 @@ Which version is better is on the page [Detection]({page("overview")}): compare 
 | `version` | the version that is to become PRIMARY, as `model@version` |
 | `reason` | why, for whoever approves it and for the history of roles |
 | `watch_hours` | how long its cycles are watched: {WATCH_HOURS} unless given |
-| `replay_cycles` | how many of the last cycles the version is replayed over first, if it was not live: 0 unless given |
+| `replay_cycles` | over how many of the last cycles it is first replayed, where it was not live: 0 if empty |
 
 `airflow detection rollback MODEL` takes it back at once; `airflow detection promotions list` tells what
 became of each.
