@@ -28,7 +28,7 @@ check: .venv/.installed ## lint, format, types, layers, secrets, known faults of
 	$(BIN)/lint-imports
 	@.ci/audit
 
-bench: .venv/.installed ## the benchmarks, one JSON line each
+bench: .venv/.installed ## the benchmarks, one JSON line each (ONLY=name; CASES=folder for ONLY=truth)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 ui: .venv/.installed ## the pages in Airflow's UI: lint, types, tests, and the bundle that is committed (needs Node 20 or newer)

@@ -38,8 +38,8 @@ def main() -> None:
         return
     for name in selected(sys.argv[1:], benchmark_names()):
         results = importlib.import_module(f"benchmarks.{name}").run()
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         for result in [results] if isinstance(results, dict) else results:
+            at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             line = json.dumps({"bench": name, "case": name, "at": at, "cpus": os.cpu_count(), **result})
             print(line, flush=True)
             with RESULTS.open("a", encoding="utf-8") as file:

@@ -15,9 +15,9 @@ select coalesce(array_agg(distinct entity_id), '{{}}')
 with model as (
     select event_gap as gap from {schema}.detection_models where model_id = %(model_id)s),
 touched as (
-    select unnest(%(previously_flagged)s::text[]) as entity_id
+    select unnest(%(previously_flagged)s::text[]) as entity_id, null::text as episode
     union
-    select entity_id from {schema}.detection_model_run_outputs
+    select entity_id, outputs->>'episode' from {schema}.detection_model_run_outputs
      where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
        and score > 0.5 and role = 'PRIMARY' and not is_replay and entity_id is not null)
 select least(min(e.first_seen_at), %(cycle_started_at)s), greatest(max(e.last_seen_at), %(cycle_started_at)s)
@@ -25,20 +25,23 @@ select least(min(e.first_seen_at), %(cycle_started_at)s), greatest(max(e.last_se
   join {schema}.detection_events e
     on e.category = %(model_id)s and e.model_id = %(model_id)s and e.entity_id = t.entity_id
    and e.status <> 'RETRACTED'
-   and e.first_seen_at <= %(cycle_started_at)s + model.gap and e.last_seen_at + model.gap >= %(cycle_started_at)s;
+   and e.first_seen_at <= %(cycle_started_at)s + model.gap
+   and (e.last_seen_at + model.gap >= %(cycle_started_at)s
+        or (e.details->>'is_ongoing' = 'true' and e.details->>'episode' = t.episode));
 
 -- name: cut
 -- Group the flagged cycles of each entity around a cycle into events. An event that the cycle continues is not read
--- from its start (`base`); all others are grouped anew between the ends of the events that the cycle touches. The
+-- from its start (`base`); all others are grouped anew between the ends of the events that the cycle touches. An
+-- output with `is_ongoing` and an `episode` keeps its event open until one of the same episode ends it. The
 -- lookups for each entity are lateral with `offset 0`: without statistics the planner expects a single row. What people
 -- have said of an event (`answered`) stays with its sightings, whichever event they come to belong to.
 with model as (
     select event_gap as gap from {schema}.detection_models where model_id = %(model_id)s),
 touched as (
-    select entity_id, bool_or(was_flagged) as was_flagged from (
-        select unnest(%(previously_flagged)s::text[]) as entity_id, true as was_flagged
+    select entity_id, bool_or(was_flagged) as was_flagged, max(episode) as episode from (
+        select unnest(%(previously_flagged)s::text[]) as entity_id, true as was_flagged, null::text as episode
         union all
-        select entity_id, false from {schema}.detection_model_run_outputs
+        select entity_id, false, outputs->>'episode' from {schema}.detection_model_run_outputs
          where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
            and score > 0.5 and role = 'PRIMARY' and not is_replay and entity_id is not null) as both_times
      group by entity_id),
@@ -55,7 +58,8 @@ region as (
          where e.category = %(model_id)s and e.model_id = %(model_id)s and e.entity_id = t.entity_id
            and e.status <> 'RETRACTED'
            and e.first_seen_at <= %(cycle_started_at)s + model.gap
-           and e.last_seen_at + model.gap >= %(cycle_started_at)s) as b),
+           and (e.last_seen_at + model.gap >= %(cycle_started_at)s
+                or (e.details->>'is_ongoing' = 'true' and e.details->>'episode' = t.episode))) as b),
 flagged as (
     select r.entity_id, o.*,
            case when o.outputs->>'severity' in ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL')
@@ -73,7 +77,9 @@ flagged as (
            and o.score > 0.5 and o.role = 'PRIMARY' and not o.is_replay
         offset 0) as o),
 edged as (
-    select s.*, coalesce(s.cycle_started_at - lag(s.cycle_started_at) over w > model.gap, true) as is_edge
+    select s.*, coalesce(s.cycle_started_at - lag(s.cycle_started_at) over w > model.gap, true)
+           and not coalesce(lag(s.outputs->>'is_ongoing') over w = 'true'
+                            and lag(s.outputs->>'episode') over w = s.outputs->>'episode', false) as is_edge
       from model cross join flagged s window w as (partition by s.entity_id order by s.cycle_started_at)),
 numbered as (
     select *, count(*) filter (where is_edge) over (partition by entity_id order by cycle_started_at) as number
@@ -128,6 +134,7 @@ written as (
         select cycle_started_at from {schema}.detection_model_runs
          where model_id = %(model_id)s and role = 'PRIMARY' and not is_replay and outcome = 'SUCCEEDED'
            and cycle_started_at > s.last_seen_at + model.gap
+           and s.details->>'is_ongoing' is distinct from 'true'
          order by cycle_started_at limit 1) as c on true
     on conflict (category, model_id, entity_id, first_seen_at) do update set
         severity = excluded.severity, status = excluded.status, version_id = excluded.version_id,
@@ -165,6 +172,7 @@ affected as (
         select r.cycle_started_at from {schema}.detection_model_runs r
          where r.model_id = %(model_id)s and r.role = 'PRIMARY' and not r.is_replay and r.outcome = 'SUCCEEDED'
            and r.cycle_started_at > e.last_seen_at + model.gap
+           and e.details->>'is_ongoing' is distinct from 'true'
          order by r.cycle_started_at limit 1) as closed_at
       from model cross join {schema}.detection_events e
      where e.model_id = %(model_id)s and e.category = %(model_id)s and e.status <> 'RETRACTED'

@@ -3,7 +3,7 @@
 -- versions alone.
 select r.cycle_id, r.cycle_started_at, r.model_id, r.version_id, v.version, r.role::text, r.outcome::text,
        r.error, r.input_count, r.input_digest, r.newest_input_at, r.output_count, r.output_digest,
-       r.score_counts, r.canaries, r.features, r.reads_since
+       r.score_counts, r.canaries, r.features, r.reads_since, r.reads, r.params_digest, v.params
   from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as per_cycle (cycle_id, since)
   join {schema}.detection_model_runs r
     on r.cycle_id = per_cycle.cycle_id and r.cycle_started_at >= per_cycle.since and r.cycle_started_at < %(end)s
@@ -17,12 +17,13 @@ select r.cycle_id, r.cycle_started_at, r.model_id, r.version_id, v.version, r.ro
 select d.model_id, d.depends_on from {schema}.detection_model_dependencies d where d.superseded_at is null;
 
 -- name: with_inputs
--- The runs of some cycles that had inputs, each from its own instant on.
-select distinct r.cycle_id, r.cycle_started_at
+-- The runs of some cycles that had inputs, and how many, each from its own instant on.
+select r.cycle_id, r.cycle_started_at, max(r.input_count)
   from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as per_cycle (cycle_id, since)
   join {schema}.detection_model_runs r
     on r.cycle_id = per_cycle.cycle_id and r.cycle_started_at >= per_cycle.since and r.cycle_started_at < %(end)s
  where not r.is_replay and r.input_count > 0
+ group by 1, 2
  order by 1, 2;
 
 -- name: planned

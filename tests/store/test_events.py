@@ -292,3 +292,33 @@ def test_writers_at_once_over_shuffled_cycles_leave_the_events_of_the_sequence(
         list(pool.map(write, enumerate(jobs[i::8] for i in range(8))))
         list(pool.map(write, enumerate([(n, stored[n]) for n in sorted(wrong)][i::8] for i in range(8))))
     assert model_store.events() == expected(stored, model_store.version.version_id)
+
+
+def test_an_ongoing_episode_stays_open_until_it_ends_and_is_one_event(model_store: ModelStore) -> None:
+    """A ship that is silent for longer than its model tells, and heard again days later."""
+    ongoing = {"episode": "2026-01-31T12:00:00+00:00", "is_ongoing": True}
+    model_store.save(0, [("a", 0.6), ("b", 0.6)], **ongoing)
+    for number in (4, 8, 60):
+        model_store.save(number, [])
+    assert [(row[0], row[5]) for row in model_store.events()] == [("a", "OPEN"), ("b", "OPEN")]
+    model_store.save(100, [("a", 0.9)], **{**ongoing, "is_ongoing": False})
+    model_store.save(101, [("b", 0.9)], episode="2026-02-01T12:00:00+00:00", is_ongoing=False)
+    assert model_store.short()[0][:3] == ("a", 0, 100)
+    assert [row[0] for row in model_store.events()] == ["a", "b", "b"], "another episode is another event"
+    model_store.save(110, [])
+    assert {row[0]: row[5] for row in model_store.events()}["a"] == "CLOSED"
+
+
+def test_an_ongoing_episode_is_one_event_in_whatever_order_its_cycles_run(model_store: ModelStore) -> None:
+    def save(number: int) -> None:
+        is_ongoing = number < 100
+        model_store.save(number, [("a", 0.6)] if number in (0, 1, 100) else [],
+                         episode="x", is_ongoing=is_ongoing)  # fmt: skip
+
+    for number in (0, 1, 50, 100, 110):
+        save(number)
+    expected = model_store.events()
+    assert len(expected) == 1
+    for number in (1, 0, 100, 50, 110):
+        save(number)
+    assert model_store.events() == expected

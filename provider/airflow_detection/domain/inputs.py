@@ -47,13 +47,14 @@ class Inputs:
     """The cycle's input rows, by column; all columns have the same length and are read-only.
 
     `digest`, `newest_at` and `newest` are facts of the rows that go into the manifest, where they are known;
-    `newest` are profiles of the rows that came last.
+    `newest` are profiles of the rows that came last. `time_key` is the column that holds each row's time.
     """
 
     columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # Any: what the input query selects
     digest: str | None = None
     newest_at: datetime | None = None
     newest: tuple[FeatureProfile, ...] = ()
+    time_key: str | None = None
 
     @classmethod
     def of_rows(cls, rows: Iterable[JsonMapping], names: Sequence[str] = ()) -> Inputs:

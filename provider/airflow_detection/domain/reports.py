@@ -138,7 +138,8 @@ def _moments(values: Sequence[float]) -> tuple[float | None, float | None]:
 class RunReport:
     """Outcome and measures of one version in one cycle. Times in milliseconds, instants in UTC.
 
-    `reads_since` and `projection` are the model's own (see `BaseDetectionModel`).
+    `reads_since` and `projection` are the model's own (see `BaseDetectionModel`). `reads` says in
+    numbers what was really read (see migration 0026).
     """
 
     version: VersionSpec
@@ -149,6 +150,7 @@ class RunReport:
     input_digest: str | None = None
     newest_input_at: datetime | None = None
     reads_since: datetime | None = None
+    reads: Mapping[str, float] = field(default_factory=dict)
     output_count: int = 0
     stage_ms: Mapping[str, float] = field(default_factory=dict)
     canaries: tuple[CanaryResult, ...] = ()

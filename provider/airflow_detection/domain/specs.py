@@ -178,7 +178,8 @@ class ModelSpec:
 
     `score_key` and `entity_key` name the entries of an output that become the plain columns `score` and
     `entity_id` (`entity_key` is also looked for in the input_ref). `promotion` has the conditions of a
-    promotion that differ from their defaults: a setting of today, which no plan has.
+    promotion that differ from their defaults, and `event_gap` the longest time between two sightings of one
+    event (an hour if None): settings of today, which no plan has.
     """
 
     model_id: str
@@ -191,6 +192,7 @@ class ModelSpec:
     task_options: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object, read at the edge
     is_enabled: bool = True
     promotion: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object, read at the edge
+    event_gap: timedelta | None = None
 
     @property
     def primary(self) -> VersionSpec | None:

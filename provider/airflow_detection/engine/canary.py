@@ -75,6 +75,11 @@ class CanaryWatch:
                 _log.warning("%s: canary %r dropped, it is a real entity", model.model_id, canary.entity_id)
         return cls(model, [canary for canary in offered if str(canary.entity_id) not in real_ids], real_ids)
 
+    @property
+    def identity_columns(self) -> Collection[str]:
+        """The input columns that hold the identity of an entity, as far as canaries show."""
+        return self._columns
+
     def rows(self) -> Iterator[JsonMapping]:
         """Iterate over the rows that go behind the real inputs."""
         for canary in self.canaries.values():
@@ -148,9 +153,15 @@ class SharedOutputs:
 
     def __init__(self, upstream: Upstream, extra: Sequence[tuple[str, Pair]] = ()) -> None:
         self._upstream, self._extra = upstream, tuple(extra)
+        self._real_scores: Sequence[float | None] | None = None
 
     def __len__(self) -> int:
         return len(self._upstream) + len(self._extra)
+
+    @property
+    def real_scores(self) -> Sequence[float | None]:
+        """The scores of the real outputs, whatever was made of them."""
+        return self._upstream.columns()[1] if self._real_scores is None else self._real_scores
 
     def __iter__(self) -> Iterator[Pair]:
         if getattr(self._upstream, "is_read_only", False):
@@ -164,6 +175,7 @@ class SharedOutputs:
     def columns(self) -> tuple[Sequence[str | None], Sequence[float | None]]:
         """Return entity ids and scores; a canary's score is at the upstream's `score_key`, else `score`."""
         entities, scores = self._upstream.columns()
+        self._real_scores = scores
         key = getattr(self._upstream, "score_key", None) or "score"
         extra = [(entity, finite(output.get(key))) for entity, (_, output) in self._extra]
         return (*entities, *(e for e, _ in extra)), (*scores, *(s for _, s in extra))

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from airflow_detection.domain.inputs import Inputs, MaterializedOutputs, SelectedOutputs
-from airflow_detection.domain.json_values import JsonMapping, frozen
+from airflow_detection.domain.json_values import frozen
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, VersionSpec, require_utc
 from airflow_detection.domain.sqlstates import may_pass
@@ -26,6 +26,7 @@ from airflow_detection.engine.model import (
     ReadOnlyDatabase,
     Upstream,
 )
+from airflow_detection.engine.reads import ReadRecorder, newer_rows, shared_scores
 from airflow_detection.engine.run_log import LogContext, run_facts, run_logger
 from airflow_detection.errors import (
     RegistryUnavailable,
@@ -217,19 +218,6 @@ def _run_job(job: Job, store: Store, database: ReadOnlyDatabase | None) -> RunRe
     )  # fmt: skip
 
 
-class _QueryOnly:
-    """Database access of a model: `query` alone, without the connection behind it."""
-
-    __slots__ = ("query",)
-
-    def __init__(self, database: ReadOnlyDatabase) -> None:
-        def query(sql: str, params: JsonMapping | None = None) -> Inputs:
-            """Run one SELECT; see `ReadOnlyDatabase`."""
-            return database.query(sql, params)
-
-        self.query = query
-
-
 class _VersionRun:
     """Run of one version: its times so far, and the report at any moment."""
 
@@ -252,12 +240,18 @@ class _VersionRun:
             required=False,
             timings=self.stage_ms,
         ).value or CanaryWatch(self.model)
+        upstreams = {m: SharedOutputs(u, watch.upstream(m)) for m, u in shared.items()}
+        recorder = None
+        if database is not None:
+            recorder = ReadRecorder(
+                database, self.inputs.time_key, watch.identity_columns, self.cycle.window.start
+            )
         context = ModelContext(
             cycle=self.cycle,
             params=frozen(self.version.params),
             inputs=inputs.with_rows(watch.rows()),
-            shared=MappingProxyType({m: SharedOutputs(u, watch.upstream(m)) for m, u in shared.items()}),
-            database=None if database is None else _QueryOnly(database),
+            shared=MappingProxyType(upstreams),
+            database=recorder,
             role=self.version.role,
             log=run_logger("airflow_detection.model"),
         )
@@ -270,17 +264,28 @@ class _VersionRun:
 
         def finish(output_count: int) -> tuple[RunReport, Mapping[str, float]]:
             self.stage_ms["store"] = ms_since(began) - self.stage_ms.get("outputs", 0.0)
+            columns = _feature_columns(detector, result, inputs)
+            used = result.features.get(self.inputs.time_key or "")
+            columns.pop(self.inputs.time_key or "", None)
             features = run_stage(
                 "profile",
-                lambda: profile(_feature_columns(detector, result, inputs), self.cycle.started_at),
+                lambda: profile({**columns, **shared_scores(columns, upstreams)}, self.cycle.started_at),
                 required=False,
                 timings=self.stage_ms,
             ).value
+            newer = None if used is None else newer_rows(self.inputs, used)
+            reads = {
+                **(recorder.facts() if recorder else {}),
+                **({} if newer is None else {"newer_rows": newer}),
+                "params_differ": float(detector.params != frozen(self.version.params)),
+                "counts_need_past": float(detector.counts_need_past),
+            }
             since = run_stage("reads_since", lambda: _reads_since(detector, self.cycle), required=False).value
             report = replace(
                 self.report(Outcome.SUCCEEDED, result.duration_ms),
                 output_count=output_count,
                 reads_since=since,
+                reads=reads,
                 canaries=watch.results(),
                 features=(*(features or ()), *watch.entity_profiles(), *self.inputs.newest),
                 projection=detector.projection,

@@ -63,7 +63,9 @@ class ModelResult:
 
     `outputs_per_input` may be a generator: it is consumed once, while it is stored. A metric that is None
     is left out. `features` holds the columns the model really computed with, for the profile in the
-    manifest. `duration_ms` is filled in by the engine when it is None.
+    manifest: the cycle's time column among them tells which newest row it used, `read:<upstream>` holds the
+    scores that it read there, and `ratio:<name>` a ratio for each entity that must stay near its usual value,
+    such as one of two speeds. `duration_ms` is filled in by the engine when it is None.
     """
 
     outputs_per_input: Iterable[tuple[JsonMapping, JsonMapping]] = ()
@@ -103,6 +105,9 @@ class BaseDetectionModel(ABC):
     projection: ClassVar[str | None] = None
     """A file of `sql/queries` whose statement `refresh` the store runs with `%(model_id)s` after a PRIMARY
     run, in the transaction that stores its outputs and events: for a table that is derived from them."""
+
+    counts_need_past: ClassVar[bool] = True
+    """Whether its counts are low until all of the past that it reads is there (see `reads_since`)."""
 
     def __init__(self, model_id: str, version: str = "0", params: JsonMapping | None = None) -> None:
         self.model_id = require_id("model_id", model_id)

@@ -64,6 +64,8 @@ def _model(spec: ModelSpec, versions: list[RegisteredVersion]) -> dict[str, Any]
     entry |= {name: getattr(spec, name) for name in ("entity_key", "score_key") if getattr(spec, name)}
     options = {name: plain(getattr(spec, name)) for name in ("task_options", "promotion")}
     entry |= {name: value for name, value in options.items() if value}
+    if spec.event_gap:
+        entry["event_gap"] = f"{spec.event_gap // timedelta(seconds=1)}s"
     if not spec.is_enabled:
         entry["is_enabled"] = False
     return entry | {"versions": {version.version: _version(version) for version in versions}}

@@ -3,7 +3,7 @@
 cycles:   {id: {schedule, lookback, start_date, max_active_runs, execution, input_query, time_key,
                 legacy_entrypoint, is_enabled, description}}
 models:   {id: {cycle, entrypoint, depends_on, entity_key, score_key, task_options, is_enabled, promotion,
-                versions: {"1.0": {role, since, params, entrypoint, notes}}}}
+                event_gap, versions: {"1.0": {role, since, params, entrypoint, notes}}}}
 """
 
 from __future__ import annotations
@@ -229,6 +229,7 @@ class _Reader(ValueReader):
                 "task_options",
                 "is_enabled",
                 "promotion",
+                "event_gap",
                 "versions",
             ),
             required=("cycle", "entrypoint"),
@@ -251,6 +252,7 @@ class _Reader(ValueReader):
             "task_options": self.task_options,
             "is_enabled": self.flag,
             "promotion": self.promotion,
+            "event_gap": self.duration,
         }
         for name in readers.keys() & fields.keys():
             read = readers[name](fields[name], f"{place}.{name}")

@@ -44,11 +44,12 @@ def with_profiles(inputs: Inputs, time_key: str | None) -> Inputs:
     if time_key not in inputs.columns:
         raise TerminalModelError(f"time_key {time_key!r} is not a column of the input query")
     times = [value for value in inputs[time_key] if _is_known(value)]
+    inputs = replace(inputs, digest=digest.hexdigest(), time_key=time_key)
     if not times:
-        return replace(inputs, digest=digest.hexdigest(), newest_at=None, newest=())
+        return replace(inputs, newest_at=None, newest=())
     newest_at = _instant(time_key, max(times))
     newest = tuple(_newest(inputs, time_key, times, newest_at))
-    return replace(inputs, digest=digest.hexdigest(), newest_at=newest_at, newest=newest)
+    return replace(inputs, newest_at=newest_at, newest=newest)
 
 
 def _json(value: Any) -> bytes:  # Any: what the input query selects

@@ -26,6 +26,7 @@ def report_json(report: RunReport) -> dict[str, Any]:  # Any: JSON
     return values | {
         "outcome": report.outcome.value,
         "stage_ms": dict(report.stage_ms),
+        "reads": dict(report.reads),
         "canaries": [asdict(c) | {"expected": finite(c.expected)} for c in report.canaries],
         "features": [asdict(f) for f in report.features],
     }
@@ -128,6 +129,7 @@ _REPORT: Mapping[str, Callable[[Any], Any]] = {
     "input_digest": _or_none(_text),
     "newest_input_at": _or_none(_instant),
     "reads_since": _or_none(_instant),
+    "reads": _numbers,
     "output_count": _count,
     "stage_ms": _numbers,
     "canaries": lambda v: tuple(CanaryResult(**_read(_CANARY, c, "canary")) for c in _exactly(list)(v)),

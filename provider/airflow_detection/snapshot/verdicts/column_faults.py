@@ -16,6 +16,7 @@ from airflow_detection.engine.canary import ENTITY_PROFILE
 from airflow_detection.snapshot.verdicts.baseline import high_rate, low_limit, median, spread
 from airflow_detection.snapshot.verdicts.history import (
     FRESH_MARGIN,
+    READ_PROFILES,
     FeatureMeasures,
     History,
     Measures,
@@ -40,6 +41,8 @@ def column_faults(
     run = measures.run
     last = history.healthy[-1].features
     for name, feature in measures.features.items():
+        if name.startswith(READ_PROFILES):
+            continue
         yield from _null_faults(name, feature, history, run, thresholds, numbers)
         count = run.features[name].count - run.features[name].null_count
         before = last.get(name)

@@ -15,12 +15,16 @@ from datetime import datetime
 from airflow_detection.domain.reports import FeatureProfile
 from airflow_detection.domain.specs import Outcome
 from airflow_detection.engine.canary import ENTITY_PROFILE
+from airflow_detection.engine.reads import RATIO, READ, SHARED
 from airflow_detection.snapshot.verdicts.kinds import VerdictKind
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.input_facts import NEWEST
 
 MIN_REFERENCE_ROWS = 30
 """Rows that a window needs to be the reference for newly arrived rows."""
+
+READ_PROFILES = (SHARED, READ, RATIO)
+"""Prefixes of profiles that are judged by rules of their own (`read_faults`)."""
 
 FRESH_MARGIN = 0.1
 """Subtracted from limits on shares of newly arrived rows: a difference of windows has more noise."""
@@ -142,7 +146,7 @@ def _fresh(now: float, before: float, share: float) -> float:
 
 def is_extra_profile(name: str) -> bool:
     """Tell whether a profile is of the newest rows or of the outputs, and not of a model's column."""
-    return name.startswith(NEWEST) or name == ENTITY_PROFILE
+    return name.startswith((NEWEST, *READ_PROFILES)) or name == ENTITY_PROFILE
 
 
 def _plain(profile: FeatureProfile, run: ManifestRun) -> FeatureMeasures:

@@ -34,9 +34,11 @@ def with_lookback(db: Database, runs: Mapping[Key, ManifestRun], end: datetime) 
             since = run.reads_since - run.lookback
             earliest[run.cycle_id] = min(since, earliest.get(run.cycle_id, since))
     with_inputs: dict[str, list[datetime]] = defaultdict(list)
+    counts: dict[str, list[int]] = defaultdict(lambda: [0])  # up to each instant
     params = {"cycle_ids": list(earliest), "since": list(earliest.values()), "end": end}
-    for cycle_id, at in db.conn.execute(queries["with_inputs"], params):
+    for cycle_id, at, count in db.conn.execute(queries["with_inputs"], params):
         with_inputs[cycle_id].append(at)
+        counts[cycle_id].append(counts[cycle_id][-1] + count)
     starts = {
         cycle_id: _starts_of_series(instants, _any_run_of(reaching, cycle_id))
         for cycle_id, instants in with_inputs.items()
@@ -44,7 +46,12 @@ def with_lookback(db: Database, runs: Mapping[Key, ManifestRun], end: datetime) 
     return {
         key: run
         if run.reads_since is None
-        else replace(run, has_past=_has_past(run, with_inputs[run.cycle_id], starts.get(run.cycle_id, ())))
+        else replace(
+            run,
+            has_past=not _needs_past(run)
+            or _has_past(run, with_inputs[run.cycle_id], starts.get(run.cycle_id, ())),
+            past_rows=_past_rows(run, with_inputs[run.cycle_id], counts[run.cycle_id]),
+        )
         for key, run in reaching.items()
     }
 
@@ -66,7 +73,7 @@ def _reaching_back(
     since = {
         (run.cycle_id, run.cycle_started_at, run.model_id): run.reads_since
         for run in runs.values()
-        if run.role is Role.PRIMARY and run.reads_since is not None
+        if run.role is Role.PRIMARY and run.reads_since is not None and _needs_past(run)
     }
 
     def earliest_read(run: ManifestRun) -> datetime | None:
@@ -89,6 +96,22 @@ def _starts_of_series(instants: Sequence[datetime], run: ManifestRun) -> list[da
     for before, at in pairwise(instants):
         starts.append(at if at - before > run.lookback + run.step else starts[-1])
     return starts
+
+
+def _needs_past(run: ManifestRun) -> bool:
+    return bool(run.reads.get("counts_need_past", 1.0))
+
+
+def _past_rows(run: ManifestRun, instants: Sequence[datetime], counts: Sequence[int]) -> float:
+    """Return how many rows the cycles had whose windows lie in what the model reads from before its own.
+
+    `counts` are of all rows before each instant, and at the end; each row is in `overlap` windows.
+    """
+    if run.reads_since is None:
+        return 0.0
+    first = bisect_right(instants, run.reads_since + run.lookback)
+    last = max(bisect_right(instants, run.cycle_started_at - run.lookback), first)
+    return (counts[last] - counts[first]) / run.overlap
 
 
 def _has_past(run: ManifestRun, instants: Sequence[datetime], starts: Sequence[datetime]) -> bool:

@@ -21,6 +21,7 @@ from airflow_detection.snapshot.verdicts.lookback import with_lookback
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
+from airflow_detection.store.manifests import params_digest
 from airflow_detection.store.registry import cycle_specs, settings_rows
 
 __all__ = ["Verdict", "VerdictKind", "replay_verdicts", "verdicts"]
@@ -210,6 +211,8 @@ def _run(
             for f in row[15]
         },
         reads_since=row[16],
+        reads=row[17],
+        other_params=row[18] not in ("", params_digest(row[19])),
     )
 
 

@@ -10,6 +10,7 @@ from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.snapshot.verdicts.baseline import fit, high_rate, low_limit, median, quantile
 from airflow_detection.snapshot.verdicts.column_faults import MIN_ROWS, Numbers, column_faults, is_improbable
 from airflow_detection.snapshot.verdicts.history import History, Measures
+from airflow_detection.snapshot.verdicts.read_faults import blind_faults, read_faults
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
 
 STEADY_INPUT_SHARE = 0.85
@@ -25,12 +26,14 @@ def silent_faults(
     """Yield every sign, the surest first; the measures go into `numbers`."""
     run = measures.run
     yield from _canary_faults(run, history, thresholds, numbers)
+    yield from blind_faults(run)
     yield from _bucket_faults(run)
     yield from _frozen_outputs(run, history.last)
     if len(history.healthy) * 3 >= thresholds.min_history_cycles:
         yield from _null_score_faults(run, history, thresholds, numbers)
         yield from _coverage_faults(run, history, thresholds, numbers)
         yield from column_faults(measures, history, thresholds, numbers)
+        yield from read_faults(run, history, thresholds, numbers)
 
 
 def _canary_faults(

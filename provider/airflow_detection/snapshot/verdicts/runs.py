@@ -15,7 +15,9 @@ class ManifestRun:
     """One version in one cycle; `outcome` None where it left no manifest. Instants in UTC.
 
     `step` is the time from one cycle to the next, `lookback` the length of the window. `reads_since` is where
-    the model's data begin, if not at the window; `has_past` whether there were inputs since then.
+    the model's data begin, if not at the window; `has_past` whether there were inputs since then, and
+    `past_rows` about how many. `reads` says what was really read (see migration 0026), and
+    `other_params` that the params which ran are not those that are registered.
     """
 
     cycle_id: str
@@ -33,6 +35,9 @@ class ManifestRun:
     newest_input_at: datetime | None = None
     reads_since: datetime | None = None
     has_past: bool = True
+    past_rows: float = 0.0
+    reads: Mapping[str, float] = field(default_factory=dict)
+    other_params: bool = False
     output_count: int = 0
     output_digest: str | None = None
     score_counts: Mapping[str, int] = field(default_factory=dict)
