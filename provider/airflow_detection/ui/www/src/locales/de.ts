@@ -66,7 +66,6 @@ export const de: Texts = {
   "field.outputs": "Ausgaben",
   "field.flagged": "Gemeldet",
   "field.duration": "Dauer",
-  "field.actions": "Aktionen",
   "field.note": "Notiz",
   "field.source": "Quelle",
   "field.any": "alle",

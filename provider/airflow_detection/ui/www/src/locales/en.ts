@@ -64,7 +64,6 @@ export const en = {
   "field.outputs": "Outputs",
   "field.flagged": "Flagged",
   "field.duration": "Duration",
-  "field.actions": "Actions",
   "field.note": "Note",
   "field.source": "Source",
   "field.any": "any",

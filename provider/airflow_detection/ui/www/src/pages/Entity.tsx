@@ -14,7 +14,7 @@ import { Instant } from "../components/Instant";
 import { Mark } from "../components/Mark";
 import { PageLink } from "../components/PageLink";
 import { type Range, RangeFields, useRange } from "../components/Range";
-import { Empty, Ready } from "../components/States";
+import { Empty, Loading, Ready } from "../components/States";
 import { Id, Text } from "../components/Text";
 import { useAddress } from "../components/useAddress";
 import { shifted } from "../format/instants";
@@ -192,6 +192,7 @@ export const Entity = () => {
       </Flex>
       {!entity && !read("q") && <Empty title={t("entity.choose")}>{t("entity.choose_do")}</Empty>}
       {overview.error && <Ready loaded={overview}>{() => null}</Ready>}
+      {entity && overview.isLoading && <Loading />}
       {entity && overview.data && (
         <>
           <chakra.h2 fontSize="xl" fontWeight="semibold" overflowWrap="anywhere"><Id value={entity} max={200} /></chakra.h2>
