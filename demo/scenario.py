@@ -271,11 +271,12 @@ def _stay_up(demo: Demo) -> None:
     """Keep the servers up until Ctrl-C."""
     show = demo.screen.print
     show()
-    show(f"  open      [bold cyan]{demo.address}/dags/{detection.DAG_ID}[/]")
+    show(f"  the Dag   {demo.address}/dags/{detection.DAG_ID}")
     show("  sign in   not needed: whoever reaches this address on this machine is admin")
     show(f'  registry  source {os.path.relpath(demo.settings.state)}/env, then psql "$DETECTION_DSN"')
     show(f"  Airflow   source {os.path.relpath(demo.settings.state)}/env, then airflow dags list")
     show("  end       Ctrl-C")
+    show(f"  open      [bold cyan]{demo.address}/plugin/detection[/]")
     with suppress(KeyboardInterrupt):
         while True:
             demo.supervisor.check()
