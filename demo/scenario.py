@@ -312,14 +312,15 @@ def _stay_up(demo: Demo, password: str, request: str | None) -> None:
     """Keep the servers up until Ctrl-C."""
     show = demo.screen.print
     show()
-    show(f"  open      [bold cyan]{demo.address}/dags/{detection.DAG_ID}[/]")
     show(f"  sign in   {APPROVER} or {REQUESTER}, password {password}")
     if request:
         show(f"  approve   sign in as {APPROVER} and choose Approve ({REQUESTER} asked for it, and cannot):")
         show(f"            [bold cyan]{request}[/]")
+    show(f"  the Dag   {demo.address}/dags/{detection.DAG_ID}")
     show(f'  registry  source {os.path.relpath(demo.settings.state)}/env, then psql "$DETECTION_DSN"')
     show(f"  Airflow   source {os.path.relpath(demo.settings.state)}/env, then airflow dags list")
     show("  end       Ctrl-C")
+    show(f"  open      [bold cyan]{demo.address}/plugin/detection[/]")
     with suppress(KeyboardInterrupt):
         while True:
             demo.supervisor.check()

@@ -12,50 +12,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.ui.sources import CHECKOUT, TIMEOUT_S, UI, WWW, node_modules, npm
 
-CHECKOUT = Path(__file__).parents[2]
-UI = CHECKOUT / "provider" / "airflow_detection" / "ui"
-WWW = UI / "www"
 BUNDLE = UI / "static" / "detection.js"
-BUILD_TIMEOUT_S = 600.0
 MAX_COMPRESSED = 150_000
 HOST = {"React", "ReactJSXRuntime", "ReactRouterDOM", "ChakraUI"}
-
-
-def npm() -> str:
-    """The path of npm; without it the test is skipped, in CI it fails."""
-    found = shutil.which("npm")
-    if found is None:
-        reason = "npm was not found: the bundle cannot be built anew"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
-
-
-def install(program: str, folder: Path) -> None:
-    """Install what the lock file names; without a registry and in no CI the test is skipped."""
-    done = subprocess.run(
-        [program, "ci", "--no-progress", "--prefer-offline"],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=BUILD_TIMEOUT_S,
-    )  # fmt: skip
-    is_offline = re.search(r"ENOTFOUND|EAI_AGAIN|ENETUNREACH", done.stderr)
-    if done.returncode and is_offline and not os.environ.get("CI"):
-        pytest.skip("the package registry cannot be reached: the bundle cannot be built anew")
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sources of the pages in a folder of their own, with what their lock file names."""
-    program = npm()
+    npm()
     folder = tmp_path_factory.mktemp("ui") / "www"
     shutil.copytree(WWW, folder, ignore=shutil.ignore_patterns("node_modules"))
-    installed = WWW / "node_modules" / ".package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= (WWW / "package-lock.json").stat().st_mtime:
-        (folder / "node_modules").symlink_to(WWW / "node_modules")
-    else:
-        install(program, folder)
+    modules = node_modules(folder)
+    if modules.parent != folder:
+        (folder / "node_modules").symlink_to(modules)
     return folder
 
 
@@ -63,7 +35,7 @@ def run(folder: Path, *arguments: str) -> None:
     """Run a script of the package; it must end with 0."""
     done = subprocess.run(
         [npm(), "run", "--silent", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=BUILD_TIMEOUT_S,
+        cwd=folder, capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 

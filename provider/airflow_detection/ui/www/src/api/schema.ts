@@ -193,7 +193,7 @@ export interface paths {
         };
         /**
          * Entity
-         * @description Return what is known of an entity; in the day up to its newest output unless a period is given.
+         * @description Return what is known of an entity: in the newest day, the last in which it was flagged, or a period.
          *
          *     An entity of which nothing is known has an empty answer: an id that a user may not see is no other.
          */
@@ -466,6 +466,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/promotions/{promotion_id}/curve.svg": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Curve Picture
+         * @description Return the curve of E of a promotion's newest evidence as a picture.
+         */
+        get: operations["curve_picture_api_promotions__promotion_id__curve_svg_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/reports": {
         parameters: {
             query?: never;
@@ -704,8 +724,15 @@ export interface components {
         /**
          * EntityAnswer
          * @description What is known of one entity in [start, end); `is_cut` tells that there are more scores than shown.
+         *
+         *     Before `complete_from` only scores above 0.3 are there.
          */
         EntityAnswer: {
+            /**
+             * Complete From
+             * Format: date-time
+             */
+            complete_from: string;
             /** Drawings */
             drawings: components["schemas"]["DrawingLink"][];
             /**
@@ -2332,6 +2359,37 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PromotionAnswer"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    curve_picture_api_promotions__promotion_id__curve_svg_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                promotion_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
                 };
             };
             /** @description Validation Error */

@@ -2,7 +2,7 @@ import { Box, Button, Table } from "@chakra-ui/react";
 import type { ReactNode } from "react";
 
 import { useTexts } from "../locales";
-import { PALETTES, type Tone } from "./theme";
+import type { Tone } from "./theme";
 
 /** `isShort`: its values stay on one line, as numbers do. */
 export type Column = { label: string; isNumber?: boolean; isShort?: boolean; help?: string; width?: string };
@@ -30,7 +30,7 @@ export const DataTable = ({ label, columns, rows, more, isLoading = false, hasRo
             {rows.map((row) => {
               const isMarked = row.tone === "bad" || row.tone === "attention";
               return (
-                <Table.Row key={row.key} bg={isMarked ? "colorPalette.subtle" : "transparent"} colorPalette={PALETTES[row.tone ?? "none"]}>
+                <Table.Row key={row.key} bg="transparent">
                   {row.cells.map((cell, n) => (
                     <Table.Cell
                       key={n} verticalAlign="top" textAlign={columns[n]?.isNumber ? "end" : "start"} overflowWrap="anywhere"

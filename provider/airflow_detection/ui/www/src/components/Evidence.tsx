@@ -39,7 +39,7 @@ export const Evidence = ({ values, without = [] }: { values: Record<string, unkn
   const named = flattened(values ?? {}, without);
   if (named.length === 0) return <>–</>;
   return (
-    <Flex as="dl" m={0} wrap="wrap" columnGap={4} rowGap={0} fontSize="sm" minW="14rem">
+    <Flex as="dl" m={0} wrap="wrap" columnGap={4} rowGap={0} fontSize="sm" minW="10rem">
       {named.slice(0, MAX_VALUES).map(([name, value]) => (
         <Flex key={name} gap={1.5} minW={0} align="baseline">
           <chakra.dt color="fg.muted" overflowWrap="anywhere"><bdi>{visible(name.slice(0, 80))}</bdi></chakra.dt>

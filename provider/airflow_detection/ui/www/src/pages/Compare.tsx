@@ -15,7 +15,7 @@ import { Instant } from "../components/Instant";
 import { Mark, RoleMark } from "../components/Mark";
 import { PageLink } from "../components/PageLink";
 import { type Range, RangeFields, useRange } from "../components/Range";
-import { Empty, Ready } from "../components/States";
+import { Empty, Loading, Ready } from "../components/States";
 import { Id, Text } from "../components/Text";
 import { useAddress } from "../components/useAddress";
 import { type NumberKind, useNumbers } from "../format/numbers";
@@ -229,6 +229,7 @@ export const Compare = () => {
       </Flex>
       {model.error && <Ready loaded={model}>{() => null}</Ready>}
       {(!first || !second) && <Empty title={t("compare.choose")}>{t("compare.choose_do")}</Empty>}
+      {first && second && (model.isLoading || overview.isLoading) && <Loading />}
       {first && second && model.data && !overview.isLoading && <Result range={range} first={first} second={second} />}
     </Stack>
   );

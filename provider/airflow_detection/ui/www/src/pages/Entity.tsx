@@ -14,7 +14,7 @@ import { Instant } from "../components/Instant";
 import { Mark } from "../components/Mark";
 import { PageLink } from "../components/PageLink";
 import { type Range, RangeFields, useRange } from "../components/Range";
-import { Empty, Ready } from "../components/States";
+import { Empty, Loading, Ready } from "../components/States";
 import { Id, Text } from "../components/Text";
 import { useAddress } from "../components/useAddress";
 import { shifted } from "../format/instants";
@@ -115,6 +115,9 @@ const Details = ({ entity, cycle_id, overview }: { entity: string; cycle_id: str
                 <LineChart title={t("entity.scores")} at={at} height={240} format={(value) => n(value, "number")}
                   lines={data.scores.map((line, place) => ({ label: line.is_replay ? t("chart.replay", { label: line.label }) : line.label, values: values[place] ?? [], isDashed: line.is_replay || line.role !== "PRIMARY" }))} />
               )}
+              {data.complete_from > data.start && (
+                <Box fontSize="sm" color="fg.muted">{t("entity.complete_from")} <Instant at={data.complete_from} /></Box>
+              )}
             </Card>
             {data.drawings.map((drawing) => (
               <Card key={drawing.name} title={drawing.title}>
@@ -192,6 +195,7 @@ export const Entity = () => {
       </Flex>
       {!entity && !read("q") && <Empty title={t("entity.choose")}>{t("entity.choose_do")}</Empty>}
       {overview.error && <Ready loaded={overview}>{() => null}</Ready>}
+      {entity && overview.isLoading && <Loading />}
       {entity && overview.data && (
         <>
           <chakra.h2 fontSize="xl" fontWeight="semibold" overflowWrap="anywhere"><Id value={entity} max={200} /></chakra.h2>

@@ -60,10 +60,9 @@ export const EventTable = ({ events, mayEdit, changed, more, isLoading }: {
 }) => {
   const t = useTexts();
   const n = useNumbers();
-  const canEdit = events.some((event) => mayEdit.includes(event.cycle_id));
   const columns = [
-    { label: t("field.entity"), isShort: true }, { label: t("field.severity") }, { label: t("field.model") }, { label: t("field.score"), isNumber: true },
-    { label: t("events.age") }, { label: t("field.status") }, { label: t("field.evidence") }, ...(canEdit ? [{ label: t("field.actions") }] : []),
+    { label: t("field.entity"), isShort: true }, { label: t("field.severity") }, { label: t("field.model"), isShort: true }, { label: t("field.score"), isNumber: true },
+    { label: t("events.age"), isShort: true }, { label: t("field.status") }, { label: t("field.evidence") },
   ];
   const age = (event: EventRow) => Math.max(0, (Date.parse(event.last_seen_at) - Date.parse(event.first_seen_at)) / 1000);
   return (
@@ -72,16 +71,15 @@ export const EventTable = ({ events, mayEdit, changed, more, isLoading }: {
         key: event.event_id, tone: event.status === "OPEN" && event.severity === "CRITICAL" ? toneOfSeverity(event.severity) : null,
         cells: [
           <PageLink key="e" to={links.entity(event.entity_id, event.cycle_id)}><Id value={event.entity_id} max={40} /></PageLink>,
-          <Stack key="s" gap={0} align="flex-start"><Severity severity={event.severity} /><Text value={event.category} max={40} /></Stack>,
+          <Stack key="s" gap={0} align="flex-start"><Severity severity={event.severity} />{event.category !== event.model_id && <Text value={event.category} max={40} />}</Stack>,
           <PageLink key="m" to={links.model(event.model_id)}><Id value={event.model_id} max={40} /></PageLink>,
           n(event.score, "score"),
           <Stack key="a" gap={0} fontSize="sm" title={`${t("events.first_seen")} – ${t("events.last_seen")}`}>
             <Instant at={event.first_seen_at} />
-            <Box color="fg.muted">{n(age(event), "seconds")} · <Instant at={event.last_seen_at} /></Box>
+            <Box color="fg.muted">{n(age(event), "seconds")}</Box>
           </Stack>,
-          <State key="t" event={event} />,
+          <Stack key="t" gap={1}><State event={event} />{mayEdit.includes(event.cycle_id) && event.status === "OPEN" && <Actions event={event} changed={changed} />}</Stack>,
           <Evidence key="v" values={event.evidence} without={["entity_id", "score", "severity"]} />,
-          ...(canEdit ? [mayEdit.includes(event.cycle_id) && event.status === "OPEN" ? <Actions key="x" event={event} changed={changed} /> : null] : []),
         ],
       }))} />
   );

@@ -51,12 +51,12 @@ export const Banner = () => {
         <Alert.Description color="fg">
           <Stack gap={0}>
             {data.troubles.slice(0, SHOWN).map((trouble) => (
-              <Box key={trouble.label}><PageLink to={links.model(trouble.model_id)}><Text value={t("banner.more", { label: trouble.label, kind: trouble.kind })} max={120} /></PageLink> <Text value={trouble.reason} max={120} /></Box>
+              <Box key={trouble.label}><PageLink color="fg" to={links.model(trouble.model_id)}><Text value={t("banner.more", { label: trouble.label, kind: trouble.kind })} max={120} /></PageLink> <Text value={trouble.reason} max={120} /></Box>
             ))}
           </Stack>
         </Alert.Description>
       </Alert.Content>
-      <PageLink to={links.overview()}>{t("banner.open")}</PageLink>
+      <PageLink color="fg" to={links.overview()}>{t("banner.open")}</PageLink>
     </Alert.Root>
   );
 };

@@ -13,7 +13,7 @@ import { Instant } from "../components/Instant";
 import { Mark, RoleMark } from "../components/Mark";
 import { PageLink } from "../components/PageLink";
 import { type Range, RangeFields, useRange } from "../components/Range";
-import { Empty, Ready } from "../components/States";
+import { Empty, Loading, Ready } from "../components/States";
 import { Id, Text } from "../components/Text";
 import { toneOfVerdict } from "../components/theme";
 import { useAddress } from "../components/useAddress";
@@ -174,7 +174,7 @@ export const Model = () => {
         choices={[...(model_id ? [] : [{ value: "", label: "…" }]), ...choices.map((value) => ({ value, label: value }))]} />
       {overview.error && <Ready loaded={overview}>{() => null}</Ready>}
       {model_id === "" && <Empty title={t("model.choose")}>{t("model.choose_do")}</Empty>}
-      <Ready loaded={loaded}>{(model) => (overview.isLoading ? null : <Details model={model} range={range} />)}</Ready>
+      <Ready loaded={loaded}>{(model) => (overview.isLoading ? <Loading /> : <Details model={model} range={range} />)}</Ready>
     </Stack>
   );
 };

@@ -26,7 +26,7 @@ const Fields = ({ form, change }: { form: Form; change: (form: Form) => void }) 
       {dag.data?.is_paused && (
         <Alert.Root status="warning">
           <Alert.Indicator />
-          <Alert.Description color="fg">{t("promotion.paused")} <PageLink to={links.dag(DAG)}>{t("promotion.dag")}</PageLink></Alert.Description>
+          <Alert.Description color="fg">{t("promotion.paused")} <PageLink color="fg" to={links.dag(DAG)}>{t("promotion.dag")}</PageLink></Alert.Description>
         </Alert.Root>
       )}
       <Field.Root required>
