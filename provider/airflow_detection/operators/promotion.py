@@ -278,8 +278,9 @@ class PromotionWatchOperator(BaseOperator):
     """Watch the cycles of the promotion that this run put in force; roll it back when they are bad.
 
     Waits in the triggerer between looks, or in its own process where `deferrable` is off. Skips where a
-    person said no, and fails where the promotion was refused. The registry says what there is to watch,
-    whatever became of the task that promoted: Airflow may lose sight of that one after it has done its work.
+    person said no, and fails where the promotion was refused or could not be judged. The registry says what
+    there is to watch, whatever became of the task that promoted: Airflow may lose sight of that one after it
+    has done its work.
 
     Args:
         detection_conn_id: a connection to the registry's database whose login may change roles.
@@ -348,7 +349,9 @@ class PromotionWatchOperator(BaseOperator):
             if since is None:
                 last = asked[0].states[-1]
                 said = f"promotion {asked[0].promotion_id} is {last.state}: {last.reason}"
-                is_no = last.state in (State.REJECTED, State.TIMED_OUT, State.WITHDRAWN)
+                is_no = last.state in (State.REJECTED, State.TIMED_OUT) or (
+                    last.state is State.WITHDRAWN and asked[0].since(State.JUDGED) is not None
+                )
                 raise (AirflowSkipException if is_no else AirflowFailException)(said)
             seen = promotions.results_since(db, asked[0].version_id, since)
             looked = look(db, asked[0].promotion_id, now=datetime.now(UTC), **judged_by())
