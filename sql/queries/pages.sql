@@ -138,8 +138,9 @@ select own.*, c.score as champion_score
  order by own.number;
 
 -- name: complete_from
--- The first cycle of a period from which on the outputs of models are few enough to be read one by one.
-select coalesce(min(at) filter (where total <= %(rows)s), %(end)s) as at
+-- The start of a period, or the first cycle from which on the outputs of models are few enough to be read one by one.
+select case when coalesce(bool_and(total <= %(rows)s), true) then %(start)s::timestamptz
+            else coalesce(min(at) filter (where total <= %(rows)s), %(end)s) end as at
   from (select r.cycle_started_at as at,
                sum(sum(r.output_count)) over (order by r.cycle_started_at desc) as total
           from {schema}.detection_model_runs r

@@ -130,7 +130,7 @@ const Details = ({ entity, cycle_id, overview }: { entity: string; cycle_id: str
                   rows={data.latest.map((row) => ({
                     key: row.label,
                     cells: [
-                      <PageLink key="m" to={links.model(splitLabel(row.label).model)}><Id value={row.label} /></PageLink>, <Instant key="a" at={row.at} />, n(row.score, "score"), <Evidence key="o" values={row.outputs} without={["entity_id", "score"]} />,
+                      <Box key="m" whiteSpace="nowrap"><PageLink to={links.model(splitLabel(row.label).model)}><Id value={row.label} /></PageLink></Box>, <Instant key="a" at={row.at} />, n(row.score, "score"), <Evidence key="o" values={row.outputs} without={["entity_id", "score"]} />,
                     ],
                   }))} />
               )}
