@@ -74,6 +74,10 @@ class Airflow:
         """Let the Dag run."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}?update_mask=is_paused", {"is_paused": False})
 
+    def pause(self, dag_id: str) -> None:
+        """Let the Dag start no further runs."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}?update_mask=is_paused", {"is_paused": True})
+
     def end_leftovers(self, dag_id: str, first: datetime, last: datetime) -> int:
         """Cancel open backfills and fail unfinished runs of [first, last]; return how many there were.
 

@@ -93,6 +93,10 @@ def _run_steps(settings: Settings, screen: Screen, supervisor: Supervisor, saved
         f"[bold]{'all ended as they should' if is_good else '[red]not all ended as they should[/]'}[/]"
     )
     screen.print(f"[dim]{time.monotonic() - start_s:.0f} s in all, logs in {settings.logs}[/]")
+    for dag_id in (detection.DAG_ID, maintenance.DAG_ID):
+        airflow.pause(
+            dag_id
+        )  # its positions are of the past: live cycles would say NO_INPUT and end all events
     if not settings.once:
         request = _ask(demo, airflow) if has_passed else None
         _stay_up(demo, saved.user_password, request)
@@ -316,7 +320,7 @@ def _stay_up(demo: Demo, password: str, request: str | None) -> None:
     if request:
         show(f"  approve   sign in as {APPROVER} and choose Approve ({REQUESTER} asked for it, and cannot):")
         show(f"            [bold cyan]{request}[/]")
-    show(f"  the Dag   {demo.address}/dags/{detection.DAG_ID}")
+    show(f"  the Dag   {demo.address}/dags/{detection.DAG_ID}, paused: no positions of today arrive")
     show(f'  registry  source {os.path.relpath(demo.settings.state)}/env, then psql "$DETECTION_DSN"')
     show(f"  Airflow   source {os.path.relpath(demo.settings.state)}/env, then airflow dags list")
     show("  end       Ctrl-C")
