@@ -196,7 +196,7 @@ def test_the_documentation_shows_a_picture_versions_and_the_rule() -> None:
 
 def test_a_run_can_be_told_where_its_plan_comes_from() -> None:
     params = build_dag(cycle(model("tracks"))).params
-    assert params.dump() == {"mode": "as_of", "replay": [], "known_at": None}
+    assert params.dump() == {"mode": "as_of", "replay": None, "known_at": None}
     for name, wrong in (("mode", "latest"), ("replay", "tracks@1"), ("known_at", 5)):
         with pytest.raises(ParamValidationError):
             params[name] = wrong

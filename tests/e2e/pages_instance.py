@@ -67,7 +67,7 @@ def run_cycle(db: Database, cycle_id: str, at: datetime, *replay: str) -> str:
 def put_demo(airflow: AirflowInstance, folder: Path, cycles: int) -> str:
     """The demo's models and positions, past cycles, labels, a promotion that waits, and reports."""
     dsn = airflow.env["DETECTION_DSN"]
-    detection.apply_models(dsn)
+    detection.apply_models(dsn, folder, cycles)
     detection.load(dsn, detection.simulate(folder))
     db = Database(airflow.registry, detection.SCHEMA)
     run_id = ""
