@@ -51,15 +51,10 @@ def scalar_score(rows: list[Row], v_max: float, *, is_identity_valid: bool = Tru
         d = km_between(a, b)
         dt = max(b["observed_s"] - a["observed_s"], 1.0)
         v = d / 1.852 * 3600 / dt
-        known = [row["sog_kn"] for row in (a, b) if row["sog_kn"] is not None]
-        own = min(max(known), v_max) if known else v_max
-        surplus = max(d - 0.5 - own * 1.852 * 120 / 3600, 0.0)
-        limit = max(v_max, min(1.15 * max(known), 75.0)) if known else v_max
-        needed = surplus / 1.852 * 3600 / dt
-        possible *= 1 - 0.4 * min(max((needed - limit) / limit, 0), 1) * (1 - math.exp(-surplus / 5))
-        if len(known) == 2 and dt <= 600:
-            tolerance = 5 + (0.2 + max(known) * 1.852 * 120 / 3600) / 1.852 * 3600 / dt
-            excess = v - max(known) - tolerance
+        possible *= 1 - 0.4 * min(max((v - v_max) / v_max, 0), 1) * (1 - math.exp(-d / 5))
+        if a["sog_kn"] is not None and b["sog_kn"] is not None and dt <= 600:
+            tolerance = 5 + 0.2 / 1.852 * 3600 / dt
+            excess = v - max(a["sog_kn"], b["sog_kn"]) - tolerance
             contradictions.append(min(max(excess / 25, 0), 1))
     c_kin = 1 - possible
     c_sog = sum(contradictions) / len(contradictions) if contradictions else 0.0
@@ -91,8 +86,8 @@ def test_the_score_is_the_formula(seed: int) -> None:
 def test_one_hop_by_hand() -> None:
     # 1 degree of latitude = 111.195 km = 60.04 nm in 1800 s: 120.08 kn, so s = 1 - exp(-22.2)
     assert score_of([fix(0, 10, 20), fix(1800, 11, 20)]) == pytest.approx(0.95 * 0.4, abs=1e-8)
-    # in 3600 s, without 0.5 km and two minutes at 50 kn: 58.1 kn, s = 0.1620...
-    s = ((111.19508 - 0.5 - 50 * 1.852 / 30) / 1.852 - 50) / 50
+    # in 3600 s: 60.04 kn, s = 0.2008...
+    s = (111.19508 / 1.852 - 50) / 50
     assert score_of([fix(0, 10, 20), fix(3600, 11, 20)]) == pytest.approx(0.95 * 0.4 * s, abs=1e-6)
 
 
@@ -253,9 +248,9 @@ class CanaryQuality:
 
 
 def of_type(code: int | None, mmsi: int = SHIP) -> list[Row]:
-    """Three fixes, 20 km apart at 40 kn."""
-    seconds = 20 / 1.852 / 40 * 3600
-    lats = (10, 10 + math.degrees(20 / 6371.0088))
+    """Three fixes, 5 km apart at 40 kn."""
+    seconds = 5 / 1.852 / 40 * 3600
+    lats = (10, 10 + math.degrees(5 / 6371.0088))
     return [{**fix(seconds * i, lats[i % 2], 20, mmsi=mmsi), "vessel_type": code} for i in range(3)]
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from airflow_detection.engine.model import Canary
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, KM_PER_NM
-from airflow_detection.maritime.tracks.hops import uncertainty_km
 from airflow_detection.maritime.vessel_canaries import vessel_canary
 
 if TYPE_CHECKING:
@@ -31,14 +28,13 @@ def edge_canaries(start_s: float, v_max_kn: float, max_dropped_share: float) -> 
     yield _north(-8, 0.3 * share, start_s, (0, 0, 300), kn * KM_PER_NM / 12, sog_kn=0.0)
     late_km = min(0.9 * v_max_kn, 40.0) * KM_PER_NM / 4
     yield _north(-9, 0.0, start_s, (0, 900), late_km, sog_kn=0.0)
-    near_km, uncertain_km = 1.5 * v_max_kn * KM_PER_NM / 3600, float(uncertainty_km(np.array(v_max_kn)))
+    near_km = 1.5 * v_max_kn * KM_PER_NM / 3600
     expected = 0.95 * 0.4 * 0.5 * -math.expm1(-near_km / 5)
-    yield _north(LONG_ID, expected, start_s, (0, 0), near_km + uncertain_km)
+    yield _north(LONG_ID, expected, start_s, (0, 0), near_km)
     nearly = {"entity_id": "-100", "score": 0.99 * max_dropped_share}
     fast_s = 20 / KM_PER_NM / (4 * v_max_kn) * 3600
     strong = 0.95 * 0.4 * -math.expm1(-20 / 5)
-    far_km = 20.0 + uncertain_km
-    yield _north(-100, strong, start_s, (0, fast_s), far_km, upstream={"track_quality": (({}, nearly),)})
+    yield _north(-100, strong, start_s, (0, fast_s), 20.0, upstream={"track_quality": (({}, nearly),)})
 
 
 def _north(

@@ -8,11 +8,8 @@ import numpy as np
 
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
-from airflow_detection.engine.reads import RATIO
 from airflow_detection.maritime.severity import severity
-from airflow_detection.maritime.tracks.fixes import TIME, Fixes, in_time_order, read_fixes
-from airflow_detection.maritime.tracks.geo import speed_kn
-from airflow_detection.maritime.tracks.hops import hop_km, hop_s, pairs
+from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, read_fixes
 from airflow_detection.maritime.tracks.mmsi import is_reserved, is_valid
 from airflow_detection.maritime.vessel_canaries import vessel_canary
 
@@ -23,11 +20,6 @@ if TYPE_CHECKING:
 
     from airflow_detection.domain.specs import Cycle
     from airflow_detection.maritime.tracks.geo import FloatArray
-
-
-RATIO_S = 600.0  # what creeps in shows in the newest reports first
-RATIO_KN = (3.0, 60.0)  # slower ships report noise, faster ones are in two places
-RATIO_DEAD = 0.35
 
 
 class TrackQuality(BaseDetectionModel):
@@ -47,7 +39,7 @@ class TrackQuality(BaseDetectionModel):
         return ModelResult(
             outputs_per_input=_outputs(fixes),
             metrics=_metrics(real),
-            features={**real.features((*self.features, TIME)), RATIO + "speed": _speed_ratios(real)},
+            features=real.features(self.features),
         )
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
@@ -63,26 +55,6 @@ class TrackQuality(BaseDetectionModel):
         yield canary(-123_456_789, 1 / 3, (0.0, 0.01, 91.0, 0.02, None, 0.03))  # as long as a real MMSI
         yield canary(-3, 0.0, (0.0, 0.01, 0.02))
         yield canary(-4, None, (0.0,))
-
-
-def _speed_ratios(fixes: Fixes) -> list[float]:
-    """Return, of each vessel under way lately, the logarithm of the speed reported over that made good.
-
-    In [-1, 1], and 0 within a third: what differs by as much as units do stands out.
-    """
-    kept = in_time_order(fixes)
-    lately = kept.take(kept.observed_s >= np.max(kept.observed_s, initial=-np.inf) - RATIO_S)
-    first = pairs(lately)
-    duration = hop_s(lately, first)
-    made_good = speed_kn(hop_km(lately, first), duration)
-    reported = (lately.sog_kn[first] + lately.sog_kn[first + 1]) / 2
-    is_under_way = (made_good >= RATIO_KN[0]) & (made_good < RATIO_KN[1]) & (reported > 0) & (duration >= 30)
-    ratio = np.log(reported[is_under_way] / made_good[is_under_way])
-    _, group, count = np.unique(lately.mmsi[first[is_under_way]], return_inverse=True, return_counts=True)
-    ordered = ratio[np.lexsort((ratio, group))]
-    medians = np.clip(ordered[np.cumsum(count) - count + count // 2], -1.0, 1.0)
-    values: list[float] = np.where(np.abs(medians) < RATIO_DEAD, 0.0, medians).tolist()
-    return values
 
 
 def mostly_dropped(ctx: ModelContext, max_dropped_share: float) -> frozenset[str]:
