@@ -193,10 +193,11 @@ def test_a_demo_that_ends_by_itself_asks_nobody(finished: DemoProcess) -> None:
 def test_a_promotion_waits_at_the_end_for_a_second_user(finished: DemoProcess) -> None:
     """A user who cannot approve has asked; the last lines say who can, and where; what he answers holds."""
     with demo(finished.state, CYCLES=str(CYCLES)) as run:
-        run.wait_for("end       Ctrl-C")
-        last = run.text().rsplit("open ", 1)[1]
+        run.wait_for("/plugin/detection")
+        last = run.text().rsplit("sign in   ", 1)[1]
         password = last.split("password ")[1].split()[0]
         page = next(line for line in last.splitlines() if "required_actions" in line).strip()
+        assert last.splitlines()[-1].strip().startswith("open "), "the pages are the last line"
         assert "sign in as ben and choose Approve (ana asked for it, and cannot)" in last
         address, _, path = page.partition("/dags/")
         dag_id, _, run_id, _, task_id, _ = path.split("/")
