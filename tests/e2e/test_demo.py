@@ -190,6 +190,7 @@ def test_a_demo_that_ends_by_itself_asks_nobody(finished: DemoProcess) -> None:
     assert "waits for" not in finished.text()
 
 
+@pytest.mark.long
 def test_a_promotion_waits_at_the_end_for_a_second_user(finished: DemoProcess) -> None:
     """A user who cannot approve has asked; the last lines say who can, and where; what he answers holds."""
     with demo(finished.state, CYCLES=str(CYCLES)) as run:
@@ -214,6 +215,7 @@ def test_a_promotion_waits_at_the_end_for_a_second_user(finished: DemoProcess) -
     assert (finished.state / "passwords.json").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.long
 def test_a_demo_after_that_leaves_the_champion_that_was_approved(finished: DemoProcess) -> None:
     with demo(finished.state, CYCLES="1", ONCE="1") as run:
         assert run.wait_for_exit() == 0, run.text()
