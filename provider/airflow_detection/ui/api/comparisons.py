@@ -84,8 +84,8 @@ def compare(
         thresholds=thresholds(),
         use_model_registry=use_model_registry(),
         has_replays=replays,
-    )
-    return JSONResponse(comparison.to_json() | curve_of(comparison.to_json()).model_dump())
+    ).to_json()
+    return JSONResponse(comparison | curve_of(comparison).model_dump())
 
 
 def curve_of(comparison: Json) -> CompareExtra:
