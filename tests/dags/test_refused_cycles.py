@@ -192,6 +192,7 @@ def test_apply_refuses_a_cycle_or_a_model_whose_name_in_airflow_is_taken(two: An
         f"{file}:2: cycles.a b: would have the Dag detection_a_b of cycle 'a_b': {give}",
         f"{file}:5: cycles.old_one: would have the Dag detection_old_one of cycle 'old one': {give}",
         f"{file}:7: models.m_n: would have the task m_n of model 'm n': {give}",
+        f"{file}:10: models.m|n: a model id is of the characters a-z, 0-9, '_', '.' and '-'",
     ]
     file.write_text(f'cycles:\n  "old one": {{execution: inline{REST}')
     assert len(apply_file(Database(two, SCHEMA), file)) == 1, "what stands already may change"

@@ -73,11 +73,13 @@ def test_a_shadow_that_loses_its_task_after_the_other_versions_have_run_is_run(
 
 
 @pytest.mark.parametrize("change", ["add", pytest.param("to one task", marks=pytest.mark.long)])
-def test_what_is_added_to_a_run_without_the_registry_is_skipped(database: Any, fly: Fly, change: str) -> None:
+def test_a_run_without_the_registry_fails_and_what_is_added_to_it_does_not_run(
+    database: Any, fly: Fly, change: str
+) -> None:
     runs = fly(change, "opened", PREDICTION_USE_MODEL_REGISTRY="0")
     states = runs["opened"]["tasks"]
-    assert (states.pop("open_cycle"), states.pop("close_cycle")) == ("success", "success")
-    assert set(states.values()) <= {"skipped", "removed"}
+    assert (states.pop("open_cycle"), states.pop("close_cycle")) == ("failed", "failed"), "no legacy path"
+    assert set(states.values()) <= {"upstream_failed", "skipped", "removed"}
     assert sample_registry.outcomes(database, instant_of("opened")) == {}
 
 
