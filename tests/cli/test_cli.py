@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 from tests import sample_registry
+from tests.cli.commands import Cli, environment
 from tests.sample_registry import AT, SCHEMA
 
 from airflow_detection.cycle import planning
@@ -28,85 +24,11 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 ROOT = Path(__file__).parents[2]
 MARITIME = str(ROOT / "dags" / "registry" / "maritime.yaml")
 
-# One process for several commands: the start of Airflow's CLI is most of the time that a command takes.
-DRIVER = """
-import contextlib, io, json, sys, traceback
-from airflow.cli import cli_parser
-parser = cli_parser.get_parser()
-done = []
-for argv in json.load(sys.stdin):
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            args = parser.parse_args(["detection", *argv])
-            args.func(args)
-        except SystemExit as exit:
-            code = exit.code or 0
-        except BaseException:
-            code = 99
-            traceback.print_exc()
-    done.append([code, out.getvalue(), err.getvalue()])
-sys.stderr.flush()
-print("\\nRESULTS" + json.dumps(done))
-"""
-
-
 SUPERUSER = (
     "a superuser: a query may read files of the server and change its settings; "
     "airflow detection grants --reader LOGIN makes a login for [detection] reader_conn_id\n"
 )
 NO_DAG = "warning: Airflow has no Dag detection_maritime yet: is there a Dag file that calls cycle_dags()?\n"
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How one command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., list[Ran]]
-
-
-def environment(home: Path, dsn: str) -> dict[str, str]:
-    target = conninfo_to_dict(dsn)
-    connection = {
-        "conn_type": "postgres",
-        "host": target.get("host"),
-        "login": target.get("user"),
-        "password": target.get("password"),
-        "schema": target["dbname"],
-        "port": int(target["port"]) if target.get("port") else None,
-    }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    return kept | {
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        "AIRFLOW_CONN_DETECTION_DEFAULT": json.dumps(connection),
-    }
-
-
-@pytest.fixture
-def cli(tmp_path: Path, dsn: str) -> Cli:
-    """Run commands of `airflow detection`, one after the other, against the test's database."""
-
-    def run(*commands: Sequence[str], dsn: str = dsn, **extra: str) -> list[Ran]:
-        done = subprocess.run(
-            [sys.executable, "-c", DRIVER],
-            input=json.dumps([list(argv) for argv in commands]),
-            env=environment(tmp_path, dsn) | extra,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert "RESULTS" in done.stdout, done.stderr
-        return [Ran(*result) for result in json.loads(done.stdout.rpartition("RESULTS")[2])]
-
-    return run
 
 
 def test_the_installed_command_answers_in_one_line_without_a_traceback(

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cli.test_cli import Cli, cli
 from tests.operators.test_operators import airflow_uri
 from tests.snapshot.manifests import FIRST, STEP
 from tests.snapshot.test_version_comparison import HOSTILE, Planted
@@ -16,9 +15,8 @@ from airflow_detection.store.labels import known_instant
 
 if TYPE_CHECKING:
     import pytest
+    from tests.cli.commands import Cli
     from tests.cli.test_cli import Connection
-
-__all__ = ["cli"]  # a fixture
 
 
 def test_the_command_and_the_hook_give_the_same_comparison(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.cli.test_cli import Cli, cli
 from tests.cli.test_promotions import ME, fleet, rows
 from tests.operators.test_operators import airflow_uri
 
 from airflow_detection.errors import EventError
 from airflow_detection.hooks.detection import DetectionHook
 
-__all__ = ["cli", "fleet"]
+if TYPE_CHECKING:
+    from tests.cli.commands import Cli
+
+__all__ = ["fleet"]
 
 
 def test_an_event_is_acknowledged_and_closed_by_its_number(

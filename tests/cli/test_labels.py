@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import yaml
 from tests import sample_registry
-from tests.cli.test_cli import Cli, cli
 
 if TYPE_CHECKING:
+    from tests.cli.commands import Cli
     from tests.cli.test_cli import Connection
 
-__all__ = ["cli"]  # a fixture
 
 HOSTILE = "[red]\x1b]0;owned[/nope]"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import getpass
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests import sample_registry
-from tests.cli.test_cli import Cli, cli
 from tests.sample_registry import AT, SCHEMA
 
 from airflow_detection.cycle import inline, planning
@@ -16,7 +15,9 @@ from airflow_detection.domain.specs import Execution, Mode
 from airflow_detection.store import promotions
 from airflow_detection.store.database import Database
 
-__all__ = ["cli"]
+if TYPE_CHECKING:
+    from tests.cli.commands import Cli
+
 ME = getpass.getuser()
 
 

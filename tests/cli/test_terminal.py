@@ -7,15 +7,16 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests import sample_registry
-from tests.cli.test_cli import Cli, cli
 
 from airflow_detection.cli.command import command
 
-__all__ = ["cli"]  # a fixture
+if TYPE_CHECKING:
+    from tests.cli.commands import Cli
+
 TITLE = "\x1b]0;owned\x07\x9b2J\u202e\x7f\rall is well"
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
 CONSTRAINTS = (
