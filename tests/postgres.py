@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 from demo.embedded_postgres import MAJOR, NOT_DURABLE, running, server_program
 
+MEMORY_BYTES = 4 * 2**30
+
 
 @contextmanager
 def postgres(variable: str = "DETECTION_BENCH_DSN", *, is_durable: bool = True) -> Iterator[str]:
@@ -25,7 +27,7 @@ def postgres(variable: str = "DETECTION_BENCH_DSN", *, is_durable: bool = True) 
     if dsn:
         yield dsn
         return
-    folder = Path(tempfile.mkdtemp(prefix="detection-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="detection-pg-", dir=None if is_durable else _memory()))
     runtime = folder / "runtime"
     runtime.mkdir(mode=0o700)
     os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))  # the wheel warns without it when it is imported
@@ -47,3 +49,11 @@ def postgres(variable: str = "DETECTION_BENCH_DSN", *, is_durable: bool = True) 
             yield dsn
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _memory() -> Path | None:
+    """The file system in memory, if there is one with room: a database is made there ten times as fast."""
+    memory = Path("/dev/shm")  # noqa: S108 - the folder below it is private
+    if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < MEMORY_BYTES:
+        return None
+    return memory
