@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -116,6 +118,19 @@ def pages(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[Pag
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(map(":".join, USERS.items())),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
     }
+    with running_pages(folder, server, environment, USERS) as found:
+        yield found
+
+
+@contextmanager
+def running_pages(
+    folder: Path,
+    server: str,
+    environment: Mapping[str, str],
+    users: Iterable[str],
+    add_users: Callable[[AirflowInstance], object] = lambda _: None,
+) -> Iterator[Pages]:
+    """An API server with past cycles in its registry; `add_users` runs once Airflow knows their Dags."""
     with airflow_instance(folder, server, environment=environment, allowed_modules="tests.ui") as airflow:
         register(airflow.registry)
         run_cycles(airflow.registry)
@@ -126,13 +141,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[Pag
         airflow.supervisor.finish(migration)
         airflow.start_component("api-server")
         airflow.command("dags", "reserialize")
+        add_users(airflow)
         airflow.wait(lambda: is_up(airflow.api.address), "the start of the API server")
-        tokens = {user: token_of(airflow.api.address, user) for user in USERS}
         found = Pages(
             airflow=airflow,
             db=Database(airflow.registry, sample_registry.SCHEMA),
             address=airflow.api.address,
-            tokens=tokens,
+            tokens={user: token_of(airflow.api.address, user) for user in users},
         )
         yield found
         for client in found.clients.values():
