@@ -273,6 +273,7 @@ def test_a_worse_challenger_is_refused_with_the_reason_where_it_would_be_approve
     assert setting.champion("worse") == "1"
 
 
+@pytest.mark.long
 def test_a_challenger_without_a_history_is_replayed_first(setting: Setting) -> None:
     run_id = setting.ask("ana", "fresh@2", replay_cycles=CYCLES)
     setting.airflow.wait(lambda: setting.waits(run_id), "a request that waits")
@@ -306,6 +307,7 @@ def documented_dag() -> str:
     )
 
 
+@pytest.mark.long
 def test_a_task_asks_in_the_name_of_the_user_who_started_its_run(setting: Setting) -> None:
     """That user cannot approve; and a run that a schedule started asks for nobody."""
     code = documented_dag()
@@ -343,6 +345,7 @@ def test_a_task_asks_in_the_name_of_the_user_who_started_its_run(setting: Settin
     assert newest().promotion_id == asked.promotion_id, "nothing was asked for since"
 
 
+@pytest.mark.long
 def test_a_challenger_that_fails_in_each_replay_is_asked_for_no_longer(setting: Setting) -> None:
     run_id = setting.ask("ana", "fresh@3", replay_cycles=CYCLES)
     promotion = setting.wait_for(run_id, State.WITHDRAWN)
