@@ -3,11 +3,11 @@
 select cycle_id from {schema}.detection_cycles order by cycle_id;
 
 -- name: all
--- Every cycle, or the one with this id.
+-- Every cycle, or those with these ids.
 select cycle_id, schedule, lookback, input_query, time_key, legacy_entrypoint, execution::text as execution,
        start_date, max_active_runs, is_enabled, description
   from {schema}.detection_cycles
- where %(cycle_id)s::text is null or cycle_id = %(cycle_id)s::text
+ where %(cycle_ids)s::text[] is null or cycle_id = any (%(cycle_ids)s::text[])
  order by cycle_id;
 
 -- name: put

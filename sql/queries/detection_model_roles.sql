@@ -16,13 +16,13 @@ select set_config('lock_timeout', %(wait_ms)s, true),
 select clock_timestamp() as now;
 
 -- name: at
--- The versions of a cycle that hold a role at an instant, as known at another.
+-- The versions of cycles that hold a role at an instant, as known at another.
 select v.version_id, v.model_id, v.version, v.params, coalesce(v.entrypoint, m.entrypoint) as entrypoint,
        r.role::text as role
   from {schema}.detection_model_roles r
   join {schema}.detection_model_versions v on v.version_id = r.version_id
   join {schema}.detection_models m on m.model_id = r.model_id
- where m.cycle_id = %(cycle_id)s
+ where m.cycle_id = any (%(cycle_ids)s::text[])
    and r.valid @> least(%(at)s::timestamptz, %(known_at)s::timestamptz)
    and (r.is_founding or r.recorded_at <= %(known_at)s)
    and (r.superseded_at is null or r.superseded_at > %(known_at)s)

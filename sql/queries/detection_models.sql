@@ -10,7 +10,7 @@ select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_o
  order by m.model_id;
 
 -- name: at
--- The models of a cycle that have held a role by an instant, and what they depended on then.
+-- The models of cycles that have held a role by an instant, and what they depended on then.
 select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_options, m.is_enabled,
        array(select d.depends_on::text from {schema}.detection_model_dependencies d
               where d.model_id = m.model_id
@@ -18,7 +18,7 @@ select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_o
                 and (d.superseded_at is null or d.superseded_at > least(%(at)s, %(known_at)s))
               order by d.depends_on) as depends_on
   from {schema}.detection_models m
- where m.cycle_id = %(cycle_id)s
+ where m.cycle_id = any (%(cycle_ids)s::text[])
    and exists (select from {schema}.detection_model_roles r
                 where r.model_id = m.model_id and lower(r.valid) <= least(%(at)s, %(known_at)s)
                   and (r.is_founding or r.recorded_at <= %(known_at)s))

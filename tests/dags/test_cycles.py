@@ -291,19 +291,31 @@ def test_without_any_known_plan_an_outage_is_an_error_and_no_empty_set(
         cycle_dags(settings=settings)
 
 
-def test_a_model_task_needs_no_registry_to_be_parsed(
+def test_a_task_asks_for_its_own_cycle_by_age_and_when_the_plan_lacks_it(
     database: Any, settings: Settings, reachable: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patient = replace(settings, plan_ttl_s=3600)
     sample_registry.register(database)
-    cycle_dags(settings=settings)
+    cycle_dags(settings=patient)
+    sample_registry.put_cycle(database, schedule="0 * * * *")
+    with parsing("detection_fleet", "tracks"):
+        schedule = cycle_dags(settings=patient)["detection_fleet"].timetable.expression
+    assert schedule == "*/5 * * * *", "does not ask: the plan is young"
+    with parsing("detection_fleet", "tracks"):
+        schedule = cycle_dags(settings=settings)["detection_fleet"].timetable.expression
+    assert schedule == "0 * * * *", "asks: the plan is old"
     sample_registry.put_model(database, "late")
     sample_registry.put_version(database, "late@1", Role.PRIMARY)
     with parsing("detection_fleet", "late"):
-        assert "late" in cycle_dags(settings=settings)["detection_fleet"].task_dict, "asks: the plan lacks it"
-    sample_registry.put_cycle(database, schedule="0 * * * *")
-    with parsing("detection_fleet", "tracks"):
-        schedule = cycle_dags(settings=settings)["detection_fleet"].timetable.expression
-    assert schedule == "*/5 * * * *", "does not ask: the plan has it"
+        assert "late" in cycle_dags(settings=patient)["detection_fleet"].task_dict, "asks: the plan lacks it"
+    monkeypatch.setenv(CONN_ENV, DOWN)
+    with parsing("detection_fleet", "late"):
+        dag = cycle_dags(settings=settings)["detection_fleet"]
+    assert "late" in dag.task_dict, "what was asked for one task is kept"
+    assert "last known plan" in dag.tags
+    assert "late" not in cycle_dags(settings=settings)["detection_fleet"].task_dict, (
+        "the Dag processor has its own"
+    )
 
 
 def known() -> KnownRegistry:

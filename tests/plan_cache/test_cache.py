@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from tests import sample_registry
@@ -146,6 +147,54 @@ def test_the_plan_of_one_dag_is_read_alone(tmp_path: Path, monkeypatch: pytest.M
     path.write_bytes(lines[0] + lines[1].replace(b"a0", b"x0") + lines[2])
     assert file.read(path) is None, "a damaged line is found out"
     assert file.read(path, "detection_b") is not None, "and costs its own cycle alone"
+
+
+def test_the_file_of_one_dag_knows_the_other_cycles_ids(tmp_path: Path) -> None:
+    path, known = (
+        tmp_path / "plan.jsonl",
+        KnownRegistry(read_at=1.0, cycles=(_cycle("b", 1),), all_ids=("a", "b")),
+    )
+    file.write(path, known)
+    assert file.read(path, "detection_b") == known
+    assert file.read(path, "detection_a") == replace(known, cycles=())
+
+
+class Counting(psycopg.Cursor[Any]):
+    """A cursor that counts statements."""
+
+    count = 0
+
+    def execute(self, *args: Any, **rest: Any) -> Any:
+        Counting.count += 1
+        return super().execute(*args, **rest)
+
+
+def statements(db: Database) -> tuple[int, KnownRegistry]:
+    """Read the registry; return how many statements that took, and what was read."""
+    db.conn.cursor_factory, Counting.count = Counting, 0
+    with registry.with_shared_lock(db):
+        known, _ = source.registered_now(db)
+    return Counting.count, known
+
+
+def test_any_number_of_cycles_is_read_in_as_many_statements_as_one(ten: Any) -> None:
+    db = Database(ten, SCHEMA)
+    alone, _ = statements(db)
+    for number in range(64):
+        sample_registry.put_cycle(ten, cycle_id=f"bay{number:02}")
+        sample_registry.put_model(ten, f"tracks{number}", cycle_id=f"bay{number:02}")
+        sample_registry.put_version(ten, f"tracks{number}@1", Role.PRIMARY)
+    count, known = statements(db)
+    assert count == alone <= 8
+    assert [[m.model_id for m in c.models] for c in known.cycles[:64]] == [[f"tracks{n}"] for n in range(64)]
+    ten.execute(
+        "alter table detection.detection_cycles drop constraint lookback_is_at_most_36500_days;"
+        "update detection.detection_cycles set lookback = '10000000 years' where cycle_id = 'bay07'"
+    )
+    count, known = statements(db)
+    assert count <= alone * 2 * 7, "one that cannot be read is found by halves"
+    assert [c.spec.cycle_id for c in known.cycles if c.refused_reason] == ["bay07"]
+    assert len(known.cycles) == 65
 
 
 @contextmanager

@@ -30,22 +30,31 @@ def known_registry(
 ) -> KnownRegistry:
     """Return the registry, at most `plan_ttl` seconds old if it answers; of one Dag if `dag_id` is given.
 
-    For a model's task a plan of any age that has it will do: the version is resolved when the task runs.
+    Where Airflow runs one task, only its own cycle is asked for, and kept in a file of its own: the machine
+    may have no Dag processor. A plan that is young but lacks the task is asked anew.
 
     Raises:
         RegistryUnavailable: it does not answer, and there is no last known good plan.
     """
-    path = plan_file.path_of(settings, conn_id)
-    last = plan_file.read(path, dag_id)
-    if last is not None and (_is_fresh(last, settings) or _has_task(last, dag_id, task_id)):
+    whole, path = plan_file.path_of(settings, conn_id), plan_file.path_of(settings, conn_id, dag_id)
+
+    def newest() -> KnownRegistry | None:
+        found = [plan_file.read(each, dag_id) for each in dict.fromkeys((whole, path))]
+        return max(filter(None, found), key=lambda known: known.read_at, default=None)
+
+    def will_do(known: KnownRegistry) -> bool:
+        return known.age_s(time.time()) < settings.plan_ttl_s and _has_task(known, dag_id, task_id)
+
+    last = newest()
+    if last is not None and will_do(last):
         return last
     with _asking_lock(path, wait_s=0.0 if last else LOCK_WAIT_S) as is_mine:
-        last = plan_file.read(path, dag_id) or last
-        if last is not None and (_is_fresh(last, settings) or not is_mine or _failed_lately(path, settings)):
-            if _is_fresh(last, settings):
-                return last
-            return replace(last, is_last_known=_outage_file(path).exists())
-        return _read_anew(conn_id, settings, path, last)
+        last = newest() or last
+        if last is not None and will_do(last):
+            return last
+        if last is not None and (not is_mine or _failed_lately(whole, settings)):
+            return replace(last, is_last_known=_outage_file(whole).exists())
+        return _read_anew(conn_id, settings, dag_id, last)
 
 
 def read_at(conn_id: str, settings: Settings) -> datetime | None:
@@ -61,34 +70,33 @@ def last_known(conn_id: str, settings: Settings) -> KnownRegistry | None:
     return last and replace(last, is_last_known=_outage_file(path).exists())
 
 
-def _read_anew(conn_id: str, settings: Settings, path: Path, last: KnownRegistry | None) -> KnownRegistry:
+def _read_anew(
+    conn_id: str, settings: Settings, dag_id: str | None, last: KnownRegistry | None
+) -> KnownRegistry:
     # Imported here: most parses find a fresh plan file and pay for neither.
     from airflow_detection.plan_cache import source
     from airflow_detection.plan_cache.held_back import hold_back
 
+    outage = _outage_file(plan_file.path_of(settings, conn_id))
     try:
-        fresh, confirmed = source.read_registry(conn_id, settings)
+        fresh, confirmed = source.read_registry(conn_id, settings, dag_id)
     except Exception as error:  # of any kind: the Dags must still be made
         if last is None:
             raise RegistryUnavailable(f"no last known good plan, and the registry says: {error}") from error
         log.warning("the registry does not answer, Dags stand on the plan of %s: %s", last.instant, error)
         with suppress(OSError):
-            _outage_file(path).touch()
+            outage.touch()
         return replace(last, is_last_known=True)
-    known = hold_back(plan_file.read(path), fresh, confirmed)
-    plan_file.write(path, known)
+    known = hold_back(last, fresh, confirmed)
+    plan_file.write(plan_file.path_of(settings, conn_id, dag_id), known)
     with suppress(OSError):
-        _outage_file(path).unlink(missing_ok=True)
+        outage.unlink(missing_ok=True)
     return known
-
-
-def _is_fresh(last: KnownRegistry, settings: Settings) -> bool:
-    return last.age_s(time.time()) < settings.plan_ttl_s
 
 
 def _has_task(last: KnownRegistry, dag_id: str | None, task_id: str | None) -> bool:
     if dag_id is None or task_id is None or task_id in RESERVED:
-        return False
+        return True
     ids = last.dag_ids
     return any(
         task_id in task_ids(cycle.models).values()

@@ -1,8 +1,8 @@
 """The last known good plan, as a file: the Dags are made from it while the registry is not asked.
 
-Line by line: the first names each cycle and where its own line begins, so that a task's Dag costs reading
-two lines. Each line has a checksum; the file is written beside the old one and moved over it, so that a
-reader sees the old or the new one.
+Line by line: the first names each cycle and where its own line begins, if it has one, so that a task's Dag
+costs reading two lines. Each line has a checksum; the file is written beside the old one and moved over it,
+so that a reader sees the old or the new one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]  # Any: a JSON object
 
 
-def path_of(settings: Settings, conn_id: str | None = None) -> Path:
-    """Return the plan file of one connection and schema."""
-    name = f"{conn_id or settings.conn_id}\0{settings.schema}"
+def path_of(settings: Settings, conn_id: str | None = None, dag_id: str | None = None) -> Path:
+    """Return the plan file of one connection and schema; that of one Dag alone if `dag_id` is given."""
+    name = "\0".join(filter(None, (conn_id or settings.conn_id, settings.schema, dag_id)))
     return settings.state_dir / f"cycles-{hashlib.sha256(name.encode()).hexdigest()[:12]}.jsonl"
 
 
@@ -49,7 +49,7 @@ def read(path: Path, dag_id: str | None = None) -> KnownRegistry | None:
             cycles, all_ids = [], tuple(cycle_id for cycle_id, _ in head["cycles"])
             known = {} if dag_id is None else dag_ids(all_ids)
             for cycle_id, offset in head["cycles"]:
-                if dag_id is None or known[cycle_id] == dag_id:
+                if offset is not None and (dag_id is None or known[cycle_id] == dag_id):
                     file.seek(start + offset)
                     cycles.append(_cycle_from(_checked(file.readline()), cycle_id))
         return KnownRegistry(
@@ -81,12 +81,14 @@ def write(path: Path, known: KnownRegistry) -> bool:
 
 
 def _lines(known: KnownRegistry) -> Iterable[bytes]:
-    bodies, index, offset = [], [], 0
+    bodies, offset = [], 0
+    offsets: dict[str, int | None] = dict.fromkeys(known.all_ids)
     for cycle in known.cycles:
-        index.append((cycle.spec.cycle_id, offset))
+        offsets[cycle.spec.cycle_id] = offset
         bodies.append(_line(_cycle_to(cycle)))
         offset += len(bodies[-1])
-    return [_line({"format": FORMAT, "read_at": known.read_at, "cycles": index}), *bodies]
+    head = {"format": FORMAT, "read_at": known.read_at, "cycles": list(offsets.items())}
+    return [_line(head), *bodies]
 
 
 def _line(content: Json) -> bytes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+from airflow_detection.domain.names import dag_ids
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import CycleSpec
 from airflow_detection.errors import RegistrationError, RegistryUnavailable
@@ -26,8 +27,10 @@ READ_TIMEOUT_S = 10.0
 """For all statements together, whatever the server does."""
 
 
-def read_registry(conn_id: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
-    """Ask the registry's database, as it is now.
+def read_registry(
+    conn_id: str, settings: Settings, dag_id: str | None = None
+) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
+    """Ask the registry's database, as it is now; for the cycle of one Dag alone if `dag_id` is given.
 
     Raises:
         RegistryUnavailable: it did not answer in time.
@@ -38,10 +41,12 @@ def read_registry(conn_id: str, settings: Settings) -> tuple[KnownRegistry, Mapp
     from airflow_detection.hooks.connection import conninfo
 
     info = conninfo(Connection.get(conn_id))
-    return _within(READ_TIMEOUT_S, lambda: _read(info, settings))
+    return _within(READ_TIMEOUT_S, lambda: _read(info, settings, dag_id))
 
 
-def _read(info: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
+def _read(
+    info: str, settings: Settings, dag_id: str | None
+) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
     from airflow_detection.store import registry
     from airflow_detection.store.connection import connect
     from airflow_detection.store.database import Database
@@ -49,31 +54,51 @@ def _read(info: str, settings: Settings) -> tuple[KnownRegistry, Mapping[str, Co
     with connect(info, connect_timeout_s=CONNECT_TIMEOUT_S) as conn:
         db = Database(conn, settings.schema)
         with registry.with_shared_lock(db, limit_s=CONNECT_TIMEOUT_S):
-            return registered_now(db)
+            return registered_now(db, dag_id)
 
 
-def registered_now(db: Database) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
-    """Return the registry as it is now and the newest confirmations; call it under a lock of the registry."""
+def registered_now(
+    db: Database, dag_id: str | None = None
+) -> tuple[KnownRegistry, Mapping[str, Confirmation]]:
+    """Return the registry as it is now, or the cycle of one Dag alone, and the newest confirmations.
+
+    Call it under a lock of the registry.
+    """
     from airflow_detection.store import confirmations, registry
 
-    cycles = [_known_now(db, cycle_id) for cycle_id in registry.cycle_ids(db)]
-    return KnownRegistry(read_at=time.time(), cycles=tuple(cycles)), confirmations.newest(db)
+    all_ids = registry.cycle_ids(db)
+    dag_of = {} if dag_id is None else dag_ids(all_ids)
+    asked = [cycle_id for cycle_id in all_ids if dag_id is None or dag_of[cycle_id] == dag_id]
+    known = KnownRegistry(
+        read_at=time.time(), cycles=tuple(_known_now(db, asked)), all_ids=tuple(all_ids) if dag_id else ()
+    )
+    return known, confirmations.newest(db)
 
 
-def _known_now(db: Database, cycle_id: str) -> KnownCycle:
-    """Return one cycle as it is now; one that cannot be read does not keep the others from being read."""
+def _known_now(db: Database, cycle_ids: Sequence[str]) -> list[KnownCycle]:
+    """Return cycles as they are now; those that cannot be read are found by halves and keep no other back."""
     from airflow_detection.store import registry
 
+    if not cycle_ids:
+        return []
     try:
-        spec = registry.cycle_spec(db, cycle_id)
-        return KnownCycle(spec=spec, models=tuple(registry.models_at(db, cycle_id, None)))
+        models = registry.models_of_cycles_at(db, cycle_ids, None)
+        specs = registry.cycle_specs(db, cycle_ids)
+        return [KnownCycle(spec=spec, models=tuple(models[spec.cycle_id])) for spec in specs]
     except (RegistrationError, ValueError) as error:
-        reason = f"cycle {cycle_id!r} cannot be read: {error}"
-        log.warning("%s", reason)
-        unread = CycleSpec(
-            cycle_id=cycle_id, schedule="", lookback=timedelta(), start_date=datetime(1970, 1, 1, tzinfo=UTC)
-        )
-        return KnownCycle(spec=unread, refused_reason=reason)
+        if len(cycle_ids) > 1:
+            half = len(cycle_ids) // 2
+            return _known_now(db, cycle_ids[:half]) + _known_now(db, cycle_ids[half:])
+        return [_unread(cycle_ids[0], error)]
+
+
+def _unread(cycle_id: str, error: Exception) -> KnownCycle:
+    reason = f"cycle {cycle_id!r} cannot be read: {error}"
+    log.warning("%s", reason)
+    spec = CycleSpec(
+        cycle_id=cycle_id, schedule="", lookback=timedelta(), start_date=datetime(1970, 1, 1, tzinfo=UTC)
+    )
+    return KnownCycle(spec=spec, refused_reason=reason)
 
 
 def _within(limit_s: float, work: Callable[[], T]) -> T:

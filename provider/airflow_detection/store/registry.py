@@ -192,15 +192,16 @@ def cycle_ids(db: Database) -> list[str]:
     return [row["cycle_id"] for row in cycle_rows(db, name="ids")]
 
 
-def cycle_specs(db: Database) -> list[CycleSpec]:
-    """Return every registered cycle, in order of its id."""
-    return [_cycle_spec(row) for row in cycle_rows(db, name="all", params={"cycle_id": None})]
+def cycle_specs(db: Database, cycle_ids: Sequence[str] | None = None) -> list[CycleSpec]:
+    """Return every registered cycle, or those of these ids, in order of id."""
+    ids = None if cycle_ids is None else list(cycle_ids)
+    return [_cycle_spec(row) for row in cycle_rows(db, name="all", params={"cycle_ids": ids})]
 
 
 def cycle_spec(db: Database, cycle_id: str) -> CycleSpec:
     """Return one cycle; PlanError, with the nearest name, if it is not registered."""
-    for row in cycle_rows(db, name="all", params={"cycle_id": cycle_id}):
-        return _cycle_spec(row)
+    for spec in cycle_specs(db, [cycle_id]):
+        return spec
     near = hint(cycle_id, (spec.cycle_id for spec in cycle_specs(db)))
     raise PlanError(f"cycle {cycle_id!r} is not registered{near}")
 
@@ -268,18 +269,28 @@ def models_at(
         PlanError: `known_at` is in the future: the answer could still change.
         RegistrationError: a stored value cannot be read: it was not stored by this package.
     """
+    return models_of_cycles_at(db, [cycle_id], at, known_at)[cycle_id]
+
+
+def models_of_cycles_at(
+    db: Database, cycle_ids: Sequence[str], at: datetime | None, known_at: datetime | None = None
+) -> dict[str, list[ModelSpec]]:
+    """Return what `models_at` returns for each of several cycles, in as many statements as for one."""
     with with_shared_lock(db):
         now = clock(db)
         instant = now if at is None else require_utc("at", at)
         recorded_by = instant if known_at is None else require_utc("known_at", known_at)
         if known_at is not None and recorded_by > now:
             raise PlanError(f"what is known at {recorded_by.isoformat()} cannot be told yet")
-        params = {"cycle_id": cycle_id, "at": instant, "known_at": recorded_by}
+        params = {"cycle_ids": list(cycle_ids), "at": instant, "known_at": recorded_by}
         models = model_rows(db, name="at", params=params)
         versions: dict[str, list[VersionSpec]] = defaultdict(list)
         for row in role_rows(db, name="at", params=params):
             versions[row["model_id"]].append(_version_spec(row))
-    return [_model_spec(row, versions[row["model_id"]]) for row in models]
+    found: dict[str, list[ModelSpec]] = {cycle_id: [] for cycle_id in cycle_ids}
+    for row in models:
+        found[row["cycle_id"]].append(_model_spec(row, versions[row["model_id"]]))
+    return found
 
 
 def named_versions(db: Database, labels: Sequence[str]) -> list[VersionSpec]:
