@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -52,9 +53,9 @@ def run(cycles: int = CYCLES, models: int = MODELS) -> Iterator[dict[str, Any]]:
         for rtt_ms in ROUND_TRIPS_MS:
             with delayed(dsn, rtt_ms / 1000) as far:
                 ours_ms, one_dag_ms, statement_ms = _medians(
-                    lambda far=far: _read(far, None),
-                    lambda far=far: _read(far, "detection_bay_0007"),
-                    lambda far=far: _single_statement(far),
+                    partial(_read, far, None),
+                    partial(_read, far, "detection_bay_0007"),
+                    partial(_single_statement, far),
                 )
             yield {
                 "bench": "registry",

@@ -1,6 +1,12 @@
 -- name: manifests
 -- The manifests of some cycles, each from its own instant on, for verdicts; without replays, or the replays of some
--- versions alone.
+-- versions alone. Those of every model, or of one and all its upstreams now.
+with recursive needed as (
+    select %(model_id)s::text as model_id
+     union
+    select d.depends_on from needed join {schema}.detection_model_dependencies d using (model_id)
+     where d.superseded_at is null
+)
 select r.cycle_id, r.cycle_started_at, r.model_id, r.version_id, v.version, r.role::text, r.outcome::text,
        r.error, r.input_count, r.input_digest, r.newest_input_at, r.output_count, r.output_digest,
        r.score_counts, r.canaries, r.features, r.reads_since, r.reads, r.params_digest, v.params
@@ -10,6 +16,7 @@ select r.cycle_id, r.cycle_started_at, r.model_id, r.version_id, v.version, r.ro
   join {schema}.detection_model_versions v on v.version_id = r.version_id
  where r.is_replay = (%(replays_of)s::bigint[] is not null)
    and (%(replays_of)s::bigint[] is null or r.version_id = any (%(replays_of)s::bigint[]))
+   and (%(model_id)s::text is null or r.model_id = any (array(select n.model_id from needed n)))
  order by r.version_id, r.cycle_started_at;
 
 -- name: upstreams
@@ -27,7 +34,8 @@ select r.cycle_id, r.cycle_started_at, max(r.input_count)
  order by 1, 2;
 
 -- name: planned
--- The versions in the recorded plans; a cycle whose plan is empty has one row without a version.
+-- The versions in the recorded plans, of every model or of one; a cycle in whose plan there is none has one row
+-- without a version.
 select c.cycle_id, c.cycle_started_at, c.closed_at is null and c.opened_at + %(patience)s > now() as is_open,
        m.value ->> 'model_id' as model_id, (v.value ->> 'version_id')::bigint as version_id,
        v.value ->> 'version' as version, v.value ->> 'role' as role,
@@ -35,6 +43,7 @@ select c.cycle_id, c.cycle_started_at, c.closed_at is null and c.opened_at + %(p
   from {schema}.detection_cycle_runs c
   left join lateral jsonb_array_elements(c.plan -> 'models') m
          on (m.value ->> 'is_enabled')::boolean is distinct from false
+        and (%(model_id)s::text is null or m.value ->> 'model_id' = %(model_id)s::text)
   left join lateral jsonb_array_elements(m.value -> 'versions') v
          on not coalesce((v.value ->> 'is_replay')::boolean, false)
  where c.mode = 'as_of' and c.cycle_started_at >= %(start)s and c.cycle_started_at < %(end)s;

@@ -27,6 +27,7 @@ RESAMPLES = 1_000
 MIN_RESAMPLES = 200
 MAX_DRAWS = 20_000_000
 """Units drawn at most for the intervals of one figure, as long as there are MIN_RESAMPLES."""
+DRAWS_AT_ONCE = 500_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +141,7 @@ def average_precision(is_positive: Flags, scores: Floats) -> float | None:
 
     Equal scores are one threshold; NaN counts as lower than any score.
     """
-    value = _Ranking(is_positive, scores).average_precision()
+    value = float(_Ranking(is_positive, scores).average_precision())
     return None if value != value else value
 
 
@@ -156,20 +157,22 @@ class _Ranking:
         self.ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))[: len(scores)]
         self.positive = is_positive[order]
 
-    def average_precision(self, weights: Ids | None = None) -> float:
-        """Return the average precision; NaN if no unit is positive.
+    def average_precision(self, weights: Ids | None = None) -> Floats:
+        """Return the average precision, one for each row of weights; NaN if no unit is positive.
 
         Args:
-            weights: how often each unit counts, by rank; once unless given.
+            weights: how often each unit counts, by rank in the last axis; once unless given.
         """
         import numpy as np
 
         weights = np.ones(len(self.positive), dtype=np.int64) if weights is None else weights
-        flagged = np.cumsum(weights)[self.ends]
-        right = np.cumsum(weights * self.positive)[self.ends]
-        if not len(right) or not right[-1]:
-            return float("nan")
-        return float(np.sum(np.diff(right, prepend=0) * (right / np.maximum(flagged, 1))) / right[-1])
+        flagged = np.cumsum(weights, axis=-1)[..., self.ends]
+        right = np.cumsum(weights * self.positive, axis=-1)[..., self.ends]
+        if not len(self.ends):
+            return np.full(weights.shape[:-1], np.nan)
+        found = np.diff(right, prepend=0, axis=-1) * (right / np.maximum(flagged, 1))
+        with np.errstate(invalid="ignore"):
+            return np.asarray(found.sum(axis=-1) / right[..., -1])
 
 
 def compare_labelled(
@@ -265,14 +268,20 @@ def _average_precision(is_positive: Flags, scores: Floats) -> Interval:
     import numpy as np
 
     ranking = _Ranking(is_positive, scores)
-    value = ranking.average_precision()
+    value = float(ranking.average_precision())
     if value != value:
         return Interval(value=None)
-    units = len(scores)
+    units, left = len(scores), _resamples(len(scores))
     generator = np.random.default_rng(SEED)
-    draws = (generator.integers(units, size=units, dtype=np.int32) for _ in range(_resamples(units)))
-    values = np.array([ranking.average_precision(np.bincount(draw, minlength=units)) for draw in draws])
-    return _percentiles(value, values[~np.isnan(values)])
+    values: list[Floats] = []
+    while left:
+        rows = min(left, max(1, DRAWS_AT_ONCE // units))
+        places = generator.integers(units, size=(rows, units)) + units * np.arange(rows)[:, np.newaxis]
+        weights = np.bincount(places.ravel(), minlength=rows * units).reshape(rows, units)
+        values.append(ranking.average_precision(weights))
+        left -= rows
+    drawn = np.concatenate(values)
+    return _percentiles(value, drawn[~np.isnan(drawn)])
 
 
 def _percentiles(value: float, values: Floats) -> Interval:

@@ -51,25 +51,28 @@ def expected_versions(
     *,
     use_model_registry: bool,
     counts_unopened: bool = True,
+    model_id: str | None = None,
 ) -> list[ExpectedVersion]:
     """Return every version planned for a cycle in [start, end); models switched off are left out.
+
+    With `model_id` those of this model alone, and of the cycles that were never opened all.
 
     A cycle that was due and never opened counts once the next is due. Without `use_model_registry` a cycle
     with a legacy path runs that, and none of its versions. Without `counts_unopened` no cycle counts that
     was never opened.
     """
     queries = db.queries("detection_verdicts")
-    span = {"start": start, "end": end, "patience": OPEN_CYCLE_GRACE}
+    span = {"start": start, "end": end, "patience": OPEN_CYCLE_GRACE, "model_id": model_id}
     opened: set[tuple[str, datetime]] = set()
     versions: list[ExpectedVersion] = []
-    for cycle_id, at, is_open, model_id, version_id, version, role, broken in db.conn.execute(
+    for cycle_id, at, is_open, of_model, version_id, version, role, broken in db.conn.execute(
         queries["planned"], span
     ):
         opened.add((cycle_id, at))
         if version_id is not None:
             versions.append(
                 ExpectedVersion(
-                    cycle_id=cycle_id, cycle_started_at=at, model_id=model_id, version_id=version_id,
+                    cycle_id=cycle_id, cycle_started_at=at, model_id=of_model, version_id=version_id,
                     version=version, role=Role(role), broken=broken, is_open=is_open,
                 )
             )  # fmt: skip

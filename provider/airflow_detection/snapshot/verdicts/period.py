@@ -73,11 +73,13 @@ def verdicts(
                 end,
                 use_model_registry=use_model_registry,
                 counts_unopened=counts_unopened,
+                model_id=model_id,
             )
             if cycle_id in (None, v.cycle_id)
         }
         lookback_at = _lookbacks(db, specs)
-        runs = with_lookback(db, _runs(db, specs, start, end, thresholds, lookback_at), end)
+        own = _runs(db, specs, start, end, thresholds, lookback_at, model_id=model_id)
+        runs = with_lookback(db, own, end)
     missing = [key for key, version in expected.items() if key not in runs and not version.is_open]
     for key in missing:
         runs[key] = _without_manifest(expected[key], specs, lookback_at)
@@ -162,7 +164,9 @@ def _runs(
     end: datetime,
     thresholds: Thresholds,
     lookback_at: LookbackAt,
+    *,
     replays_of: Collection[int] | None = None,
+    model_id: str | None = None,
 ) -> dict[Key, ManifestRun]:
     steps = {cycle_id: step_of(spec, start) for cycle_id, spec in specs.items()}
     params = {
@@ -170,6 +174,7 @@ def _runs(
         "since": [history_since(spec, start, thresholds) for spec in specs.values()],
         "end": end,
         "replays_of": None if replays_of is None else list(replays_of),
+        "model_id": model_id,
     }
     with db.conn.cursor() as cursor:
         set_json_loads(orjson.loads, cursor)
