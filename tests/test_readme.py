@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,5 +86,5 @@ def test_every_command_of_the_readme_is_known_to_the_parser(command: str) -> Non
     from airflow.cli import cli_parser  # after the configuration of the test
 
     # a backfill's further lines hold its required options
-    argv = (BACKFILL if command.startswith("backfill") else command).split()
+    argv = shlex.split(BACKFILL if command.startswith("backfill") else command, comments=True)
     assert cli_parser.get_parser().parse_args(argv).func

@@ -146,6 +146,25 @@ def test_a_database_is_migrated_once_and_checked(cli: Cli, empty_dsn: str) -> No
     assert repeated.out == checked.out == "up to date\n"
 
 
+def test_the_tables_of_a_pack_are_made_by_name(cli: Cli, empty_dsn: str, tmp_path: Path) -> None:
+    bare, load, unknown, pack, repeated = cli(
+        ["db", "migrate"],
+        ["ais", "load", str(tmp_path / "none.csv")],
+        ["db", "migrate", "--pack", "ships"],
+        ["db", "migrate", "--pack", "maritime"],
+        ["db", "migrate"],
+        dsn=empty_dsn,
+    )
+    assert "maritime" not in bare.out
+    assert load.err == (
+        "schema 'detection' has no tables of the pack 'maritime': run 'airflow detection db migrate --pack"
+        " maritime'\n"
+    )
+    assert unknown.err == "there is no pack 'ships' with tables of its own\n"
+    assert pack.out.startswith("applied 0004_maritime\n")
+    assert repeated.out == "up to date\n"
+
+
 def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
     dry, first, second, past, before, refused, promoted, twice, now, check = cli(
         ["apply", MARITIME, "--dry-run"],
