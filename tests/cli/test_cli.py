@@ -165,6 +165,17 @@ def test_the_tables_of_a_pack_are_made_by_name(cli: Cli, empty_dsn: str, tmp_pat
     assert repeated.out == "up to date\n"
 
 
+def test_an_example_is_copied_once(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    copied, repeated = cli(["example", "payments"], ["example", "payments"])
+    assert copied.out == "payments/ was made: payments/README.md says how to begin\n"
+    assert {"models.py", "registry.yaml", "labels.csv", "dags"} <= {
+        p.name for p in Path("payments").iterdir()
+    }
+    assert not list(Path("payments").rglob("__pycache__"))
+    assert (repeated.code, repeated.err) == (1, "payments: exists here already, and is left as it is\n")
+
+
 def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
     dry, first, second, past, before, refused, promoted, twice, now, check = cli(
         ["apply", MARITIME, "--dry-run"],
