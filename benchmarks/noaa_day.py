@@ -108,7 +108,7 @@ def replay(page: Path | None = None) -> tuple[dict[str, Any], list[Row]]:
     with postgres() as server:
         dsn = _database(server)
         with connect(dsn) as conn:
-            migrate(Database(conn, SETTINGS.schema))
+            migrate(Database(conn, SETTINGS.schema), packs=("maritime",))
             apply_file(Database(conn, SETTINGS.schema), REGISTRY)
             load_file(conn, POSITIONS, schema=SETTINGS.schema)
             conn.execute("analyze")

@@ -218,7 +218,7 @@ def _database(server: str, name: str) -> Iterator[Connection]:
         admin.execute(f"drop database if exists {name} with (force)".encode())
         admin.execute(f"create database {name}".encode())
     with connect(make_conninfo(server, dbname=name)) as conn:
-        migrate(Database(conn, SETTINGS.schema))
+        migrate(Database(conn, SETTINGS.schema), packs=("maritime",))
         yield conn
 
 

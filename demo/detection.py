@@ -82,7 +82,7 @@ def metadata_revision(dsn: str) -> str:
 def migrate(dsn: str) -> str:
     """Bring the registry's schema up to date; return a few words about it."""
     with connection(dsn) as conn:
-        applied = migrations.migrate(Database(conn, SCHEMA))
+        applied = migrations.migrate(Database(conn, SCHEMA), packs=("maritime",))
     return f"{len(applied)} migrations applied" if applied else "up to date"
 
 

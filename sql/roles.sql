@@ -58,9 +58,16 @@ grant usage on sequence {schema}.detection_attempts to detection_writer;
 grant insert, update on {schema}.detection_cycle_runs, {schema}.detection_model_runs to detection_writer;
 grant insert, delete on {schema}.detection_model_run_outputs, {schema}.detection_model_metrics
     to detection_writer;
-grant insert, update, delete on {schema}.detection_events, {schema}.gear_identity_collisions
-    to detection_writer;
+grant insert, update, delete on {schema}.detection_events to detection_writer;
 grant insert on {schema}.detection_labels to detection_writer;
+
+-- Tables of the maritime pack, where the schema has it.
+do $$
+begin
+    if to_regclass('{schema}.gear_identity_collisions') is not null then
+        grant insert, update, delete on {schema}.gear_identity_collisions to detection_writer;
+    end if;
+end $$;
 
 -- Rights on tables that are created later, by migrations and as months; detection_admin creates both.
 alter default privileges for role detection_admin in schema {schema}

@@ -47,7 +47,7 @@ def template(server: str) -> Iterator[str]:
     """Name of a migrated database to clone."""
     name = f"detection_template_{uuid.uuid4().hex[:12]}"
     with connect(_create(server, name)) as conn:
-        migrate(Database(conn, "detection"))
+        migrate(Database(conn, "detection"), packs=("maritime",))
     yield name
     _drop(server, name)
 

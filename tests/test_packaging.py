@@ -35,6 +35,13 @@ def test_the_wheel_carries_every_statement_and_migration(wheel: Path) -> None:
     assert "airflow_detection/py.typed" in inside
 
 
+def test_the_wheel_carries_the_examples_as_they_are(wheel: Path) -> None:
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if "/examples/" in name}
+    tracked = subprocess.check_output(["git", "ls-files", "examples"], cwd=ROOT, text=True).split()
+    assert "examples/payments/registry.yaml" in tracked
+    assert inside == {f"airflow_detection/{name}" for name in tracked}
+
+
 def test_the_wheel_carries_the_built_pages_and_not_their_sources(wheel: Path) -> None:
     inside = zipfile.ZipFile(wheel).namelist()
     assert "airflow_detection/ui/static/detection.js" in inside

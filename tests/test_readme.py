@@ -30,20 +30,20 @@ def block(language: str, part: str) -> str:
     return next(b for b in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if part in b)
 
 
-def test_the_model_of_the_readme_scores_ships() -> None:
+def test_the_model_of_the_readme_scores_cards() -> None:
     names: dict[str, Any] = {}
-    exec(block("python", "class FastShips"), names)  # noqa: S102 - the README's own code is the subject
+    exec(block("python", "class LargeAmounts"), names)  # noqa: S102 - the README's own code is the subject
     cycle = Cycle(cycle_id="c", started_at=datetime(2026, 1, 1, tzinfo=UTC), lookback=timedelta(hours=1))
-    inputs = Inputs.of_rows([{"mmsi": 1, "sog_kn": 10.0}, {"mmsi": 2, "sog_kn": 90.0}])
-    result = names["FastShips"]("fast_ships").run(
-        ModelContext(cycle=cycle, params={"limit_kn": 40}, inputs=inputs)
+    inputs = Inputs.of_rows([{"card": "a", "amount": 10.0}, {"card": "b", "amount": 90.0}])
+    result = names["LargeAmounts"]("large_amounts").run(
+        ModelContext(cycle=cycle, params={"limit": 40}, inputs=inputs)
     )
     assert [output["score"] for _, output in result.outputs_per_input] == [0.25, 1.0]
 
 
 def test_the_registry_file_of_the_readme_applies(database: psycopg.Connection[Any], tmp_path: Path) -> None:
     file = tmp_path / "registry.yaml"
-    file.write_text(block("yaml", "fast_ships"))
+    file.write_text(block("yaml", "large_amounts"))
     assert apply_file(Database(database, "detection"), file)
     assert apply_file(Database(database, "detection"), file) == []
 
@@ -51,7 +51,7 @@ def test_the_registry_file_of_the_readme_applies(database: psycopg.Connection[An
 def test_the_hand_written_dag_of_the_readme_builds() -> None:
     names: dict[str, Any] = {}
     exec(block("python", "DetectionModelOperator"), names)  # noqa: S102 - the README's own code is the subject
-    assert names["dag"].task_dict["track_quality"].downstream_task_ids == {"spoofing"}
+    assert names["dag"].task_dict["velocity"].downstream_task_ids == {"fraud_score"}
 
 
 def test_the_maintenance_dag_of_the_readme_is_the_one_of_the_checkout() -> None:
@@ -70,12 +70,12 @@ def test_the_backfill_of_the_readme_has_a_plan_that_the_install_allows_to_run(
     database: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
     file = tmp_path / "registry.yaml"
-    file.write_text(block("yaml", "fast_ships"))
+    file.write_text(block("yaml", "large_amounts"))
     apply_file(Database(database, "detection"), file)
     first = re.search(r"--from-date (\S+)", README)
     assert first
-    (model,) = models_at(Database(database, "detection"), "maritime", datetime.fromisoformat(first[1]))
-    assert [v.label for v in model.versions] == ["fast_ships@1.0", "fast_ships@1.1"]
+    (model,) = models_at(Database(database, "detection"), "payments", datetime.fromisoformat(first[1]))
+    assert [v.label for v in model.versions] == ["large_amounts@1.0", "large_amounts@1.1"]
     allowed = re.search(r"AIRFLOW__DETECTION__ALLOWED_MODULES=(\S+)", README)
     assert allowed
     assert is_under(model.entrypoint.partition(":")[0], (allowed[1],))

@@ -15,3 +15,18 @@ select e.entity_id, e.severity, e.status, e.first_seen_at, e.last_seen_at,
 on conflict (identity, first_seen_at) do update set
     severity = excluded.severity, status = excluded.status, last_seen_at = excluded.last_seen_at,
     evidence = excluded.evidence;
+
+-- name: by_severity
+-- Collisions of gear identities by status and severity, all there are.
+select status::text as status, severity::text as severity, count(*) as collisions,
+       min(first_seen_at) as first_seen_at, max(last_seen_at) as last_seen_at
+  from {schema}.gear_identity_collisions
+ where first_seen_at < %(end)s
+ group by 1, 2;
+
+-- name: gravest_open
+-- The gravest that are open.
+select identity, severity::text as severity, first_seen_at, last_seen_at
+  from {schema}.gear_identity_collisions c
+ where status = 'OPEN' and first_seen_at < %(end)s
+ order by c.severity desc, first_seen_at, identity limit %(most)s;

@@ -131,21 +131,6 @@ select category, entity_id, score, first_seen_at, last_seen_at
  where status = 'OPEN' and severity = 'CRITICAL' and first_seen_at < %(end)s
  order by first_seen_at, category, entity_id limit %(most)s;
 
--- name: gear
--- Collisions of gear identities by status and severity, all there are.
-select status::text as status, severity::text as severity, count(*) as collisions,
-       min(first_seen_at) as first_seen_at, max(last_seen_at) as last_seen_at
-  from {schema}.gear_identity_collisions
- where first_seen_at < %(end)s
- group by 1, 2;
-
--- name: gear_open
--- The gravest that are open.
-select identity, severity::text as severity, first_seen_at, last_seen_at
-  from {schema}.gear_identity_collisions c
- where status = 'OPEN' and first_seen_at < %(end)s
- order by c.severity desc, first_seen_at, identity limit %(most)s;
-
 -- name: drift
 -- Hourly counts beside the events they count; what was written after its hour was counted is late.
 with counted as (

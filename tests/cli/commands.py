@@ -64,7 +64,7 @@ class LoadedAirflow:
         """Run the commands one after the other in one process with this environment."""
         assert self._process.stdin
         assert self._process.stdout
-        request = json.dumps([dict(env), [list(argv) for argv in commands]])
+        request = json.dumps([str(Path.cwd()), dict(env), [list(argv) for argv in commands]])
         print(request, file=self._process.stdin, flush=True)
         answer = json.loads(self._process.stdout.readline())
         assert isinstance(answer, list), answer
@@ -76,16 +76,17 @@ class LoadedAirflow:
 
 
 def serve() -> None:
-    """Answer each line of the standard input, a JSON list of environment and commands, with a line."""
+    """Answer each line of the input, a JSON list of folder, environment and commands, with a line."""
     from airflow.cli import cli_parser
 
     parser = cli_parser.get_parser()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a command writes to the descriptor itself
     for line in sys.stdin:
-        env, commands = json.loads(line)
+        folder, env, commands = json.loads(line)
         reader, writer = os.pipe()
         if (child := os.fork()) == 0:
+            os.chdir(folder)
             _answer(parser, env, commands, writer)
         os.close(writer)
         with os.fdopen(reader) as pipe:

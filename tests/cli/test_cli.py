@@ -8,7 +8,7 @@ import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -19,6 +19,9 @@ from tests.sample_registry import AT, SCHEMA
 from airflow_detection.cycle import planning
 from airflow_detection.domain.specs import Mode
 from airflow_detection.store.database import Database
+
+if TYPE_CHECKING:
+    import pytest
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 ROOT = Path(__file__).parents[2]
@@ -66,6 +69,36 @@ def test_a_database_is_migrated_once_and_checked(cli: Cli, empty_dsn: str) -> No
     assert dry.out.splitlines() == [line.replace("applied", "pending") for line in migrate.out.splitlines()]
     assert migrate.out.startswith("applied 0001_registry\n")
     assert repeated.out == checked.out == "up to date\n"
+
+
+def test_the_tables_of_a_pack_are_made_by_name(cli: Cli, empty_dsn: str, tmp_path: Path) -> None:
+    bare, load, unknown, pack, repeated = cli(
+        ["db", "migrate"],
+        ["ais", "load", str(tmp_path / "none.csv")],
+        ["db", "migrate", "--pack", "ships"],
+        ["db", "migrate", "--pack", "maritime"],
+        ["db", "migrate"],
+        dsn=empty_dsn,
+    )
+    assert "maritime" not in bare.out
+    assert load.err == (
+        "schema 'detection' has no tables of the pack 'maritime': run 'airflow detection db migrate --pack"
+        " maritime'\n"
+    )
+    assert unknown.err == "there is no pack 'ships' with tables of its own\n"
+    assert pack.out.startswith("applied 0004_maritime\n")
+    assert repeated.out == "up to date\n"
+
+
+def test_an_example_is_copied_once(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    copied, repeated = cli(["example", "payments"], ["example", "payments"])
+    assert copied.out == "payments/ was made: payments/README.md says how to begin\n"
+    assert {"models.py", "registry.yaml", "labels.csv", "dags"} <= {
+        p.name for p in Path("payments").iterdir()
+    }
+    assert not list(Path("payments").rglob("__pycache__"))
+    assert (repeated.code, repeated.err) == (1, "payments: exists here already, and is left as it is\n")
 
 
 def test_a_registry_is_applied_planned_promoted_and_checked(cli: Cli) -> None:
@@ -453,6 +486,7 @@ def test_the_provider_info_keeps_to_airflows_schema_and_importing_the_cli_stays_
         "check",
         "compare",
         "db",
+        "example",
         "labels",
         "listings",
         "partitions",

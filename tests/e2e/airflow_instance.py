@@ -214,7 +214,7 @@ def airflow_instance(
         metadata = stack.enter_context(_database(server, f"{name}_airflow"))
         registry_proxy = stack.enter_context(proxy(dsn))
         registry = stack.enter_context(connect(dsn))
-        migrate(Database(registry, "detection"))
+        migrate(Database(registry, "detection"), packs=("maritime",))
         parameters = conninfo_to_dict(dsn) | {"host": "127.0.0.1", "port": registry_proxy.port}
         proxied = make_conninfo("", **{key: value for key, value in parameters.items() if value is not None})
         databases = Databases(owner=dsn, registry=proxied, metadata=metadata, where="")

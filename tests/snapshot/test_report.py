@@ -33,6 +33,7 @@ from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.store import snapshots
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
+from airflow_detection.store.migrations import migrate
 
 AT = datetime(2026, 3, 1, 13, tzinfo=UTC)
 NAMES = [
@@ -149,6 +150,19 @@ def test_a_missing_table_costs_its_own_section_alone(database: Connection) -> No
     database.execute("drop table detection.gear_identity_collisions cascade")
     report = _take(database)
     assert [s.name for s in report.sections if s.why] == ["gear_identity_collisions"]
+
+
+def test_without_the_tables_of_a_pack_a_report_does_not_speak_of_it(empty_dsn: str) -> None:
+    with connect(empty_dsn) as conn:
+        migrate(Database(conn, "detection"))
+        _event(conn)
+        report = _take(conn)
+    assert [s.name for s in report.sections] == [n for n in NAMES if n != "gear_identity_collisions"]
+    assert not [s.why for s in report.sections if s.why]
+    shown = io.StringIO()
+    print_report(report.to_json(), Console(file=shown, width=200))
+    for text in (shown.getvalue(), render_html(report.to_json())):
+        assert not re.findall(r"\b(?:ships?|vessels?|seas?|AIS|MMSI|gear)\b", text, re.IGNORECASE)
 
 
 def test_all_sections_see_one_state(dsn: str, database: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -18,11 +19,20 @@ from airflow_detection.errors import MigrationError
 from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
-from airflow_detection.store.migrations import check, migrate, migrations
+from airflow_detection.store.migrations import (
+    check,
+    installed_packs,
+    migrate,
+    migrations,
+    packs,
+    require_pack,
+)
 from airflow_detection.store.partitions.plan import UpkeepLimits
 from airflow_detection.store.queries import composed, sql_root
 
-NAMES = [m.name for m in migrations()]
+NAMES = [m.name for m in migrations() if m.pack is None]
+OF_THE_PACK = [m.name for m in migrations() if m.pack == "maritime"]
+BEFORE_PACKS = sorted((*NAMES, *OF_THE_PACK))  # one series, and everybody had the tables of the pack
 
 CATALOG = """
 select kind, name, definition from (
@@ -48,7 +58,8 @@ def folder_with(tmp_path: Path, names: list[str], label: str) -> Path:
     folder = tmp_path / label
     folder.mkdir()
     for name in names:
-        shutil.copy(sql_root() / "migrations" / f"{name}.sql", folder)
+        (path,) = (sql_root() / "migrations").rglob(f"{name}.sql")
+        shutil.copy(path, folder)
     return folder
 
 
@@ -82,19 +93,83 @@ def test_a_dry_run_names_everything_and_changes_nothing(empty_dsn: str) -> None:
             check(Database(conn))
 
 
-@pytest.mark.parametrize("number", range(1, len(NAMES) + 1))
+@pytest.mark.parametrize("number", range(1, len(BEFORE_PACKS) + 1))
 def test_from_every_earlier_number_the_schema_is_as_from_scratch(
     empty_dsn: str, database: Connection, tmp_path: Path, number: int
 ) -> None:
+    earlier = BEFORE_PACKS[:number]
     with connect(empty_dsn) as conn:
-        assert migrate(Database(conn), folder=folder_with(tmp_path, NAMES[:number], "part")) == NAMES[:number]
-        assert migrate(Database(conn)) == NAMES[number:]
+        assert migrate(Database(conn), folder=folder_with(tmp_path, earlier, "part")) == earlier
+        later = [name for name in (*NAMES, *OF_THE_PACK) if name not in earlier]
+        named = () if {*earlier} & {*OF_THE_PACK} else packs()
+        assert migrate(Database(conn), packs=named) == later
+        check(Database(conn))
         assert definitions(conn) == definitions(database)
         assert len(definitions(conn)) > 100
 
 
+def tables(conn: Connection) -> set[str]:
+    return {name.partition(".")[0] for kind, name, _ in definitions(conn) if kind == "column"}
+
+
+def test_a_new_schema_has_the_tables_of_a_pack_once_it_is_named(empty_dsn: str, database: Connection) -> None:
+    with connect(empty_dsn) as conn:
+        db = Database(conn)
+        assert migrate(db) == NAMES
+        check(db)
+        of_the_pack = tables(database) - tables(conn)
+        assert of_the_pack == {"ais_files", "ais_positions", "gear_identity_collisions"}
+        assert all(table.startswith("detection_") for table in tables(conn))
+        assert installed_packs(db) == frozenset()
+        with pytest.raises(MigrationError, match=r"no tables of the pack 'maritime': run .* --pack maritime"):
+            require_pack(db, "maritime")
+
+        assert migrate(db, packs=packs(), dry_run=True) == OF_THE_PACK
+        assert migrate(db, packs=["maritime"]) == OF_THE_PACK
+        assert definitions(conn) == definitions(database)
+        assert installed_packs(db) == {"maritime"}
+        require_pack(db, "maritime")
+        assert migrate(db) == []
+
+
+def test_a_database_from_before_packs_keeps_its_rows_and_is_brought_up_unasked(
+    empty_dsn: str, tmp_path: Path
+) -> None:
+    with connect(empty_dsn) as conn:
+        db = Database(conn)
+        migrate(db, folder=folder_with(tmp_path, BEFORE_PACKS[:10], "before"))
+        conn.execute("insert into detection.ais_positions (mmsi, observed_at) values (1, '2026-01-01Z')")
+        migrate(db)
+        assert conn.execute("select mmsi from detection.ais_positions").fetchall() == [(1,)]
+        assert installed_packs(db) == {"maritime"}
+
+
+def test_what_is_new_in_a_pack_reaches_the_schemas_that_have_it(
+    database: Connection, empty_dsn: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(sql_root() / "migrations", folder)
+    (folder / "9000_core.sql").write_text("create table {schema}.detection_more (n int)")
+    (folder / "maritime" / "8999_pack.sql").write_text("create table {schema}.ais_more (n int)")
+    assert migrate(Database(database), folder=folder) == ["9000_core", "8999_pack"]
+    with connect(empty_dsn) as conn:
+        assert migrate(Database(conn), folder=folder) == [*NAMES, "9000_core"]
+
+
+def test_an_unknown_pack_is_refused(database: Connection) -> None:
+    for dry_run in (True, False):
+        with pytest.raises(MigrationError, match="there is no pack 'payments' with tables of its own"):
+            migrate(Database(database), packs=["payments"], dry_run=dry_run)
+
+
+def test_no_migration_of_the_core_touches_a_table_of_a_pack() -> None:
+    for migration in migrations():
+        if migration.pack is None:
+            assert not re.search(r"\b(ais_|gear_|maritime)", migration.text), migration.name
+
+
 def test_an_edited_migration_is_refused(database: Connection, tmp_path: Path) -> None:
-    folder = folder_with(tmp_path, NAMES, "edited")
+    folder = Path(shutil.copytree(sql_root() / "migrations", tmp_path / "edited"))
     with (folder / f"{NAMES[1]}.sql").open("a") as file:
         file.write("-- edited\n")
     for dry_run in (True, False):
@@ -149,6 +224,10 @@ def test_two_migrations_of_one_number_are_refused(tmp_path: Path) -> None:
         migrations(tmp_path)
     with pytest.raises(MigrationError):
         migrations(tmp_path / "nowhere")
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "0001_b.sql").rename(tmp_path / "pack" / "0001_b.sql")
+    with pytest.raises(MigrationError):
+        migrations(tmp_path)
 
 
 QUICK = UpkeepLimits(lock_timeout=timedelta(milliseconds=100), attempts=4, pause=timedelta(milliseconds=50))
@@ -156,7 +235,7 @@ QUICK = UpkeepLimits(lock_timeout=timedelta(milliseconds=100), attempts=4, pause
 
 def altering(tmp_path: Path) -> Path:
     """The migrations, and one that needs a table for itself."""
-    folder = folder_with(tmp_path, NAMES, "altering")
+    folder = Path(shutil.copytree(sql_root() / "migrations", tmp_path / "altering"))
     (folder / "9000_alters.sql").write_text("alter table {schema}.detection_cycles add column x int;")
     return folder
 

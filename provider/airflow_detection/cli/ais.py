@@ -23,8 +23,10 @@ from airflow_detection.cli.command import (
 def ais_load(args: Arguments) -> None:
     """Load a file of ship positions."""
     from airflow_detection.maritime.ais import load
+    from airflow_detection.store.migrations import require_pack
 
     with connected() as (db, settings):
+        require_pack(db, "maritime")
         say(f"{args.file}: {load.load_file(db.conn, Path(args.file), schema=settings.schema)}")
 
 
@@ -49,7 +51,7 @@ def group() -> GroupCommand:
     seed = arg("--seed", help="the same seed gives the same file", type=int, default=1)
     return GroupCommand(
         name="ais",
-        help="Ship positions",
+        help="Files of the maritime pack: ship positions",
         subcommands=(
             ActionCommand("load", "Load a file of positions", ais_load, (FILE,)),
             ActionCommand("simulate", "Write a simulated file", ais_simulate, (FILE, start, hours, seed)),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @command
 def db_migrate(args: Arguments) -> None:
-    """Bring the registry's schema up to date; with --check, tell whether it is."""
+    """Bring the registry's schema and its packs up to date; with --check, tell whether they are."""
     from airflow_detection.store import migrations
 
     with connected() as (db, _):
@@ -22,7 +22,7 @@ def db_migrate(args: Arguments) -> None:
             migrations.check(db)
             say("up to date")
             return
-        names = migrations.migrate(db, dry_run=args.dry_run)
+        names = migrations.migrate(db, packs=args.pack, dry_run=args.dry_run)
     for name in names:
         say(f"{'pending' if args.dry_run else 'applied'} {name}")
     if not names:
@@ -61,7 +61,11 @@ def commands() -> list[ActionCommand | GroupCommand]:
     reader = arg("--reader", help="a login to read with, for models; made if missing", metavar="LOGIN")
     admin = arg("--admin", help="a login for Airflow's connection; made if missing", metavar="LOGIN")
     only_check = arg("--check", help="exit 1 unless every migration is applied", action="store_true")
-    migrate = ActionCommand("migrate", "Apply the migrations", db_migrate, (DRY_RUN, only_check))
+    pack = arg(
+        "--pack", help="a pack whose tables are made, too, such as maritime", metavar="PACK", action="append",
+        default=[],
+    )  # fmt: skip
+    migrate = ActionCommand("migrate", "Apply the migrations", db_migrate, (pack, DRY_RUN, only_check))
     return [
         GroupCommand(name="db", help="The registry's schema", subcommands=(migrate,)),
         ActionCommand("grants", "Make the database's roles and logins in them", grants, (reader, admin)),

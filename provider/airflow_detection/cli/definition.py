@@ -9,6 +9,7 @@ from airflow_detection.cli import (
     check,
     compare,
     db,
+    example,
     labels,
     listings,
     partitions,
@@ -33,5 +34,6 @@ def get_commands() -> list[GroupCommand]:
         *plan.commands(),
         compare.action(),
         snapshot.action(),
+        example.action(),
     )
     return [GroupCommand(name="detection", help="Detection cycles", subcommands=subcommands)]

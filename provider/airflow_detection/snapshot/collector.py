@@ -27,6 +27,7 @@ from airflow_detection.snapshot.section import (
 from airflow_detection.store import snapshots
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import unavailable
+from airflow_detection.store.migrations import installed_packs
 
 HOUR = timedelta(hours=1)
 MAX_ROWS = 200
@@ -133,7 +134,8 @@ def take(
             )  # fmt: skip
             computed: list[Section] = []
             standings: tuple[Standing, ...] = ()
-            for section in sections:
+            packs = {None, *installed_packs(db)}
+            for section in (section for section in sections if section.pack in packs):
                 left_s = budget.report_s - (perf_counter() - began)
                 max_s = budget.report_s if section.may_use_full_budget else budget.section_s
                 scope.limit_s, scope.began = min(max_s, left_s), perf_counter()

@@ -141,6 +141,8 @@ class BaseSection(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    pack: ClassVar[str | None] = None
+    """The pack whose tables it reads: without them the report has no such section."""
     may_use_full_budget: ClassVar[bool] = False
     """True where the section matters more than the others: it may use up the time of the whole report."""
 

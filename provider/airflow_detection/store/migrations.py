@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,11 @@ MAX_IDLE_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """Numbered SQL file."""
+    """Numbered SQL file: of the core, or of the pack whose tables it makes."""
 
     name: str
     text: str
+    pack: str | None = None
 
     @property
     def checksum(self) -> str:
@@ -36,21 +37,54 @@ class Migration:
 
 
 def migrations(folder: Path | None = None) -> tuple[Migration, ...]:
-    """Return the migrations of this version, in order of number.
+    """Return the migrations of this version: those of the core, then those of each pack, in order of number.
+
+    A pack is a folder beside the core's files. Its migrations may build upon all of the core, and those of
+    the core upon no pack.
 
     Raises:
         MigrationError: there are none, or two have the same number.
     """
-    paths = sorted((folder or sql_root() / "migrations").glob("[0-9]*_*.sql"))
-    numbers = [path.name.partition("_")[0] for path in paths]
-    if not paths or len(set(numbers)) != len(numbers):
+    root = folder or sql_root() / "migrations"
+    core = sorted(root.glob("[0-9]*_*.sql"))
+    of_packs = sorted(root.glob("*/[0-9]*_*.sql"))
+    numbers = [path.name.partition("_")[0] for path in (*core, *of_packs)]
+    if not core or len(set(numbers)) != len(numbers):
         raise MigrationError("the migrations are missing, or two have the same number")
-    return tuple(Migration(name=path.stem, text=path.read_text(encoding="utf-8")) for path in paths)
+    return (*(_read(path) for path in core), *(_read(path, path.parent.name) for path in of_packs))
+
+
+def _read(path: Path, pack: str | None = None) -> Migration:
+    return Migration(name=path.stem, text=path.read_text(encoding="utf-8"), pack=pack)
+
+
+def packs() -> tuple[str, ...]:
+    """Return the names of the packs that have tables of their own."""
+    return tuple(sorted({m.pack for m in migrations() if m.pack}))
+
+
+def installed_packs(db: Database) -> frozenset[str]:
+    """Return the packs whose tables the schema has."""
+    return _installed(migrations(), _applied(db))
+
+
+def require_pack(db: Database, pack: str) -> None:
+    """Make sure that the schema has the tables of a pack.
+
+    Raises:
+        MigrationError: it has not.
+    """
+    if pack not in installed_packs(db):
+        raise MigrationError(
+            f"schema {db.schema!r} has no tables of the pack {pack!r}: run"
+            f" 'airflow detection db migrate --pack {pack}'"
+        )
 
 
 def migrate(
     db: Database,
     *,
+    packs: Iterable[str] = (),
     dry_run: bool = False,
     folder: Path | None = None,
     limits: UpkeepLimits | None = None,
@@ -62,16 +96,19 @@ def migrate(
     briefly, because all others wait behind it, and is tried again.
 
     Args:
+        packs: packs whose tables are made, too; those that the schema has already are brought up in any case.
         limits: how long a migration waits for a lock, how often, and the pause in between.
 
     Raises:
-        MigrationError: the connection is not in autocommit mode, a migration failed (it left nothing
-            behind) or got no lock, an applied migration was edited, or the database is newer than this
-            version.
+        MigrationError: there is no such pack, the connection is not in autocommit mode, a migration failed
+            (it left nothing behind) or got no lock, an applied migration was edited, or the database is newer
+            than this version.
     """
-    available = migrations(folder)
+    available, wanted = migrations(folder), frozenset(packs)
+    if unknown := sorted(wanted - {m.pack for m in available}):
+        raise MigrationError(f"there is no pack {unknown[0]!r} with tables of its own")
     if dry_run:
-        return [m.name for m in _pending(available, _applied(db), db.schema)]
+        return [m.name for m in _pending(available, _applied(db), wanted, db.schema)]
     if not db.conn.autocommit:
         raise MigrationError("migrations need a connection in autocommit mode")
     with _advisory_lock(db):
@@ -81,7 +118,7 @@ def migrate(
             if not _exists(db):
                 db.conn.execute(_queries(db)["create_schema"])
                 db.conn.execute(_queries(db)["create_table"])
-            pending = _pending(available, _applied(db), db.schema)
+            pending = _pending(available, _applied(db), wanted, db.schema)
         return [m.name for m in pending if _apply(db, m, limits or UpkeepLimits(attempts=20))]
 
 
@@ -97,7 +134,7 @@ def check(db: Database) -> None:
 
 
 def _pending(
-    available: Sequence[Migration], applied: Mapping[str, str], schema: str
+    available: Sequence[Migration], applied: Mapping[str, str], wanted: frozenset[str], schema: str
 ) -> tuple[Migration, ...]:
     edited = [m.name for m in available if applied.get(m.name, m.checksum) != m.checksum]
     if edited:
@@ -105,10 +142,23 @@ def _pending(
     newer = sorted(applied.keys() - {m.name for m in available})
     if newer:
         raise MigrationError(f"schema {schema!r} is newer than this version: it has {', '.join(newer)}")
-    pending = tuple(m for m in available if m.name not in applied)
-    if pending and applied and pending[0].name < max(applied):
-        raise MigrationError(f"schema {schema!r}: {pending[0].name} was added before {max(applied)}")
+    series = (None, *sorted(wanted | _installed(available, applied)))
+    return tuple(m for pack in series for m in _pending_of(pack, available, applied, schema))
+
+
+def _pending_of(
+    pack: str | None, available: Sequence[Migration], applied: Mapping[str, str], schema: str
+) -> Sequence[Migration]:
+    series = [m for m in available if m.pack == pack]
+    pending = [m for m in series if m.name not in applied]
+    last = max((m.name for m in series if m.name in applied), default="")
+    if pending and pending[0].name < last:
+        raise MigrationError(f"schema {schema!r}: {pending[0].name} was added before {last}")
     return pending
+
+
+def _installed(available: Sequence[Migration], applied: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(m.pack for m in available if m.pack and m.name in applied)
 
 
 def _queries(db: Database) -> Mapping[str, sql.Composed]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -307,3 +308,13 @@ def test_a_vessel_name_or_a_truth_file_marks_a_simulation(database: Connection, 
         True,
         True,
     ]
+
+
+def test_a_zstandard_file_names_the_extra_that_reads_it(
+    database: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "day.csv.zst"
+    path.write_bytes(zstandard.compress((SNAKE + SNAKE_ROWS).encode()))
+    monkeypatch.setitem(sys.modules, "zstandard", None)  # as where it is not installed
+    with pytest.raises(InputFileError, match="needs the package zstandard, which the extra 'maritime'"):
+        load_file(database, path)

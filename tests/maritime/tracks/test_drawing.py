@@ -15,8 +15,9 @@ from airflow_detection.domain.drawings import DrawnEntity
 from airflow_detection.maritime.tracks.coast import offshore_km
 from airflow_detection.maritime.tracks.drawing import TrackDrawing
 from airflow_detection.maritime.tracks.shores import Box, land_in
-from airflow_detection.store.connection import Connection
+from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
+from airflow_detection.store.migrations import migrate
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 MMSI = 366000001
@@ -52,6 +53,12 @@ def test_a_track_has_the_colours_of_the_cycles_that_saw_it(database: Connection)
     assert root.find(f"{SVG}title").text == (  # type: ignore[union-attr]
         f"track of {MMSI}, 2026-03-01 00:00 to 2026-03-01 00:59 UTC"
     )
+
+
+def test_without_the_tables_of_the_pack_nothing_is_known(empty_dsn: str) -> None:
+    with connect(empty_dsn) as conn:
+        migrate(Database(conn))
+        assert not TrackDrawing().is_known(Database(conn), entity())
 
 
 def test_land_is_drawn_where_there_is_land(database: Connection) -> None:

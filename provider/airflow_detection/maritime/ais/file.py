@@ -10,9 +10,8 @@ import zlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
-
-import zstandard
 
 from airflow_detection.errors import InputFileError
 from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT
@@ -20,6 +19,7 @@ from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import ModuleType
 
 MAX_LINE = 65_536
 """Characters; a longer line is malformed, and is not held in memory."""
@@ -80,7 +80,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
             if magic[:2] == b"\x1f\x8b":
                 raw = cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=raw)))
             elif magic == b"\x28\xb5\x2f\xfd":
-                raw = stack.enter_context(io.BufferedReader(_ZstdFrames(raw)))
+                raw = stack.enter_context(io.BufferedReader(_ZstdFrames(raw, _zstandard(path))))
             elif magic == b"PK\x03\x04":
                 raw = stack.enter_context(_only_member(stack.enter_context(zipfile.ZipFile(raw)), path))
             yield stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape"))
@@ -88,7 +88,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         raise InputFileError(f"{path}: there is no such file") from exc
     except EOFError as exc:
         raise InputFileError(f"{path}: the compressed file ends too early; it may be truncated") from exc
-    except (zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, zstandard.ZstdError) as exc:
+    except (zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, _DamagedFrame) as exc:
         raise InputFileError(f"{path}: the compressed file is damaged: {exc}") from exc
     except OSError as exc:
         raise InputFileError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
@@ -112,11 +112,25 @@ def _is_table(member: str) -> bool:
     return name.endswith((".csv", ".txt")) and not name.startswith(".") and "__macosx" not in folders
 
 
+def _zstandard(path: Path) -> ModuleType:
+    try:
+        return import_module("zstandard")
+    except ModuleNotFoundError as exc:
+        raise InputFileError(
+            f"{path}: a Zstandard file needs the package zstandard, which the extra 'maritime' installs"
+        ) from exc
+
+
+class _DamagedFrame(Exception):
+    """A Zstandard frame cannot be decompressed."""
+
+
 class _ZstdFrames(io.RawIOBase):
     """The content of Zstandard frames, one after the other; EOFError where the last one is incomplete."""
 
-    def __init__(self, source: IO[bytes]) -> None:
+    def __init__(self, source: IO[bytes], zstandard: ModuleType) -> None:
         self._source = source
+        self._zstandard = zstandard
         self._frame = zstandard.ZstdDecompressor().decompressobj()
         self._pending = memoryview(b"")
         self._is_started = False
@@ -128,14 +142,17 @@ class _ZstdFrames(io.RawIOBase):
         while not self._pending:
             chunk = self._frame.unused_data if self._frame.eof else b""
             if self._frame.eof:
-                self._frame, self._is_started = zstandard.ZstdDecompressor().decompressobj(), False
+                self._frame, self._is_started = self._zstandard.ZstdDecompressor().decompressobj(), False
             chunk = chunk or self._source.read(_READ_BYTES)
             if not chunk:
                 if self._is_started:
                     raise EOFError
                 return 0
             self._is_started = True
-            self._pending = memoryview(self._frame.decompress(chunk))
+            try:
+                self._pending = memoryview(self._frame.decompress(chunk))
+            except self._zstandard.ZstdError as exc:
+                raise _DamagedFrame(str(exc)) from exc
         size = min(len(buffer), len(self._pending))
         buffer[:size] = self._pending[:size]
         self._pending = self._pending[size:]

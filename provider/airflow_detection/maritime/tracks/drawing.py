@@ -17,6 +17,7 @@ from airflow_detection.maritime.tracks.geo import FloatArray
 from airflow_detection.maritime.tracks.shores import Box, land_in
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import registry_errors
+from airflow_detection.store.migrations import installed_packs
 
 MAX_FIXES, MAX_POINTS = 50_000, 3_000
 WIDTH, HEIGHT, LEGEND = 760.0, 480.0, 34.0
@@ -44,9 +45,9 @@ class TrackDrawing:
     def is_known(self, db: Database, entity: DrawnEntity) -> bool:
         """Tell whether there is a usable position."""
         params = _params(entity)
-        if params is None:
-            return False
         with registry_errors():
+            if params is None or "maritime" not in installed_packs(db):
+                return False
             row = db.conn.execute(db.queries("ais_positions")["has_track"], params).fetchone()
         return bool(row and row[0])
 

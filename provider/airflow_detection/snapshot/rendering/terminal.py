@@ -29,7 +29,7 @@ NARROW, MEDIUM = 84, 140
 
 
 def print_report(stored: Mapping[str, Any], console: Console) -> None:  # Any: JSON values
-    """Print a stored report; control characters in its texts, which hold what ships send, as escapes.
+    """Print a stored report; control characters in its texts, which hold what a feed sent, as escapes.
 
     Raises:
         UnknownFormat: the report has a format that this version of the package cannot read.

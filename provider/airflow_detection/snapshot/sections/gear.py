@@ -13,11 +13,14 @@ STATUSES = ("OPEN", "CLOSED", "RETRACTED")
 class Gear(BaseSection):
     """`gear_identity_collisions`, raw and OPEN by severity."""
 
-    name, title = "gear_identity_collisions", "Gear identity collisions"
+    name, title, pack = "gear_identity_collisions", "Gear identity collisions", "maritime"
 
     def query(self, scope: Scope) -> tuple[list[Row], list[Row]]:
         """Return the counts, and the gravest collisions that are open."""
-        return scope.rows("gear"), scope.rows("gear_open", most=MAX_ROWS[scope.kind])
+        return (
+            scope.rows("by_severity", self.name),
+            scope.rows("gravest_open", self.name, most=MAX_ROWS[scope.kind]),
+        )
 
     def render(self, data: tuple[list[Row], list[Row]], scope: Scope) -> Findings:
         """Show a row for each severity, a column for each status."""

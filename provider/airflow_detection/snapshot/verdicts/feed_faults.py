@@ -1,6 +1,6 @@
 """Signs of a fault of the feed: it is late, or many rows are missing.
 
-A night has fewer ships, and so has a feed of which half was lost. A night comes over hours: the limit
+A night has fewer entities, and so has a feed of which half was lost. A night comes over hours: the limit
 follows the median of the last two windows, and the spread of a decline widens it. A loss comes from one cycle
 to the next, which shows in the newly arrived rows; while it lasts no cycle is healthy, and the baseline stays
 as it was before. A feed that stopped differs from an area without traffic by the number of rows that were to

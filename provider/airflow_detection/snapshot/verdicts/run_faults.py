@@ -66,8 +66,8 @@ def _bucket_faults(run: ManifestRun) -> Iterator[str]:
 def _frozen_outputs(run: ManifestRun, last: ManifestRun | None) -> Iterator[str]:
     """The same outputs as those of the cycle before, on other inputs.
 
-    Inputs that differ in their digest but not in their number are no sign: moored ships that report by the
-    clock give such inputs.
+    Inputs that differ in their digest but not in their number are no sign: entities at rest that report by
+    the clock give such inputs.
     """
     if last is None or not run.output_count or run.output_digest is None:
         return

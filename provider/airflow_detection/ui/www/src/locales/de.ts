@@ -272,7 +272,7 @@ export const de: Texts = {
   "findings.prefix": "Objekt beginnt mit",
 
   "entity.choose": "Schlage ein Objekt nach",
-  "entity.choose_do": "Tippe den Anfang einer Kennung, etwa der Nummer eines Schiffs.",
+  "entity.choose_do": "Tippe den Anfang einer Kennung, etwa einer Kontonummer.",
   "entity.id": "Kennung des Objekts",
   "entity.no_match": "Kein Objekt beginnt damit.",
   "entity.scores": "Werte über die Zeit",

@@ -270,7 +270,7 @@ export const en = {
   "findings.prefix": "Entity begins with",
 
   "entity.choose": "Look up an entity",
-  "entity.choose_do": "Type the beginning of an id, such as the number of a ship.",
+  "entity.choose_do": "Type the beginning of an id, such as the number of an account.",
   "entity.id": "Entity id",
   "entity.no_match": "No entity begins with this.",
   "entity.scores": "Scores over time",

@@ -1,0 +1,1 @@
+"""Detection of payment fraud by card: an example to copy."""
