@@ -33,7 +33,8 @@ VALUES = (
     "{min_cycles: 0}", "{alpha: 0.6}", "{alpha: 0.01}", "{rollback_on: [FAILED]}", "{rollback_on: [OK]}",
     "{rollback_on: []}", "{unknown_is_enough: 1}", '{"1.0": {role: PRIMARY}}',
     '{"1.0": {since: 2026-01-01}}', '{"1.0": {role: PRIMARY, since: 2026-01-01}}', '{"1@0": {}}',
-    '{"1.0": null}', '{"1.0": []}', '{"1.0": {rolle: PRIMARY}}',
+    '{"1.0": null}', '{"1.0": []}', '{"1.0": {rolle: PRIMARY}}', "false", "{above: 0.8}", "{above: 0.2}",
+    "{above: x}", "{below: 0.8}", "{severity: {CRITICAL: 0.95}}", "{severity: {LOW: 0.1}}", "{severity: 1}",
 )  # fmt: skip
 """What people may write behind a key, right or wrong."""
 

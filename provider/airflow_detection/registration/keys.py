@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_detection.domain.cron import MAX_CHARS
+from airflow_detection.domain.scores import LEAST_ABOVE
 from airflow_detection.domain.specs import MAX_ID_LENGTH, Execution, Role
 from airflow_detection.store.registry import MAX_LOOKBACK
 
@@ -93,6 +94,12 @@ MODEL_IDS = ValueKind(
 )
 JSON_OBJECT = ValueKind("json_object", "a mapping of JSON values", {"type": "object"})
 TASK_OPTIONS = ValueKind("task_options", "a mapping, see [task_options](#task_options)", {"type": "object"})
+EVENTS = ValueKind(
+    "events",
+    f"`false`, or a mapping of `above` (a number, at least {LEAST_ABOVE:g}) and `severity` (numbers that"
+    " rise, for MEDIUM, HIGH and CRITICAL)",
+    {"type": ["object", "boolean"], "not": {"const": True}},
+)
 PROMOTION = ValueKind("promotion", "a mapping, see [promotion](#promotion)", {"type": "object"})
 
 VERSION_KEYS = (
@@ -236,6 +243,13 @@ MODEL_KEYS = (
         default="none: no scores and events",
         means="The entry of an output that is its score, a number or null; fixed like `cycle`.",
         example="score",
+    ),
+    Key(
+        name="events",
+        kind=EVENTS,
+        default="{above: 0.5, severity: {MEDIUM: 0.3, HIGH: 0.5, CRITICAL: 0.7}}",
+        means="Which scores make [events](../events.md), and how severe they are; `false`: none do.",
+        example="{above: 0.8, severity: {CRITICAL: 0.95}}",
     ),
     Key(
         name="event_gap",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
+from airflow_detection.domain.scores import LEAST_ABOVE, SEVERITIES
 from airflow_detection.evidence.policy import BAD_VERDICTS, POLICY_OPTIONS, PromotionPolicy
 from airflow_detection.registration.keys import (
     CYCLE_KEYS,
@@ -58,7 +59,8 @@ def _value(key: Key) -> Schema:
     if not key.is_required and "enum" in schema:
         schema["enum"] = [*schema["enum"], None]
     elif not key.is_required:
-        schema["type"] = [schema["type"], "null"]
+        kinds = schema["type"]
+        schema["type"] = [*([kinds] if isinstance(kinds, str) else kinds), "null"]
     return {**schema, "description": key.means}
 
 
@@ -67,6 +69,13 @@ def _inside(name: str) -> Schema:
     if name == "versions":
         return {"propertyNames": VERSION_SCHEMA, "additionalProperties": _version()}
     options: dict[str, Schema]
+    if name == "events":
+        severities = {severity: {"type": "number"} for severity in SEVERITIES if severity != "LOW"}
+        options = {
+            "above": {"type": "number", "minimum": LEAST_ABOVE},
+            "severity": {"type": "object", "additionalProperties": False, "properties": severities},
+        }
+        return {"additionalProperties": False, "properties": options}
     if name == "task_options":
         options = {n: {**o.bound.schema, "description": o.means} for n, o in OPTIONS.items()}
     elif name == "promotion":

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from airflow_detection.domain.cron import cron_problem
+from airflow_detection.domain.scores import Events, event_problems
 from airflow_detection.domain.specs import Execution, Role, require_id, require_plain
 from airflow_detection.domain.text import visible
 from airflow_detection.errors import RegistrationError, hint, nearest
@@ -214,6 +215,14 @@ class ValueReader:
 
     def task_options(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
         return self._options(node, place, option_problems)
+
+    def events(self, node: yaml.Node, place: str) -> Events | None:
+        if node.tag == f"{_TAG}bool":
+            if self.flag(node, place) is False:
+                return False
+            self.problems.add(node, place, "must be false, or a mapping of above and severity")
+            return None
+        return self._options(node, place, event_problems)
 
     def promotion(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
         return self._options(node, place, policy_problems)
