@@ -27,6 +27,8 @@ STYLE = """
 """
 PURPOSES = {
     "cli": "commands of `airflow detection`",
+    "pytest_plugin": "fixtures for tests of models",
+    "testing": "a model on rows, without Airflow",
     "plugin": "pages, and imports ahead of the fork",
     "provider_info": "for Airflow: what is here",
     "ui": "the pages in Airflow's UI: their API, and who may see what",

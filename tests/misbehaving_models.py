@@ -31,6 +31,8 @@ from detection.detection_model_runs where role = 'PRIMARY'
 class MisbehavingModel(BaseDetectionModel):
     """Misbehaves as `params.behaviour` says; without it, returns outputs of everything in its context."""
 
+    score_range = (-1e12, 1e12)
+
     def run(self, ctx: ModelContext) -> ModelResult:
         behaviour = ctx.params.get("behaviour")
         return well_behaved(ctx) if behaviour is None else BEHAVIOURS[behaviour](ctx)  # type: ignore[no-any-return]

@@ -23,6 +23,8 @@ SETTINGS = Settings(allowed_prefixes=("tests.sample_registry",))
 class Echo(BaseDetectionModel):
     """One output for each of `params.ids`, scored with the number of outputs it sees upstream."""
 
+    score_range = (0, 1000)
+
     def run(self, ctx: ModelContext) -> ModelResult:
         for kind, error in (("terminal", TerminalModelError), ("transient", TransientModelError)):
             if ctx.params.get("fail") == kind:

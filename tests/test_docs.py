@@ -83,7 +83,7 @@ def commands(block: Block) -> Iterator[list[str]]:
     for line in lines:
         if line.startswith("$ ") or (not has_prompt and line.startswith("airflow ")):
             for part in re.split(r"\s&&\s", line.removeprefix("$ ")):
-                yield shlex.split(part, comments=True)
+                yield shlex.split(part.partition(" > ")[0], comments=True)
 
 
 def check_airflow(argv: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ def test_the_wheel_carries_every_statement_and_migration(wheel: Path) -> None:
     assert ours
     assert ours <= inside
     assert "airflow_detection/py.typed" in inside
+    assert "airflow_detection/registration/registration.schema.json" in inside
 
 
 def test_the_wheel_carries_the_examples_as_they_are(wheel: Path) -> None:

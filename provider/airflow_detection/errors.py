@@ -10,6 +10,7 @@ DetectionError
 │   └── NotInPlan               the cycle was planned without this version
 ├── ModelError                  a model could not do its work
 │   ├── TerminalModelError      trying again will not help
+│   │   └── NotAnUpstream       it reads a model that it does not depend on
 │   └── TransientModelError     trying again may help
 ├── StorageError
 │   ├── UnstorableValue         a value that Postgres or JSON cannot hold
@@ -120,6 +121,21 @@ class ModelError(DetectionError):
 
 class TerminalModelError(ModelError):
     """Trying again will not help: the task fails without a retry."""
+
+
+class NotAnUpstream(TerminalModelError, KeyError):
+    """A model reads the outputs of one that is not in its `depends_on`; `known` are those that are."""
+
+    def __init__(self, model_id: str, upstream: str, known: Sequence[str]) -> None:
+        super().__init__(model_id, upstream, tuple(known))
+        self.model_id, self.upstream, self.known = model_id, upstream, tuple(known)
+
+    def __str__(self) -> str:
+        known = f"it has {', '.join(self.known)}" if self.known else "it is empty"
+        return (
+            f"model {self.model_id!r} reads ctx.shared[{self.upstream!r}], which its depends_on in the"
+            f" registration does not have: {known}"
+        )
 
 
 class TransientModelError(ModelError):

@@ -3,12 +3,12 @@
 select pg_advisory_xact_lock(hashtextextended(format('detection_events:%%s', %(model_id)s::text), 0));
 
 -- name: flagged_entities
--- The entities that a run flags; read before it is replaced.
+-- The entities that a run may flag, whatever the threshold was then; read before it is replaced.
 select coalesce(array_agg(distinct entity_id), '{{}}')
   from {schema}.detection_model_run_outputs
  where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
    and version_id = %(version_id)s and is_replay = %(is_replay)s
-   and score > 0.5 and role = 'PRIMARY' and not is_replay and entity_id is not null;
+   and score > 0.3 and role = 'PRIMARY' and not is_replay and entity_id is not null;
 
 -- name: span
 -- The period in which flagged cycles may have to be grouped into events anew, for all entities of the cycle together.
@@ -19,7 +19,7 @@ touched as (
     union
     select entity_id, outputs->>'episode' from {schema}.detection_model_run_outputs
      where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
-       and score > 0.5 and role = 'PRIMARY' and not is_replay and entity_id is not null)
+       and score > 0.3 and score > %(above)s and role = 'PRIMARY' and not is_replay and entity_id is not null)
 select least(min(e.first_seen_at), %(cycle_started_at)s), greatest(max(e.last_seen_at), %(cycle_started_at)s)
   from model cross join touched t
   join {schema}.detection_events e
@@ -43,7 +43,7 @@ touched as (
         union all
         select entity_id, false, outputs->>'episode' from {schema}.detection_model_run_outputs
          where cycle_started_at = %(cycle_started_at)s and model_id = %(model_id)s
-           and score > 0.5 and role = 'PRIMARY' and not is_replay and entity_id is not null) as both_times
+           and score > 0.3 and score > %(above)s and role = 'PRIMARY' and not is_replay and entity_id is not null) as both_times
      group by entity_id),
 region as (
     select t.entity_id, b.is_longer, b.first_seen_at, b.score, b.severity,
@@ -62,9 +62,10 @@ region as (
                 or (e.details->>'is_ongoing' = 'true' and e.details->>'episode' = t.episode))) as b),
 flagged as (
     select r.entity_id, o.*,
-           case when o.outputs->>'severity' in ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL')
+           case when not %(has_severity)s and o.outputs->>'severity' in ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL')
                 then (o.outputs->>'severity')::{schema}.detection_severity
-                when o.score > 0.7 then 'CRITICAL' else 'HIGH' end as severity,
+                when o.score > %(severity_critical)s then 'CRITICAL' when o.score > %(severity_high)s then 'HIGH'
+                when o.score > %(severity_medium)s then 'MEDIUM' else 'LOW' end as severity,
            case when r.is_longer then r.first_seen_at end as base_first_seen_at,
            case when r.is_longer then r.score end as base_score,
            case when r.is_longer then r.severity end as base_severity
@@ -74,7 +75,7 @@ flagged as (
          where o.model_id = %(model_id)s and o.entity_id = r.entity_id
            and o.cycle_started_at between r.low and r.high
            and o.cycle_started_at between %(low)s and %(high)s
-           and o.score > 0.5 and o.role = 'PRIMARY' and not o.is_replay
+           and o.score > 0.3 and o.score > %(above)s and o.role = 'PRIMARY' and not o.is_replay
         offset 0) as o),
 edged as (
     select s.*, coalesce(s.cycle_started_at - lag(s.cycle_started_at) over w > model.gap, true)

@@ -1,7 +1,7 @@
 -- name: all
 -- Every model with its dependencies now, or the one with this id.
 select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_options, m.is_enabled, m.promotion,
-       nullif(m.event_gap, interval '1 hour') as event_gap,
+       nullif(m.event_gap, interval '1 hour') as event_gap, m.events,
        array(select d.depends_on::text from {schema}.detection_model_dependencies d
               where d.model_id = m.model_id and d.superseded_at is null
               order by d.depends_on) as depends_on
@@ -31,19 +31,25 @@ select model_id, is_enabled from {schema}.detection_models where cycle_id = %(cy
 -- name: put
 -- Register models, or replace all their settings; a trigger protects those that past plans rest on.
 insert into {schema}.detection_models
-       (model_id, cycle_id, entrypoint, score_key, entity_key, task_options, is_enabled, promotion, event_gap)
+       (model_id, cycle_id, entrypoint, score_key, entity_key, task_options, is_enabled, promotion, event_gap,
+        events)
 select model_id, cycle_id, entrypoint, score_key, entity_key, task_options, is_enabled, promotion,
-       coalesce(event_gap, interval '1 hour')
+       coalesce(event_gap, interval '1 hour'), events
   from unnest(%(model_id)s::text[], %(cycle_id)s::text[], %(entrypoint)s::text[], %(score_key)s::text[],
               %(entity_key)s::text[], %(task_options)s::jsonb[], %(is_enabled)s::boolean[], %(promotion)s::jsonb[],
-              %(event_gap)s::interval[])
+              %(event_gap)s::interval[], %(events)s::jsonb[])
        with ordinality as m (model_id, cycle_id, entrypoint, score_key, entity_key, task_options, is_enabled, promotion,
-                             event_gap, number)
+                             event_gap, events, number)
  order by number
     on conflict (model_id) do update set
        cycle_id = excluded.cycle_id, entrypoint = excluded.entrypoint, score_key = excluded.score_key,
        entity_key = excluded.entity_key, task_options = excluded.task_options,
-       is_enabled = excluded.is_enabled, promotion = excluded.promotion, event_gap = excluded.event_gap;
+       is_enabled = excluded.is_enabled, promotion = excluded.promotion, event_gap = excluded.event_gap,
+       events = excluded.events;
+
+-- name: events
+-- Which scores of a model make events.
+select events from {schema}.detection_models where model_id = %(model_id)s;
 
 -- name: without_history
 -- Those of these models that have never held a role.

@@ -28,6 +28,11 @@ select count(*), count(score), count(*) filter (where score > 0), count(*) filte
        count(*) filter (where score > 0.5), count(*) filter (where score > 0.7)
   from pg_temp.detection_selected_outputs;
 
+-- name: beyond
+-- One row whose score is beyond the range of the model's scores.
+select entity_id, score from pg_temp.detection_selected_outputs
+ where score < %(low)s or score > %(high)s order by score desc, entity_id limit 1;
+
 -- name: store
 -- Store the selected rows as the run's outputs.
 insert into {schema}.detection_model_run_outputs (

@@ -66,6 +66,8 @@ class Writes(BaseDetectionModel):
 class Reads(BaseDetectionModel):
     """Reads the outputs of two champions in turn, between queries, and says what its session is."""
 
+    score_range = (-1e12, 1e12)
+
     def run(self, ctx: ModelContext) -> ModelResult:
         assert ctx.database
         total = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -285,3 +286,46 @@ def test_an_error_becomes_a_text_that_a_database_can_hold() -> None:
     assert describe(ValueError("a\0b\ud800")) == "ValueError: a\\0b\\ud800"
     assert describe(MuteError()) == "MuteError (its message cannot be read)"
     assert len(describe(ValueError("x" * 9999))) == 2000
+
+
+class FromMinusOne(Scripted):
+    score_range = (-1.0, 12.5)
+
+
+@pytest.mark.parametrize(
+    ("score", "kind", "reason"),
+    [
+        (1.0, Scripted, None),
+        (0, Scripted, None),
+        (None, Scripted, None),
+        (math.nan, Scripted, None),  # the store refuses it
+        (math.inf, Scripted, None),
+        ("high", Scripted, None),
+        (
+            1.0000001,
+            Scripted,
+            "the score 1.0000001: must be from 0 to 1, or the model's class declares another",
+        ),
+        (-0.5, Scripted, "the score -0.5: must be from 0 to 1"),
+        (Decimal(2), Scripted, "the score 2: must be from 0 to 1"),
+        (12.5, FromMinusOne, None),
+        (13, FromMinusOne, "the score 13: must be from -1 to 12.5"),
+    ],
+)
+@pytest.mark.parametrize("form", [list, iter])
+def test_a_score_beyond_the_models_range_fails_the_run_with_entity_score_and_bounds(
+    cycle: Cycle, score: Any, kind: type[Scripted], reason: str | None, form: Any
+) -> None:
+    pairs = [({"id": 1}, {"score": 0.5}), ({"id": 7}, {"score": score})]
+    report = run(cycle, ListStore(), lambda ctx: ModelResult(outputs_per_input=form(pairs)), kind)
+    assert report.outcome is (Outcome.FAILED if reason else Outcome.SUCCEEDED)
+    if reason:
+        assert f"output 1 of m@1, entity '7', has {reason}" in str(report.error)
+        assert not report.is_transient
+
+
+def test_a_model_without_a_score_key_may_give_any_number(cycle: Cycle) -> None:
+    report = run(
+        cycle, ListStore(), lambda ctx: ModelResult(outputs_per_input=[({}, {"score": 9})]), score_key=None
+    )
+    assert report.outcome is Outcome.SUCCEEDED

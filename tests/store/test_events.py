@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
 from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.scores import Events
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import ConfigurationError
+from airflow_detection.store import registry
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.events import DETAILS_BYTES
@@ -322,3 +324,42 @@ def test_an_ongoing_episode_is_one_event_in_whatever_order_its_cycles_run(model_
     for number in (1, 0, 100, 50, 110):
         save(number)
     assert model_store.events() == expected
+
+
+def events_of(model_store: ModelStore, events: Events) -> None:
+    spec = replace(registry.model_specs(Database(model_store.conn, "detection"))[0], events=events)
+    registry.put_model(Database(model_store.conn, "detection"), spec)
+
+
+def test_a_models_own_threshold_and_severities_make_its_events(model_store: ModelStore) -> None:
+    events_of(model_store, {"above": 0.4, "severity": {"MEDIUM": 0.45, "CRITICAL": 0.95}})
+    scores = [("a", 0.41), ("b", 0.46), ("c", 0.6), ("d", 0.96), ("e", 0.4)]
+    model_store.save(0, scores, severity="LOW")
+    assert [(row[0], row[4]) for row in model_store.short()] == [
+        ("a", "LOW"), ("b", "MEDIUM"), ("c", "HIGH"), ("d", "CRITICAL"),
+    ]  # fmt: skip
+    events_of(model_store, {"above": 0.8})
+    model_store.save(9, [("a", 0.7), ("f", 0.81)], severity="MEDIUM")
+    assert [(row[0], row[4]) for row in model_store.short() if row[1] == 9] == [("f", "MEDIUM")]
+
+
+def test_a_model_without_events_opens_none_and_a_rerun_takes_back_what_it_had_opened(
+    model_store: ModelStore,
+) -> None:
+    model_store.save(0, [("a", 0.9)])
+    events_of(model_store, False)
+    model_store.save(1, [("a", 0.9), ("b", 0.9)])
+    assert [row[:3] for row in model_store.short()] == [("a", 0, 0)]
+    model_store.save(5, [])
+    assert [row[-1] for row in model_store.short()] == ["CLOSED"]
+    model_store.save(0, [("a", 0.9)])
+    assert model_store.short() == []
+
+
+def test_a_rerun_under_a_higher_threshold_takes_back_what_is_no_sighting_any_more(
+    model_store: ModelStore,
+) -> None:
+    model_store.save(0, [("a", 0.6), ("b", 0.9)])
+    events_of(model_store, {"above": 0.8})
+    model_store.save(0, [("a", 0.6), ("b", 0.9)])
+    assert [row[0] for row in model_store.short()] == ["b"]

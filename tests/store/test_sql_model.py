@@ -47,6 +47,8 @@ class Loud(SqlDetectionModel):
 class SqlFromParams(SqlDetectionModel):
     """Model whose statement is that of its params."""
 
+    score_range = (-1e12, 1e12)
+
     def run(self, ctx: Any) -> Any:
         self.statement = ctx.params["sql"]  # type: ignore[misc]
         return super().run(ctx)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_detection.domain.settings import Settings
     from airflow_detection.domain.specs import CycleSpec, ModelSpec
-    from airflow_detection.registration.file import Registration
+    from airflow_detection.registration.entries import Registration
     from airflow_detection.store.database import Database
     from airflow_detection.store.registry import RegisteredVersion
 

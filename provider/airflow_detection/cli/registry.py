@@ -57,6 +57,15 @@ def export(args: Arguments) -> None:
 
 
 @command
+def schema(args: Arguments) -> None:
+    """Write the JSON Schema of a registration file."""
+    from airflow_detection.registration.schema import json_schema_text
+
+    del args
+    sys.stdout.write(json_schema_text())
+
+
+@command
 def correct(args: Arguments) -> None:
     """Put a wrong history of roles right; what was known before stays."""
     from airflow_detection.domain.specs import Role
@@ -118,6 +127,7 @@ def commands() -> list[ActionCommand]:
     return [
         ActionCommand("apply", "Register what a YAML file says", apply, (FILE, DRY_RUN, from_file, prune)),
         ActionCommand("export", "Write the registry as a YAML file", export, ()),
+        ActionCommand("schema", "Write the JSON Schema of a registration file", schema, ()),
         ActionCommand("confirm", "Confirm the models that a cycle is left with", confirm, (cycle, reason)),
         ActionCommand(
             "correct",

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_detection.domain.json_values import JsonMapping, frozen
 from airflow_detection.domain.reports import FeatureProfile
+from airflow_detection.domain.scores import SCORE_RANGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,14 @@ class MaterializedOutputs:
 class SelectedOutputs:
     """Outputs that one SELECT gives: a store may run it where the rows are.
 
-    Its columns are `entity`, `score` and `outputs`. Iterated over, they are read with `query` and go through
-    this process.
+    Its columns are `entity`, `score` and `outputs`; scores are within `score_range`. Iterated over, they are
+    read with `query` and go through this process.
     """
 
     statement: str
     params: JsonMapping
     query: Callable[[str, JsonMapping], Inputs]
+    score_range: tuple[float, float] = SCORE_RANGE
 
     def __iter__(self) -> Iterator[tuple[JsonMapping, JsonMapping]]:
         for row in self.query(self.statement, self.params).rows():

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from airflow_detection.domain.scores import Events
+
 MAX_ID_LENGTH = 64
 """Characters of a cycle id, a model id and a metric key; the columns are varchar(64)."""
 _NOT_PLAIN = re.compile(r"[{}\x00-\x1f\x7f-\x9f\u2028\u2029]")  # as in migration 0014
@@ -178,8 +180,9 @@ class ModelSpec:
 
     `score_key` and `entity_key` name the entries of an output that become the plain columns `score` and
     `entity_id` (`entity_key` is also looked for in the input_ref). `promotion` has the conditions of a
-    promotion that differ from their defaults, and `event_gap` the longest time between two sightings of one
-    event (an hour if None): settings of today, which no plan has.
+    promotion that differ from their defaults, `event_gap` the longest time between two sightings of one
+    event (an hour if None), and `events` the scores that make events (see `EventRule`): settings of today,
+    which no plan has.
     """
 
     model_id: str
@@ -193,6 +196,7 @@ class ModelSpec:
     is_enabled: bool = True
     promotion: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object, read at the edge
     event_gap: timedelta | None = None
+    events: Events = field(default_factory=dict)
 
     @property
     def primary(self) -> VersionSpec | None:

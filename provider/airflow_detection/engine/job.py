@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import count
+from itertools import count, repeat
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
@@ -15,9 +16,10 @@ from uuid import UUID
 from airflow_detection.domain.inputs import Inputs, MaterializedOutputs, SelectedOutputs
 from airflow_detection.domain.json_values import frozen
 from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.scores import score_reason
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, VersionSpec, require_utc
 from airflow_detection.domain.sqlstates import may_pass
-from airflow_detection.engine.canary import CanaryWatch, Pair, SharedOutputs
+from airflow_detection.engine.canary import CanaryWatch, Pair, SharedOutputs, entity_of
 from airflow_detection.engine.metrics import clean_metrics, finite, profile
 from airflow_detection.engine.model import (
     BaseDetectionModel,
@@ -29,6 +31,7 @@ from airflow_detection.engine.model import (
 from airflow_detection.engine.reads import ReadRecorder, newer_rows, shared_scores
 from airflow_detection.engine.run_log import LogContext, run_facts, run_logger
 from airflow_detection.errors import (
+    NotAnUpstream,
     RegistryUnavailable,
     StaleAttempt,
     TerminalModelError,
@@ -250,7 +253,7 @@ class _VersionRun:
             cycle=self.cycle,
             params=frozen(self.version.params),
             inputs=inputs.with_rows(watch.rows()),
-            shared=MappingProxyType(upstreams),
+            shared=MappingProxyType(_Shared(self.model.model_id, upstreams)),
             database=recorder,
             role=self.version.role,
             log=run_logger("airflow_detection.model"),
@@ -298,7 +301,7 @@ class _VersionRun:
             )
 
         outputs = result.outputs_per_input
-        pairs: Iterable[Pair] = watch.without_canaries(self.checked_pairs(outputs))
+        pairs: Iterable[Pair] = watch.without_canaries(self.checked_pairs(outputs, detector.score_range))
         if isinstance(outputs, SelectedOutputs):
             pairs = outputs
         elif type(outputs) in (list, tuple):  # all computed: rows can be stored while others are encoded
@@ -306,28 +309,39 @@ class _VersionRun:
             pairs = MaterializedOutputs(pairs, duration_ms)
         return store.save(self.model, self.version, self.cycle, pairs, finish)
 
-    def checked_pairs(self, outputs: Iterable[Pair]) -> Iterator[Pair]:
+    def checked_pairs(self, outputs: Iterable[Pair], score_range: tuple[float, float]) -> Iterator[Pair]:
         """Iterate over the outputs, each checked for its form; timed where they may be computed only now."""
         self.stage_ms["outputs"] = 0.0
         if type(outputs) in (list, tuple):
-            yield from map(self._checked, count(), outputs)
+            yield from map(self._checked, count(), outputs, repeat(score_range))
             return
         began = time.perf_counter()
         for number, pair in enumerate(outputs):
-            checked = self._checked(number, pair)
+            checked = self._checked(number, pair, score_range)
             self.stage_ms["outputs"] += ms_since(began)
             yield checked
             began = time.perf_counter()
         self.stage_ms["outputs"] += ms_since(began)
 
-    def _checked(self, number: int, pair: Any) -> Pair:  # Any: what a model returned
+    def _checked(
+        self, number: int, pair: Any, score_range: tuple[float, float]
+    ) -> Pair:  # Any: what a model returned
         if type(pair) is tuple and len(pair) == 2 and type(pair[0]) is dict and type(pair[1]) is dict:
-            return pair
-        if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(m, Mapping) for m in pair):
-            return pair[0], pair[1]
-        raise TerminalModelError(
-            f"output {number} of {self.version.label} is not an (input_ref, output) pair of mappings"
-        )
+            checked: Pair = pair
+        elif isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(m, Mapping) for m in pair):
+            checked = pair[0], pair[1]
+        else:
+            raise TerminalModelError(
+                f"output {number} of {self.version.label} is not an (input_ref, output) pair of mappings"
+            )
+        score = checked[1].get(self.model.score_key) if self.model.score_key is not None else None
+        if score is not None and _is_beyond(score, *score_range):
+            entity = entity_of(self.model.entity_key, *checked)
+            raise TerminalModelError(
+                f"output {number} of {self.version.label}, entity {entity!r}, has the score {score}:"
+                f" {score_reason(score_range)}"
+            )
+        return checked
 
     def report(self, outcome: Outcome, duration_ms: float | None = None) -> RunReport:
         given_ms = finite(duration_ms)
@@ -349,6 +363,25 @@ class _VersionRun:
             newest_input_at=self.inputs.newest_at,
             stage_ms=dict(self.stage_ms),
         )
+
+
+class _Shared(dict[str, SharedOutputs]):
+    """Upstream outputs by model id; another one is no upstream of the model."""
+
+    def __init__(self, model_id: str, upstreams: Mapping[str, SharedOutputs]) -> None:
+        super().__init__(upstreams)
+        self._model_id = model_id
+
+    def __missing__(self, upstream: str) -> SharedOutputs:
+        raise NotAnUpstream(self._model_id, upstream, sorted(self))
+
+
+def _is_beyond(score: Any, low: float, high: float) -> bool:  # Any: what a model returned
+    """Tell whether a finite number is beyond the bounds; the store refuses what is none."""
+    try:
+        return bool((score < low or score > high) and math.isfinite(score))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _reads_since(detector: BaseDetectionModel, cycle: Cycle) -> datetime | None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.json_values import JsonMapping, frozen
+from airflow_detection.domain.scores import SCORE_RANGE
 from airflow_detection.domain.specs import Cycle, Role, Window, require_id
 
 
@@ -105,6 +106,10 @@ class BaseDetectionModel(ABC):
     projection: ClassVar[str | None] = None
     """A file of `sql/queries` whose statement `refresh` the store runs with `%(model_id)s` after a PRIMARY
     run, in the transaction that stores its outputs and events: for a table that is derived from them."""
+
+    score_range: ClassVar[tuple[float, float]] = SCORE_RANGE
+    """The lowest and the highest score that it gives, both included; a score beyond them fails the run.
+    Higher is worse: events, severities and counts of high scores follow from that."""
 
     counts_need_past: ClassVar[bool] = True
     """Whether its counts are low until all of the past that it reads is there (see `reads_since`)."""

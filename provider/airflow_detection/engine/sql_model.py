@@ -39,5 +39,7 @@ class SqlDetectionModel(BaseDetectionModel):
         if ":opened_at" in self.statement:  # the context does not have it, each query of the database does
             window["opened_at"] = ctx.database.query("select :opened_at as at")["at"][0]
         return ModelResult(
-            outputs_per_input=SelectedOutputs(self.statement, {**ctx.params, **window}, ctx.database.query)
+            outputs_per_input=SelectedOutputs(
+                self.statement, {**ctx.params, **window}, ctx.database.query, self.score_range
+            )
         )

@@ -20,15 +20,7 @@ if TYPE_CHECKING:
 class PromotionPolicy:
     """What a challenger must show before it becomes champion; a model's registration sets what differs.
 
-    min_cycles: cycles that both completed.
-    min_coverage: share of the entities of either that both scored.
-    max_alert_factor: alerts of either are at most so many times the other's.
-    max_duration_factor: its median duration is at most so many times the champion's.
-    verdict_cycles: no verdict on it is bad in so many of the latest cycles.
-    alpha: E reaches 1/alpha.
-    unknown_is_enough: whether a condition that cannot be judged stands in nobody's way.
-    rollback_on: once it is in force, verdicts that count against it.
-    rollback_after: so many of them in successive cycles take the promotion back.
+    Each field is explained in `POLICY_OPTIONS`.
     """
 
     min_cycles: int = 100
@@ -50,14 +42,27 @@ class PromotionPolicy:
         return cls(**values)
 
 
-_BOUNDS: Mapping[str, tuple[float, float]] = {
-    "min_cycles": (1, 1_000_000),
-    "min_coverage": (0, 1),
-    "max_alert_factor": (1, 1_000_000),
-    "max_duration_factor": (0.001, 1_000_000),
-    "verdict_cycles": (1, 288),
-    "alpha": (1e-9, 0.5),
-    "rollback_after": (1, 288),
+@dataclass(frozen=True, slots=True)
+class PolicyOption:
+    """One option of a policy: what it means, and the bounds of one that is a number, both included."""
+
+    means: str
+    low: float = 0
+    high: float = 0
+
+
+POLICY_OPTIONS: Mapping[str, PolicyOption] = {
+    "min_cycles": PolicyOption("Cycles that both completed, at least.", 1, 1_000_000),
+    "min_coverage": PolicyOption("Share of the entities of either that both scored, at least.", 0, 1),
+    "max_alert_factor": PolicyOption("Alerts of either are at most so many times the other's.", 1, 1_000_000),
+    "max_duration_factor": PolicyOption(
+        "Its median duration is at most so many times the champion's.", 0.001, 1_000_000
+    ),
+    "verdict_cycles": PolicyOption("No verdict on it is bad in so many of the latest cycles.", 1, 288),
+    "alpha": PolicyOption("The evidence E reaches 1/alpha.", 1e-9, 0.5),
+    "unknown_is_enough": PolicyOption("Whether a condition that cannot be judged stands in nobody's way."),
+    "rollback_on": PolicyOption("Once it is in force, the verdicts that count against it."),
+    "rollback_after": PolicyOption("So many of them in successive cycles take the promotion back.", 1, 288),
 }
 BAD_VERDICTS = (
     "DID_NOT_RUN", "FAILED", "SKIPPED_UPSTREAM", "SILENT_FAULT", "INPUT_DEGRADED", "SUSPECT", "SURGE",
@@ -78,7 +83,7 @@ def policy_problems(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  #
             if not isinstance(value, list) or not value or not all(v in BAD_VERDICTS for v in value):
                 yield key, f"must be a list of {', '.join(BAD_VERDICTS)}, not {reprlib.repr(value)}"
         else:
-            low, high = _BOUNDS[key]
+            low, high = POLICY_OPTIONS[key].low, POLICY_OPTIONS[key].high
             is_number = isinstance(value, int if kinds[key] is int else (int, float))
             if not is_number or isinstance(value, bool) or not low <= value <= high:
                 kind = "a whole number" if kinds[key] is int else "a number"

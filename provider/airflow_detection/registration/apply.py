@@ -14,7 +14,8 @@ import psycopg
 
 from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
 from airflow_detection.errors import InputFileError, RegistrationError
-from airflow_detection.registration.file import Registration, VersionEntry, parse
+from airflow_detection.registration.entries import Registration, VersionEntry
+from airflow_detection.registration.file import parse
 from airflow_detection.registration.values import Problems
 from airflow_detection.store import promotions, registry, roles
 from airflow_detection.store.database import Database

@@ -66,6 +66,8 @@ def _model(spec: ModelSpec, versions: list[RegisteredVersion]) -> dict[str, Any]
     entry |= {name: value for name, value in options.items() if value}
     if spec.event_gap:
         entry["event_gap"] = f"{spec.event_gap // timedelta(seconds=1)}s"
+    if spec.events is False or spec.events:
+        entry["events"] = plain(spec.events)
     if not spec.is_enabled:
         entry["is_enabled"] = False
     return entry | {"versions": {version.version: _version(version) for version in versions}}

@@ -1,19 +1,11 @@
-"""Reading a registration file: YAML nodes with their lines become checked entries.
-
-cycles:   {id: {schedule, lookback, start_date, max_active_runs, execution, input_query, time_key,
-                legacy_entrypoint, is_enabled, description}}
-models:   {id: {cycle, entrypoint, depends_on, entity_key, score_key, task_options, is_enabled, promotion,
-                event_gap, versions: {"1.0": {role, since, params, entrypoint, notes}}}}
-"""
+"""Reading a registration file: YAML nodes with their lines become checked entries, key by key of `keys`."""
 
 from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -23,51 +15,22 @@ from airflow_detection.domain.names import dag_id_of, task_id_of
 from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role, require_plain
 from airflow_detection.engine.plan import shortest_loop
 from airflow_detection.errors import DependencyLoop, hint
+from airflow_detection.registration.entries import CycleEntry, ModelEntry, Registration, VersionEntry
+from airflow_detection.registration.keys import (
+    CYCLE_KEYS,
+    FILE_KEYS,
+    MODEL_ID,
+    MODEL_KEYS,
+    VERSION,
+    VERSION_KEYS,
+    Key,
+)
 from airflow_detection.registration.nodes import compose, resolve_merges
 from airflow_detection.registration.values import Problems, ValueReader
 
-_MODEL_ID = re.compile(r"[a-z0-9_.-]+")
-_VERSION = re.compile(r"[^@,\s]{1,64}")
+_MODEL_ID, _VERSION = re.compile(MODEL_ID), re.compile(VERSION)
 MAX_REPEATED_NODES = 100_000
 """Values that aliases may repeat in one file: a file of a kilobyte can stand for billions."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionEntry:
-    """One version as the file has it; `line` counts from 1."""
-
-    version: str
-    line: int
-    role: Role | None = None
-    since: datetime | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object
-    entrypoint: str | None = None
-    notes: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelEntry:
-    """One model as the file has it."""
-
-    spec: ModelSpec
-    line: int
-    versions: tuple[VersionEntry, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CycleEntry:
-    """One cycle as the file has it."""
-
-    spec: CycleSpec
-    line: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration:
-    """A file's content, checked."""
-
-    cycles: tuple[CycleEntry, ...] = ()
-    models: tuple[ModelEntry, ...] = ()
 
 
 def parse(
@@ -157,7 +120,7 @@ class _Reader(ValueReader):
         self.model_cycles: dict[str, str] = {}
 
     def read(self, root: yaml.Node) -> Registration:
-        top = self.fields(root, "file", ("cycles", "models"))
+        top = self.fields(root, "file", FILE_KEYS)
         cycle_nodes = self.entries(top.get("cycles"), "cycles")
         registered, nodes = self.known_cycles, {key: at for key, at, _ in cycle_nodes}
         self.known_cycles = registered | nodes.keys()
@@ -176,37 +139,7 @@ class _Reader(ValueReader):
         place = f"cycles.{cycle_id}"
         before = len(self.problems.noted)
         self.checked_id(at, place, cycle_id)
-        fields = self.fields(
-            node,
-            place,
-            (
-                "schedule",
-                "lookback",
-                "start_date",
-                "max_active_runs",
-                "execution",
-                "input_query",
-                "time_key",
-                "legacy_entrypoint",
-                "is_enabled",
-                "description",
-            ),
-            required=("schedule", "lookback", "start_date"),
-        )
-        values: dict[str, Any] = {}  # Any: what each field reads as
-        readers: dict[str, Callable[[yaml.Node, str], object]] = {
-            "schedule": self.cron,
-            "lookback": self.duration,
-            "start_date": self.instant,
-            "max_active_runs": self.count,
-            "execution": self.execution,
-            "is_enabled": self.flag,
-            "legacy_entrypoint": self.entrypoint,
-        }
-        for name, value in fields.items():
-            read = readers.get(name, self.text)(value, f"{place}.{name}")
-            if read is not None:
-                values[name] = read
+        values = self._values(self.fields(node, place, CYCLE_KEYS), CYCLE_KEYS, place)
         if len(self.problems.noted) > before:
             return None
         return CycleEntry(spec=CycleSpec(cycle_id=cycle_id, **values), line=at.start_mark.line + 1)
@@ -217,51 +150,20 @@ class _Reader(ValueReader):
         self.checked_id(at, place, model_id)
         if model_id not in self.registered and not _MODEL_ID.fullmatch(model_id):
             self.problems.add(at, place, "a model id is of the characters a-z, 0-9, '_', '.' and '-'")
-        fields = self.fields(
-            node,
-            place,
-            (
-                "cycle",
-                "entrypoint",
-                "depends_on",
-                "entity_key",
-                "score_key",
-                "task_options",
-                "is_enabled",
-                "promotion",
-                "event_gap",
-                "versions",
-            ),
-            required=("cycle", "entrypoint"),
-        )
-        values: dict[str, Any] = {"cycle_id": ""}  # Any: what each field reads as
-        if "cycle" in fields:
-            values["cycle_id"] = self.text(fields["cycle"], f"{place}.cycle") or ""
-            if values["cycle_id"] and values["cycle_id"] not in self.known_cycles:
-                closest = hint(values["cycle_id"], self.known_cycles)
-                self.problems.add(
-                    fields["cycle"], f"{place}.cycle", f"{values['cycle_id']!r} is not registered{closest}"
-                )
-        self.model_cycles[model_id] = values["cycle_id"]
-        self.edges[model_id] = self.names(fields.get("depends_on"), f"{place}.depends_on")
-        values["depends_on"] = tuple(sorted({name for name, _ in self.edges[model_id]}))
-        readers: dict[str, Callable[[yaml.Node, str], object]] = {
-            "entrypoint": self.entrypoint,
-            "entity_key": self.text,
-            "score_key": self.text,
-            "task_options": self.task_options,
-            "is_enabled": self.flag,
-            "promotion": self.promotion,
-            "event_gap": self.duration,
-        }
-        for name in readers.keys() & fields.keys():
-            read = readers[name](fields[name], f"{place}.{name}")
-            if read is not None:
-                values[name] = read
-        versions = self._versions(fields.get("versions"), f"{place}.versions")
+        fields = self.fields(node, place, MODEL_KEYS)
+        self.edges[model_id] = self.names(fields.pop("depends_on", None), f"{place}.depends_on")
+        version_node = fields.pop("versions", None)
+        values = self._values(fields, MODEL_KEYS, place)
+        cycle_id = values.pop("cycle", "")
+        if cycle_id and cycle_id not in self.known_cycles:
+            reason = f"{cycle_id!r} is not registered{hint(cycle_id, self.known_cycles)}"
+            self.problems.add(fields["cycle"], f"{place}.cycle", reason)
+        self.model_cycles[model_id] = cycle_id
+        depends_on = tuple(sorted({name for name, _ in self.edges[model_id]}))
+        versions = self._versions(version_node, f"{place}.versions")
         if len(self.problems.noted) > before:
             return None
-        spec = ModelSpec(model_id=model_id, **values)
+        spec = ModelSpec(model_id=model_id, cycle_id=cycle_id, depends_on=depends_on, **values)
         return ModelEntry(spec=spec, line=at.start_mark.line + 1, versions=versions)
 
     def _versions(self, node: yaml.Node | None, place: str) -> tuple[VersionEntry, ...]:
@@ -281,22 +183,23 @@ class _Reader(ValueReader):
             self.problems.add(at, place, "a version has 1 to 64 characters, without '@', ',' and spaces")
         with self.problems.at(at, place):
             require_plain("the version", version)
-        fields = self.fields(node, place, ("role", "since", "params", "entrypoint", "notes"))
-        readers: dict[str, Callable[[yaml.Node, str], object]] = {
-            "role": self.role,
-            "since": self.instant,
-            "params": self.json_object,
-            "entrypoint": self.entrypoint,
-            "notes": self.text,
-        }
-        values: dict[str, Any] = {}  # Any: what each field reads as
-        for name, value in fields.items():
-            read = readers[name](value, f"{place}.{name}")
-            if read is not None:
-                values[name] = read
+        fields = self.fields(node, place, VERSION_KEYS)
+        values = self._values(fields, VERSION_KEYS, place)
         if "since" in values and values.get("role") is None and "role" not in fields:
             self.problems.add(fields["since"], f"{place}.since", "there is no role for it to be the start of")
         return VersionEntry(version=version, line=at.start_mark.line + 1, **values)
+
+    def _values(
+        self, fields: Mapping[str, yaml.Node], keys: Iterable[Key], place: str
+    ) -> dict[str, Any]:  # Any: what each key reads as
+        """Read each key that there is; one that cannot be read is noted, and left out."""
+        values: dict[str, Any] = {}  # Any: as above
+        for key in keys:
+            if key.name in fields:
+                read = getattr(self, key.kind.reader)(fields[key.name], f"{place}.{key.name}")
+                if read is not None:
+                    values[key.name] = read
+        return values
 
     def _check_dags(self, registered: Collection[str], nodes: Mapping[str, yaml.Node]) -> None:
         """Refuse a new cycle that would have another's Dag."""

@@ -24,6 +24,12 @@ class Number:
     highest: float
     unit: str = ""
 
+    @property
+    def schema(self) -> Mapping[str, Any]:  # Any: a JSON Schema
+        """Its JSON Schema."""
+        kind = "number" if self.unit else "integer"
+        return {"type": kind, "minimum": self.lowest, "maximum": self.highest}
+
     def fits(self, value: object) -> bool:
         """Tell whether it may be `value`; without `unit` it counts something and is whole."""
         kinds = (int, float) if self.unit else (int,)
@@ -42,6 +48,11 @@ class Name:
 
     max_length: int
 
+    @property
+    def schema(self) -> Mapping[str, Any]:  # Any: a JSON Schema
+        """Its JSON Schema."""
+        return {"type": "string", "minLength": 1, "maxLength": self.max_length}
+
     def fits(self, value: object) -> bool:
         """Tell whether it may be `value`."""
         return isinstance(value, str) and 0 < len(value) <= self.max_length and "\0" not in value
@@ -56,6 +67,11 @@ class Variables:
 
     max_count: int
 
+    @property
+    def schema(self) -> Mapping[str, Any]:  # Any: a JSON Schema
+        """Its JSON Schema."""
+        return {"type": "array", "maxItems": self.max_count, "items": {"type": "string"}}
+
     def fits(self, value: object) -> bool:
         """Tell whether it may be `value`."""
         return (
@@ -68,17 +84,47 @@ class Variables:
         return f"up to {self.max_count} names of environment variables, none of Airflow's or libpq's own"
 
 
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: its bound, and what people are told of it."""
+
+    bound: Number | Name | Variables
+    means: str
+    example: str
+    default: str
+
+
 # A value that does not fit a column of Airflow's task instances stops its scheduler, for every Dag.
-BOUNDS: Mapping[str, Number | Name | Variables] = {
-    "disk_limit": Number(1, 2**24, "MiB"),
-    "environment": Variables(100),
-    "execution_timeout": Number(0.1, 7 * 86400, "seconds"),
-    "executor": Name(1000),
-    "memory_limit": Number(1, 2**24, "MiB"),
-    "pool": Name(256),
-    "priority_weight": Number(1, 2**31 - 1),
-    "queue": Name(256),
-    "retries": Number(0, 100),
+OPTIONS: Mapping[str, Option] = {
+    "disk_limit": Option(
+        Number(1, 2**24, "MiB"),
+        "What the version may write into one file, and into all files of its folder.",
+        "512",
+        "`[detection] inline_disk`",
+    ),
+    "environment": Option(Variables(100), "Environment variables that it may read.", "[HTTPS_PROXY]", "none"),
+    "execution_timeout": Option(
+        Number(0.1, 7 * 86400, "seconds"),
+        "When the version is ended.",
+        "120",
+        "`[detection] inline_timeout`",
+    ),
+    "executor": Option(Name(1000), "The executor of its task.", "LocalExecutor", "Airflow's default"),
+    "memory_limit": Option(
+        Number(1, 2**24, "MiB"),
+        "What the version may allocate beyond what its task holds.",
+        "2048",
+        "`[detection] inline_memory`",
+    ),
+    "pool": Option(Name(256), "The pool of its task.", "heavy", "`default_pool`"),
+    "priority_weight": Option(
+        Number(1, 2**31 - 1),
+        f"The priority of the champion's task; that of others is {SHADOW_PRIORITY}.",
+        "30",
+        str(PRIMARY_PRIORITY),
+    ),
+    "queue": Option(Name(256), "The queue of its task.", "gpu", "`[operators] default_queue`"),
+    "retries": Option(Number(0, 100), "How often its task is tried again.", "0", "the Dag's"),
 }
 
 
@@ -125,10 +171,10 @@ class TaskOptions:
 def option_problems(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  # Any: a JSON object
     """Iterate over the wrong options and the reason for each, in order of name."""
     for key, value in sorted(options.items()):
-        if key not in BOUNDS:
-            yield key, f"unknown option{hint(key, BOUNDS)}"
-        elif not BOUNDS[key].fits(value):
-            yield key, f"must be {BOUNDS[key]}, not {reprlib.repr(value)}"
+        if key not in OPTIONS:
+            yield key, f"unknown option{hint(key, OPTIONS)}"
+        elif not OPTIONS[key].bound.fits(value):
+            yield key, f"must be {OPTIONS[key].bound}, not {reprlib.repr(value)}"
         elif key == "executor" and not _is_configured(value):
             yield key, f"{reprlib.repr(value)} is not configured"
 

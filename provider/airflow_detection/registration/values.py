@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 import yaml
 
 from airflow_detection.domain.cron import cron_problem
+from airflow_detection.domain.scores import Events, event_problems
 from airflow_detection.domain.specs import Execution, Role, require_id, require_plain
 from airflow_detection.domain.text import visible
 from airflow_detection.errors import RegistrationError, hint, nearest
 from airflow_detection.evidence.policy import policy_problems
+from airflow_detection.registration.keys import FIRST_YEAR, LAST_YEAR, Key
 from airflow_detection.registration.nodes import is_read_differently
 from airflow_detection.registration.task_options import option_problems
 from airflow_detection.store.json_bounds import MAX_DEPTH, problems_of
@@ -25,7 +27,6 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _ENTRYPOINT = re.compile(r"[A-Za-z_][\w-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _TAG = "tag:yaml.org,2002:"
 _JSON_TAGS = frozenset({"str", "int", "float", "bool", "null"})
-FIRST_YEAR, LAST_YEAR = 1900, 2999
 
 
 class Problems:
@@ -86,19 +87,18 @@ class ValueReader:
                 entries.append((key.value, key, value))
         return entries
 
-    def fields(
-        self, node: yaml.Node, place: str, known: tuple[str, ...], required: tuple[str, ...] = ()
-    ) -> dict[str, yaml.Node]:
+    def fields(self, node: yaml.Node, place: str, keys: Sequence[Key]) -> dict[str, yaml.Node]:
         """Return a mapping's known fields that are not null; note the unknown and the missing ones."""
         fields = {}
+        known = [key.name for key in keys]
         for key, at, value in self.entries(node, place):
             if key not in known:
                 self.problems.add(at, f"{place}.{key}", f"unknown field{hint(key, known)}")
             elif value.tag != f"{_TAG}null":
                 fields[key] = value
-        for name in required:
-            if name not in fields:
-                self.problems.add(node, f"{place}.{name}", "is missing")
+        for required in (key.name for key in keys if key.is_required):
+            if required not in fields:
+                self.problems.add(node, f"{place}.{required}", "is missing")
         return fields
 
     def checked_id(self, node: yaml.Node, place: str, value: str) -> None:
@@ -186,6 +186,13 @@ class ValueReader:
         self.problems.add(node, place, f"{text!r} is neither the name of an entry point nor module:Class")
         return None
 
+    def function(self, node: yaml.Node, place: str) -> str | None:
+        text = self.text(node, place)
+        if text is None or (":" in text and _ENTRYPOINT.fullmatch(text)):
+            return text
+        self.problems.add(node, place, f"{text!r} is not module:function")
+        return None
+
     def names(self, node: yaml.Node | None, place: str) -> list[tuple[str, yaml.Node]]:
         if node is None:
             return []
@@ -208,6 +215,14 @@ class ValueReader:
 
     def task_options(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
         return self._options(node, place, option_problems)
+
+    def events(self, node: yaml.Node, place: str) -> Events | None:
+        if node.tag == f"{_TAG}bool":
+            if self.flag(node, place) is False:
+                return False
+            self.problems.add(node, place, "must be false, or a mapping of above and severity")
+            return None
+        return self._options(node, place, event_problems)
 
     def promotion(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
         return self._options(node, place, policy_problems)

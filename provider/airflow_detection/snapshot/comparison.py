@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from airflow_detection.domain.scores import FLAGGED_ABOVE
 from airflow_detection.domain.specs import Outcome, require_utc
 from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.errors import PlanError
@@ -40,7 +39,7 @@ def compare_versions(
     start: datetime | None = None,
     end: datetime | None = None,
     known_at: datetime | None = None,
-    above: float = FLAGGED_ABOVE,
+    above: float | None = None,
     policy: PromotionPolicy | None = None,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     use_model_registry: bool = True,
@@ -54,7 +53,7 @@ def compare_versions(
     Args:
         start, end: cycles in [start, end), UTC; None: from the first cycle on, up to `known_at`.
         known_at: UTC, not in the future; None is now.
-        above: a score above it flags its entity.
+        above: a score above it flags its entity; None takes the threshold of the model's events.
         policy: the conditions of a promotion; None takes those of the model's registration.
         thresholds: of verdicts and canaries.
         use_model_registry: whether cycles with a legacy path run their registered models instead.
@@ -85,6 +84,7 @@ def compare_versions(
             has_replays=has_replays,
         )
         pair = _pair(model_id, records, runs)
+        above = registry.event_rule(db, model_id).above if above is None else above
         judged_by = policy or PromotionPolicy.of(registry.promotion_of(db, model_id))
         outputs = _compared(db, pair, cycle_id=cycle_id, known_at=known, above=above, alpha=judged_by.alpha)
         judged = _verdicts(db, cycle_id, model_id, runs, thresholds, use_model_registry=use_model_registry)

@@ -1,4 +1,4 @@
-"""Events: periods in which a champion scores an entity above 0.5, kept in step with the stored outputs.
+"""Events: periods in which a champion scores an entity above a threshold, kept in step with the outputs.
 
 They are a function of the stored PRIMARY outputs and manifests, in whatever order those were written: a
 backfill, a rerun and live cycles at once leave the events that the same cycles in order would leave.
@@ -8,6 +8,7 @@ of an event is kept beside that, and stays with its sightings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from airflow_detection.errors import EventError
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import registry_errors
 from airflow_detection.store.manifests import storable_text
-from airflow_detection.store.registry import Row, fetch
+from airflow_detection.store.registry import Row, event_rule, fetch
 
 ANSWERS = "event_answers"
 
@@ -28,7 +29,7 @@ RunKey = Mapping[str, Any]  # Any: the params that name one run
 
 
 def flagged_entities(db: Database, run: RunKey) -> Sequence[str]:
-    """Return the entities that the stored run flags; call it before the run is replaced."""
+    """Return the entities that the stored run may flag; call it before the run is replaced."""
     row = db.conn.execute(db.queries("detection_events")["flagged_entities"], run).fetchone()
     return row[0] if row else ()
 
@@ -38,20 +39,25 @@ def refresh(
     run: RunKey,
     *,
     previously_flagged: Sequence[str],
-    has_flagged: bool,
+    score_counts: Mapping[str, int],
     projection: str | None = None,
 ) -> None:
     """Bring the events of a model up to date with a run that has just been written, in its transaction.
 
     Args:
-        previously_flagged: the entities that the run flagged before it was replaced.
-        has_flagged: whether it may flag entities now.
+        previously_flagged: the entities that the run may have flagged before it was replaced.
+        score_counts: how many of its outputs score above the edge of each bucket; empty where none can flag.
         projection: a file of `sql/queries` whose statement `refresh` is run afterwards, with `%(model_id)s`.
     """
     queries = db.queries("detection_events")
     db.conn.execute(queries["lock"], run)
-    if previously_flagged or has_flagged:
-        params = {**run, "previously_flagged": list(previously_flagged), "details_bytes": DETAILS_BYTES}
+    rule = event_rule(db, run["model_id"])
+    if previously_flagged or (rule.opens and score_counts.get(rule.bucket, 0)):
+        params = {
+            **run, "previously_flagged": list(previously_flagged), "details_bytes": DETAILS_BYTES,
+            "above": rule.above if rule.opens else math.inf, "has_severity": rule.has_severity,
+            **{f"severity_{name.lower()}": above for name, above in rule.severity.items()},
+        }  # fmt: skip
         at = run["cycle_started_at"]
         low, high = db.conn.execute(queries["span"], params).fetchone() or (None, None)
         db.conn.execute(queries["cut"], params | {"low": low or at, "high": high or at})

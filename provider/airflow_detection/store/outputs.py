@@ -14,7 +14,6 @@ from typing import Any
 from airflow_detection.domain.inputs import MaterializedOutputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.reports import RunReport
-from airflow_detection.domain.scores import FLAGGED_BUCKET
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import (
     StaleAttempt,
@@ -214,10 +213,10 @@ class PostgresStore:
                 self._runs["upsert"], self._manifest(written.report, cycle) | run | output_params
             )
             if is_counted or was_counted:
-                has_flagged = is_counted and written.score_counts.get(FLAGGED_BUCKET, 0) > 0
                 refresh(
                     Database(self._conn, self._schema), run,
-                    previously_flagged=previously_flagged, has_flagged=has_flagged,
+                    previously_flagged=previously_flagged,
+                    score_counts=written.score_counts if is_counted else {},
                     projection=written.report.projection,
                 )  # fmt: skip
         return written.report

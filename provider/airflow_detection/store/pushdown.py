@@ -15,7 +15,7 @@ from psycopg import sql
 
 from airflow_detection.domain.inputs import Inputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
-from airflow_detection.domain.scores import SCORE_BUCKETS
+from airflow_detection.domain.scores import SCORE_BUCKETS, score_reason
 from airflow_detection.domain.specs import ModelSpec, require_utc
 from airflow_detection.errors import StorageError, TerminalModelError
 from airflow_detection.store.connection import in_ms
@@ -76,11 +76,20 @@ def select_rows(db: Database, model: ModelSpec, outputs: SelectedOutputs, limits
             raise passing from error
         raise TerminalModelError(f"the SELECT was refused: {str(error).strip()}") from error
     duration_ms = (time.perf_counter() - began) * 1000
+    _check_scores(db, outputs.score_range)
     count, *counts = db.conn.execute(queries["counts"]).fetchone() or (0,) * 6
     scored = dict(zip(_COUNTS, counts, strict=True))
     return Selected(
         count=count, score_counts={**scored, "null": count - scored["scored"]}, duration_ms=duration_ms
     )
+
+
+def _check_scores(db: Database, score_range: tuple[float, float]) -> None:
+    params = {"low": score_range[0], "high": score_range[1]}
+    beyond = db.conn.execute(db.queries("selected_outputs")["beyond"], params).fetchone()
+    if beyond is not None:
+        entity, score = beyond
+        raise TerminalModelError(f"entity {entity!r} has the score {score}: {score_reason(score_range)}")
 
 
 @contextmanager
@@ -114,19 +123,27 @@ def selection_json(outputs: SelectedOutputs) -> dict[str, Any]:  # Any: JSON
     instants = {k: v.isoformat() for k, v in outputs.params.items() if isinstance(v, datetime)}
     params = {k: v for k, v in outputs.params.items() if k not in instants}
     json_params = orjson.loads(to_json(params))
-    return {"statement": outputs.statement, "params": json_params, "instants": instants}
+    return {
+        "statement": outputs.statement, "params": json_params, "instants": instants,
+        "score_range": list(map(repr, outputs.score_range)),
+    }  # fmt: skip
 
 
 def selection_of(value: object) -> SelectedOutputs:
     """Read what `selection_json` wrote; StorageError if it is something else."""
     match value:
-        case {"statement": str(statement), "params": dict(params), "instants": dict(instants)}:
+        case {
+            "statement": str(statement),
+            "params": dict(params),
+            "instants": dict(instants),
+            "score_range": [str(low), str(high)],
+        }:
             try:
                 times = {k: require_utc(k, datetime.fromisoformat(v)) for k, v in instants.items()}
             except (TypeError, ValueError) as error:
                 raise StorageError("an instant of the selection is not a time with a time zone") from error
-            return SelectedOutputs(statement, {**params, **times}, _unread)
-    raise StorageError("the selection is not an object of statement, params and instants")
+            return SelectedOutputs(statement, {**params, **times}, _unread, (float(low), float(high)))
+    raise StorageError("the selection is not an object of statement, params, instants and score_range")
 
 
 def _unread(statement: str, params: JsonMapping) -> Inputs:

@@ -20,6 +20,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from airflow_detection.domain.scores import EventRule
 from airflow_detection.domain.specs import (
     CycleSettings,
     CycleSpec,
@@ -237,6 +238,13 @@ def promotion_of(db: Database, model_id: str) -> Mapping[str, Any]:  # Any: a JS
     raise PlanError(f"model {model_id!r} is not registered")
 
 
+def event_rule(db: Database, model_id: str) -> EventRule:
+    """Return which scores of a model make events today; of one that is not registered the default."""
+    for row in model_rows(db, name="events", params={"model_id": model_id}):
+        return EventRule.of(row["events"])
+    return EventRule()
+
+
 def switches(db: Database, cycle_id: str) -> dict[str, bool]:
     """Return which models of a cycle are switched on today, by model id."""
     rows = model_rows(db, name="switches", params={"cycle_id": cycle_id})
@@ -367,8 +375,8 @@ def put_models(db: Database, specs: Sequence[ModelSpec]) -> None:
         for name in ModelSpec.__dataclass_fields__
         if name not in {"versions", "depends_on"}
     }
-    for name in ("task_options", "promotion"):
-        values[name] = [Jsonb(dict(options), dumps=_strict_json) for options in values[name]]
+    for name in ("task_options", "promotion", "events"):
+        values[name] = [Jsonb(options and dict(options), dumps=_strict_json) for options in values[name]]
     edges = [(spec.model_id, upstream) for spec in specs for upstream in sorted(set(spec.depends_on))]
     with with_exclusive_lock(db):
         model_rows(db, name="put", params=values)

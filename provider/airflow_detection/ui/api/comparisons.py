@@ -10,7 +10,6 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from airflow_detection.config import thresholds
-from airflow_detection.domain.scores import FLAGGED_ABOVE
 from airflow_detection.engine.flags import use_model_registry
 from airflow_detection.evidence.gate import ALPHA
 from airflow_detection.snapshot.comparison import compare_versions
@@ -128,7 +127,7 @@ def differing_entities(
         end=end,
         known_at=known_at or _now(db),
         has_replays=replays,
-        above=FLAGGED_ABOVE,
+        above=registry.event_rule(db, model_id).above,
         is_flip=only == "flips",
         q=q or None,
     )
