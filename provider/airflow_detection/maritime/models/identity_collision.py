@@ -16,7 +16,7 @@ from airflow_detection.maritime.params import one_of, positive
 from airflow_detection.maritime.tracks.duration import Hours
 from airflow_detection.maritime.tracks.fixes import TIME, Fixes, in_time_order, iso_utc, read_fixes
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, FloatArray, haversine_km
-from airflow_detection.maritime.tracks.history import merged, stored_fixes
+from airflow_detection.maritime.tracks.history import HISTORY_TABLES, merged, stored_fixes
 from airflow_detection.maritime.tracks.mmsi import VESSELS, is_of_kind, is_valid, station
 from airflow_detection.maritime.tracks.nowhere import without_nowhere
 from airflow_detection.maritime.tracks.separation import SAME_PLACE_KM, separate
@@ -58,6 +58,7 @@ class IdentityCollision(BaseDetectionModel):
     """
 
     features: ClassVar[tuple[str, ...]] = ("lat", "lon")
+    history_tables: ClassVar[tuple[str, ...]] = HISTORY_TABLES
 
     def run(self, ctx: ModelContext) -> ModelResult:
         """Judge every vessel that has a row in the inputs.

@@ -13,7 +13,7 @@ from airflow_detection.maritime.score_metrics import score_metrics
 from airflow_detection.maritime.severity import severity
 from airflow_detection.maritime.tracks.coast import load_shorelines
 from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, iso_utc, read_fixes
-from airflow_detection.maritime.tracks.history import merged, thinned_fixes
+from airflow_detection.maritime.tracks.history import HISTORY_TABLES, merged, thinned_fixes
 from airflow_detection.maritime.tracks.mmsi import VESSELS, is_of_kind, is_reserved
 from airflow_detection.maritime.tracks.nowhere import (
     MANY,
@@ -46,6 +46,7 @@ class PositionUnavailable(BaseDetectionModel):
     """
 
     features: ClassVar[tuple[str, ...]] = ("lat", "lon")
+    history_tables: ClassVar[tuple[str, ...]] = HISTORY_TABLES
     counts_need_past: ClassVar[bool] = False
 
     @classmethod

@@ -16,7 +16,7 @@ from airflow_detection.maritime.models.track_quality import mostly_dropped
 from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.tracks.fixes import TIME, Fixes, in_time_order, iso_utc, read_fixes
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, KM_PER_NM, FloatArray, speed_kn
-from airflow_detection.maritime.tracks.history import concatenated, last_fixes_of, merged
+from airflow_detection.maritime.tracks.history import HISTORY_TABLES, concatenated, last_fixes_of, merged
 from airflow_detection.maritime.tracks.hops import (
     CLOCK_S,
     Hops,
@@ -68,6 +68,7 @@ class Spoofing(BaseDetectionModel):
     """
 
     features: ClassVar[tuple[str, ...]] = ("lat", "lon", "sog_kn")
+    history_tables: ClassVar[tuple[str, ...]] = HISTORY_TABLES
     counts_need_past: ClassVar[bool] = False  # few hops lie across the edge of a window
 
     def run(self, ctx: ModelContext) -> ModelResult:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_detection.engine.model import ModelContext
     from airflow_detection.maritime.tracks.geo import FloatArray
 
+HISTORY_TABLES = ("ais_positions",)
 _CELLS_PER_DEGREE = 10
 
 
