@@ -9,16 +9,24 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from demo.airflow_env import airflow_connection, process_environment, sqlalchemy_url
 from demo.console import MAX_WIDTH, Screen
-from demo.detection import Result, last_cycles, statements
+from demo.detection import SIMULATED_DAY, Result, last_cycles, simulate, statements
 from demo.errors import DemoError
+from demo.evidence import simulated_labels
 from demo.maintenance import hours_of
 from demo.programs import Program, Supervisor, last_line
 from demo.settings import free_port, read_settings
 from demo.state import SavedState, locked, open_state, save_state, write_env
 from rich.console import Console
+from tests.maritime.conftest import cycle_at
 
+from airflow_detection.domain.inputs import Inputs
+from airflow_detection.engine.model import ModelContext
+from airflow_detection.maritime.ais.file import Layout, numbered_lines, open_text
+from airflow_detection.maritime.models.spoofing import Spoofing
+from airflow_detection.maritime.simulation.day import truth_path
 from airflow_detection.snapshot.report import Standing
 
 
@@ -208,3 +216,34 @@ def test_the_last_line_that_is_not_blank() -> None:
     assert last_line("a\nb\n\n  \n") == "b"
     assert last_line("") == "it wrote nothing"
     assert len(last_line("x" * 999)) == 200
+
+
+def test_the_challenger_of_the_demo_finds_what_its_champion_does_not(tmp_path: Path) -> None:
+    path = simulate(tmp_path)
+    with open_text(path) as text:
+        lines = numbered_lines(text)
+        layout = Layout.of_header(next(lines)[1], path)
+        positions = [layout.position(line) for _, line in lines]
+    end = SIMULATED_DAY + timedelta(days=1)
+    rows = [
+        {
+            "mmsi": p.mmsi, "observed_s": p.observed_at.timestamp(), "lat": p.lat, "lon": p.lon,
+            "sog_kn": p.sog_kn, "vessel_type": p.vessel_type,
+        }
+        for p in positions if end - timedelta(hours=1) <= p.observed_at < end
+    ]  # fmt: skip
+    inputs = Inputs.of_rows(rows, tuple(rows[0]))
+    registry = yaml.safe_load((Path(__file__).parents[1] / "dags/registry/maritime.yaml").read_text())
+    found = {}
+    for version in ("1.0", "2.0"):
+        params = registry["models"]["spoofing"]["versions"][version]["params"]
+        model = Spoofing("spoofing", version, params)
+        outputs = model.run(ModelContext(cycle=cycle_at(end), params=params, inputs=inputs)).outputs_per_input
+        found[version] = {int(o["mmsi"]) for _, o in outputs if (o["score"] or 0.0) > 0.5}
+    truth = json.loads(truth_path(path).read_text())
+    labels = {int(label.entity_id): label.is_positive for label in simulated_labels(truth, found["2.0"])}
+    won = {mmsi for mmsi in found["2.0"] - found["1.0"] if labels.get(mmsi)}
+    assert won == set(truth["too_fast"])
+    assert len(won) == 8
+    assert found["1.0"] <= found["2.0"]
+    assert all(labels.get(mmsi, True) for mmsi in found["2.0"]), "no false alarm"

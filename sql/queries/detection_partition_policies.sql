@@ -6,12 +6,13 @@ select p.table_name,
            at time zone 'UTC' as ahead_until,
        ((%(now)s::timestamptz at time zone 'UTC') + p.ahead / 2) at time zone 'UTC' as alarm_until,
        ((%(now)s::timestamptz at time zone 'UTC') - p.retention) at time zone 'UTC' as cutoff,
-       ((%(now)s::timestamptz at time zone 'UTC') - p.grace) at time zone 'UTC' as grace_cutoff
+       ((%(now)s::timestamptz at time zone 'UTC') - p.grace) at time zone 'UTC' as grace_cutoff,
+       p.empties_default
   from {schema}.detection_partition_policies p
  order by p.table_name;
 
 -- name: protections
--- Spans that must not be retired: holds, the time in which a challenger runs, months in which a cycle was opened
+-- Spans that must not be retired: holds, the time in which a challenger runs, what a version reads, months in which a cycle was opened
 -- lately, and months that were created lately: a backfill creates its month just before it notes its first cycle.
 select h.reason, lower(h.covers) as lower, upper(h.covers) as upper
   from {schema}.detection_partition_holds h
@@ -22,6 +23,9 @@ select 'a challenger of ' || r.model_id || ' is being compared', min(lower(r.val
   from {schema}.detection_model_roles r
  where r.role = 'CHALLENGER' and r.superseded_at is null and upper_inf(r.valid)
  group by r.model_id
+union all
+select h.label || ' reads it', %(now)s::timestamptz - h.reach, null
+  from {schema}.detection_history_reach(%(table)s) h
 union all
 select 'a cycle of ' || c.cycle_id || ' was opened there lately', min(c.cycle_started_at),
        max(c.cycle_started_at) + interval '1 microsecond'

@@ -1,6 +1,6 @@
 -- name: last_fixes
--- The last usable fix of each vessel in [:since, :window_start). One step along the index for each vessel,
--- however many positions it has.
+-- The last :count usable fixes of each vessel in [:since, :window_start). One step along the index for each
+-- vessel, however many positions it has.
 with recursive vessel as (
     (select min(mmsi) as mmsi from ais_positions)
     union all
@@ -14,9 +14,22 @@ select f.*
      where p.mmsi = v.mmsi and p.observed_at >= :since and p.observed_at < :window_start
        and p.loaded_at <= :opened_at and p.lat between -90 and 90 and p.lon between -180 and 180
      order by p.observed_at desc, p.lat desc, p.lon desc
-     limit 1
+     limit :count
  ) f
  where v.mmsi is not null;
+
+-- name: last_fixes_of
+-- The last :count usable fixes of these vessels in [:since, :window_start).
+select f.*
+  from unnest(:vessels::bigint[]) as v (mmsi)
+ cross join lateral (
+    select p.mmsi, date_part('epoch', p.observed_at) as observed_s, p.lat, p.lon, p.sog_kn::float8 as sog_kn
+      from ais_positions p
+     where p.mmsi = v.mmsi and p.observed_at >= :since and p.observed_at < :window_start
+       and p.loaded_at <= :opened_at and p.lat between -90 and 90 and p.lon between -180 and 180
+     order by p.observed_at desc, p.lat desc, p.lon desc
+     limit :count
+ ) f;
 
 -- name: thinned_fixes
 -- The usable fixes of these vessels in [:since, :window_start): in each step of :step_s seconds the first in
@@ -41,7 +54,8 @@ select distinct on (p.mmsi, floor(date_part('epoch', p.observed_at) / :step_s), 
 
 -- name: stored_fixes
 -- All fixes of these vessels in [:since, :window_start), usable or not, with the vessel's name.
-select mmsi, extract(epoch from observed_at)::float8 as observed_s, lat, lon, vessel_name
+select mmsi, extract(epoch from observed_at)::float8 as observed_s, lat, lon, sog_kn::float8 as sog_kn,
+       cog_deg::float8 as cog_deg, heading_deg::float8 as heading_deg, vessel_name
   from ais_positions
  where mmsi = any(:vessels) and observed_at >= :since and observed_at < :window_start
    and loaded_at <= :opened_at;

@@ -142,6 +142,21 @@ select set_config('enable_indexscan', 'off', true), set_config('enable_indexonly
 select set_config('enable_indexscan', 'on', true), set_config('enable_indexonlyscan', 'on', true),
        set_config('enable_bitmapscan', 'on', true);
 
+-- name: default_months
+-- The months before an instant of which a default partition holds rows, in order: one step along the index for each.
+with recursive found as (
+    select date_trunc('month', min({{key}}) at time zone 'UTC') as month
+      from {{namespace}}.{{default}}
+     where {{key}} < {{before}}
+    union all
+    select (select date_trunc('month', min(d.{{key}}) at time zone 'UTC')
+              from {{namespace}}.{{default}} d
+             where d.{{key}} >= (f.month + interval '1 month') at time zone 'UTC' and d.{{key}} < {{before}})
+      from found f
+     where f.month is not null
+)
+select month at time zone 'UTC' as month from found where month is not null order by month limit 12;
+
 -- name: read_default
 -- Read every page of the default partition.
 select count(*) from {{namespace}}.{{default}};

@@ -39,7 +39,7 @@ def test_the_command_line_plans_does_and_brings_back(
     planned = capsys.readouterr().out.splitlines()
     partitions.partitions_apply(_args())
     assert [line.split(" -> ")[0] for line in capsys.readouterr().out.splitlines()] == planned
-    assert len(planned) == 8
+    assert len(planned) == 12
     old = (datetime.now(UTC) - timedelta(days=1500)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     database.execute(
         "create table detection.ancient partition of detection.detection_model_metrics "

@@ -61,7 +61,7 @@ def test_the_maintenance_dag_uses_the_connection_that_it_is_given_or_that_is_set
 
 def test_the_tasks_make_months_and_then_have_nothing_to_do(database: Conn) -> None:
     first = _run(operators.EnsurePartitionsOperator(task_id="t"))
-    assert first == {"done": 8}
+    assert first == {"done": 12}
     assert _run(operators.EnsurePartitionsOperator(task_id="t")) == {}
     assert _run(operators.ApplyRetentionOperator(task_id="t")) == {}
 
@@ -71,7 +71,7 @@ def test_the_registry_flag_switches_no_upkeep_off(
     database: Conn, flag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREDICTION_USE_MODEL_REGISTRY", flag)
-    assert _run(operators.EnsurePartitionsOperator(task_id="t")) == {"done": 8}
+    assert _run(operators.EnsurePartitionsOperator(task_id="t")) == {"done": 12}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_each_switch_turns_off_its_own_task_and_no_other(
     with pytest.raises(AirflowSkipException, match=f"{operator.switch} is off"):
         _run(operator(task_id="t"))
     if operator is not operators.EnsurePartitionsOperator:
-        assert _run(operators.EnsurePartitionsOperator(task_id="t")) == {"done": 8}
+        assert _run(operators.EnsurePartitionsOperator(task_id="t")) == {"done": 12}
 
 
 def test_a_run_beside_another_is_skipped_and_no_success(dsn: str, database: Conn) -> None:

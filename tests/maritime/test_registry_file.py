@@ -90,8 +90,9 @@ def test_each_model_has_one_champion_and_versions_that_differ(registry: dict[str
 def test_the_graph_is_a_plan_with_every_model_in_it(registry: dict[str, Any]) -> None:
     upstreams = {m: set(model.get("depends_on", ())) for m, model in registry["models"].items()}
     assert upstreams["track_quality"] == set()
-    for model_id in ("ais_gap", "spoofing", "identity_collision"):
+    for model_id in ("ais_gap", "spoofing", "identity_collision", "position_unavailable"):
         assert upstreams[model_id] == {"track_quality"}
     behind = {"gear_identity_collision", "encounter", "loitering"} & set(upstreams)
     assert all(upstreams[model_id] == {"identity_collision"} for model_id in behind)
-    assert upstreams["risk_score"] == set(upstreams) - {"track_quality", "risk_score"}
+    no_risk = {"track_quality", "position_unavailable"}  # whoever is deceived is not suspect
+    assert upstreams["risk_score"] == set(upstreams) - no_risk - {"risk_score"}

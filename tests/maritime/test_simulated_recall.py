@@ -116,8 +116,12 @@ def day(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def test_track_quality_finds_missing_positions_and_identities(day: Day) -> None:
     for end in day.cycles():
         for output in day.run(TrackQuality("track_quality"), end).values():
-            assert (output["score"] > 0.2) is (output["mmsi"] in day.truth.partly_unavailable)
-            assert (output["score"] == 0) is (output["mmsi"] not in day.truth.partly_unavailable)
+            is_frozen = output["mmsi"] in day.truth.frozen
+            is_bad = is_frozen or output["mmsi"] in day.truth.partly_unavailable
+            assert (output["score"] > 0.2) is is_bad
+            assert (output["score"] == 0) is not is_bad
+            assert (output["score"] > 0.5) is is_frozen
+            assert (output["evidence"]["frozen_s"] is not None) is is_frozen
             assert output["is_identity_valid"] is (output["mmsi"] not in day.truth.impossible_identities)
 
 

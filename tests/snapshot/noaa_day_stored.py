@@ -21,7 +21,8 @@ from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 
 SETTINGS = Settings(
-    schema="detection", allowed_prefixes=("tests.snapshot.planted_faults", "airflow_detection")
+    schema="detection",
+    allowed_prefixes=("tests.snapshot.planted_faults", "tests.snapshot.test_reads", "airflow_detection"),
 )
 MARITIME = Path(__file__).resolve().parents[2] / "dags/registry/maritime.yaml"
 

@@ -355,7 +355,7 @@ def test_gear_collisions_are_counted_raw_and_open_by_severity(database: Connecti
 def test_headroom_comes_from_the_catalog_and_too_little_is_an_alarm(database: Connection) -> None:
     now = datetime.now(UTC)
     upkeep = _take(database, "upkeep")
-    assert (upkeep.status, _facts(upkeep)["Alarms"]) == (Status.BAD, 2)
+    assert (upkeep.status, _facts(upkeep)["Alarms"]) == (Status.BAD, 3)
     assert apply(Database(database, "detection"), Phase.ENSURE, now=now).is_success
     upkeep = _take(database, "upkeep")
     assert (upkeep.status, _facts(upkeep)["Alarms"]) == (Status.OK, 0)

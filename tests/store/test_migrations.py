@@ -27,7 +27,8 @@ from airflow_detection.store.migrations import (
     packs,
     require_pack,
 )
-from airflow_detection.store.partitions.plan import UpkeepLimits
+from airflow_detection.store.partitions.plan import Phase, UpkeepLimits
+from airflow_detection.store.partitions.upkeep import apply
 from airflow_detection.store.queries import composed, sql_root
 
 NAMES = [m.name for m in migrations() if m.pack is None]
@@ -118,7 +119,9 @@ def test_a_new_schema_has_the_tables_of_a_pack_once_it_is_named(empty_dsn: str, 
         assert migrate(db) == NAMES
         check(db)
         of_the_pack = tables(database) - tables(conn)
-        assert of_the_pack == {"ais_files", "ais_positions", "gear_identity_collisions"}
+        assert of_the_pack == {
+            "ais_files", "ais_positions", "ais_positions_default", "gear_identity_collisions",
+        }  # fmt: skip
         assert all(table.startswith("detection_") for table in tables(conn))
         assert installed_packs(db) == frozenset()
         with pytest.raises(MigrationError, match=r"no tables of the pack 'maritime': run .* --pack maritime"):
@@ -355,3 +358,34 @@ def test_the_settings_of_cycles_from_before_are_in_force_since_ever(empty_dsn: s
         conn.execute("set role detection_admin")
         conn.execute("update detection.detection_cycles set lookback = '2 hours'")
         assert registry.settings_at(db, "c", None).lookback == timedelta(hours=2)
+
+
+def test_positions_from_before_stay_where_they_are_and_are_kept(empty_dsn: str, tmp_path: Path) -> None:
+    before = folder_with(tmp_path, [name for name in BEFORE_PACKS if name < "0030"], "before")
+    this_month = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    ahead = datetime(2106, 2, 7, tzinfo=UTC)
+    with connect(empty_dsn) as conn:
+        db = Database(conn, "detection")
+        migrate(db, folder=before)
+        conn.cursor().executemany(
+            "insert into detection.ais_positions (mmsi, observed_at, lat, lon) values (%s, %s, 1, 2)",
+            [(1, this_month - timedelta(days=700)), (2, this_month), (3, ahead)],
+        )
+        migrate(db)
+        found = conn.execute("select mmsi, tableoid::regclass::text from detection.ais_positions order by 1")
+        first, second, third = found.fetchall()
+        assert (first, second) == (
+            (1, "detection.ais_positions_before"), (2, "detection.ais_positions_before"),
+        )  # fmt: skip
+        assert third == (3, "detection.ais_positions_default")
+        kept = conn.execute(
+            "select retention from detection.detection_partition_policies where table_name = 'ais_positions'"
+        )
+        assert kept.fetchone() == (None,), "nothing goes before its retention is set"
+        assert apply(db, Phase.ENSURE, now=datetime.now(UTC)).is_success
+        assert conn.execute("select count(*) from detection.ais_positions").fetchone() == (3,)
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            conn.execute(
+                "insert into detection.ais_positions (mmsi, observed_at, lat, lon) values (2, %s, 1, 2)",
+                (this_month,),
+            )

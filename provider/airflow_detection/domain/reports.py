@@ -138,8 +138,8 @@ def _moments(values: Sequence[float]) -> tuple[float | None, float | None]:
 class RunReport:
     """Outcome and measures of one version in one cycle. Times in milliseconds, instants in UTC.
 
-    `reads_since` and `projection` are the model's own (see `BaseDetectionModel`). `reads` says in
-    numbers what was really read (see migration 0026).
+    `reads_since`, `history_tables` and `projection` are the model's own (see `BaseDetectionModel`).
+    `reads` says in numbers what was really read (see migration 0026).
     """
 
     version: VersionSpec
@@ -151,6 +151,7 @@ class RunReport:
     newest_input_at: datetime | None = None
     reads_since: datetime | None = None
     reads: Mapping[str, float] = field(default_factory=dict)
+    history_tables: tuple[str, ...] = ()
     output_count: int = 0
     stage_ms: Mapping[str, float] = field(default_factory=dict)
     canaries: tuple[CanaryResult, ...] = ()

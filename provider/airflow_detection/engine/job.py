@@ -289,6 +289,7 @@ class _VersionRun:
                 output_count=output_count,
                 reads_since=since,
                 reads=reads,
+                history_tables=() if since is None else detector.history_tables,
                 canaries=watch.results(),
                 features=(*(features or ()), *watch.entity_profiles(), *self.inputs.newest),
                 projection=detector.projection,

@@ -114,6 +114,9 @@ class BaseDetectionModel(ABC):
     counts_need_past: ClassVar[bool] = True
     """Whether its counts are low until all of the past that it reads is there (see `reads_since`)."""
 
+    history_tables: ClassVar[tuple[str, ...]] = ()
+    """The tables that its queries read from `reads_since` on: retention leaves that much of them."""
+
     def __init__(self, model_id: str, version: str = "0", params: JsonMapping | None = None) -> None:
         self.model_id = require_id("model_id", model_id)
         self.version = version

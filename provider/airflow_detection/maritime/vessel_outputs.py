@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.maritime.score_metrics import score_metrics
 from airflow_detection.maritime.severity import severity
-from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT
+from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT, station
 
 
 def vessel_output(
@@ -23,6 +23,11 @@ def vessel_output(
         "evidence": evidence,
     }
     return {"mmsi": mmsi}, output
+
+
+def unjudged(mmsi: int, evidence: JsonMapping) -> JsonMapping:
+    """Add to the evidence why the station is not judged: what its MMSI says that it is."""
+    return {**evidence, "not_judged": station(mmsi).value}
 
 
 def vessel_metrics(

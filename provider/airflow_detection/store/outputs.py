@@ -274,6 +274,7 @@ class PostgresStore:
             "newest_input_at": report.newest_input_at,
             "reads_since": report.reads_since,
             "reads": to_json(report.reads).decode(),
+            "history_tables": list(report.history_tables),
             "output_count": report.output_count,
             "started_at": report.started_at,
             "duration_ms": report.duration_ms,

@@ -103,7 +103,9 @@ def test_three_consecutive_hours_are_critical() -> None:
     assert datetime.fromisoformat(output["evidence"]["first_seen_at"]) == began
     assert output["n_pos"] == 6, "fixes of the window alone"
     interrupted = output_of(hourly(6, 0, 1, 3, 4))
-    assert (interrupted["severity"], interrupted["evidence"]["hours_seen"]) == ("HIGH", 2)
+    assert (interrupted["severity"], interrupted["evidence"]["hours_seen"]) == ("CRITICAL", 4)
+    over = output_of(hourly(6, 0, 1, 5, 6))
+    assert (over["severity"], over["evidence"]["hours_seen"]) == ("HIGH", 2), "three hours without it end it"
     assert output_of(hourly(6, 0, 1), critical_hours=2)["severity"] == "CRITICAL"
 
 

@@ -47,19 +47,50 @@ def scalar_score(rows: list[Row], v_max: float, *, is_identity_valid: bool = Tru
     if len(rows) < 2:
         return None
     possible, contradictions = 1.0, []
+    tracks: list[list[Row]] = [rows[:1]]
     for a, b in itertools.pairwise(rows):
         d = km_between(a, b)
         dt = max(b["observed_s"] - a["observed_s"], 1.0)
         v = d / 1.852 * 3600 / dt
-        possible *= 1 - 0.4 * min(max((v - v_max) / v_max, 0), 1) * (1 - math.exp(-d / 5))
-        if a["sog_kn"] is not None and b["sog_kn"] is not None and dt <= 600:
-            tolerance = 5 + 0.2 / 1.852 * 3600 / dt
-            excess = v - max(a["sog_kn"], b["sog_kn"]) - tolerance
+        known = [row["sog_kn"] for row in (a, b) if row["sog_kn"] is not None]
+        own = min(max(known), v_max) if known else v_max
+        surplus = max(d - 0.5 - own * 1.852 * 120 / 3600, 0.0)
+        limit = max(v_max, min(1.15 * max(known), 75.0)) if known else v_max
+        needed = surplus / 1.852 * 3600 / dt
+        possible *= 1 - 0.4 * min(max((needed - limit) / limit, 0), 1) * (1 - math.exp(-surplus / 5))
+        if needed > limit and surplus > 5:
+            tracks.append([])
+        tracks[-1].append(b)
+        if len(known) == 2 and dt <= 600:
+            tolerance = 5 + (0.2 + max(known) * 1.852 * 120 / 3600) / 1.852 * 3600 / dt
+            excess = v - max(known) - tolerance
             contradictions.append(min(max(excess / 25, 0), 1))
-    c_kin = 1 - possible
+    c_kin = 1 - possible * scalar_stretches(tracks, v_max)
     c_sog = sum(contradictions) / len(contradictions) if contradictions else 0.0
     c_id = 0.0 if is_identity_valid else 1.0
     return 1 - (1 - 0.95 * c_kin) * (1 - 0.3 * c_sog) * (1 - 0.25 * c_id)
+
+
+def scalar_stretches(tracks: list[list[Row]], v_max: float) -> float:
+    """Return the factor of speeds that are kept up for a quarter of an hour, or to the end of a track."""
+    possible = 1.0
+    for rows in tracks:
+        begins = [0]
+        for i, row in enumerate(rows):
+            part, before = ((r["observed_s"] - rows[0]["observed_s"]) // 900 for r in (row, rows[i - 1]))
+            if i and part != before:
+                begins.append(i)
+        for i, j in itertools.pairwise(sorted({*begins, len(rows) - 1})):
+            if j - i < 2:
+                continue
+            known = [r["sog_kn"] for r in (rows[i], rows[j]) if r["sog_kn"] is not None]
+            own = min(max(known), v_max) if known else v_max
+            limit = max(v_max, min(1.15 * max(known), 75.0)) if known else v_max
+            surplus = max(km_between(rows[i], rows[j]) - 0.5 - own * 1.852 * 120 / 3600, 0.0)
+            dt = max(rows[j]["observed_s"] - rows[i]["observed_s"], 1.0)
+            s = min(max((surplus / 1.852 * 3600 / dt - limit) / limit, 0), 1) * (1 - math.exp(-surplus / 5))
+            possible *= (1 - 0.4 * s) ** (dt / 150)
+    return possible
 
 
 def wandering(rng: random.Random, n: int) -> list[Row]:
@@ -83,11 +114,49 @@ def test_the_score_is_the_formula(seed: int) -> None:
     assert score_of(rows, v_max_kn=v_max) == pytest.approx(scalar_score(rows, v_max), abs=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_the_score_of_a_speed_that_is_kept_up_is_the_formula(seed: int) -> None:
+    rng = random.Random(seed)
+    kn, step, reports = rng.uniform(20, 90), rng.randrange(10, 200), rng.choice((None, 0.0, 20.0, 60.0))
+    rows = [fix(s, 10 + kn * s / 3600 / 60, 20, reports) for s in range(0, 3600, step)]
+    assert score_of(rows, v_max_kn=25) == pytest.approx(scalar_score(rows, 25.0), abs=1e-9)
+
+
+@pytest.mark.parametrize("step_s", [5, 60, 180])
+@pytest.mark.parametrize(
+    ("code", "kn", "least", "most"),
+    [
+        (80, 44, 0.0, 0.0),  # below 50 kn
+        (80, 65, 0.3, 1.0),
+        (None, 60, 0.0, 0.0),  # a fast craft without a type, which says so
+        (None, 100, 0.8, 1.0),
+        (40, 60, 0.0, 0.0),
+        (40, 100, 0.3, 1.0),
+    ],
+)
+def test_a_speed_that_is_kept_up_is_judged_at_any_rate(
+    code: int | None, kn: float, step_s: int, least: float, most: float
+) -> None:
+    rows = [{**fix(s, 10 + kn * s / 3600 / 60, 20, kn), "vessel_type": code} for s in range(0, 3600, step_s)]
+    inputs = Inputs.of_rows(rows, TYPED)
+    assert least <= outputs_of(model(), inputs)[str(SHIP)]["score"] <= most
+    by_type = outputs_of(model(v_max_by_type={"tanker": 25, "high_speed": 60}), inputs)[str(SHIP)]["score"]
+    assert (by_type > 0.7) is (code == 80 or kn == 100)
+
+
+def test_small_hops_of_noise_do_not_add_up() -> None:
+    rng = random.Random(1)
+    rows = [fix(s, 10 + rng.gauss(0, 0.0004), 20 + rng.gauss(0, 0.0004), 0.0) for s in range(0, 3600, 2)]
+    output = outputs_of(model(v_max_kn=5), rows)[str(SHIP)]
+    assert output["evidence"]["c_kin"] == 0
+    assert output["score"] < 0.01
+
+
 def test_one_hop_by_hand() -> None:
     # 1 degree of latitude = 111.195 km = 60.04 nm in 1800 s: 120.08 kn, so s = 1 - exp(-22.2)
     assert score_of([fix(0, 10, 20), fix(1800, 11, 20)]) == pytest.approx(0.95 * 0.4, abs=1e-8)
-    # in 3600 s: 60.04 kn, s = 0.2008...
-    s = (111.19508 / 1.852 - 50) / 50
+    # in 3600 s, without 0.5 km and two minutes at 50 kn: 58.1 kn, s = 0.1620...
+    s = ((111.19508 - 0.5 - 50 * 1.852 / 30) / 1.852 - 50) / 50
     assert score_of([fix(0, 10, 20), fix(3600, 11, 20)]) == pytest.approx(0.95 * 0.4 * s, abs=1e-6)
 
 
@@ -248,9 +317,9 @@ class CanaryQuality:
 
 
 def of_type(code: int | None, mmsi: int = SHIP) -> list[Row]:
-    """Three fixes, 5 km apart at 40 kn."""
-    seconds = 5 / 1.852 / 40 * 3600
-    lats = (10, 10 + math.degrees(5 / 6371.0088))
+    """Three fixes, 20 km apart at 40 kn."""
+    seconds = 20 / 1.852 / 40 * 3600
+    lats = (10, 10 + math.degrees(20 / 6371.0088))
     return [{**fix(seconds * i, lats[i % 2], 20, mmsi=mmsi), "vessel_type": code} for i in range(3)]
 
 
@@ -295,7 +364,7 @@ def test_canaries_by_type_have_the_scores_that_they_expect() -> None:
     canaries = list(spoofing.canaries(cycle_at()))
     rows = [row for canary in canaries for row in canary.rows]
     outputs = outputs_of(spoofing, Inputs.of_rows(rows, TYPED), track_quality=CanaryQuality(canaries))
-    assert len(canaries) == 14
+    assert len(canaries) == 15
     for canary in canaries:
         assert outputs[canary.entity_id]["score"] == pytest.approx(canary.expected, abs=1e-6)
 

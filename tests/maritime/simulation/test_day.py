@@ -121,8 +121,9 @@ def test_what_is_planted_is_found_and_nothing_else(tmp_path: Path, seed: int) ->
                 assert score < 0.05, output
         assert anomalous <= {output["mmsi"] for output in scores.values()}
         for output in quality.values():
-            is_planted = output["mmsi"] in truth.partly_unavailable
+            is_planted = output["mmsi"] in {*truth.partly_unavailable, *truth.frozen}
             assert (output["score"] > 0.2) is is_planted
+            assert (output["score"] > 0.5) is (output["mmsi"] in truth.frozen)
             is_still = output["evidence"]["distinct_position_ratio"] < 0.5
             assert is_still is (output["mmsi"] in truth.frozen)
             assert output["is_identity_valid"] is (output["mmsi"] not in truth.impossible_identities)

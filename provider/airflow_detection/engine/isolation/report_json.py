@@ -27,6 +27,7 @@ def report_json(report: RunReport) -> dict[str, Any]:  # Any: JSON
         "outcome": report.outcome.value,
         "stage_ms": dict(report.stage_ms),
         "reads": dict(report.reads),
+        "history_tables": list(report.history_tables),
         "canaries": [asdict(c) | {"expected": finite(c.expected)} for c in report.canaries],
         "features": [asdict(f) for f in report.features],
     }
@@ -130,6 +131,7 @@ _REPORT: Mapping[str, Callable[[Any], Any]] = {
     "newest_input_at": _or_none(_instant),
     "reads_since": _or_none(_instant),
     "reads": _numbers,
+    "history_tables": lambda v: tuple(_text(name) for name in _exactly(list)(v)),
     "output_count": _count,
     "stage_ms": _numbers,
     "canaries": lambda v: tuple(CanaryResult(**_read(_CANARY, c, "canary")) for c in _exactly(list)(v)),

@@ -17,11 +17,14 @@ from airflow_detection.maritime.models.track_quality import mostly_dropped
 from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.tracks.coast import offshore_km
 from airflow_detection.maritime.tracks.duration import half_life_score
-from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, iso_utc, read_fixes
+from airflow_detection.maritime.tracks.fixes import TIME, Fixes, in_time_order, iso_utc, read_fixes
 from airflow_detection.maritime.tracks.geo import KM_PER_NM, FloatArray
-from airflow_detection.maritime.tracks.history import last_fixes, merged, times_before
+from airflow_detection.maritime.tracks.history import last_fixes, last_fixes_of, merged, times_before
+from airflow_detection.maritime.tracks.hops import hops, is_impossible
+from airflow_detection.maritime.tracks.mmsi import SHIPS, is_of_kind, station
+from airflow_detection.maritime.tracks.separation import without_lone_fixes
 from airflow_detection.maritime.vessel_canaries import vessel_canary
-from airflow_detection.maritime.vessel_outputs import vessel_metrics, vessel_output
+from airflow_detection.maritime.vessel_outputs import unjudged, vessel_metrics, vessel_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +37,8 @@ BEFORE_S = 12 * 3600.0  # how often a ship was heard before a gap is judged by s
 SATELLITE_FIXES = 14
 TERRESTRIAL_FIXES = 6  # fewer are too few for a median
 MAX_FIXES = 50
+BEFORE = 2  # fixes from before the window: from the last one on alone a false one would not show
+V_MAX_KN = 50.0
 TERRESTRIAL_WEIGHT = 0.6  # to leave the range of the receivers looks the same
 _CLOCK_S = 1e-3  # tolerance: floating point has seconds since 1970 to a microsecond
 
@@ -41,12 +46,16 @@ _CLOCK_S = 1e-3  # tolerance: floating point has seconds since 1970 to a microse
 class AisGap(OffshoreModel):
     """One output per vessel of the window, and one per vessel that is silent: 0 where no gap meets its rule.
 
+    Ships are judged (ITU-R M.585); the score of any other station is null. A false fix in between ends no
+    gap. The event of an open gap stays open until the vessel is heard (`is_ongoing`).
+
     Params:
         satellite_min_h: a gap that starts offshore lasts so long at least, hours (12).
         satellite_offshore_nm: what is offshore, nautical miles (50).
         terrestrial_intervals: any other gap lasts so many of the vessel's own median intervals (20),
         terrestrial_min_h: and so long, at least, hours (3).
-        history_h: how old the last fix before a gap may be, hours; longer gaps are lost (36).
+        history_h: how old the last fix before an open gap may be, hours: longer ones are not told again (36).
+        longest_h: how old it may be when the gap ends, hours (720).
         max_dropped_share: the score is null where `track_quality` dropped more than this share (0.9).
     """
 
@@ -58,6 +67,7 @@ class AisGap(OffshoreModel):
         satellite_min_h = positive(params, "satellite_min_h", 12.0)
         terrestrial_min_h = positive(params, "terrestrial_min_h", 3.0)
         history_h = positive(params, "history_h", 36.0)
+        longest_h = max(positive(params, "longest_h", 720.0), history_h)
         longer_h = max(satellite_min_h, terrestrial_min_h)
         if history_h < longer_h:
             raise TerminalModelError(
@@ -70,6 +80,7 @@ class AisGap(OffshoreModel):
             intervals=positive(params, "terrestrial_intervals", 20.0),
             terrestrial_min_s=terrestrial_min_h * 3600.0,
             history_h=history_h,
+            longest_h=longest_h,
             max_dropped_share=positive(params, "max_dropped_share", 0.9),
         )
 
@@ -81,8 +92,8 @@ class AisGap(OffshoreModel):
         """
         rule = self.rule(ctx.params)
         fixes = read_fixes(ctx.inputs)
-        now = in_time_order(fixes)
-        recent = merged(last_fixes(ctx, ctx.window.end - timedelta(hours=rule.history_h)), now)
+        now = in_time_order(fixes.take(is_of_kind(fixes.mmsi, SHIPS)))
+        recent = _recent(ctx, now, rule)
         gaps = _gaps(recent, ctx.window.start.timestamp(), ctx.window.end.timestamp())
         scored = _scored_gaps(ctx, now, gaps, rule)
         outputs = list(_outputs(ctx, fixes, now, recent, scored, rule))
@@ -92,7 +103,7 @@ class AisGap(OffshoreModel):
                 outputs,
                 open_gap_count=lambda output: bool(output["score"] and output["evidence"]["is_open"]),
             ),
-            features=now.features(self.features),
+            features=now.features((*self.features, TIME)),
         )
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
@@ -135,6 +146,7 @@ class _GapRule:
     intervals: float
     terrestrial_min_s: float
     history_h: float
+    longest_h: float
     max_dropped_share: float
 
     def terrestrial_s(self, median_s: float) -> float:
@@ -156,6 +168,22 @@ class _Gaps:
 
     def take(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> _Gaps:
         return _Gaps(first=self.first.take(index), end_s=self.end_s[index], is_open=self.is_open[index])
+
+
+def _recent(ctx: ModelContext, now: Fixes, rule: _GapRule) -> Fixes:
+    """Return the fixes of the window and the last ones before it, of ships, without false ones."""
+    before = last_fixes(ctx, ctx.window.end - timedelta(hours=rule.history_h), BEFORE)
+    returned = np.setdiff1d(now.mmsi, before.mmsi)
+    long_ago = ctx.window.end - timedelta(hours=rule.longest_h)
+    recent = merged(before.take(is_of_kind(before.mmsi, SHIPS)),
+                    last_fixes_of(ctx, long_ago, returned, BEFORE), now)  # fmt: skip
+    own = hops(recent)
+    doubtful = np.unique(recent.mmsi[own.first[is_impossible(recent, own, V_MAX_KN)]])
+    if not len(doubtful):
+        return recent
+    is_doubtful = np.isin(recent.mmsi, doubtful)
+    more = merged(recent.take(is_doubtful), last_fixes_of(ctx, long_ago, doubtful, MAX_FIXES))
+    return merged(recent.take(~is_doubtful), without_lone_fixes(more))
 
 
 def _gaps(fixes: Fixes, start_s: float, end_s: float) -> _Gaps:
@@ -239,7 +267,14 @@ def _outputs(
         has_no_position = mmsi in present and mmsi not in n_pos
         if has_no_position or str(mmsi) in dropped or (gap is None and n_recent[mmsi] < 2):
             score = None
-        yield vessel_output(mmsi, score, n_pos[mmsi], gap.evidence if gap else {"is_open": False})
+        evidence = gap.evidence if gap else {"is_open": False}
+        if station(mmsi) not in SHIPS:
+            score, evidence = None, unjudged(mmsi, evidence)
+        ref, output = vessel_output(mmsi, score, n_pos[mmsi], evidence)
+        if gap and score:
+            started_at, is_ongoing = evidence["started_at"], bool(evidence["is_open"])
+            output = {**output, "episode": started_at, "is_ongoing": is_ongoing}
+        yield ref, output
 
 
 def _fix_counts(fixes: Fixes) -> Counter[int]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.engine.model import Canary, ModelContext
 from airflow_detection.maritime.models.slow_ship_model import SlowShipCanaries, SlowShipModel
 from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.tracks.fixes import Fixes
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, FloatArray, arc_km
+from airflow_detection.maritime.tracks.history import merged, thinned_fixes
 from airflow_detection.maritime.tracks.mmsi import is_reserved
 from airflow_detection.maritime.tracks.slow_ships import (
     STEP_S,
@@ -32,8 +36,18 @@ if TYPE_CHECKING:
 
     from airflow_detection.domain.specs import Cycle
 
-MAX_GAP_S = 1800.0
-"""Between fixes further apart it is not known where a ship was, to a few hundred metres."""
+MAX_GAP_S = 3600.0
+"""Between fixes further apart it is not known where a ship was."""
+
+AT_WORK = frozenset(
+    {"towing", "pilot", "search_and_rescue", "port_tender", "anti_pollution", "law_enforcement", "medical"}
+)
+"""Classes of vessels that lie beside others for a living."""
+
+TOGETHER_STEPS = 4
+"""Steps under way side by side from which on two vessels belong together: a tow, or radios in one hull."""
+ONE_HULL_KM = 0.02
+"""Kilometres; two radios that are mostly nearer to each other are in one hull."""
 
 
 class Encounter(SlowShipModel):
@@ -61,6 +75,7 @@ class Encounter(SlowShipModel):
             offshore_km=positive(params, "offshore_km", 10.0),
             history_h=history_h,
             max_gap_s=MAX_GAP_S,
+            classes_at_work=AT_WORK,
         )
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
@@ -125,18 +140,31 @@ class _EncounterRule(SlowShipRule):
     within_km: float
 
     def episodes(self, ctx: ModelContext, now: Fixes) -> dict[int, _Meeting]:
-        recent = self.steps(now.take(np.isin(now.mmsi, self.vessels(now))))
+        candidates = self.vessels(ctx, now)
+        own = now.take(np.isin(now.mmsi, candidates))
+        just_before = thinned_fixes(
+            ctx, ctx.window.start - timedelta(seconds=self.max_gap_s), STEP_S, candidates
+        )
+        recent = self.slow_steps(self.all_steps(merged(just_before, own)))
         one, other, _ = _pairs(recent, self.within_km)
-        vessels = np.unique(recent.mmsi[np.concatenate((one, other))])
-        steps = self.steps_with_history(ctx, now, vessels)  # only of those who met in the window
+        vessels = np.unique(recent.mmsi[np.concatenate((one, other))])  # only those who met lately
+        everywhere = self.all_steps(merged(self.earlier(ctx, vessels), now.take(np.isin(now.mmsi, vessels))))
+        belonging = self.belonging(everywhere) | namesakes(ctx.inputs, vessels)
+        steps = self.slow_steps(everywhere)
         lat, lon = steps.lat, steps.lon
         one, other, km = _pairs(steps, self.within_km)
+        is_strange = [
+            pair not in belonging
+            for pair in zip(steps.mmsi[one].tolist(), steps.mmsi[other].tolist(), strict=True)
+        ]
+        one, other, km = one[is_strange], other[is_strange], km[is_strange]
         tracks = np.column_stack((steps.track[one], steps.track[other]))
         pair = np.unique(tracks, axis=0, return_inverse=True)[1]
         order = np.lexsort((steps.step[one], pair))
         one, other, km, pair = one[order], other[order], km[order], pair[order]
+        in_gap = steps.in_gap[one] | steps.in_gap[other]
         meetings: dict[int, _Meeting] = {}
-        for stretch in self.stretches(ctx.window, pair, steps.step[one]):
+        for stretch in self.stretches(ctx.window, pair, steps.step[one], in_gap):
             rows = int(one[stretch.last_row]), int(other[stretch.last_row])
             mmsis = int(steps.mmsi[rows[0]]), int(steps.mmsi[rows[1]])
             meeting = _Meeting(
@@ -149,6 +177,33 @@ class _EncounterRule(SlowShipRule):
             for mmsi in mmsis:
                 keep_longest(meetings, mmsi, meeting)
         return meetings
+
+    def belonging(self, steps: Steps) -> frozenset[tuple[int, int]]:
+        """Return the pairs of vessels (the lower MMSI first) that belong together.
+
+        They were under way side by side, or mostly in one place to a few metres.
+        """
+        one, other, km = _pairs(steps, self.within_km)
+        both = np.column_stack((steps.mmsi[one], steps.mmsi[other]))
+        pairs, group = np.unique(both, axis=0, return_inverse=True)
+        is_fast = np.minimum(steps.speed_kn[one], steps.speed_kn[other]) >= self.max_speed_kn
+        fast_steps = np.bincount(group, weights=is_fast, minlength=len(pairs))
+        apart_steps = np.bincount(group, weights=km > ONE_HULL_KM, minlength=len(pairs))
+        belongs = (fast_steps >= TOGETHER_STEPS) | (
+            2 * apart_steps <= np.bincount(group, minlength=len(pairs))
+        )
+        return frozenset(map(tuple, pairs[belongs].tolist()))
+
+
+def namesakes(inputs: Inputs, vessels: NDArray[np.int64]) -> frozenset[tuple[int, int]]:
+    """Return the pairs of these vessels (the lower MMSI first) that send one name: two radios of one ship."""
+    if "vessel_name" not in inputs.columns or not len(vessels):
+        return frozenset()
+    wanted, by_name = set(vessels.tolist()), dict[str, set[int]]()
+    for mmsi, name in set(zip(inputs["mmsi"], inputs["vessel_name"], strict=True)):
+        if name and mmsi in wanted:
+            by_name.setdefault(str(name).strip().upper(), set()).add(mmsi)
+    return frozenset(pair for mmsis in by_name.values() for pair in combinations(sorted(mmsis), 2))
 
 
 def _pairs(steps: Steps, within_km: float) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:

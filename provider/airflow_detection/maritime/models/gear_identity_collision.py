@@ -18,7 +18,7 @@ from airflow_detection.maritime.tracks.duration import Hours
 from airflow_detection.maritime.tracks.fixes import Fixes, iso_utc
 from airflow_detection.maritime.tracks.gear_fixes import GearFixes, read_gear
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, haversine_km
-from airflow_detection.maritime.tracks.history import stored_fixes
+from airflow_detection.maritime.tracks.history import HISTORY_TABLES, stored_fixes
 from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class GearIdentityCollision(BaseDetectionModel):
         critical_hours, history_hours: see `Hours.of`.
     """
 
+    history_tables: ClassVar[tuple[str, ...]] = HISTORY_TABLES
     features: ClassVar[tuple[str, ...]] = ("lat", "lon")
     projection: ClassVar[str | None] = "gear_identity_collisions"
 

@@ -14,12 +14,14 @@ from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelCont
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.params import one_of, positive
 from airflow_detection.maritime.tracks.duration import Hours
-from airflow_detection.maritime.tracks.fixes import Fixes, in_time_order, iso_utc, read_fixes
-from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, haversine_km
-from airflow_detection.maritime.tracks.history import merged, stored_fixes
+from airflow_detection.maritime.tracks.fixes import TIME, Fixes, in_time_order, iso_utc, read_fixes
+from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, FloatArray, haversine_km
+from airflow_detection.maritime.tracks.history import HISTORY_TABLES, merged, stored_fixes
+from airflow_detection.maritime.tracks.mmsi import VESSELS, is_of_kind, is_valid, station
+from airflow_detection.maritime.tracks.nowhere import without_nowhere
 from airflow_detection.maritime.tracks.separation import SAME_PLACE_KM, separate
 from airflow_detection.maritime.vessel_canaries import vessel_canary
-from airflow_detection.maritime.vessel_outputs import vessel_metrics, vessel_output
+from airflow_detection.maritime.vessel_outputs import unjudged, vessel_metrics, vessel_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +31,20 @@ if TYPE_CHECKING:
     from airflow_detection.domain.specs import Cycle
 
 MIN_FIXES = 2  # of a track: a single false fix is not a second transmitter
-MIN_ALTERNATIONS = 2
+MIN_ALTERNATIONS = 3  # there and back is one excursion of one transmitter
+FALSE_SHARE = 1 / 3  # of the longest track's fixes: a place that is reported more often is no false one
+FALSE_PLACE_KM = 0.1
+MIN_SAME_FIXES, SAME_FIX_KM = 3, 0.001  # one fix again and again: a receiver at rest would jitter
+SAME_SHIP_KN, SAME_SHIP_DEG = 2.0, 20.0  # a false fix says of speed and heading what the others say
 ALTERNATION_SCALE = 4.0
 MAX_TRACKS_SHOWN = 5
 
 
 class IdentityCollision(BaseDetectionModel):
     """One output per vessel; null below two fixes, 0 where nothing takes turns.
+
+    Ships and their boats are judged (ITU-R M.585); the score of any other station is null. Where several
+    vessels jump to one point, and where one false fix comes again and again, there is no second transmitter.
 
     How long a collision lasts is read from the stored positions of the hours before, never from earlier
     outputs: a cycle that is run again, or out of order, comes to the same rows. Inputs from before the window
@@ -49,6 +58,7 @@ class IdentityCollision(BaseDetectionModel):
     """
 
     features: ClassVar[tuple[str, ...]] = ("lat", "lon")
+    history_tables: ClassVar[tuple[str, ...]] = HISTORY_TABLES
 
     def run(self, ctx: ModelContext) -> ModelResult:
         """Judge every vessel that has a row in the inputs.
@@ -60,6 +70,7 @@ class IdentityCollision(BaseDetectionModel):
         hours = Hours.of(ctx.window, ctx.params)
         fixes = read_fixes(ctx.inputs)
         kept = in_time_order(fixes)
+        kept = kept.take(is_of_kind(kept.mmsi, VESSELS))
         now = kept.take(hours.back(kept.observed_s) == 0)
         by_bin = collisions(now, hours, rule)
         flagged = np.array(sorted(mmsi for mmsi, _ in by_bin), dtype=np.int64)
@@ -72,7 +83,7 @@ class IdentityCollision(BaseDetectionModel):
             metrics=vessel_metrics(
                 outputs, collision_count=lambda output: bool(output["evidence"]["is_open"])
             ),
-            features=now.features(self.features),
+            features=now.features((*self.features, TIME)),
         )
 
     def reads_since(self, cycle: Cycle) -> datetime:
@@ -93,8 +104,8 @@ class IdentityCollision(BaseDetectionModel):
                 [
                     (
                         start + i - hours.length_s * back,
-                        0.0,
-                        -25.0 + math.degrees(km / EARTH_RADIUS_KM) * (i % 2),
+                        3.0 * mmsi + math.degrees(km / EARTH_RADIUS_KM) * (i % 2),
+                        -25.0,
                     )
                     for back in range(bins)
                     for i in range(fixes)
@@ -152,6 +163,7 @@ def collisions(
     fixes: Fixes, hours: Hours, rule: _VesselCollisionRule
 ) -> dict[tuple[int, int], VesselCollision]:
     """Find the collisions among fixes in order of (MMSI, time), by (MMSI, bin)."""
+    fixes = without_nowhere(fixes)
     cells = np.column_stack((fixes.mmsi, hours.back(fixes.observed_s)))
     if rule.is_by_clock_hour:
         cells = np.column_stack((cells, fixes.observed_s // 3600))
@@ -161,6 +173,7 @@ def collisions(
 
     # consecutive fixes of tracks with two fixes or more, in different tracks, far apart
     strong = np.flatnonzero(np.bincount(tracks)[tracks] >= MIN_FIXES) if len(fixes) else cell
+    strong = strong[~_is_false_place(fixes.take(strong), cell[strong], tracks[strong])]
     first, second = strong[:-1], strong[1:]
     km = haversine_km(fixes.lat[first], fixes.lon[first], fixes.lat[second], fixes.lon[second])
     is_turn = (cell[first] == cell[second]) & (tracks[first] != tracks[second]) & (km >= rule.separation_km)
@@ -184,6 +197,51 @@ def collisions(
         key = (int(fixes.mmsi[part[0]]), int(cells[part[0], 1]))
         by_bin[key] = _clearer(collision, by_bin[key]) if key in by_bin else collision
     return by_bin
+
+
+def _is_false_place(fixes: Fixes, cell: NDArray[np.int64], tracks: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which fixes are of a track that is one false fix, repeated at one place, and no transmitter.
+
+    It comes as single fixes within 100 m, has a third of the fixes of the longest track in its cell at most,
+    and says of speed, course and heading what the longest track says, because another transmitter differs, or
+    is the same to a metre, because another one jitters. Under an
+    identity that nobody was given several transmitters are the likelier reason.
+    """
+    is_false = np.zeros(len(fixes), dtype=np.bool_)
+    is_new = np.append(True, tracks[1:] != tracks[:-1])[: len(fixes)]
+    is_turn = (cell[1:] == cell[:-1]) & is_new[1:] & is_valid(fixes.mmsi[1:])
+    several = np.unique(cell[np.flatnonzero(is_turn) + 1])
+    for number in several.tolist():
+        part = np.flatnonzero(cell == number)
+        names, counts = np.unique(tracks[part], return_counts=True)
+        longest = fixes.take(part[tracks[part] == names[counts.argmax()]])
+        for name in names[counts <= FALSE_SHARE * counts.max()].tolist():
+            own = part[tracks[part] == name]
+            places = fixes.take(own)
+            km = haversine_km(places.lat[:1], places.lon[:1], places.lat, places.lon)
+            is_one_place = bool(is_new[own].all()) and km.max() <= FALSE_PLACE_KM
+            is_one_fix = len(own) >= MIN_SAME_FIXES and km.max() <= SAME_FIX_KM
+            is_false[own] = is_one_place and (is_one_fix or _is_alike(places, longest))
+    return is_false
+
+
+def _is_alike(one: Fixes, other: Fixes) -> bool:
+    """Tell whether two tracks say the same of the ship: what is known of it, its speed and its heading."""
+    known = ((one.heading_deg, other.heading_deg), (one.cog_deg, other.cog_deg))
+    if any(_has(a) != _has(b) for a, b in known):
+        return False
+    turned = _median(one.heading_deg) - _median(other.heading_deg)
+    faster = _median(one.sog_kn) - _median(other.sog_kn)
+    return not (abs((turned + 180) % 360 - 180) > SAME_SHIP_DEG or abs(faster) > SAME_SHIP_KN)
+
+
+def _has(values: FloatArray) -> bool:
+    return not bool(np.isnan(values).all())
+
+
+def _median(values: FloatArray) -> float:
+    """Return the median of the known values; NaN where there is none."""
+    return float(np.nanmedian(values)) if _has(values) else math.nan
 
 
 def _clearer(one: VesselCollision, other: VesselCollision) -> VesselCollision:
@@ -220,7 +278,10 @@ def _outputs(
         score = 0.0 if n >= MIN_FIXES else None
         if seen:
             score = hours.score(rule.strength(seen[0].alternations, seen[0].separation_km), len(seen))
-        yield vessel_output(mmsi, score, n, _evidence(seen))
+        evidence = _evidence(seen)
+        if station(mmsi) not in VESSELS:
+            score, evidence = None, unjudged(mmsi, evidence)
+        yield vessel_output(mmsi, score, n, evidence)
 
 
 def _evidence(seen: list[VesselCollision]) -> JsonMapping:

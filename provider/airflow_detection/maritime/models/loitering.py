@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.engine.model import Canary, ModelContext
 from airflow_detection.maritime.models.slow_ship_model import SlowShipCanaries, SlowShipModel
 from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.tracks.fixes import Fixes
 from airflow_detection.maritime.tracks.geo import KM_PER_NM
+from airflow_detection.maritime.tracks.history import merged
 from airflow_detection.maritime.tracks.slow_ships import (
     STEP_S,
     Episode,
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 MAX_GAP_S = 3600.0
 """Between fixes further apart it is not known where the ship was."""
+
+AT_WORK = frozenset({"dredging", "diving", "military", "pilot", "search_and_rescue", "law_enforcement"})
+"""Classes of vessels that stay in one place for a living."""
 
 
 class Loitering(SlowShipModel):
@@ -51,6 +57,7 @@ class Loitering(SlowShipModel):
             offshore_km=positive(params, "offshore_nm", 20.0) * KM_PER_NM,
             history_h=history_h,
             max_gap_s=MAX_GAP_S,
+            classes_at_work=AT_WORK,
         )
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
@@ -84,10 +91,12 @@ class Loitering(SlowShipModel):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LoiteringRule(SlowShipRule):
     def episodes(self, ctx: ModelContext, now: Fixes) -> dict[int, Episode]:
-        steps = self.steps_with_history(ctx, now, self.vessels(now))
+        vessels = self.vessels(ctx, now)
+        own = now.take(np.isin(now.mmsi, vessels))
+        steps = self.slow_steps(self.all_steps(merged(self.earlier(ctx, vessels), own)))
         lat, lon = steps.lat, steps.lon
         stays: dict[int, Episode] = {}
-        for stretch in self.stretches(ctx.window, steps.track, steps.step):
+        for stretch in self.stretches(ctx.window, steps.track, steps.step, steps.in_gap):
             row = stretch.last_row
             mmsi = int(steps.mmsi[row])
             stay = Episode(

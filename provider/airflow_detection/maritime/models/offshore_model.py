@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.specs import Cycle
 from airflow_detection.engine.model import BaseDetectionModel
 from airflow_detection.maritime.tracks.coast import load_shorelines
+from airflow_detection.maritime.tracks.history import HISTORY_TABLES
 
 
 class HistoryRule(Protocol):
@@ -21,6 +22,8 @@ class HistoryRule(Protocol):
 
 class OffshoreModel(BaseDetectionModel):
     """A model that needs the shorelines, and the positions of the last `history_h` hours."""
+
+    history_tables: ClassVar[tuple[str, ...]] = HISTORY_TABLES
 
     @classmethod
     def prepare(cls) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult, Upstream
+from airflow_detection.engine.reads import READ
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.tracks.fixes import in_time_order, read_fixes
 from airflow_detection.maritime.vessel_outputs import vessel_metrics, vessel_output
@@ -68,7 +69,11 @@ class RiskScore(BaseDetectionModel):
             vessel_output(mmsi, risk if is_scored else None, n, _evidence(mmsi, k, by_model, scores, weights))
             for k, (mmsi, risk, is_scored, n) in enumerate(columns)
         ]
-        return ModelResult(outputs_per_input=outputs, metrics=vessel_metrics(outputs))
+        return ModelResult(
+            outputs_per_input=outputs,
+            metrics=vessel_metrics(outputs),
+            features={READ + model_id: _read(ctx.shared[model_id]) for model_id in weights},
+        )
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """All models sure, one half sure, one sure beside a null, none, and all null."""
@@ -106,6 +111,15 @@ def _by_mmsi(upstream: Upstream) -> dict[int, float | None]:
                 for mmsi in _mmsis(output):
                     _keep_highest(highest, mmsi, score)
     return highest
+
+
+def _read(upstream: Upstream) -> list[float | None]:
+    """Return the scores of an upstream, without those of canaries."""
+    return [
+        score
+        for entity, score in zip(*upstream.columns(), strict=True)
+        if entity is not None and not entity.startswith(("-", "canary:"))
+    ]
 
 
 def _is_mmsi(entity: str) -> bool:

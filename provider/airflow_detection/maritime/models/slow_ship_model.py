@@ -15,16 +15,18 @@ from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.specs import Cycle
 from airflow_detection.engine.model import Canary, ModelContext, ModelResult
 from airflow_detection.maritime.models.offshore_model import OffshoreModel
-from airflow_detection.maritime.tracks.fixes import in_time_order, read_fixes
+from airflow_detection.maritime.tracks.fixes import TIME, in_time_order, read_fixes
+from airflow_detection.maritime.tracks.mmsi import SHIPS, station
 from airflow_detection.maritime.tracks.slow_ships import STEP_S, Episode, SlowShipRule
 from airflow_detection.maritime.vessel_canaries import vessel_canary
-from airflow_detection.maritime.vessel_outputs import vessel_metrics, vessel_output
+from airflow_detection.maritime.vessel_outputs import unjudged, vessel_metrics, vessel_output
 
 
 class SlowShipModel(OffshoreModel):
     """One output per vessel of the window: 0 where it has no episode, null below two fixes.
 
-    The score is 1 - 0.5 ** (duration / least duration) from the least duration on: 0.5 there, 0.75 at twice.
+    The score is 1 - 0.5 ** (duration / least duration) from the least duration on: 0.5 there, 0.75 at twice;
+    less where much of it is interpolated. Ships are judged (ITU-R M.585); that of another station is null.
     """
 
     features: ClassVar[tuple[str, ...]] = ("lat", "lon", "sog_kn")
@@ -49,7 +51,7 @@ class SlowShipModel(OffshoreModel):
         return ModelResult(
             outputs_per_input=outputs,
             metrics=vessel_metrics(outputs),
-            features=now.features(self.features),
+            features=now.features((*self.features, TIME)),
         )
 
 
@@ -57,9 +59,11 @@ def _output(
     mmsi: int, n_pos: int, episode: Episode | None, rule: SlowShipRule
 ) -> tuple[JsonMapping, JsonMapping]:
     """Return the output of one vessel; without an episode of the least duration, null below two fixes."""
-    score = rule.score(episode.duration_s) if episode else 0.0
+    score = rule.score(episode.duration_s, episode.stretch.gap_share) if episode else 0.0
     if episode and score:
         return vessel_output(mmsi, score, n_pos, episode.evidence(mmsi, rule.min_duration_s))
+    if station(mmsi) not in SHIPS:
+        return vessel_output(mmsi, None, n_pos, unjudged(mmsi, {"is_open": False}))
     return vessel_output(mmsi, None if n_pos < 2 else score, n_pos, {"is_open": False})
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from airflow_detection.domain.specs import Window
     from airflow_detection.maritime.tracks.geo import FloatArray
 
+MAX_EMPTY_BINS = 2
+"""Bins without a collision that do not end it."""
+
 E = TypeVar("E")
 T = TypeVar("T")
 
@@ -34,7 +37,7 @@ def half_life_score(duration_s: float, least_s: float) -> float:
 class Hours:
     """Bins of time as long as the window, counted back from its end: 0 is the window itself.
 
-    `count` bins lie before the window; a collision is CRITICAL from `critical` bins in a row on.
+    `count` bins lie before the window; a collision is CRITICAL once seen in `critical` of them.
     """
 
     window: Window
@@ -78,17 +81,24 @@ class Hours:
         return np.asarray(np.maximum(bins, 0), dtype=np.int64)
 
     def in_a_row(self, collisions: Mapping[tuple[E, int], T], entity: E) -> list[T]:
-        """Return the collisions of an entity in bins 0, 1, ... without a gap; they are by (entity, bin)."""
-        consecutive: list[T] = []
-        while len(consecutive) <= self.count:
-            collision = collisions.get((entity, len(consecutive)))
-            if collision is None:
+        """Return the collisions of an entity from bin 0 on back; they are by (entity, bin).
+
+        Up to two empty bins in a row are bridged: who transmits in turns, or is heard seldom, is still there.
+        None where bin 0 is empty.
+        """
+        found: list[T] = []
+        last = 0
+        for number in range(self.count + 1):
+            collision = collisions.get((entity, number))
+            if collision is not None and number - last <= MAX_EMPTY_BINS + 1:
+                found.append(collision)
+                last = number
+            elif not found:
                 break
-            consecutive.append(collision)
-        return consecutive
+        return found
 
     def score(self, strength: float, bins: int) -> float:
-        """Score a collision of strength in (0, 1] that was seen in `bins` bins in a row.
+        """Score a collision of strength in (0, 1] that was seen in `bins` bins.
 
         0.5 to 0.7 (HIGH) below `critical` bins, 0.7 to 1 (CRITICAL) from there on.
         """

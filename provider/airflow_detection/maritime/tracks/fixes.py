@@ -28,6 +28,7 @@ _MAX_EXACT = 2.0**53
 
 COLUMNS = ("mmsi", "observed_s", "lat", "lon", "sog_kn", "cog_deg", "heading_deg")
 REQUIRED = COLUMNS[:4]
+TIME = "observed_s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

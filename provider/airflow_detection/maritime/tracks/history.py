@@ -25,12 +25,21 @@ if TYPE_CHECKING:
     from airflow_detection.engine.model import ModelContext
     from airflow_detection.maritime.tracks.geo import FloatArray
 
+HISTORY_TABLES = ("ais_positions",)
 _CELLS_PER_DEGREE = 10
 
 
-def last_fixes(ctx: ModelContext, since: datetime) -> Fixes:
-    """Read the last usable fix of each vessel in [since, window start); none without a database."""
-    return read_fixes(_query(ctx, "last_fixes", {"since": since}))
+def last_fixes(ctx: ModelContext, since: datetime, count: int = 1) -> Fixes:
+    """Read the last usable fixes of each vessel in [since, window start); none without a database.
+
+    `count` is how many at most of each.
+    """
+    return read_fixes(_query(ctx, "last_fixes", {"since": since, "count": count}))
+
+
+def last_fixes_of(ctx: ModelContext, since: datetime, vessels: NDArray[np.int64], count: int) -> Fixes:
+    """Read the last usable fixes of these vessels (MMSI), as `last_fixes`."""
+    return read_fixes(_query_vessels(ctx, "last_fixes_of", vessels, {"since": since, "count": count}))
 
 
 def thinned_fixes(
@@ -50,8 +59,8 @@ def stored_fixes(ctx: ModelContext, since: datetime, vessels: NDArray[np.int64])
     """Read all fixes of these vessels (MMSI) in [since, window start), with the vessel's name.
 
     Returns:
-        Columns `mmsi`, `observed_s`, `lat`, `lon` and `vessel_name`; no column without a database, nor
-        where every MMSI is reserved.
+        Columns `mmsi`, `observed_s`, `lat`, `lon`, `sog_kn`, `cog_deg`, `heading_deg` and `vessel_name`; no
+        column without a database, nor where every MMSI is reserved.
     """
     return _query_vessels(ctx, "stored_fixes", vessels, {"since": since})
 
@@ -99,8 +108,12 @@ def times_before(
 
 def merged(*parts: Fixes) -> Fixes:
     """Return the usable fixes of all parts, in order of (MMSI, time, place), each once."""
-    joined = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Fixes)}
-    return in_time_order(Fixes(**joined))
+    return in_time_order(concatenated(*parts))
+
+
+def concatenated(*parts: Fixes) -> Fixes:
+    """Return the fixes of all parts, one part behind the other."""
+    return Fixes(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Fixes)})
 
 
 def thinned(fixes: Fixes, step_s: float) -> Fixes:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SAME_PLACE_KM = 1.0
 """Noise of position and clock: within it no hop is impossible, however short the time (as in `spoofing`)."""
 
+MAX_FALSE = 3
+"""Fixes of a track that may be false beside a much longer one."""
+
 _MIN_DURATION_S = 1.0  # AIS times are whole seconds
 
 
@@ -96,3 +99,19 @@ def _nearest_reachable(cosines: FloatArray, duration_s: FloatArray, km_per_s: fl
     km = EARTH_RADIUS_KM * np.arccos(np.clip(cosines, -1.0, 1.0))
     reachable = (km < SAME_PLACE_KM) | (km <= np.maximum(duration_s, _MIN_DURATION_S) * km_per_s)
     return int(np.where(reachable, km, math.inf).argmin()) if reachable.any() else len(cosines)
+
+
+def without_lone_fixes(fixes: Fixes, *, v_max_kn: float = 50.0) -> Fixes:
+    """Leave out false fixes: tracks of a single fix, or of up to three beside one that is four times as long.
+
+    A vessel that has no longer track keeps all of its fixes. `fixes` are as in `separate`.
+    """
+    tracks = separate(fixes, v_max_kn=v_max_kn)
+    if not len(fixes):
+        return fixes
+    count = np.bincount(tracks)[tracks]
+    _, vessel = np.unique(fixes.mmsi, return_inverse=True)
+    longest = np.zeros(int(vessel.max()) + 1, dtype=np.int64)
+    np.maximum.at(longest, vessel, count)
+    is_false = (count == 1) & (longest[vessel] > 1) | (count <= MAX_FALSE) & (longest[vessel] >= 4 * count)
+    return fixes.take(~is_false)

@@ -16,9 +16,12 @@ from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.tracks.coast import offshore_km
 from airflow_detection.maritime.tracks.duration import half_life_score
 from airflow_detection.maritime.tracks.fixes import Fixes, iso_utc
-from airflow_detection.maritime.tracks.history import merged, thinned, thinned_fixes
+from airflow_detection.maritime.tracks.history import thinned, thinned_fixes
+from airflow_detection.maritime.tracks.mmsi import SHIPS, is_of_kind
+from airflow_detection.maritime.tracks.nowhere import is_crowd, without_nowhere
 from airflow_detection.maritime.tracks.separation import separate
 from airflow_detection.maritime.tracks.steps import MAX_BREAK_STEPS, Steps, resampled, runs
+from airflow_detection.maritime.tracks.vessel_types import vessels_of_classes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from airflow_detection.engine.model import ModelContext
 
 STEP_S = 300.0
+LONG_GAP_S, GAP_WEIGHT = 1800.0, 0.3
+"""A gap between fixes longer than so many seconds takes up to that share of the score: it is interpolated."""
 OPEN_S = 1800.0
 """Seconds; an episode that was seen longer ago is not known to go on."""
 
@@ -35,7 +40,8 @@ OPEN_S = 1800.0
 class Stretch:
     """Steps without a long break, up to the window or into it; steps since 1970, and their row numbers.
 
-    `is_start_seen`: it does not begin where the history does.
+    `is_start_seen`: it does not begin where the history does. `gap_share` is the share of the steps between
+    fixes that are more than half an hour apart.
     """
 
     first_row: int
@@ -43,6 +49,7 @@ class Stretch:
     first_step: int
     last_step: int
     is_start_seen: bool
+    gap_share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +78,7 @@ class Episode:
             "last_seen_at": iso_utc(self.stretch.last_step * STEP_S),
             "duration_s": self.duration_s,
             "threshold_s": threshold_s,
+            "interpolated_share": round(self.stretch.gap_share, 3),
         }
 
     def position(self) -> JsonMapping:
@@ -87,7 +95,8 @@ class SlowShipRule(ABC):
 
     `min_duration_s`: an episode takes so long at least, seconds. `max_speed_kn`: slower than this, knots.
     `offshore_km`: as far from the nearest shore, kilometres. `history_h`: hours back from the window's end.
-    Between fixes further apart than `max_gap_s`, seconds, it is not known where a ship was.
+    Between fixes further apart than `max_gap_s`, seconds, it is not known where a ship was. Vessels of
+    `classes_at_work` (of `vessel_types.CLASSES`) do for a living what is looked for.
     """
 
     min_duration_s: float
@@ -95,6 +104,7 @@ class SlowShipRule(ABC):
     offshore_km: float
     history_h: float
     max_gap_s: float
+    classes_at_work: frozenset[str]
 
     @abstractmethod
     def episodes(self, ctx: ModelContext, now: Fixes) -> Mapping[int, Episode]:
@@ -105,41 +115,58 @@ class SlowShipRule(ABC):
             now: the usable fixes of the inputs, as `in_time_order` gives them.
         """
 
-    def score(self, duration_s: float) -> float:
+    def score(self, duration_s: float, gap_share: float = 0.0) -> float:
         """Score a duration: 0 below the least, 0.5 there, 0.75 at twice; a step less counts as the least.
 
         What lasts so long has its first and last step inside it, which may be a step nearer to each other.
+        What is interpolated over long gaps weighs less, by up to `GAP_WEIGHT`.
         """
         if duration_s < self.min_duration_s - STEP_S:
             return 0.0
-        return half_life_score(max(duration_s, self.min_duration_s), self.min_duration_s)
+        score = half_life_score(max(duration_s, self.min_duration_s), self.min_duration_s)
+        return score * (1 - GAP_WEIGHT * gap_share)
 
-    def vessels(self, now: Fixes) -> NDArray[np.int64]:
-        """Return the MMSI with a slow or speedless fix offshore, ascending."""
+    def vessels(self, ctx: ModelContext, now: Fixes) -> NDArray[np.int64]:
+        """Return the MMSI with a slow or speedless fix offshore, ascending: ships that are not at work."""
         is_offshore = offshore_km(now.lat, now.lon) >= self.offshore_km
-        return np.unique(now.mmsi[is_offshore & ~(now.sog_kn >= self.max_speed_kn)])
+        slow = np.unique(now.mmsi[is_offshore & ~(now.sog_kn >= self.max_speed_kn)])
+        slow = slow[is_of_kind(slow, SHIPS)]
+        at_work = vessels_of_classes(ctx.inputs, self.classes_at_work)
+        return slow[~np.isin(slow, list(at_work))]
 
-    def steps(self, fixes: Fixes) -> Steps:
-        """Return where vessels were slow and offshore, every five minutes, by (track, step).
+    def all_steps(self, fixes: Fixes) -> Steps:
+        """Return where vessels were every five minutes, at any speed, by (track, step).
 
         Fixes under one MMSI are separated into tracks that a ship can sail: between two transmitters, where
-        nobody is, no step lies. `fixes` are in order, as `in_time_order` gives them.
+        nobody is, no step lies. Positions that are nowhere are left out. `fixes` are in order, as
+        `in_time_order` gives them.
         """
-        fixes = thinned(fixes, STEP_S)
-        steps = resampled(fixes, separate(fixes), step_s=STEP_S, max_gap_s=self.max_gap_s)
-        steps = steps.take(steps.speed_kn < self.max_speed_kn)
-        return steps.take(offshore_km(steps.lat, steps.lon) >= self.offshore_km)
+        fixes = without_nowhere(thinned(fixes, STEP_S))
+        return resampled(
+            fixes, separate(fixes), step_s=STEP_S, max_gap_s=self.max_gap_s, long_gap_s=LONG_GAP_S
+        )
 
-    def steps_with_history(self, ctx: ModelContext, now: Fixes, vessels: NDArray[np.int64]) -> Steps:
-        """Return the steps of these vessels, of the window and of the hours before."""
-        since = ctx.window.end - timedelta(hours=self.history_h)
-        earlier = thinned_fixes(ctx, since, STEP_S, vessels)
-        return self.steps(merged(earlier, now.take(np.isin(now.mmsi, vessels))))
+    def slow_steps(self, steps: Steps) -> Steps:
+        """Return the steps at which vessels were slow and offshore, and not in a crowd at one point."""
+        steps = steps.take(steps.speed_kn < self.max_speed_kn)
+        steps = steps.take(offshore_km(steps.lat, steps.lon) >= self.offshore_km)
+        return steps.take(~is_crowd(steps))
+
+    def earlier(self, ctx: ModelContext, vessels: NDArray[np.int64]) -> Fixes:
+        """Return the fixes of these vessels in the hours before the window, thinned."""
+        return thinned_fixes(ctx, ctx.window.end - timedelta(hours=self.history_h), STEP_S, vessels)
 
     def stretches(
-        self, window: Window, group: NDArray[np.int64], step: NDArray[np.int64]
+        self,
+        window: Window,
+        group: NDArray[np.int64],
+        step: NDArray[np.int64],
+        in_gap: NDArray[np.bool_],
     ) -> Iterator[Stretch]:
-        """Iterate over the stretches that reach into the window, of rows ordered by (group, step)."""
+        """Iterate over the stretches that reach into the window, of rows ordered by (group, step).
+
+        `in_gap` tells which rows lie between fixes more than half an hour apart.
+        """
         start_s = window.start.timestamp()
         seen_from_s = window.end.timestamp() - self.history_h * 3600 + self.max_gap_s
         rows = runs(group, step)
@@ -151,6 +178,7 @@ class SlowShipRule(ABC):
                     first_step=int(step[first]),
                     last_step=int(step[last]),
                     is_start_seen=bool(step[first] * STEP_S > seen_from_s),
+                    gap_share=float(in_gap[first : last + 1].mean()),
                 )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,8 @@ MAX_BREAK_STEPS = 2
 class Steps:
     """Positions of tracks at steps, by (track, step), shape (n,); `point` is a unit vector, (n, 3).
 
-    `step` counts steps since 1970 UTC: the same instants whatever the window.
+    `step` counts steps since 1970 UTC: the same instants whatever the window. `in_gap` tells which steps lie
+    between fixes that are far apart in time.
     """
 
     track: NDArray[np.int64]
@@ -30,6 +32,7 @@ class Steps:
     mmsi: NDArray[np.int64]
     point: FloatArray
     speed_kn: FloatArray
+    in_gap: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.track)
@@ -42,6 +45,7 @@ class Steps:
             mmsi=self.mmsi[index],
             point=self.point[index],
             speed_kn=self.speed_kn[index],
+            in_gap=self.in_gap[index],
         )
 
     @property
@@ -55,7 +59,14 @@ class Steps:
         return np.degrees(np.arctan2(self.point[:, 1], self.point[:, 0]))
 
 
-def resampled(fixes: Fixes, track: NDArray[np.int64], *, step_s: float, max_gap_s: float) -> Steps:
+def resampled(
+    fixes: Fixes,
+    track: NDArray[np.int64],
+    *,
+    step_s: float,
+    max_gap_s: float,
+    long_gap_s: float = math.inf,
+) -> Steps:
     """Interpolate tracks to common steps, only between fixes of a track at most `max_gap_s` apart.
 
     The speed at a step is the higher of two: the one reported, interpolated, where it is known, and the one
@@ -66,6 +77,7 @@ def resampled(fixes: Fixes, track: NDArray[np.int64], *, step_s: float, max_gap_
         track: the number of each fix's track, shape (n,).
         step_s: seconds from step to step, > 0.
         max_gap_s: seconds, > 0.
+        long_gap_s: seconds; steps between fixes further apart are `in_gap`.
     """
     order = np.lexsort((fixes.observed_s, track))
     fixes, track = fixes.take(order), track[order]
@@ -85,13 +97,14 @@ def resampled(fixes: Fixes, track: NDArray[np.int64], *, step_s: float, max_gap_
     length = np.linalg.norm(point, axis=1)
     point /= np.where(length > 0, length, 1.0)[:, None]  # 0: halfway between antipodes
     reported = fixes.sog_kn[at] * (1 - share) + fixes.sog_kn[at + 1] * share
-    steps = Steps(track=track[at], step=step, mmsi=fixes.mmsi[at], point=point, speed_kn=reported)
+    in_gap = duration[at] > long_gap_s if len(at) else np.zeros(0, dtype=np.bool_)
+    steps = Steps(
+        track=track[at], step=step, mmsi=fixes.mmsi[at], point=point, speed_kn=reported, in_gap=in_gap
+    )
     made_good = _made_good_kn(steps, step_s)
     paired = arc_km(np.linalg.norm(points[at + 1] - points[at], axis=1)) / KM_PER_NM * 3600 / duration[at]
     made_good = np.where(np.isnan(made_good), paired, made_good)
-    return Steps(
-        track=steps.track, step=step, mmsi=steps.mmsi, point=point, speed_kn=np.fmax(reported, made_good)
-    )
+    return replace(steps, speed_kn=np.fmax(reported, made_good))
 
 
 def _made_good_kn(steps: Steps, step_s: float) -> FloatArray:

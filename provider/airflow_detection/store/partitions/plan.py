@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from psycopg import sql
+
 from airflow_detection.domain.specs import require_utc
 from airflow_detection.errors import StorageError
 from airflow_detection.store.database import Database
@@ -14,13 +16,16 @@ from airflow_detection.store.partitions.catalog import (
     FIRST,
     LAST,
     PartitionedTable,
+    Span,
     TablePartition,
     covered_until,
     free_names,
     gaps,
+    literal,
     month_of,
     read_table,
     rows,
+    statement,
 )
 
 
@@ -73,7 +78,8 @@ class Policy:
     `month` is the start of the current month, `ahead_until` the end of the last month that should exist,
     `alarm_until` the instant up to which months must exist, `cutoff` the latest upper bound of a partition
     that is detached (None keeps every month), and `grace_cutoff` the instant before which a table must have
-    been detached to be dropped.
+    been detached to be dropped. `empties_default`: what the default partition holds of past months is moved
+    to months of their own.
     """
 
     table_name: str
@@ -82,6 +88,7 @@ class Policy:
     alarm_until: datetime
     cutoff: datetime | None
     grace_cutoff: datetime
+    empties_default: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,12 +204,30 @@ def _interrupted(table: PartitionedTable) -> Iterator[Action]:
 
 
 def _creations(db: Database, table: PartitionedTable, policy: Policy) -> list[Action]:
-    spans = list(gaps(table.ranges, policy.month, policy.ahead_until))
+    spans = [span for month in _default_months(db, table, policy) for span in gaps(table.ranges, *month)]
+    spans += gaps(table.ranges, policy.month, policy.ahead_until)
     names = free_names(db, table.name, spans)
     return [
         Action(kind=ActionKind.CREATE, table=table.name, partition=name, lower=low, upper=high)
         for name, (low, high) in zip(names, spans, strict=True)
     ]
+
+
+def _default_months(db: Database, table: PartitionedTable, policy: Policy) -> list[Span]:
+    """Return past months of which the default partition holds rows that are to move; the oldest first."""
+    if table.default is None or not policy.empties_default:
+        return []
+    found = db.conn.execute(
+        statement(
+            db.schema,
+            "default_months",
+            namespace=sql.Identifier(table.default.namespace),
+            default=sql.Identifier(table.default.name),
+            key=sql.Identifier(table.key),
+            before=literal(policy.month),
+        )
+    )
+    return [month_of(row[0]) for row in found.fetchall()]
 
 
 def protections(db: Database, policy: Policy, now: datetime) -> list[Protection]:
