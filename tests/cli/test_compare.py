@@ -30,12 +30,15 @@ def test_the_command_and_the_hook_give_the_same_comparison(
     planted.label("b", True)
     page = tmp_path / "page.html"
     pair = ["compare", "tracks@1", "tracks@2"]
+    (alone,) = cli([*pair, "--html", str(page)])
+    assert (alone.code, '<a href="http' in page.read_text()) == (0, False), "Airflow's address is not known"
     shown, as_json, html, nowhere, unknown = cli(
         pair,
         [*pair, "--from", "2026-03-01T06:05Z", "--as-known-at", at.isoformat(), "--json"],
         [*pair, "--html", str(page)],
         [*pair, "--html", str(tmp_path / "none" / "page.html")],
         ["compare", "tracks@1", "tracks@3"],
+        AIRFLOW__API__BASE_URL="https://air.example/flow/",
     )
     assert shown.code == 0, shown.err
     assert "tracks@1 and tracks@2 over 3 cycles" in shown.out
@@ -44,6 +47,10 @@ def test_the_command_and_the_hook_give_the_same_comparison(
     assert (value["cycles"], value["labelled"]["units"], value["known_at"]) == (2, 1, at.isoformat())
     assert (html.code, html.out) == (0, "")
     assert "<script" not in page.read_text()
+    address = (
+        "https://air.example/flow/plugin/detection?view=compare&amp;first=tracks%401&amp;second=tracks%402"
+    )
+    assert f'<a href="{address}">Open in Airflow</a>' in page.read_text()
     assert nowhere.err == f"{tmp_path}/none/page.html: No such file or directory\n"
     assert unknown.err == "version 'tracks@3' is not registered; the nearest name is 'tracks@2'\n"
     monkeypatch.setenv("AIRFLOW_CONN_DETECTION_DEFAULT", airflow_uri(dsn))

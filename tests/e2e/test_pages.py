@@ -5,16 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from tests import sample_registry
 from tests.e2e.browser import chromium, open_page, settle, signed_in
-from tests.e2e.pages_instance import HOSTILE_MODEL, LAST, PagesInstance, pages_instance
+from tests.e2e.pages_instance import HOSTILE_MODEL, LAST, PagesInstance, pages_instance, run_cycle
 from tests.ui.page_models import HOSTILE
 from tests.ui.sources import node_modules
+
+from airflow_detection.domain.specs import Role
+from airflow_detection.snapshot.collector import hourly
+from airflow_detection.snapshot.sections.catalog import sections
 
 pytestmark = pytest.mark.e2e
 
@@ -320,3 +326,22 @@ def test_a_page_on_another_port_of_the_host_changes_nothing_although_the_cookie_
         other.server_close()
     assert answers == [403, 403], "without the cookie each would be 401"
     assert site.instance.call("GET", f"detection/api/events/{chosen['event_id']}")["status"] == "OPEN"
+
+
+def test_a_banner_above_every_page_names_a_champion_in_trouble(site: Site, light: BrowserContext) -> None:
+    conn, next_cycle = site.instance.airflow.registry, LAST + timedelta(minutes=5)
+    since = LAST - timedelta(days=1)
+    sample_registry.put_cycle(conn, cycle_id="wreck", start_date=since)
+    sample_registry.put_model(conn, "sunk", cycle_id="wreck", entrypoint="tests.ui.page_models:Fixed")
+    sample_registry.put_version(conn, "sunk@1", Role.PRIMARY, since=since, fail="the chart is missing")
+    run_cycle(site.instance.db, "wreck", next_cycle)
+    page, _ = open_page(light, site.url(""))
+    assert page.get_by_text("A champion is in trouble").count() == 0, "no report has told so yet"
+    hourly(site.instance.db, sections(), at=LAST + timedelta(hours=1))
+    for path in ("", "dags", PAGE):
+        page, _ = open_page(light, site.url(path))
+        expect(page.get_by_text("A champion is in trouble")).to_be_visible()
+        expect(page.get_by_text("sunk@1").first).to_be_visible()
+        assert site.grave(page) == []
+    page.get_by_role("link", name="sunk@1").first.click()
+    expect(page.get_by_text("the chart is missing").first).to_be_visible()

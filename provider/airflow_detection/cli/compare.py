@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow.cli.cli_config import ActionCommand
 
 from airflow_detection.cli.command import Arguments, arg, command, connected, instant, say_json
-from airflow_detection.errors import ConfigurationError
+from airflow_detection.cli.page import write_page
+from airflow_detection.domain.links import page
 
 if TYPE_CHECKING:
     from airflow_detection.snapshot.report import Report
@@ -36,12 +36,8 @@ def compare(args: Arguments) -> None:
         )
     report = comparison_report(comparison, schema=settings.schema, code_version=__version__)
     if args.html:
-        from airflow_detection.snapshot.rendering.html import render_html
-
-        try:
-            Path(args.html).write_text(render_html(report.to_json()), encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"{args.html}: {error.strerror}") from error
+        address = page("compare", first=args.first, second=args.second, start=args.start, end=args.end)
+        write_page(args.html, report.to_json(), address)
     if args.json:
         say_json(comparison.to_json())
     elif not args.html:

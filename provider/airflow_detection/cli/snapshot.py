@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ActionCommand
 
 from airflow_detection.cli.command import arg, command, connected, instant, positive, say_json, warn
+from airflow_detection.cli.page import write_page
+from airflow_detection.domain.links import page
 from airflow_detection.errors import ConfigurationError, StorageError
 
 if TYPE_CHECKING:
@@ -21,21 +22,19 @@ if TYPE_CHECKING:
 def snapshot(args: argparse.Namespace) -> None:
     """Show the report of the last full hour, taking it if nobody has; or take a diagnostic one."""
     with connected() as (db, settings):
-        report = _report(db, settings, args)
+        report, snapshot_id = _report(db, settings, args)
     if args.html:
-        from airflow_detection.snapshot.rendering.html import render_html
-
-        try:
-            Path(args.html).write_text(render_html(report), encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"{args.html}: {error.strerror}") from error
+        write_page(args.html, report, page("reports", snapshot=snapshot_id) if snapshot_id else None)
     if args.json:
         say_json(report)
     elif not args.html:
         _print(report)
 
 
-def _report(db: Database, settings: Settings, args: argparse.Namespace) -> dict[str, Any]:  # Any: JSON
+def _report(
+    db: Database, settings: Settings, args: argparse.Namespace
+) -> tuple[dict[str, Any], int | None]:  # Any: JSON
+    """Return a report, and its id if it is stored."""
     from airflow_detection.operators.report_setup import process_facts_of, sections_of
     from airflow_detection.snapshot import collector
     from airflow_detection.snapshot.report import Report
@@ -46,7 +45,7 @@ def _report(db: Database, settings: Settings, args: argparse.Namespace) -> dict[
     start = collector.hour_before(at)
     stored = None if args.diagnostic else hourly(db, start)
     if stored is not None:
-        return dict(stored.report)
+        return dict(stored.report), stored.snapshot_id
     report: Report = (
         collector.diagnostic(db, sections, at=at, hours=args.hours, process_facts=process_facts)
         if args.diagnostic
@@ -59,10 +58,11 @@ def _report(db: Database, settings: Settings, args: argparse.Namespace) -> dict[
         )
     )
     try:
-        return dict(save(db, report.to_json())[0].report)
+        saved, _ = save(db, report.to_json())
     except StorageError as error:  # a role that may only read
         warn(f"the report is not stored: {error}")
-        return report.to_json()
+        return report.to_json(), None
+    return dict(saved.report), saved.snapshot_id
 
 
 def _print(report: dict[str, Any]) -> None:  # Any: JSON values

@@ -20,10 +20,13 @@ MAX_CHARS = {Kind.INSTANT: 32, Kind.CODE: 32, Kind.TEXT: 12}
 MAX_WIDE_MARKS = 24
 
 
-def render_html(stored: Mapping[str, Any]) -> str:  # Any: JSON values
+def render_html(stored: Mapping[str, Any], *, address: str | None = None) -> str:  # Any: JSON values
     """Return the page of a stored report: the same JSON gives the same text.
 
     A report in a format that this version cannot read gives a page with that error.
+
+    Args:
+        address: of what the report is about in Airflow's UI, http or https; None leaves the link out.
     """
     try:
         report = from_json(stored)
@@ -36,7 +39,7 @@ def render_html(stored: Mapping[str, Any]) -> str:  # Any: JSON values
                 taken_at=stored.get("taken_at"),
             )
         )
-    return str(_template("report.html").render(report=report, **_context(report)))
+    return str(_template("report.html").render(report=report, address=address, **_context(report)))
 
 
 def _context(report: Report) -> dict[str, Any]:  # Any: values of the template
