@@ -13,7 +13,7 @@ from demo.airflow_env import airflow_connection, process_environment, sqlalchemy
 from demo.console import MAX_WIDTH, Screen
 from demo.detection import Result, last_cycles, statements
 from demo.errors import DemoError
-from demo.maintenance import hours_of
+from demo.maintenance import Run, hours_of
 from demo.programs import Program, Supervisor, last_line
 from demo.settings import free_port, read_settings
 from demo.state import SavedState, locked, open_state, save_state, write_env
@@ -208,3 +208,22 @@ def test_the_last_line_that_is_not_blank() -> None:
     assert last_line("a\nb\n\n  \n") == "b"
     assert last_line("") == "it wrote nothing"
     assert len(last_line("x" * 999)) == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "task_state", "is_good"),
+    [
+        ("backfill", "success", "success", True),
+        ("backfill", "running", "success", False),
+        ("scheduled", "running", "running", True),
+        ("scheduled", "running", "up_for_retry", False),
+        ("scheduled", "failed", "failed", False),
+        ("scheduled", "success", "skipped", True),
+    ],
+)
+def test_a_maintenance_run_with_a_task_up_for_retry_did_not_end_as_it_should(
+    kind: str, state: str, task_state: str, *, is_good: bool
+) -> None:
+    at = datetime(2025, 1, 2, tzinfo=UTC)
+    run = Run(at=at, kind=kind, state=state, tasks=(("apply_retention", task_state),))
+    assert run.is_good is is_good
