@@ -64,10 +64,9 @@ def zone_problem(timezone: str) -> str | None:
 def ticks(schedule: str, start: datetime, end: datetime) -> Iterator[datetime]:
     """The instants in [start, end), ascending, UTC; ValueError if `schedule` is not a cron expression."""
     clock = _Clock(schedule)
-    tick = clock.next(start.astimezone(UTC) - timedelta(microseconds=1))
-    while tick < end:
+    following = clock.after(start.astimezone(UTC) - timedelta(microseconds=1))
+    while (tick := next(following)) < end:
         yield tick
-        tick = clock.next(tick)
 
 
 def interval(schedule: str, around: datetime) -> timedelta:
@@ -105,6 +104,18 @@ class _Clock:
     def next(self, at: datetime) -> datetime:
         """The first tick after an instant, UTC."""
         return self._tick(at, "get_next")
+
+    def after(self, at: datetime) -> Iterator[datetime]:
+        """The ticks after an instant, UTC; without a time zone one croniter finds them all."""
+        from croniter import croniter
+
+        if self._zone is UTC:
+            clock: Any = croniter(self._expression, at)  # Any: a croniter, which ships no types
+            while True:
+                yield clock.get_next(datetime)
+        while True:
+            at = self.next(at)
+            yield at
 
     def previous(self, at: datetime) -> datetime:
         """The last tick before an instant, UTC."""
