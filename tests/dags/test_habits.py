@@ -90,6 +90,22 @@ def test_a_day_of_25_hours_has_its_cycle_once_and_one_of_23_hours_an_hour_later_
     assert (spring, autumn) == (["2026-03-29T01:30:00+00:00"], ["2026-10-25T01:30:00+00:00"])
 
 
+def test_the_cycle_after_a_change_of_the_clock_says_so() -> None:
+    schedule = "CRON_TZ=Europe/Berlin 0 2,3 * * *"
+    start = CHANGES["Europe/Berlin"][0]
+    ticks = list(cron.ticks(schedule, start, start + timedelta(days=2)))
+    said = {tick.isoformat(): cron.clock_change(schedule, tick) for tick in ticks}
+    hours = ("29T01", "30T00", "30T01")  # 02:00 and 03:00 of the 29th are the same instant
+    assert list(said) == [f"2026-03-{hour}:00:00+00:00" for hour in hours]
+    first, *others = said.values()
+    assert first == (
+        "the clock of Europe/Berlin went from UTC+01:00 to UTC+02:00 between the cycle before,"
+        " 2026-03-28T02:00:00+00:00, and this one: a time that it left out, or had twice, is one cycle"
+    )
+    assert others == [None, None]
+    assert cron.clock_change("0 2 * * *", ticks[0]) is None
+
+
 def test_a_file_sets_them_and_the_dag_has_them(database: Any, tmp_path: Path) -> None:
     db, file = Database(database, SCHEMA), tmp_path / "registry.yaml"
     file.write_text(FILE)

@@ -84,6 +84,21 @@ def neighbours(schedule: str, at: datetime) -> tuple[datetime, datetime]:
     return earlier, later
 
 
+def clock_change(schedule: str, tick: datetime) -> str | None:
+    """Say that the clock of a schedule changed between the tick before and this one; None if it did not."""
+    _, timezone = split_zone(schedule)
+    if timezone == "UTC":
+        return None
+    before = _Clock(schedule).previous(tick)
+    old, new = (at.astimezone(ZoneInfo(timezone)).isoformat()[-6:] for at in (before, tick))
+    if old == new:
+        return None
+    return (
+        f"the clock of {timezone} went from UTC{old} to UTC{new} between the cycle before,"
+        f" {before.isoformat()}, and this one: a time that it left out, or had twice, is one cycle"
+    )
+
+
 def is_readable(schedule: str) -> bool:
     """Tell whether it is a cron expression."""
     from croniter import croniter
@@ -126,12 +141,14 @@ class _Clock:
 
         wall = at.astimezone(self._zone).replace(tzinfo=None)
         clock: Any = croniter(self._expression, wall)  # Any: a croniter, which ships no types
-        tick: datetime = getattr(clock, method)(datetime)
-        if self._zone is UTC:
-            return tick.replace(tzinfo=UTC)
-        if clock.expanded[1] == ["*"]:
-            return at + (tick - wall)
-        return _instant(tick, self._zone)
+        while True:  # times that fall together where the clock goes forward are one tick
+            tick: datetime = getattr(clock, method)(datetime)
+            if self._zone is UTC:
+                return tick.replace(tzinfo=UTC)
+            if clock.expanded[1] == ["*"]:
+                return at + (tick - wall)
+            if (instant := _instant(tick, self._zone)) != at:
+                return instant
 
 
 def _instant(wall: datetime, zone: tzinfo) -> datetime:

@@ -51,7 +51,7 @@ def cycle_of_run(context: Context, log: logging.Logger | Any) -> datetime:  # An
         AirflowFailException: it is refused.
     """
     started_at = cycle_started_at(context, log)
-    schedule = _schedule_of(context)
+    schedule = schedule_of(context)
     if schedule is None or getattr(context.get("dag_run"), "run_type", None) != "manual":
         return started_at
     earlier, later = neighbours(schedule, started_at)
@@ -68,7 +68,7 @@ def cycle_of_run(context: Context, log: logging.Logger | Any) -> datetime:  # An
     return earlier
 
 
-def _schedule_of(context: Context) -> str | None:
+def schedule_of(context: Context) -> str | None:
     """Return the Dag's schedule; None if it is no cron expression."""
     timetable = getattr(context.get("dag"), "timetable", None)
     expression, timezone = getattr(timetable, "expression", None), getattr(timetable, "timezone", None)

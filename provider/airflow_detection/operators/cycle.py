@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
+from airflow_detection.domain.cron import clock_change
 from airflow_detection.domain.names import (
     CLOSE,
     INLINE,
@@ -32,6 +33,7 @@ from airflow_detection.operators.context import (
     open_database,
     param,
     reader_conninfo_of,
+    schedule_of,
     settings_of,
     terminal_errors,
 )
@@ -168,7 +170,10 @@ class OpenCycleOperator(CycleOperator):
             DownstreamTasksSkipped: the way Airflow is told what to skip; the task itself succeeds.
             AirflowFailException: no plan can be given, or nothing would run.
         """
-        dag = self._around()
+        dag, schedule = self._around(), schedule_of(context)
+        change = schedule and clock_change(schedule, cycle_of_run(context, self.log))
+        if change:
+            self.log.info("%s", change)
         others = {t.task_id for t in dag.tasks} - {self.task_id, CLOSE}
         with terminal_errors():
             is_registry = flags.use_model_registry()
