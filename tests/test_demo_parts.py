@@ -15,7 +15,7 @@ from demo.console import MAX_WIDTH, Screen
 from demo.detection import SIMULATED_DAY, Result, last_cycles, simulate, statements
 from demo.errors import DemoError
 from demo.evidence import simulated_labels
-from demo.maintenance import hours_of
+from demo.maintenance import Run, hours_of
 from demo.programs import Program, Supervisor, last_line
 from demo.settings import free_port, read_settings
 from demo.state import SavedState, locked, open_state, save_state, write_env
@@ -247,3 +247,22 @@ def test_the_challenger_of_the_demo_finds_what_its_champion_does_not(tmp_path: P
     assert len(won) == 8
     assert found["1.0"] <= found["2.0"]
     assert all(labels.get(mmsi, True) for mmsi in found["2.0"]), "no false alarm"
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "task_state", "is_good"),
+    [
+        ("backfill", "success", "success", True),
+        ("backfill", "running", "success", False),
+        ("scheduled", "running", "running", True),
+        ("scheduled", "running", "up_for_retry", False),
+        ("scheduled", "failed", "failed", False),
+        ("scheduled", "success", "skipped", True),
+    ],
+)
+def test_a_maintenance_run_with_a_task_up_for_retry_did_not_end_as_it_should(
+    kind: str, state: str, task_state: str, *, is_good: bool
+) -> None:
+    at = datetime(2025, 1, 2, tzinfo=UTC)
+    run = Run(at=at, kind=kind, state=state, tasks=(("apply_retention", task_state),))
+    assert run.is_good is is_good

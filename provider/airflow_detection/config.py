@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
@@ -128,6 +128,13 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "boolean",
             "True",
         ),
+        "manual_runs": _option(
+            "What becomes of a manual run of a cycle between two ticks of its schedule: ``refuse`` it, or "
+            "``snap`` it to the tick before.",
+            "string",
+            "refuse",
+            "snap",
+        ),
         "page_timeout": _option(
             "Seconds after which Postgres ends a statement of a page in Airflow's UI.", "float", "5"
         ),
@@ -166,6 +173,7 @@ def settings() -> Settings:
         conn_id=text("conn_id"),
         page_timeout_s=_number("page_timeout", text("page_timeout")),
         comparison_timeout_s=_number("comparison_timeout", text("comparison_timeout")),
+        snaps_manual_runs=_one_of("manual_runs", text("manual_runs"), ("refuse", "snap")) == "snap",
         promotion_four_eyes=conf.getboolean(SECTION, "promotion_four_eyes", fallback=True),
     )
 
@@ -198,6 +206,13 @@ def thresholds() -> Thresholds:
 def _names(text: str) -> tuple[str, ...]:
     """Split what is separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _one_of(name: str, text: str, known: Sequence[str]) -> str:
+    """Read an option that has one of some values."""
+    if text not in known:
+        raise ConfigurationError(f"[{SECTION}] {name} is {text!r}: must be one of {', '.join(known)}")
+    return text
 
 
 def _number(name: str, text: str) -> float:

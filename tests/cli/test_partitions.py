@@ -49,6 +49,11 @@ def test_the_command_line_plans_does_and_brings_back(
     assert re.match("detach +ancient .* -> done", capsys.readouterr().out)
     partitions.partitions_apply(_args(recreate_expired=f"{old:%Y-%m}"))
     assert f"detection_model_metrics {old:%Y-%m}: is back" in capsys.readouterr().out
+    partitions.partitions_apply(_args(recreate_expired="2020-05"))
+    said = "2020-05: is new and empty: no detached table has it"
+    assert f"detection_model_metrics {said}" in capsys.readouterr().out
+    partitions.partitions_apply(_args(recreate_expired="2020-05"))
+    assert "detection_model_metrics 2020-05: was there" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         partitions.partitions_apply(_args(recreate_expired="soon"))
     assert "--recreate-expired is 'soon': must be a month, YYYY-MM" in capsys.readouterr().err

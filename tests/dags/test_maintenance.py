@@ -48,7 +48,8 @@ def test_the_maintenance_dag_runs_hourly_and_hides_no_failure() -> None:
         "detection_maintenance", "0 * * * *", False, 1,
     )  # fmt: skip
     assert {t.task_id for t in dag.tasks} == set(SWITCHES)
-    assert {t.task_id for t in dag.leaves} == {"ensure_partitions", "apply_retention", "snapshot_report"}
+    assert {t.task_id for t in dag.leaves} == {"apply_retention", "snapshot_report"}
+    assert {t.trigger_rule for t in dag.tasks if t.upstream_task_ids} == {"none_failed"}, "a failure goes on"
 
 
 def test_the_maintenance_dag_uses_the_connection_that_it_is_given_or_that_is_set(

@@ -43,6 +43,7 @@ READER_ALONE = (
     "not registered",
     "YAML 1.1",
     "cron expression",
+    "is not a time zone",
     "must be text; write it in quotes",  # of a date, which is text to an editor
     "is not a JSON value: write it in quotes",
 )

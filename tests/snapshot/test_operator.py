@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from psycopg.conninfo import conninfo_to_dict
 
 from airflow_detection.cli import snapshot
@@ -81,6 +82,33 @@ def test_a_change_is_notified_once_even_where_a_notifier_failed_at_first(databas
     for _ in range(2):
         _run(AT, lambda context: notified.append(context["detection_changes"]))
     assert notified == [["m@1 (PRIMARY): unknown -> FAILED"]]
+
+
+@pytest.mark.parametrize(("role", "fails"), [("PRIMARY", True), ("SHADOW", False)])
+def test_the_task_fails_or_warns_of_a_champion_in_trouble_where_that_is_asked_for(
+    database: Connection, capfd: pytest.CaptureFixture[str], role: str, *, fails: bool
+) -> None:
+    _report_to_notify(database)
+    database.execute(
+        "update detection.detection_snapshots"
+        " set report = jsonb_set(report, '{standings,0,role}', %s::jsonb)",
+        (json.dumps(role),),
+    )
+
+    def run(on_trouble: Any) -> Any:
+        operator = SnapshotReportOperator(task_id="t", on_trouble=on_trouble)
+        return operator.execute({"logical_date": AT})  # type: ignore[typeddict-item]
+
+    assert run("ignore")["changes"]
+    assert "in trouble" not in "".join(capfd.readouterr())
+    run("warn")
+    assert ("champions in trouble: m@1 FAILED" in "".join(capfd.readouterr())) is fails
+    for _ in range(2):  # a retry, and a later run for the same hour, say it again
+        if fails:
+            with pytest.raises(AirflowFailException, match="champions in trouble: m@1 FAILED"):
+                run("fail")
+        else:
+            run("fail")
 
 
 def test_two_tasks_at_once_take_one_report_and_notify_once(database: Connection) -> None:

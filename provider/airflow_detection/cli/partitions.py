@@ -80,8 +80,7 @@ def recreate_lines(db: Database, month: str) -> list[str]:
         raise ConfigurationError(f"--recreate-expired is {month!r}: must be a month, YYYY-MM") from error
     from airflow_detection.store.partitions.create import PARTITIONED, recreate
 
-    recreated = {table: recreate(db, table, instant) for table in PARTITIONED}
-    return [f"{table} {month}: {'is back' if is_new else 'was there'}" for table, is_new in recreated.items()]
+    return [f"{table} {month}: {recreate(db, table, instant)}" for table in PARTITIONED]
 
 
 def _limits(max_drops: int | None) -> UpkeepLimits:

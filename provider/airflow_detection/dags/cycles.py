@@ -7,7 +7,8 @@ the Dags come from the last known good plan in `[detection] state_dir`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -22,7 +23,7 @@ from airflow.sdk import (
 from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_detection.dags.documentation import MAX_TEXT, dag_doc
-from airflow_detection.domain.cron import cron_problem
+from airflow_detection.domain.cron import cron_problem, split_zone
 from airflow_detection.domain.markdown import prose
 from airflow_detection.domain.names import (
     CLOSE,
@@ -59,11 +60,41 @@ RETRIES, RETRY_DELAY = 2, timedelta(seconds=30)
 TAG, HELD_BACK, LAST_KNOWN, REGISTRY_OFF = "detection", "held back", "last known plan", "registry off"
 
 
-def cycle_dags(detection_conn_id: str | None = None, settings: Settings | None = None) -> dict[str, DAG]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DagArguments:
+    """What a team gives to the Dags of all cycles; a cycle's own tags and owner come on top."""
+
+    default_args: Mapping[str, Any] = field(default_factory=dict)  # Any: BaseOperator's own
+    tags: Sequence[str] = ()
+    owner_links: Mapping[str, str] = field(default_factory=dict)
+    on_failure_callback: Any = None  # Any: what Airflow takes, one or a list
+    deadline: Any = None  # Any: as above
+
+
+_NO_ARGUMENTS = DagArguments()
+
+
+def cycle_dags(
+    detection_conn_id: str | None = None,
+    settings: Settings | None = None,
+    *,
+    default_args: Mapping[str, Any] | None = None,  # Any: BaseOperator's own
+    tags: Sequence[str] = (),
+    owner_links: Mapping[str, str] | None = None,
+    on_failure_callback: Any = None,  # Any: what Airflow takes
+    deadline: Any = None,  # Any: as above
+) -> dict[str, DAG]:
     """Make the Dag of each registered cycle, by Dag id, in order of cycle id.
 
     Where Airflow runs one task, only that task's Dag is made, and for a model's task no more of it than the
     task and its neighbours.
+
+    Args:
+        default_args: of every task; a model's task options win.
+        tags: of every Dag, beside `detection` and those of its cycle.
+        owner_links: an address for each owner.
+        on_failure_callback: of every Dag: one function or notifier of Airflow, or a list of them.
+        deadline: of every Dag: one `DeadlineAlert`, or a list of them.
 
     Raises:
         RegistryUnavailable: the registry does not answer and there is no last known good plan.
@@ -74,7 +105,14 @@ def cycle_dags(detection_conn_id: str | None = None, settings: Settings | None =
         settings = config.settings()
     conn_id, context = detection_conn_id or settings.conn_id, get_parsing_context()
     known = known_registry(conn_id, settings, dag_id=context.dag_id, task_id=context.task_id)
-    dags = dags_of(known, conn_id, only=context.dag_id, task_id=context.task_id)
+    arguments = DagArguments(
+        default_args=default_args or {},
+        tags=tags,
+        owner_links=owner_links or {},
+        on_failure_callback=on_failure_callback,
+        deadline=deadline,
+    )
+    dags = dags_of(known, conn_id, only=context.dag_id, task_id=context.task_id, arguments=arguments)
     return {dag.dag_id: dag for dag in dags}
 
 
@@ -84,6 +122,7 @@ def dags_of(
     *,
     only: str | None = None,
     task_id: str | None = None,
+    arguments: DagArguments = _NO_ARGUMENTS,
 ) -> list[DAG]:
     """Make the Dags of a known registry, in order of cycle id; of one Dag id if `only` names it.
 
@@ -100,7 +139,7 @@ def dags_of(
         if only not in (None, ids[cycle_id]):
             continue
         if ids[cycle_id] == dag_id_of(cycle_id):
-            dags.append(build_dag(cycle, conn_id, notes, task_id))
+            dags.append(build_dag(cycle, conn_id, notes, task_id, arguments))
         else:
             first = next(other for other, dag_id in ids.items() if dag_id == dag_id_of(cycle_id))
             reason = f"cycle {cycle_id!r} would have the Dag of cycle {first!r}: give it another id"
@@ -113,6 +152,7 @@ def build_dag(
     conn_id: str = "detection_default",
     notes: dict[str, str] | None = None,
     task_id: str | None = None,
+    arguments: DagArguments = _NO_ARGUMENTS,
 ) -> DAG:
     """Make the Dag of one cycle; a cycle that cannot be scheduled becomes a Dag that states the reason.
 
@@ -131,7 +171,7 @@ def build_dag(
     if not cycle.spec.legacy_entrypoint and not flags.use_model_registry():
         own_notes[REGISTRY_OFF] = no_path_reason(cycle_id)
     try:
-        return _Builder(cycle, conn_id, own_notes | (notes or {}), task_id).build()
+        return _Builder(cycle, conn_id, own_notes | (notes or {}), task_id, arguments).build()
     except Exception as error:  # one bad cycle must not take the file, and with it the others, down
         log.exception("the Dag of cycle %s cannot be made", cycle_id)
         return refused_dag(dag_id_of(cycle_id), f"cycle {cycle_id!r}: {type(error).__name__}: {error}")
@@ -155,8 +195,14 @@ class _Builder:
     """Builds the Dag of one cycle."""
 
     def __init__(
-        self, cycle: KnownCycle, conn_id: str, notes: dict[str, str], task_id: str | None = None
+        self,
+        cycle: KnownCycle,
+        conn_id: str,
+        notes: dict[str, str],
+        task_id: str | None,
+        arguments: DagArguments,
     ) -> None:
+        self.arguments = arguments
         self.cycle, self.spec, self.conn_id, self.notes = cycle, cycle.spec, conn_id, notes
         self.models = {m.model_id: m for m in sorted(cycle.models, key=lambda m: m.model_id)}
         self.plan: ExecutionPlan = build_plan(self.models.values(), strict=False)
@@ -182,19 +228,29 @@ class _Builder:
         return options, reasons
 
     def build(self) -> DAG:
-        spec = self.spec
+        spec, arguments = self.spec, self.arguments
+        expression, timezone = split_zone(spec.schedule)
+        own_args = {"owner": spec.owner} if spec.owner else {}
         with DAG(
             dag_id_of(spec.cycle_id),
             description=cut(visible(" ".join(spec.description.split())), MAX_TEXT) or None,
-            schedule=CronTriggerTimetable(spec.schedule, timezone="UTC") if spec.is_enabled else None,
+            schedule=CronTriggerTimetable(expression, timezone=timezone) if spec.is_enabled else None,
             start_date=spec.start_date,
-            catchup=False,
+            catchup=spec.catchup,
             max_active_runs=spec.max_active_runs,
-            tags=[TAG, *self.notes],
+            tags=[TAG, *self.notes, *arguments.tags, *spec.tags],
+            owner_links=dict(arguments.owner_links),
+            on_failure_callback=arguments.on_failure_callback,
+            deadline=arguments.deadline,
             doc_md=None
             if self.target_model is not None
             else dag_doc(self.cycle, self.plan, self.broken(), self.notes.values()),
-            default_args={"retries": RETRIES, "retry_delay": RETRY_DELAY},
+            default_args={
+                "retries": RETRIES,
+                "retry_delay": RETRY_DELAY,
+                **arguments.default_args,
+                **own_args,
+            },
         ) as dag:
             first = OpenCycleOperator(task_id=OPEN, **self.common_args, **_cycle_task_priority())
             last = CloseCycleOperator(

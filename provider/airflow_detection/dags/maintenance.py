@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
@@ -13,11 +14,11 @@ from airflow_detection.operators.maintenance import (
     ApplyRetentionOperator,
     EnsurePartitionsOperator,
 )
-from airflow_detection.operators.snapshot import SnapshotReportOperator
+from airflow_detection.operators.snapshot import Notifier, OnTrouble, SnapshotReportOperator
 
 DOC = f"""
-Keeps the detection database, every hour. Its tasks fail apart: each failure shows, and none stops another. An
-option of `[detection]` with the name of a task turns it off.
+Keeps the detection database, every hour. Each failure shows; only `apply_retention` waits for another task.
+An option of `[detection]` with the name of a task turns it off.
 
 | Task | What it does |
 |---|---|
@@ -31,10 +32,20 @@ How long results are kept: `airflow detection partitions plan`.
 """
 
 
-def maintenance_dag(detection_conn_id: str | None = None) -> DAG:
+def maintenance_dag(
+    detection_conn_id: str | None = None,
+    *,
+    schedule: str = "0 * * * *",
+    tags: Sequence[str] = (),
+    notifiers: Sequence[Notifier] = (),
+    on_trouble: OnTrouble = "ignore",
+) -> DAG:
     """The Dag `detection_maintenance`.
 
     Args:
+        schedule: a cron expression in UTC; each run reports on the hour before it.
+        tags: beside `detection`.
+        notifiers, on_trouble: of the report's task, see `SnapshotReportOperator`.
         detection_conn_id: a connection to the registry's database whose login may make and retire months (a
             member of `detection_admin`, where there are roles); `[detection] conn_id` unless given.
     """
@@ -42,7 +53,7 @@ def maintenance_dag(detection_conn_id: str | None = None) -> DAG:
         dag_id="detection_maintenance",
         description="Table partitions, hourly counts and the snapshot report.",
         doc_md=DOC,
-        schedule="0 * * * *",
+        schedule=schedule,
         start_date=datetime(2020, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
@@ -51,11 +62,14 @@ def maintenance_dag(detection_conn_id: str | None = None) -> DAG:
             "retry_delay": timedelta(minutes=2),
             "detection_conn_id": detection_conn_id or settings().conn_id,
         },
-        tags=["detection"],
+        tags=["detection", *tags],
     ) as dag:
-        # No task waits for another's success: each is a leaf or behind one that it needs; each failure shows.
-        EnsurePartitionsOperator(task_id="ensure_partitions")
-        ApplyRetentionOperator(task_id="apply_retention")
+        # Each task is a leaf or before one that does not run without it, so that each failure shows; one that
+        # is switched off is skipped, and stops nothing. Retention wants the months that the first one makes.
+        months = EnsurePartitionsOperator(task_id="ensure_partitions")
+        months >> ApplyRetentionOperator(task_id="apply_retention", trigger_rule="none_failed")
         counts = AggregateStatsOperator(task_id="aggregate_stats_hourly")
-        counts >> SnapshotReportOperator(task_id="snapshot_report", trigger_rule="none_failed")
+        counts >> SnapshotReportOperator(
+            task_id="snapshot_report", trigger_rule="none_failed", notifiers=notifiers, on_trouble=on_trouble
+        )
     return dag

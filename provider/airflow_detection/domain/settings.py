@@ -22,6 +22,7 @@ class Settings:
     task of an inline cycle imports once for all versions. `reader_role` None leaves the login's own rights;
     `reader_conn_id` None lets models read through the connection of the registry.
     `page_timeout_s` and `comparison_timeout_s` bound a statement of the pages in Airflow's UI.
+    `snaps_manual_runs`: a manual run between two ticks of its cycle is taken for the tick before it.
     `promotion_four_eyes` keeps whoever asks for a promotion from approving it.
     `allowed_prefixes` are the modules from which an entry point `module:Class` may come.
     """
@@ -39,6 +40,7 @@ class Settings:
     conn_id: str = "detection_default"
     reader_conn_id: str | None = None
     promotion_four_eyes: bool = True
+    snaps_manual_runs: bool = False
     page_timeout_s: float = 5.0
     comparison_timeout_s: float = 20.0
 

@@ -120,7 +120,7 @@ class CycleSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleSpec:
-    """A registered cycle; `schedule` is a cron expression in UTC.
+    """A registered cycle; `schedule` is a cron expression in UTC, or with its time zone (see `domain.cron`).
 
     `time_key` names the column of the input query that holds a row's time (an instant, or seconds since
     1970): with it the manifests tell how fresh the inputs were.
@@ -137,6 +137,9 @@ class CycleSpec:
     max_active_runs: int = 1
     is_enabled: bool = True
     description: str = ""
+    catchup: bool = False
+    tags: tuple[str, ...] = ()
+    owner: str = ""
 
     def at(self, started_at: datetime) -> Cycle:
         """The instance of this cycle at one instant."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_detection.domain.settings import Settings
+from airflow_detection.domain.cron import neighbours, zoned
+from airflow_detection.domain.settings import SECTION, Settings
 from airflow_detection.domain.specs import Mode, require_utc
 from airflow_detection.errors import (
     ConfigurationError,
@@ -38,6 +39,42 @@ def cycle_started_at(context: Context, log: logging.Logger | Any) -> datetime:  
     run_after: datetime = context["dag_run"].run_after
     log.warning("the run has no logical date: the cycle is %s, when it was due", run_after.isoformat())
     return require_utc("run_after", run_after)
+
+
+def cycle_of_run(context: Context, log: logging.Logger | Any) -> datetime:  # Any: as above
+    """The cycle of this run, which is a tick of its Dag's cron expression.
+
+    A manual run may have any logical date. `[detection] manual_runs` says what becomes of one between two
+    ticks: `refuse` it, or `snap` to the tick before it.
+
+    Raises:
+        AirflowFailException: it is refused.
+    """
+    started_at = cycle_started_at(context, log)
+    schedule = schedule_of(context)
+    if schedule is None or getattr(context.get("dag_run"), "run_type", None) != "manual":
+        return started_at
+    earlier, later = neighbours(schedule, started_at)
+    if earlier == started_at:
+        return started_at
+    if not settings_of().snaps_manual_runs:
+        raise AirflowFailException(
+            f"the run is for {started_at.isoformat()}, which is no tick of {schedule!r}: trigger it for"
+            f" {earlier.isoformat()} or {later.isoformat()}, or set [{SECTION}] manual_runs to snap"
+        )
+    log.warning(
+        "the run is for %s, between two ticks: the cycle is %s", started_at.isoformat(), earlier.isoformat()
+    )
+    return earlier
+
+
+def schedule_of(context: Context) -> str | None:
+    """Return the Dag's schedule; None if it is no cron expression."""
+    timetable = getattr(context.get("dag"), "timetable", None)
+    expression, timezone = getattr(timetable, "expression", None), getattr(timetable, "timezone", None)
+    if not isinstance(expression, str):
+        return None
+    return zoned(expression, str(getattr(timezone, "name", timezone)))
 
 
 def param(context: Context, name: str) -> Any:  # Any: a Dag param

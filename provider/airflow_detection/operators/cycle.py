@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
+from airflow_detection.domain.cron import clock_change
 from airflow_detection.domain.names import (
     CLOSE,
     INLINE,
@@ -27,11 +28,12 @@ from airflow_detection.domain.specs import Mode, Outcome, Role, VersionSpec
 from airflow_detection.engine import flags
 from airflow_detection.operators.arguments import TemplatedOperator
 from airflow_detection.operators.context import (
-    cycle_started_at,
+    cycle_of_run,
     mode_of,
     open_database,
     param,
     reader_conninfo_of,
+    schedule_of,
     settings_of,
     terminal_errors,
 )
@@ -168,7 +170,10 @@ class OpenCycleOperator(CycleOperator):
             DownstreamTasksSkipped: the way Airflow is told what to skip; the task itself succeeds.
             AirflowFailException: no plan can be given, or nothing would run.
         """
-        dag = self._around()
+        dag, schedule = self._around(), schedule_of(context)
+        change = schedule and clock_change(schedule, cycle_of_run(context, self.log))
+        if change:
+            self.log.info("%s", change)
         others = {t.task_id for t in dag.tasks} - {self.task_id, CLOSE}
         with terminal_errors():
             is_registry = flags.use_model_registry()
@@ -190,7 +195,7 @@ class OpenCycleOperator(CycleOperator):
             opened = planning.open_cycle(
                 db,
                 self.cycle_id,
-                cycle_started_at(context, self.log),
+                cycle_of_run(context, self.log),
                 mode=mode_of(context),
                 replay=param(context, "replay") or (),
                 known_at=datetime.fromisoformat(known_at) if known_at else None,
@@ -230,7 +235,7 @@ class OtherVersionsOperator(CycleOperator):
             self.log.info("every version of the plan has a task of its own")
             return {o.value.lower(): 0 for o in Outcome}
         settings, mode = settings_of(), _mode(context, counts)
-        at = cycle_started_at(context, self.log)
+        at = cycle_of_run(context, self.log)
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
             opened = planning.planned_cycle(db, self.cycle_id, at, mode=mode)
             left: Sequence[VersionSpec] = opened.steps
@@ -270,7 +275,7 @@ class InlineCycleOperator(CycleOperator):
                 db,
                 settings,
                 self.cycle_id,
-                cycle_started_at(context, self.log),
+                cycle_of_run(context, self.log),
                 mode=_mode(context, counts),
                 concurrent_shadows=flags.concurrent_shadows(),
                 log_context=log_context,
@@ -306,7 +311,7 @@ class LegacyPathOperator(CycleOperator):
 
         if "legacy" not in (self._opened(context) or {"legacy": 1}):
             raise AirflowSkipException("not in this cycle's plan: it was opened with the model registry")
-        at = cycle_started_at(context, self.log)
+        at = cycle_of_run(context, self.log)
         settings = settings_of()
         with open_database(self.detection_conn_id, settings) as db, terminal_errors():
             call = legacy.legacy_function(db, settings, self.cycle_id, at)
@@ -352,7 +357,7 @@ class CloseCycleOperator(CycleOperator):
 
         settings, mode, dag = settings_of(), mode_of(context), self._around()
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
-            opened = planning.planned_cycle(db, self.cycle_id, cycle_started_at(context, self.log), mode=mode)
+            opened = planning.planned_cycle(db, self.cycle_id, cycle_of_run(context, self.log), mode=mode)
             own_states = _states_by_name(dag, states)
             _, left = divide(dag, opened.plan, opened.steps, mode)
             untried = [s for s in left if own_states.get(task_id(s), "skipped") == "skipped"]
@@ -374,7 +379,7 @@ class CloseCycleOperator(CycleOperator):
             summary = closing.close_cycle(
                 db,
                 self.cycle_id,
-                cycle_started_at(context, self.log),
+                cycle_of_run(context, self.log),
                 mode=mode,
                 task_states={k: str(v) for k, v in {**by_name, **collective}.items()},
             )

@@ -13,7 +13,7 @@ from airflow_detection.domain.specs import Outcome, Role
 from airflow_detection.errors import NotInPlan
 from airflow_detection.operators.arguments import TemplatedOperator
 from airflow_detection.operators.context import (
-    cycle_started_at,
+    cycle_of_run,
     mode_of,
     open_database,
     reader_conninfo_of,
@@ -139,7 +139,7 @@ class DetectionModelOperator(TemplatedOperator):
             model_id=self.model_id,
             version=self.version,
             cycle_id=self.cycle_id,
-            started_at=cycle_started_at(context, self.log),
+            started_at=cycle_of_run(context, self.log),
             mode=mode_of(context),
             is_opened=is_opened,
             is_beside_champion=is_opened

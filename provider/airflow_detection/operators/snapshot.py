@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.configuration import conf
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.observability import stats
 
 from airflow_detection.domain.settings import SECTION
+from airflow_detection.domain.specs import Role
 from airflow_detection.operators.context import cycle_started_at, open_database, settings_of, terminal_errors
 from airflow_detection.operators.maintenance import MaintenanceOperator
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_detection.store.database import Database
     from airflow_detection.store.snapshots import StoredReport
 
+OnTrouble = Literal["ignore", "warn", "fail"]
 Notifier = Callable[[Any], None]  # Any: Airflow's context; its own notifiers are called with it
 
 
@@ -30,16 +32,31 @@ class SnapshotReportOperator(MaintenanceOperator):
         notifiers: Airflow's notifiers, or functions of a context. Each is called once for a report in which
             a version turned to a bad verdict; `detection_changes` (list of text), `detection_headline` and
             `detection_report` (JSON) are in the context.
+        on_trouble: what to do where a champion's last verdict in the stored report is bad, each time: `fail`
+            the task, so that Airflow's own alerting hears of it, `warn` in the log, or `ignore` it.
     """
 
     switch = "snapshot_report"
 
-    def __init__(self, *, notifiers: Sequence[Notifier] = (), **kwargs: Any) -> None:  # Any: BaseOperator's
+    def __init__(
+        self,
+        *,
+        notifiers: Sequence[Notifier] = (),
+        on_trouble: OnTrouble = "ignore",
+        **kwargs: Any,  # Any: BaseOperator's
+    ) -> None:
         super().__init__(**kwargs)
+        if on_trouble not in get_args(OnTrouble):
+            raise ValueError(f"on_trouble is {on_trouble!r}: must be one of {', '.join(get_args(OnTrouble))}")
         self.notifiers = tuple(notifiers)
+        self.on_trouble = on_trouble
 
     def execute(self, context: Context) -> dict[str, Any]:  # Any: a small JSON object
-        """Report; returns the id, the status and the changes of the report that is stored."""
+        """Report; returns the id, the status and the changes of the report that is stored.
+
+        Raises:
+            AirflowFailException: a champion has a bad verdict, and `on_trouble` is `fail`.
+        """
         if not conf.getboolean(SECTION, self.switch, fallback=True):
             raise AirflowSkipException(f"[{SECTION}] {self.switch} is off")
         from airflow_detection.operators.report_setup import process_facts_of, sections_of
@@ -84,7 +101,19 @@ class SnapshotReportOperator(MaintenanceOperator):
                     for notify in self.notifiers:
                         notify(notification)
                 note_notified(db, stored.snapshot_id)
+        self._tell_of_trouble(report)
         return {"snapshot_id": stored.snapshot_id, "status": report.status.value, "changes": changes}
+
+    def _tell_of_trouble(self, report: Report) -> None:
+        from airflow_detection.snapshot.verdicts.kinds import VerdictKind
+
+        bad = [s for s in report.standings if VerdictKind(s.last).is_bad and s.role == Role.PRIMARY]
+        if not bad or self.on_trouble == "ignore":
+            return
+        said = f"champions in trouble: {', '.join(f'{s.label} {s.last}' for s in bad)}"
+        if self.on_trouble == "fail":
+            raise AirflowFailException(said)
+        self.log.warning("%s", said)
 
 
 def _measure(report: Report) -> None:

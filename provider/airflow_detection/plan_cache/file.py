@@ -141,5 +141,6 @@ def _spec_from(facts: Json) -> CycleSpec:
             "lookback": timedelta(seconds=facts["lookback"]),
             "execution": Execution(facts["execution"]),
             "start_date": datetime.fromisoformat(facts["start_date"]),
+            "tags": tuple(facts.get("tags", ())),
         }
     )

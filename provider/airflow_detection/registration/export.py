@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from airflow_detection.domain.cron import split_zone
 from airflow_detection.domain.json_values import plain
 from airflow_detection.domain.specs import CycleSpec, ModelSpec
 from airflow_detection.registration.nodes import is_read_differently
@@ -45,16 +46,18 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def _cycle(spec: CycleSpec) -> dict[str, Any]:  # Any: a YAML value
+    expression, timezone = split_zone(spec.schedule)
     entry: dict[str, Any] = {
-        "schedule": spec.schedule,
+        "schedule": expression,
+        **({"timezone": timezone} if timezone != "UTC" else {}),
         "lookback": f"{spec.lookback // timedelta(seconds=1)}s",
         "start_date": spec.start_date.isoformat(),
         "execution": spec.execution.value,
         "max_active_runs": spec.max_active_runs,
         "is_enabled": spec.is_enabled,
     }
-    optional = ("input_query", "time_key", "legacy_entrypoint", "description")
-    return entry | {name: getattr(spec, name) for name in optional if getattr(spec, name)}
+    optional = ("input_query", "time_key", "legacy_entrypoint", "catchup", "tags", "owner", "description")
+    return entry | {name: plain(getattr(spec, name)) for name in optional if getattr(spec, name)}
 
 
 def _model(spec: ModelSpec, versions: list[RegisteredVersion]) -> dict[str, Any]:  # Any: a YAML value

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from airflow_detection.domain.cron import zoned
 from airflow_detection.domain.names import dag_id_of, task_id_of
 from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role, require_plain
 from airflow_detection.engine.plan import shortest_loop
@@ -140,8 +141,10 @@ class _Reader(ValueReader):
         before = len(self.problems.noted)
         self.checked_id(at, place, cycle_id)
         values = self._values(self.fields(node, place, CYCLE_KEYS), CYCLE_KEYS, place)
+        timezone = values.pop("timezone", "UTC")
         if len(self.problems.noted) > before:
             return None
+        values["schedule"] = zoned(values["schedule"], timezone)
         return CycleEntry(spec=CycleSpec(cycle_id=cycle_id, **values), line=at.start_mark.line + 1)
 
     def _model(self, model_id: str, at: yaml.Node, node: yaml.Node) -> ModelEntry | None:

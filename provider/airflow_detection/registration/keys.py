@@ -17,6 +17,8 @@ from airflow_detection.store.registry import MAX_LOOKBACK
 
 Schema = Mapping[str, Any]  # Any: a JSON Schema
 FIRST_YEAR, LAST_YEAR = 1900, 2999
+MAX_TAG_LENGTH = 100
+"""Characters of a tag of a Dag, in Airflow's own table."""
 MODEL_ID = "[a-z0-9_.-]+"
 VERSION = r"[^@,\s]{1,64}"
 
@@ -71,6 +73,12 @@ INSTANT = ValueKind(
 )
 COUNT = ValueKind(
     "count", "a whole number, 1 to 2147483647", {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
+)
+ZONE = ValueKind("zone", "the IANA name of a time zone", {"type": "string"})
+TAGS = ValueKind(
+    "texts",
+    f"a list of texts of 1 to {MAX_TAG_LENGTH} characters",
+    {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": MAX_TAG_LENGTH}},
 )
 FLAG = ValueKind("flag", "true or false", {"type": "boolean"})
 TEXT = ValueKind("text", "text", {"type": "string"})
@@ -152,8 +160,24 @@ CYCLE_KEYS = (
         name="schedule",
         kind=CRON,
         is_required=True,
-        means="When the cycle starts, in UTC. Each tick is a `cycle_started_at`.",
+        means="When the cycle starts. Each tick is a `cycle_started_at`, which is in UTC.",
         example='"*/5 * * * *"',
+    ),
+    Key(
+        name="timezone",
+        kind=ZONE,
+        default="UTC",
+        means="Whose clock the schedule follows. Where clocks change, one that fires in every hour keeps its"
+        " distance; of any other each time fires once: in the hour that comes twice at its second, and later"
+        " by the change where the clock leaves it out (two that then fall together are one cycle).",
+        example="Europe/Berlin",
+    ),
+    Key(
+        name="catchup",
+        kind=FLAG,
+        means="Whether cycles since `start_date` that no run has had are run, in order, at most"
+        " `max_active_runs` at a time: after an outage none is missing.",
+        example="true",
     ),
     Key(
         name="lookback",
@@ -206,6 +230,14 @@ CYCLE_KEYS = (
         example="your_package.old:run",
     ),
     Key(name="is_enabled", kind=FLAG, means="Whether the Dag has its schedule.", example="false"),
+    Key(name="tags", kind=TAGS, means="Tags of the Dag, beside `detection`.", example="[fraud, night]"),
+    Key(
+        name="owner",
+        kind=TEXT,
+        default="Airflow's default",
+        means="The owner of the Dag's tasks.",
+        example="fraud-team",
+    ),
     Key(name="description", kind=TEXT, means="The description of the Dag.", example="Ships, every 5 minutes"),
 )
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from airflow_detection.domain.cron import cron_problem
+from airflow_detection.domain.cron import cron_problem, split_zone, zone_problem
 from airflow_detection.domain.scores import Events, event_problems
 from airflow_detection.domain.specs import Execution, Role, require_id, require_plain
 from airflow_detection.domain.text import visible
 from airflow_detection.errors import RegistrationError, hint, nearest
 from airflow_detection.evidence.policy import policy_problems
-from airflow_detection.registration.keys import FIRST_YEAR, LAST_YEAR, Key
+from airflow_detection.registration.keys import FIRST_YEAR, LAST_YEAR, MAX_TAG_LENGTH, Key
 from airflow_detection.registration.nodes import is_read_differently
 from airflow_detection.registration.task_options import option_problems
 from airflow_detection.store.json_bounds import MAX_DEPTH, problems_of
@@ -145,10 +145,30 @@ class ValueReader:
         text = self.text(node, place)
         if text is None:
             return None
-        reason = cron_problem(text)
+        is_zoned = split_zone(text) != (text, "UTC")
+        reason = "its time zone is the key timezone" if is_zoned else cron_problem(text)
         if reason:
             self.problems.add(node, place, reason)
         return None if reason else text
+
+    def zone(self, node: yaml.Node, place: str) -> str | None:
+        text = self.text(node, place)
+        reason = None if text is None else zone_problem(text)
+        if reason:
+            self.problems.add(node, place, reason)
+        return None if reason else text
+
+    def texts(self, node: yaml.Node, place: str) -> tuple[str, ...] | None:
+        before = len(self.problems.noted)
+        if not isinstance(node, yaml.SequenceNode):
+            self.problems.add(node, place, "must be a list of texts")
+            return None
+        for item in node.value:
+            text = self.text(item, place)
+            if text is not None and not 0 < len(text) <= MAX_TAG_LENGTH:
+                reason = f"must have texts of 1 to {MAX_TAG_LENGTH} characters, not {len(text)}"
+                self.problems.add(item, place, reason)
+        return None if len(self.problems.noted) > before else tuple(item.value for item in node.value)
 
     def duration(self, node: yaml.Node, place: str) -> timedelta | None:
         match = _LOOKBACK.fullmatch(str(node.value)) if isinstance(node, yaml.ScalarNode) else None

@@ -24,6 +24,7 @@ from airflow_detection.snapshot.section import (
     Scope,
     SectionTimeout,
 )
+from airflow_detection.snapshot.verdicts.kinds import VerdictKind
 from airflow_detection.store import snapshots
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import unavailable
@@ -224,14 +225,24 @@ def _missed(db: Database, start: datetime) -> tuple[Missed, ...]:
     return tuple(Missed(start=a.isoformat(), end=b.isoformat(), hours=(b - a) // HOUR) for a, b in spans)
 
 
+def _named(standings: Sequence[Standing]) -> str:
+    named = ", ".join(f"{s.label} {s.worst}" for s in standings[:3])
+    return f"{named} and {len(standings) - 3} more" if len(standings) > 3 else named
+
+
 def headline(sections: Sequence[Section], standings: Sequence[Standing]) -> str:
     """Return the report in one sentence: the versions that are bad, by name, or that none is."""
-    bad = [s for s in standings if s.is_bad]
+    of_all = f"of {counted(len(standings), 'version')} "
+    bad = [s for s in standings if VerdictKind(s.last).is_bad]
+    over = [s for s in standings if s.is_bad and s not in bad]
+    troubles = []
     if bad:
-        named = ", ".join(f"{s.label} {s.worst}" for s in bad[:3])
-        others = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         verb = "is" if len(bad) == 1 else "are"
-        return f"{len(bad)} of {counted(len(standings), 'version')} {verb} in trouble: {named}{others}"
+        troubles.append(f"{len(bad)} {of_all}{verb} in trouble: {_named(bad)}")
+    if over:
+        troubles.append(f"{len(over)} {'' if bad else of_all}had trouble that is over: {_named(over)}")
+    if troubles:
+        return "; ".join(troubles)
     bad_sections = [s.title for s in sections if s.status is Status.BAD]
     if bad_sections:
         return f"The versions answer as they should; look at: {', '.join(bad_sections)}"

@@ -162,7 +162,10 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Verdicts of one version in the period: its worst, and the one of its last cycle."""
+    """Verdicts of one version in the period: its worst, and the one of its last cycle.
+
+    `is_bad` is of the worst.
+    """
 
     model_id: str
     version: str

@@ -174,7 +174,8 @@ def _require_lookback(row: Row) -> None:
 def _cycle_spec(row: Row) -> CycleSpec:
     _require_lookback(row)
     start_date = require_utc("start_date", row["start_date"])
-    return CycleSpec(**{**row, "execution": Execution(row["execution"]), "start_date": start_date})
+    parsed = {"execution": Execution(row["execution"]), "start_date": start_date, "tags": tuple(row["tags"])}
+    return CycleSpec(**row | parsed)
 
 
 def _model_spec(row: Row, versions: Sequence[VersionSpec] = ()) -> ModelSpec:
@@ -343,7 +344,7 @@ def put_cycle(db: Database, spec: CycleSpec) -> None:
     """
     require_plain("cycle_id", require_id("cycle_id", spec.cycle_id))
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
-    values["start_date"] = require_utc("start_date", spec.start_date)
+    values |= {"start_date": require_utc("start_date", spec.start_date), "tags": list(spec.tags)}
     with with_exclusive_lock(db):
         cycle_rows(db, name="put", params=values)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import LiteralString, TypeVar, cast
 
 import psycopg
@@ -76,7 +77,7 @@ def ensure_month(db: Database, table: str, instant: datetime, *, recreate_expire
         if _is_expired(db, table, at):
             if not recreate_expired:
                 raise ExpiredPartition(table, at)
-            return recreate(db, table, at)
+            return recreate(db, table, at) is not Recreated.THERE
         if at >= _horizon(db, table):
             raise MissingPartition(table, at)
         return create(db, table, span) is not None
@@ -94,17 +95,24 @@ def ensure_cycle_months(db: Database, started_at: datetime) -> None:
         ensure_month(db, table, started_at)
 
 
-def recreate(db: Database, table: str, instant: datetime) -> bool:
+class Recreated(StrEnum):
+    """What became of a month that was asked for."""
+
+    THERE = "was there"
+    BACK = "is back"
+    NEW = "is new and empty: no detached table has it"
+
+
+def recreate(db: Database, table: str, instant: datetime) -> Recreated:
     """Bring back the month of `instant`: attach the detached table if it still exists, else create one.
 
     The month gets a hold for the table's grace period (a day at least): the next run does not detach it.
-    Returns whether anything was done.
     """
     at = require_utc("instant", instant)
     with storage_errors():
         span = _open_span(read_table(db, table), at)
         if span is None:
-            return False
+            return Recreated.THERE
         params = {"schema": db.schema, "table": table}
         retired = rows(db, "retired", params, "detection_partition_policies")
         detached = next((r for r in retired if (r["lower"] or FIRST) <= at < (r["upper"] or LAST)), None)
@@ -116,7 +124,7 @@ def recreate(db: Database, table: str, instant: datetime) -> bool:
                 retry_on_lock(lambda: _reattach(db, table, detached["name"], bounds, limits), limits)
             else:
                 create(db, table, span, limits=limits)
-    return True
+    return Recreated.NEW if detached is None else Recreated.BACK
 
 
 def create(
