@@ -202,6 +202,11 @@ def test_a_manual_run_between_two_ticks_is_snapped_to_the_one_before_where_that_
         settings()
 
 
+def test_a_manual_run_without_a_logical_date_is_for_the_last_tick() -> None:
+    undated = context(OFF_GRID) | {"logical_date": None}
+    assert cycle_of_run(undated, LOG) == BEFORE
+
+
 def test_a_run_of_a_dag_without_a_schedule_has_any_instant() -> None:
     known = cycle(model("m"))
     off = replace(known, spec=replace(known.spec, is_enabled=False))

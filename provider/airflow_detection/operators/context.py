@@ -45,7 +45,7 @@ def cycle_of_run(context: Context, log: logging.Logger | Any) -> datetime:  # An
     """The cycle of this run, which is a tick of its Dag's cron expression.
 
     A manual run may have any logical date. `[detection] manual_runs` says what becomes of one between two
-    ticks: `refuse` it, or `snap` to the tick before it.
+    ticks: `refuse` it, or `snap` to the tick before it. One without a logical date is for the last tick.
 
     Raises:
         AirflowFailException: it is refused.
@@ -57,7 +57,7 @@ def cycle_of_run(context: Context, log: logging.Logger | Any) -> datetime:  # An
     earlier, later = neighbours(schedule, started_at)
     if earlier == started_at:
         return started_at
-    if not settings_of().snaps_manual_runs:
+    if context.get("logical_date") is not None and not settings_of().snaps_manual_runs:
         raise AirflowFailException(
             f"the run is for {started_at.isoformat()}, which is no tick of {schedule!r}: trigger it for"
             f" {earlier.isoformat()} or {later.isoformat()}, or set [{SECTION}] manual_runs to snap"
