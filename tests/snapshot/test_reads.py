@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,8 +24,8 @@ from airflow_detection.snapshot.verdicts.period import verdicts
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 
-FIRST, START, LIMIT = 13, 36, 3
-"""Cycles of the day: the first that runs, where a fault sets in, and how many may pass."""
+STARTS, BEFORE, LIMIT = (46, 62, 97, 133, 171, 208, 251), 23, 3
+"""Cycles of the day at which a fault sets in, how many clean ones run before, and how many may pass."""
 
 MODELS = ("track_quality", "spoofing", "loitering", "risk_score")
 
@@ -126,88 +127,124 @@ def registry(folder: Path) -> Path:
     return file
 
 
-@pytest.fixture(scope="module")
-def healthy(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Name of a database in which the clean cycles before a fault ran."""
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """A database in which the clean cycles before `start` ran."""
+
+    conn: Connection
+    start: int
+
+    def at(self, number: int) -> datetime:
+        """The instant of a cycle, counted from `start`."""
+        return DAY + (self.start + number) * STEP
+
+    def run(self, first: int = 0, until: int = LIMIT) -> None:
+        noaa_day_stored.run(self.conn, range(self.start + first, self.start + until))
+
+    def judged(self, first: int = 0) -> list[Verdict]:
+        db = Database(self.conn, "detection")
+        return verdicts(db, start=self.at(first), end=self.at(LIMIT), use_model_registry=True)
+
+    def bad(self, first: int = 0) -> set[tuple[str, VerdictKind]]:
+        return {(v.model_id, v.kind) for v in self.judged(first) if v.kind.is_bad}
+
+
+@pytest.fixture(
+    scope="module", params=[STARTS[0], *(pytest.param(s, marks=pytest.mark.long) for s in STARTS[1:])]
+)
+def healthy(
+    request: pytest.FixtureRequest, server: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, int]]:
+    """Name of a database in which the clean cycles before a fault ran, and where the fault sets in."""
     with pytest.MonkeyPatch.context() as patch, clone(server, template) as dsn, connect(dsn) as conn:
         prefixes = (*noaa_day_stored.SETTINGS.allowed_prefixes, __name__)
         patch.setattr(
             noaa_day_stored, "SETTINGS", replace(noaa_day_stored.SETTINGS, allowed_prefixes=prefixes)
         )
         noaa_day_stored.load(conn, registry(tmp_path_factory.mktemp("reads")))
-        noaa_day_stored.run(conn, range(FIRST, START))
+        Runs(conn, request.param).run(-BEFORE, 0)
         name = conn.info.dbname
         conn.close()
-        yield name
+        yield name, request.param
 
 
 @pytest.fixture
-def clean_runs(server: str, healthy: str) -> Iterator[Connection]:
+def runs(server: str, healthy: tuple[str, int]) -> Iterator[Runs]:
     """A copy of it."""
-    with clone(server, healthy) as dsn, connect(dsn) as conn:
-        yield conn
-
-
-def judged(conn: Connection, first: int = START) -> list[Verdict]:
-    start, end = DAY + first * STEP, DAY + (START + LIMIT) * STEP
-    return verdicts(Database(conn, "detection"), start=start, end=end, use_model_registry=True)
-
-
-def bad(conn: Connection) -> set[tuple[str, VerdictKind]]:
-    return {(v.model_id, v.kind) for v in judged(conn) if v.kind.is_bad}
+    name, start = healthy
+    with clone(server, name) as dsn, connect(dsn) as conn:
+        yield Runs(conn, start)
 
 
 @pytest.mark.long
-def test_clean_cycles_raise_no_alarm_on_a_fresh_database_either(clean_runs: Connection) -> None:
-    noaa_day_stored.run(clean_runs, range(START, START + LIMIT))
-    assert [v for v in judged(clean_runs, FIRST) if v.kind.is_bad] == []
+def test_clean_cycles_raise_no_alarm_on_a_fresh_database_either(runs: Runs) -> None:
+    runs.run()
+    assert runs.bad(-BEFORE) == set()
+
+
+@pytest.mark.long
+def test_a_database_that_holds_no_past_at_all_raises_no_alarm(runs: Runs) -> None:
+    """A feed that begins with the window of the first cycle: nothing lies before it."""
+    first = runs.at(-BEFORE)
+    runs.conn.execute("delete from detection.ais_positions where observed_at < %s", (first - 12 * STEP,))
+    runs.conn.execute("truncate detection.detection_model_runs, detection.detection_cycle_runs")
+    runs.run(-BEFORE)
+    assert runs.bad(-BEFORE) == set()
+
+
+@pytest.mark.long
+def test_a_backfill_that_runs_meanwhile_raises_no_alarm(runs: Runs) -> None:
+    """Cycles from before the first one, between those of the present."""
+    first = -BEFORE - 3 * LIMIT
+    for number in range(LIMIT):
+        runs.run(first + 3 * number, first + 3 * number + 3)
+        runs.run(number, number + 1)
+    assert runs.bad(first) == set()
 
 
 @pytest.mark.parametrize("how", ["deleted", pytest.param("loaded again", marks=pytest.mark.long)])
-def test_history_that_is_gone_is_found(clean_runs: Connection, how: str) -> None:
-    before = DAY + (START - 12) * STEP
-    if how == "deleted":
-        clean_runs.execute("delete from detection.ais_positions where observed_at < %s", (before,))
-    else:
-        late = (
-            "update detection.ais_positions set loaded_at = now() + interval '1 hour' where observed_at < %s"
-        )
-        clean_runs.execute(late, (before,))
-    noaa_day_stored.run(clean_runs, range(START, START + LIMIT))
-    found = bad(clean_runs)
+def test_history_that_is_gone_is_found(runs: Runs, how: str) -> None:
+    statement = (
+        "delete from detection.ais_positions where observed_at < %s" if how == "deleted" else LOADED_AGAIN
+    )
+    runs.conn.execute(statement, (runs.at(-12),))
+    runs.run()
+    found = runs.bad()
     assert {("spoofing", VerdictKind.SILENT_FAULT), ("loitering", VerdictKind.SILENT_FAULT)} <= found
-    reasons = [r for v in judged(clean_runs) for r in v.reasons]
+    reasons = [r for v in runs.judged() for r in v.reasons]
     assert any("rows from before its window" in reason for reason in reasons)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_run_that_does_not_read_what_is_there_is_found(
-    clean_runs: Connection, monkeypatch: pytest.MonkeyPatch, fault: str
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     monkeypatch.setenv(SWITCH, fault)
-    noaa_day_stored.run(clean_runs, range(START, START + LIMIT))
-    assert bad(clean_runs) == {(FAULTS[fault][0], VerdictKind.SILENT_FAULT)}
+    runs.run()
+    assert runs.bad() == {(FAULTS[fault][0], VerdictKind.SILENT_FAULT)}
 
 
 @pytest.mark.long
-def test_speeds_in_another_unit_ship_by_ship_are_found(clean_runs: Connection) -> None:
+@pytest.mark.parametrize("factor", [1.852, 0.5144], ids=["km/h", "m/s"])
+def test_speeds_in_another_unit_ship_by_ship_are_found(runs: Runs, factor: float) -> None:
     creeping = """
-        update detection.ais_positions set sog_kn = sog_kn * 1.852
+        update detection.ais_positions set sog_kn = sog_kn * %(factor)s
          where (mmsi * 0.6180339887) %% 1 < extract(epoch from observed_at - %(since)s::timestamptz) / 7200
     """
-    clean_runs.execute(creeping, {"since": DAY + (START - 1) * STEP})
-    noaa_day_stored.run(clean_runs, range(START, START + LIMIT))
-    assert ("track_quality", VerdictKind.SILENT_FAULT) in bad(clean_runs)
+    runs.conn.execute(creeping, {"since": runs.at(-1), "factor": factor})
+    runs.run()
+    assert ("track_quality", VerdictKind.SILENT_FAULT) in runs.bad()
 
 
 @pytest.mark.long
-def test_an_outage_is_no_loss_of_history(clean_runs: Connection) -> None:
+def test_an_outage_is_no_loss_of_history(runs: Runs) -> None:
     """Nothing for two hours, then all of it again: the rows of the outage are missing for good."""
-    begin, end = DAY + (START - 22) * STEP, DAY + (START - 2) * STEP
-    clean_runs.execute("delete from detection.ais_positions where observed_at >= %s and observed_at < %s",
-                       (begin, end))  # fmt: skip
-    clean_runs.execute("delete from detection.detection_model_runs where cycle_started_at >= %s", (begin,))
-    noaa_day_stored.run(clean_runs, range(START, START + LIMIT))
-    reasons = [r for v in judged(clean_runs) for r in v.reasons if "before its window" in r]
+    begin, end = runs.at(-22), runs.at(-2)
+    runs.conn.execute(
+        "delete from detection.ais_positions where observed_at >= %s and observed_at < %s", (begin, end)
+    )
+    runs.conn.execute("delete from detection.detection_model_runs where cycle_started_at >= %s", (begin,))
+    runs.run()
+    reasons = [r for v in runs.judged() for r in v.reasons if "before its window" in r]
     assert reasons == []

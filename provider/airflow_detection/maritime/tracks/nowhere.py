@@ -113,6 +113,11 @@ def shared_points(fixes: Fixes, within_s: float = 3600.0, since_s: float = -math
     at_first = fixes.take(np.searchsorted(fixes.mmsi, landings.mmsi))
     home = unit_vectors(at_first.lat, at_first.lon)
     is_away = np.linalg.norm(end - home, axis=1) > np.linalg.norm(start - home, axis=1)
+
+    def is_together(members: NDArray[np.int64], reach_km: float) -> bool:
+        is_nearer = _spread(end[members]) <= NEARER * _spread(start[members])
+        return is_nearer or (reach_km > POINT_KM and bool(is_away[members].all()))
+
     points: list[SharedPoint] = []
     left = np.argsort(landings.observed_s, kind="stable")
     for least, reach_km in ((MANY, RING_KM), (TOGETHER, POINT_KM)):
@@ -120,10 +125,8 @@ def shared_points(fixes: Fixes, within_s: float = 3600.0, since_s: float = -math
         while len(waiting):
             near = _near(end, waiting, int(waiting[0]), reach_km)
             near = near[landings.observed_s[near] - landings.observed_s[waiting[0]] <= within_s]
-            mmsis, one_each = np.unique(landings.mmsi[near], return_index=True)
-            members = near[one_each]
-            is_nearer = _spread(end[members]) <= NEARER * _spread(start[members])
-            if len(mmsis) >= least and (is_nearer or (reach_km > POINT_KM and is_away[members].all())):
+            _, one_each = np.unique(landings.mmsi[near], return_index=True)
+            if len(one_each) >= least and is_together(near[one_each], reach_km):
                 points.append(SharedPoint.of(landings.take(near)))
                 left, waiting = left[~np.isin(left, near)], waiting[~np.isin(waiting, near)]
             else:

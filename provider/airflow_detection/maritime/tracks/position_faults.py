@@ -66,12 +66,18 @@ def circles(fixes: Fixes) -> Mapping[int, Circle]:
     if not len(fixes):
         return found
     _, start, count = np.unique(fixes.mmsi, return_index=True, return_counts=True)
+    sailed = np.zeros(len(fixes))  # from each fix to the next
+    own = hops(fixes)
+    sailed[own.first] = own.km(fixes)
     for first in (start, start + count // 2):
         end = start + count
         edges = np.column_stack((first, end)).ravel()[:-1]
         highest, lowest = np.maximum.reduceat(fixes.lat, edges), np.minimum.reduceat(fixes.lat, edges)
-        tall = (highest - lowest)[::2] * math.radians(1) * EARTH_RADIUS_KM  # a cheap test before the fit
-        is_near = (tall >= RADIUS_KM[0]) & (tall <= 2.5 * RADIUS_KM[1]) & (end - first >= MIN_CIRCLE_FIXES)
+        tall = (highest - lowest)[::2] * math.radians(1) * EARTH_RADIUS_KM  # cheap tests before the fit
+        is_far = np.add.reduceat(sailed, edges)[::2] >= MIN_TURNS * 2.0 * tall
+        is_near = (
+            is_far & (tall >= RADIUS_KM[0]) & (tall <= 2.5 * RADIUS_KM[1]) & (end - first >= MIN_CIRCLE_FIXES)
+        )
         for begin, stop in zip(first[is_near].tolist(), end[is_near].tolist(), strict=True):
             circle = _circle(fixes.lat[begin:stop], fixes.lon[begin:stop])
             if circle is not None:
