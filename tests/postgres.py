@@ -27,6 +27,13 @@ def postgres(variable: str = "DETECTION_BENCH_DSN", *, is_durable: bool = True) 
     if dsn:
         yield dsn
         return
+    with embedded(int(os.environ.get("PGSERVER_POSTGRES_VERSION", MAJOR)), is_durable=is_durable) as dsn:
+        yield dsn
+
+
+@contextmanager
+def embedded(major: int = MAJOR, *, is_durable: bool) -> Iterator[str]:
+    """Connection string of an embedded server of this major version."""
     folder = Path(tempfile.mkdtemp(prefix="detection-pg-", dir=None if is_durable else _memory()))
     runtime = folder / "runtime"
     runtime.mkdir(mode=0o700)
@@ -42,7 +49,7 @@ def postgres(variable: str = "DETECTION_BENCH_DSN", *, is_durable: bool = True) 
                 **({} if is_durable else NOT_DURABLE),
             },
             locale="C.UTF-8",
-            major=int(os.environ.get("PGSERVER_POSTGRES_VERSION", MAJOR)),
+            major=major,
         )
         dsn = f"postgresql://postgres@/postgres?host={quote(str(data), safe='/')}"
         with running(program, dsn):

@@ -31,7 +31,7 @@ def result(scores: dict[str, tuple[float | None, JsonMapping]], ctx: ModelContex
     """Return one output for each card: its score, null where it cannot be known, and the evidence."""
     return ModelResult(
         outputs_per_input=[
-            ({"card": card}, {"entity_id": card, "score": score, "evidence": evidence})
+            ({"card": card}, {"card": card, "score": score, "evidence": evidence})
             for card, (score, evidence) in scores.items()
         ],
         features={name: ctx.inputs[name] for name in ("paid_s", "amount")} if len(ctx.inputs) else {},
@@ -171,7 +171,7 @@ class FraudScore(BaseDetectionModel):
                     parts[card][model_id] = score
         return ModelResult(
             outputs_per_input=[
-                ({"card": card}, {"entity_id": card, "score": self._combined(scores), "evidence": scores})
+                ({"card": card}, {"card": card, "score": self._combined(scores), "evidence": scores})
                 for card, scores in parts.items()
             ],
         )
@@ -184,7 +184,7 @@ class FraudScore(BaseDetectionModel):
         """A card that each model upstream gave 0.5."""
         card = "canary:everywhere"
         weights = self.params["weights"]
-        pair = ({"card": card}, {"entity_id": card, "score": 0.5})
+        pair = ({"card": card}, {"card": card, "score": 0.5})
         yield Canary(
             entity_id=card,
             rows=(),
