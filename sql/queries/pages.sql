@@ -149,7 +149,8 @@ select case when coalesce(bool_and(total <= %(rows)s), true) then %(start)s::tim
          group by 1) cycles;
 
 -- name: entity_outputs
--- What models said of an entity in a period, the oldest first: scores above 0.3 by their index, others from an instant on.
+-- What models said of an entity in a period, the oldest first: scores above 0.3 by their index, others from an instant on,
+-- run by run, each by its own range of the index (OFFSET 0 keeps the planner from reading the whole month instead).
 select found.model_id, v.version, found.role::text as role, found.is_replay, found.at, found.score, found.outputs
   from (select o.model_id, o.version_id, o.role, o.is_replay, o.cycle_started_at as at, o.score, o.outputs
           from {schema}.detection_model_run_outputs o
@@ -157,11 +158,16 @@ select found.model_id, v.version, found.role::text as role, found.is_replay, fou
            and o.cycle_started_at >= %(start)s and o.cycle_started_at < %(end)s
            and o.model_id = any (%(model_ids)s::text[])
         union all
-        select o.model_id, o.version_id, o.role, o.is_replay, o.cycle_started_at, o.score, o.outputs
-          from {schema}.detection_model_run_outputs o
-         where o.entity_id = %(entity_id)s and (o.score <= 0.3 or o.score is null)
-           and o.cycle_started_at >= %(complete_from)s and o.cycle_started_at < %(end)s
-           and o.model_id = any (%(model_ids)s::text[])) found
+        select r.model_id, r.version_id, r.role, r.is_replay, r.cycle_started_at, low.score, low.outputs
+          from {schema}.detection_model_runs r
+         cross join lateral (
+               select o.score, o.outputs from {schema}.detection_model_run_outputs o
+                where o.cycle_started_at = r.cycle_started_at and o.model_id = r.model_id
+                  and o.version_id = r.version_id and o.is_replay = r.is_replay
+                  and o.entity_id = %(entity_id)s and (o.score <= 0.3 or o.score is null)
+               offset 0) low
+         where r.cycle_started_at >= %(complete_from)s and r.cycle_started_at < %(end)s
+           and r.model_id = any (%(model_ids)s::text[])) found
   join {schema}.detection_model_versions v on v.version_id = found.version_id
  order by found.model_id, v.version, found.is_replay, found.at, found.score
  limit %(limit)s;
