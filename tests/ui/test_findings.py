@@ -80,6 +80,9 @@ def test_an_entity_has_all_its_scores_events_labels_and_evidence(pages: Pages) -
     assert lines["spoofing@1"]["score"] == [CHAMPION["a"]] * CYCLES
     assert lines["spoofing@1"]["at"][0] == "2026-03-01T12:00:00Z"
     assert {o["label"] for o in found["latest"]} == set(lines)
+    assert [o["score"] for o in found["latest"]] == sorted(
+        (o["score"] for o in found["latest"]), reverse=True
+    )
     assert {e["model_id"] for e in found["events"]} == {"spoofing", "secret"}
     assert {(k["cycle_id"], k["actor"], k["is_positive"]) for k in found["labels"]} == {
         ("fleet", "inspector", True),

@@ -110,8 +110,8 @@ def run_outputs(
     return _rows(db, name="run_outputs", params=params)
 
 
-MAX_READ = 400_000
-"""Outputs that are read one by one for the ones of an entity: a fifth of a second or so."""
+MAX_READ = 200_000
+"""Outputs that are read one by one for the ones of an entity: a tenth of a second or so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -230,7 +230,9 @@ def _lines(rows: list[Row]) -> list[EntityLine]:
 
 
 def _latest_outputs(rows: list[Row]) -> list[LatestOutput]:
-    """Return the latest output of each version: live before a replay, and of several the highest score."""
+    """Return the latest output of each version, the highest score first: live before a replay, and of several
+    of a cycle the highest.
+    """
     latest: dict[tuple[str, str], Row] = {}
     for row in rows:
         key = row["model_id"], row["version"]
@@ -241,12 +243,16 @@ def _latest_outputs(rows: list[Row]) -> list[LatestOutput]:
             label=f"{row['model_id']}@{row['version']}",
             **{name: row[name] for name in ("model_id", "at", "is_replay", "score", "outputs")},
         )
-        for row in latest.values()
+        for row in sorted(latest.values(), key=_score, reverse=True)
     ]
 
 
 def _rank(row: Row) -> tuple[datetime, bool, float]:
-    return row["at"], not row["is_replay"], -1.0 if row["score"] is None else row["score"]
+    return row["at"], not row["is_replay"], _score(row)
+
+
+def _score(row: Row) -> float:
+    return float("-inf") if row["score"] is None else row["score"]
 
 
 def _label(known: Label) -> LabelAnswer:
