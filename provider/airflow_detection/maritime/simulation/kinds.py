@@ -419,7 +419,10 @@ def frozen_position(rng: Random) -> TrafficKind:
 def berth_circle(rng: Random) -> TrafficKind:
     """A ship at its berth that is made to believe that it sails in a circle."""
     mmsi, place, begin = _mmsi(rng), _at_sea(rng), rng.uniform(1, 6) * HOUR
-    radius_nm, kn, step = rng.uniform(0.05, 0.6), rng.uniform(5, 25), rng.uniform(5, 60)
+    radius_nm, step = rng.uniform(0.05, 0.6), rng.uniform(5, 60)
+    round_nm = 2 * math.pi * radius_nm
+    slowest = max(5, 2.5 * round_nm)  # twice round within an hour
+    kn = rng.uniform(slowest, max(slowest, min(25, round_nm / 3 * HOUR / step)))  # three fixes a turn
     end, reports = begin + rng.uniform(1, 4) * HOUR, list[SimulatedReport]()
     for report in _lying(rng, mmsi, begin, end, step, place):
         turned = math.degrees(kn * (report.second - begin) / HOUR / radius_nm)
