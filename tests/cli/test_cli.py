@@ -489,6 +489,7 @@ def test_the_provider_info_keeps_to_airflows_schema_and_importing_the_cli_stays_
         "example",
         "labels",
         "listings",
+        "page",
         "partitions",
         "plan",
         "promotions",
@@ -500,6 +501,7 @@ def test_the_provider_info_keeps_to_airflows_schema_and_importing_the_cli_stays_
         *("cli", "cli.command", "cli.definition", "config", "errors", "provider_info"),
         *("domain", "domain.settings", "domain.thresholds"),  # their defaults are options
         "domain.text",  # what is written to the terminal goes through it
+        "domain.links",
     }
 
 

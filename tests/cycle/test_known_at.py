@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL, Identifier
 from tests import sample_registry
+from tests.operators.executions import EXECUTIONS
 from tests.operators.test_operators import Cycles, cycles, home
 from tests.sample_registry import AT, SCHEMA, SETTINGS, SINCE
 
@@ -177,7 +178,7 @@ def test_an_inline_cycle_is_compared_too(database: Any, dsn: str) -> None:
     assert champions(database) == LIVE
 
 
-@pytest.mark.parametrize("execution", Execution)
+@pytest.mark.parametrize("execution", EXECUTIONS)
 def test_airflow_runs_the_comparison_beside_what_is_live(
     database: Any, cycles: Cycles, execution: Execution
 ) -> None:

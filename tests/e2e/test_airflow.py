@@ -16,7 +16,9 @@ from tests import sample_registry
 from tests.e2e.airflow_instance import AirflowInstance, airflow_instance
 
 from airflow_detection.domain.names import asset_uri_of
+from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Role
+from airflow_detection.plan_cache import file
 from airflow_detection.store import registry
 from airflow_detection.store.database import Database
 from airflow_detection.store.roles import assign_role, correct_roles
@@ -192,7 +194,7 @@ def versions_of_live(airflow: AirflowInstance) -> int:
 
 
 def test_a_plan_file_that_is_damaged_is_made_anew(airflow: AirflowInstance) -> None:
-    (path,) = (airflow.folder / "airflow" / "detection").glob("cycles-*.jsonl")
+    path = file.path_of(Settings(state_dir=airflow.folder / "airflow" / "detection"))
     content = path.read_bytes()
     damaged = content.replace(b"lively", b"deadly")
     assert damaged != content

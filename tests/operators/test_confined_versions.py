@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests import sample_registry
+from tests.operators.executions import EXECUTIONS
 from tests.operators.test_operators import Cycles, cycles, home
 
 from airflow_detection.domain.specs import Execution, Role
@@ -43,7 +44,7 @@ def run_all(
     return dict(database.execute(query).fetchall())
 
 
-@pytest.mark.parametrize("execution", list(Execution))
+@pytest.mark.parametrize("execution", EXECUTIONS)
 def test_whatever_a_version_writes_is_in_the_task_log_once(
     database: Any, cycles: Cycles, capsys: pytest.CaptureFixture[str], execution: Execution
 ) -> None:
@@ -70,7 +71,7 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("execution", list(Execution))
+@pytest.mark.parametrize("execution", EXECUTIONS)
 def test_a_version_has_the_variables_that_its_model_names_and_no_secret(
     database: Any, cycles: Cycles, execution: Execution
 ) -> None:
@@ -87,7 +88,7 @@ def test_a_version_has_the_variables_that_its_model_names_and_no_secret(
         assert not [v for v in (*hidden, "AIRFLOW_CONN", "AIRFLOW__") if v in facts["everything"]]
 
 
-@pytest.mark.parametrize("execution", list(Execution))
+@pytest.mark.parametrize("execution", EXECUTIONS)
 def test_files_of_a_version_are_in_a_folder_that_is_gone_when_it_has_ended(
     database: Any, cycles: Cycles, tmp_path: Path, execution: Execution
 ) -> None:
@@ -109,7 +110,7 @@ BOUNDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("execution", list(Execution))
+@pytest.mark.parametrize("execution", EXECUTIONS)
 def test_a_champion_has_the_bounds_of_its_model(database: Any, cycles: Cycles, execution: Execution) -> None:
     sample_registry.put_cycle(database, execution=execution)
     for does, (option, bound, _) in BOUNDS.items():

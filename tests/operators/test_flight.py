@@ -57,10 +57,7 @@ def instant_of(stage: str) -> datetime:
     return AT + timedelta(minutes=5 * list(STAGES).index(stage))
 
 
-TO_AND_FRO = ("to one task", "to a task each")
-
-
-@pytest.mark.parametrize("change", ["add", TO_AND_FRO[0]])  # the others: in the long tests, all stages
+@pytest.mark.parametrize("change", ["add"])  # the others: in the long tests, all stages
 def test_a_change_of_the_registry_turns_no_run_red(database: Any, fly: Fly, change: str) -> None:
     check(database, change, fly(change, "midway", "cleared"))
 

@@ -53,6 +53,7 @@ def test_an_inline_cycle_announces_the_champions_that_succeeded_in_this_run(
     assert announced() == [TRACKS], "a model that is switched off has not run"
 
 
+@pytest.mark.long
 def test_an_inline_cycle_whose_champion_fails_announces_nothing(
     database: Any, cycles: Cycles, announced: Callable[[], list[str]]
 ) -> None:

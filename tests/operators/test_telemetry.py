@@ -12,6 +12,7 @@ import pytest
 import structlog
 from airflow.sdk.observability import stats
 from tests import sample_registry
+from tests.operators.executions import EXECUTIONS
 from tests.operators.test_operators import Cycles, cycles, home
 
 from airflow_detection.domain.reports import RunReport
@@ -94,7 +95,7 @@ def test_every_line_of_the_task_log_carries_the_facts_of_the_run() -> None:
     assert "model" not in lines[1]
 
 
-@pytest.mark.parametrize("execution", list(Execution))
+@pytest.mark.parametrize("execution", EXECUTIONS)
 def test_the_log_says_whose_failure_it_is(
     database: Any, cycles: Cycles, capsys: pytest.CaptureFixture[str], execution: Execution
 ) -> None:
