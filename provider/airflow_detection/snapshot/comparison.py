@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,7 +19,7 @@ from airflow_detection.evidence.labelled import compare_labelled
 from airflow_detection.evidence.policy import PromotionPolicy, judge_promotion
 from airflow_detection.snapshot.sections.comparisons import MAX_OUTPUTS
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
-from airflow_detection.snapshot.verdicts.period import replay_verdicts, verdicts
+from airflow_detection.snapshot.verdicts.period import judge_runs, replays_to_judge, runs_to_judge
 from airflow_detection.snapshot.verdicts.run_faults import is_wrong
 from airflow_detection.store import comparisons, registry
 from airflow_detection.store.comparisons import Pair, VersionRun
@@ -86,8 +87,13 @@ def compare_versions(
         pair = _pair(model_id, records, runs)
         above = registry.event_rule(db, model_id).above if above is None else above
         judged_by = policy or PromotionPolicy.of(registry.promotion_of(db, model_id))
-        outputs = _compared(db, pair, cycle_id=cycle_id, known_at=known, above=above, alpha=judged_by.alpha)
-        judged = _verdicts(db, cycle_id, model_id, runs, thresholds, use_model_registry=use_model_registry)
+        judge = _judge_of(db, cycle_id, model_id, runs, thresholds, use_model_registry=use_model_registry)
+        with ThreadPoolExecutor(1, "judge runs") as executor:  # while the database compares
+            judging = executor.submit(judge)
+            outputs = _compared(
+                db, pair, cycle_id=cycle_id, known_at=known, above=above, alpha=judged_by.alpha
+            )
+            judged = judging.result()
     figures = (
         {"alerts": outputs["agreement"].primary_alerts, **_durations(pair.primary_ms)},
         {"alerts": outputs["agreement"].shadow_alerts, **_durations(pair.shadow_ms)},
@@ -195,7 +201,7 @@ def _durations(quantiles_ms: Sequence[float] | None) -> dict[str, float]:
     return dict(zip(("median_ms", "p95_ms"), quantiles_ms or (), strict=False))
 
 
-def _verdicts(
+def _judge_of(
     db: Database,
     cycle_id: str,
     model_id: str,
@@ -203,20 +209,20 @@ def _verdicts(
     thresholds: Thresholds,
     *,
     use_model_registry: bool,
-) -> list[Verdict]:
-    """Return the verdicts on the latest cycles of each: of a replay where that is the run that counts."""
+) -> Callable[[], list[Verdict]]:
+    """Read the latest runs of each; return what judges them: a replay where that is the run that counts."""
     latest = [side[-JUDGED_CYCLES:] for side in runs]
     if not any(latest):
-        return []
+        return list
     start = min(run.at for side in latest for run in side)
-    period: dict[str, Any] = {  # Any: as `verdicts` takes them
+    period: dict[str, Any] = {  # Any: as `runs_to_judge` takes them
         "start": start,
         "end": max(run.at for side in latest for run in side) + timedelta(microseconds=1),
     }
     counted = {(run.version_id, run.at): run.is_replay for side in latest for run in side}
     # A cycle that was never opened says nothing of either version, and between a replayed past and today
     # there may be many.
-    live = verdicts(
+    live = runs_to_judge(
         db,
         **period,
         thresholds=thresholds,
@@ -226,14 +232,18 @@ def _verdicts(
         model_id=model_id,
     )
     replayed_ids = {version_id for (version_id, _), is_replay in counted.items() if is_replay}
-    replayed = replay_verdicts(db, cycle_id, replayed_ids, **period, thresholds=thresholds)
+    replayed = replays_to_judge(db, cycle_id, replayed_ids, **period, thresholds=thresholds)
+
     # What ran after the instant in question does not count; what was planned and never ran does.
-    return [
-        verdict
-        for is_replay, judged in ((False, live), (True, replayed))
-        for verdict in judged
-        if counted.get((verdict.version_id, verdict.cycle_started_at), _missing(verdict)) is is_replay
-    ]
+    def judge() -> list[Verdict]:
+        return [
+            verdict
+            for is_replay, read in ((False, live), (True, replayed))
+            for verdict in judge_runs(read, start, thresholds)
+            if counted.get((verdict.version_id, verdict.cycle_started_at), _missing(verdict)) is is_replay
+        ]
+
+    return judge
 
 
 def _missing(verdict: Verdict) -> bool | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +24,15 @@ from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.manifests import params_digest
 from airflow_detection.store.registry import cycle_specs, settings_rows
 
-__all__ = ["Verdict", "VerdictKind", "replay_verdicts", "verdicts"]
+__all__ = [
+    "Verdict",
+    "VerdictKind",
+    "judge_runs",
+    "replay_verdicts",
+    "replays_to_judge",
+    "runs_to_judge",
+    "verdicts",
+]
 
 HISTORY_FACTOR = 4
 """Multiple of a baseline's history that is read, so that among faulty cycles enough healthy ones remain.
@@ -49,6 +57,54 @@ def verdicts(
     counts_unopened: bool = True,
 ) -> list[Verdict]:
     """Return the verdict on every version planned for a cycle in [start, end), by cycle, model and version.
+
+    It is `runs_to_judge`, judged.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    runs = runs_to_judge(
+        db,
+        start=start,
+        end=end,
+        thresholds=thresholds,
+        use_model_registry=use_model_registry,
+        cycle_id=cycle_id,
+        model_id=model_id,
+        counts_unopened=counts_unopened,
+    )
+    return judge_runs(runs, start, thresholds)
+
+
+def judge_runs(
+    runs: Collection[Sequence[ManifestRun]], start: datetime, thresholds: Thresholds
+) -> list[Verdict]:
+    """Return the verdicts on runs from `start` on (UTC), by cycle, model and version; needs no database.
+
+    Args:
+        runs: of each version, in order of time, with the history before `start`.
+    """
+    judged = [
+        verdict
+        for of_version in runs
+        for verdict in judge_all(of_version, thresholds)
+        if verdict.cycle_started_at >= start
+    ]
+    return sorted(judged, key=lambda v: (v.cycle_started_at, v.cycle_id, v.model_id, v.version, v.version_id))
+
+
+def runs_to_judge(
+    db: Database,
+    *,
+    start: datetime,
+    end: datetime,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+    use_model_registry: bool,
+    cycle_id: str | None = None,
+    model_id: str | None = None,
+    counts_unopened: bool = True,
+) -> list[list[ManifestRun]]:
+    """Return the runs of versions planned for a cycle in [start, end), and their history, for `judge_runs`.
 
     A cycle that was due and never opened counts too; one that is open and may still run does not, nor do
     replays and models that are switched off. Judged from manifests alone.
@@ -91,13 +147,7 @@ def verdicts(
     for key in sorted(runs.keys() - switched_off, key=lambda k: (k[2], k[1], k[0])):
         if model_id in (None, runs[key].model_id):
             runs_by_version[key[2]].append(runs[key])
-    judged = [
-        verdict
-        for version_runs in runs_by_version.values()
-        for verdict in judge_all(version_runs, thresholds)
-        if verdict.cycle_started_at >= start
-    ]
-    return sorted(judged, key=lambda v: (v.cycle_started_at, v.cycle_id, v.model_id, v.version, v.version_id))
+    return list(runs_by_version.values())
 
 
 def history_since(spec: CycleSpec, start: datetime, thresholds: Thresholds) -> datetime:
@@ -122,7 +172,7 @@ def _lookbacks(db: Database, specs: dict[str, CycleSpec]) -> LookbackAt:
     return lookback_at
 
 
-def replay_verdicts(
+def replays_to_judge(
     db: Database,
     cycle_id: str,
     version_ids: Collection[int],
@@ -130,8 +180,8 @@ def replay_verdicts(
     start: datetime,
     end: datetime,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
-) -> list[Verdict]:
-    """Return the verdicts on the replays of some versions of a cycle in [start, end), by version and cycle.
+) -> list[list[ManifestRun]]:
+    """Return the replays of some versions of a cycle in [start, end), and before, for `judge_runs`.
 
     Each is judged by the replays of its version before it. A replay that left no manifest has no verdict:
     nothing says that it should have run.
@@ -149,12 +199,21 @@ def replay_verdicts(
     runs_by_version: dict[int, list[ManifestRun]] = defaultdict(list)
     for key in sorted(runs, key=lambda k: (k[2], k[1])):
         runs_by_version[key[2]].append(runs[key])
-    return [
-        verdict
-        for version_runs in runs_by_version.values()
-        for verdict in judge_all(version_runs, thresholds)
-        if verdict.cycle_started_at >= start
-    ]
+    return list(runs_by_version.values())
+
+
+def replay_verdicts(
+    db: Database,
+    cycle_id: str,
+    version_ids: Collection[int],
+    *,
+    start: datetime,
+    end: datetime,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+) -> list[Verdict]:
+    """Return the verdicts on replays of a cycle in [start, end): `replays_to_judge`, judged."""
+    runs = replays_to_judge(db, cycle_id, version_ids, start=start, end=end, thresholds=thresholds)
+    return judge_runs(runs, start, thresholds)
 
 
 def _runs(
