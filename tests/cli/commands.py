@@ -1,21 +1,18 @@
-"""Commands of `airflow detection` in Airflow's own parser, each list in a process of its own.
-
-The processes are forked from one that has Airflow loaded, for that is most of the time a command takes.
-"""
+"""Commands of `airflow detection` in Airflow's own parser, for `tests.forked`: each list in one process."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
-
-TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
@@ -50,83 +47,35 @@ def environment(home: Path, dsn: str) -> dict[str, str]:
     }
 
 
-class LoadedAirflow:
-    """A process with Airflow's command line loaded, in `home`, that forks one process for each list."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.cli.commands"],
-            env=environment(home, "dbname=none"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def run(self, env: Mapping[str, str], commands: Sequence[Sequence[str]]) -> list[Ran]:
-        """Run the commands one after the other in one process with this environment."""
-        assert self._process.stdin
-        assert self._process.stdout
-        request = json.dumps([str(Path.cwd()), dict(env), [list(argv) for argv in commands]])
-        print(request, file=self._process.stdin, flush=True)
-        answer = json.loads(self._process.stdout.readline())
-        assert isinstance(answer, list), answer
-        return [Ran(*result) for result in answer]
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate(timeout=TIMEOUT_S)
-
-
-def serve() -> None:
-    """Answer each line of the input, a JSON list of folder, environment and commands, with a line."""
+def load() -> None:
+    """Load Airflow's command line."""
     from airflow.cli import cli_parser
 
-    parser = cli_parser.get_parser()
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a command writes to the descriptor itself
-    for line in sys.stdin:
-        folder, env, commands = json.loads(line)
-        reader, writer = os.pipe()
-        if (child := os.fork()) == 0:
-            os.chdir(folder)
-            _answer(parser, env, commands, writer)
-        os.close(writer)
-        with os.fdopen(reader) as pipe:
-            answer = pipe.read()
-        _, status = os.waitpid(child, 0)
-        print(answer or json.dumps(f"ended with {status}"), file=answers, flush=True)
+    cli_parser.get_parser()
 
 
-def _answer(parser: object, env: Mapping[str, str], commands: Sequence[Sequence[str]], writer: int) -> None:
-    """Run commands in this process, write their results to a pipe, and end."""
-    import contextlib
-    import io
-    import signal
-    import traceback
-
+def answer(request: dict[str, Any]) -> list[tuple[int, str, str]]:
+    """Run the commands of a request one after the other, in its folder and with its environment."""
     from airflow import settings
+    from airflow.cli import cli_parser
 
-    signal.alarm(TIMEOUT_S)
+    os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(env)
+    os.environ.update(request["env"])
     settings.configure_vars()
     settings.configure_orm()
+    parser = cli_parser.get_parser()
     results = []
-    for argv in commands:
+    for argv in request["commands"]:
         out, err, code = io.StringIO(), io.StringIO(), 0
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                args = parser.parse_args(["detection", *argv])  # type: ignore[attr-defined]
+                args = parser.parse_args(["detection", *argv])
                 args.func(args)
             except SystemExit as ended:
                 code = ended.code or 0  # type: ignore[assignment]
             except BaseException:
                 code = 99
                 traceback.print_exc()
-        results.append([code, out.getvalue(), err.getvalue()])
-    with os.fdopen(writer, "w") as pipe:
-        json.dump(results, pipe)
-    sys.stderr.flush()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    serve()
+        results.append((code, out.getvalue(), err.getvalue()))
+    return results

@@ -6,22 +6,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.cli.commands import Cli, LoadedAirflow, Ran, environment
+from tests.cli.commands import Cli, Ran, environment
+from tests.forked import ForkServer
 
 
 @pytest.fixture(scope="session")
-def loaded_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedAirflow]:
-    airflow = LoadedAirflow(tmp_path_factory.mktemp("airflow"))
+def loaded_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    airflow = ForkServer("tests.cli.commands", environment(tmp_path_factory.mktemp("airflow"), "dbname=none"))
     yield airflow
     airflow.close()
 
 
 @pytest.fixture
-def cli(tmp_path: Path, dsn: str, loaded_airflow: LoadedAirflow) -> Cli:
+def cli(tmp_path: Path, dsn: str, loaded_airflow: ForkServer) -> Cli:
     """Run commands of `airflow detection`, one after the other, against the test's database."""
 
     def run(*commands: Sequence[str], dsn: str = dsn, **extra: str) -> list[Ran]:
         state = {"AIRFLOW__DETECTION__STATE_DIR": str(tmp_path / "state")}
-        return loaded_airflow.run(environment(tmp_path, dsn) | state | extra, commands)
+        request = {
+            "folder": str(Path.cwd()),
+            "env": environment(tmp_path, dsn) | state | extra,
+            "commands": [list(argv) for argv in commands],
+        }
+        return [Ran(*result) for result in loaded_airflow.ask(request)]
 
     return run

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.operators.test_operators import airflow_uri
+from tests.operators.airflow_runs import airflow_uri
 from tests.snapshot.manifests import FIRST, STEP
 from tests.snapshot.test_version_comparison import HOSTILE, Planted
 

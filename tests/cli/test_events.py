@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.cli.test_promotions import ME, fleet, rows
-from tests.operators.test_operators import airflow_uri
+from tests.operators.airflow_runs import airflow_uri
 
 from airflow_detection.errors import EventError
 from airflow_detection.hooks.detection import DetectionHook

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from psycopg.sql import SQL, Identifier
 from tests import sample_registry
 from tests.operators.executions import EXECUTIONS
-from tests.operators.test_operators import Cycles, cycles, home
 from tests.sample_registry import AT, SCHEMA, SETTINGS, SINCE
 
 from airflow_detection.cycle import closing, inline, planning
@@ -26,7 +25,8 @@ from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.roles import correct_roles
 
-__all__ = ["cycles", "home"]  # fixtures
+if TYPE_CHECKING:
+    from tests.operators.airflow_runs import Cycles
 
 
 def open_fleet(conn: Any, known_at: datetime | None = None, mode: Mode = Mode.AS_OF) -> OpenedCycle:

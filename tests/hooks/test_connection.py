@@ -14,7 +14,7 @@ from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk import Connection
 from psycopg.conninfo import conninfo_to_dict
 from tests import sample_registry
-from tests.operators.test_operators import airflow_uri, environment
+from tests.operators.airflow_runs import airflow_uri, environment
 from tests.sample_registry import AT, SETTINGS
 
 from airflow_detection.cycle import planning

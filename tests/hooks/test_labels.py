@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tests import sample_registry
-from tests.operators.test_operators import airflow_uri
+from tests.operators.airflow_runs import airflow_uri
 
 from airflow_detection.hooks.detection import DetectionHook
 from airflow_detection.store.connection import Connection

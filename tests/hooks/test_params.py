@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests import sample_registry
-from tests.operators.test_operators import airflow_uri
+from tests.operators.airflow_runs import airflow_uri
 
 from airflow_detection.domain.specs import Role
 from airflow_detection.engine.params import ParamsLoader

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from tests import sample_registry
-from tests.operators.test_operators import airflow_uri
+from tests.operators.airflow_runs import airflow_uri
 from tests.sample_registry import AT, SCHEMA, SETTINGS
 
 from airflow_detection.cycle import inline, planning

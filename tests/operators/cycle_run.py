@@ -1,8 +1,8 @@
-"""Run generated Dags in a process of their own, as Airflow would, and print what became of their tasks.
+"""Generated Dags, run in a process of their own as Airflow would, for `tests.forked`.
 
-Reads a JSON list of steps from standard input: `{"at": ISO instant or null, "conf": {...}, "env": {...},
-"cycle": id, "forked": whether}`; prints a JSON line for each, `{"state": ..., "tasks": {id: state},
-"rendered": {id: fields}}`.
+A request has an environment, and `steps` or a `flight` (see `flight.py`). A step is `{"at": ISO instant or
+null, "conf": {...}, "env": {...}, "cycle": id, "forked": whether}`; its answer is `{"state": ..., "tasks":
+{id: state}, "rendered": {id: fields}}`.
 
 A step that is `forked` runs each task as a worker does: in a process that Airflow's supervisor forks, with
 its standard streams, its log channel and its parse of the Dag file.
@@ -10,10 +10,9 @@ its standard streams, its log channel and its parse of the Dag file.
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from contextlib import nullcontext, redirect_stdout
+import tempfile
+from contextlib import nullcontext
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
@@ -63,7 +62,31 @@ def run_forked(*, ti: Any, task: Any) -> Any:
     return SimpleNamespace(msg=None, ti=SimpleNamespace(state=process.final_state, task=task))
 
 
-if __name__ == "__main__":
-    with redirect_stdout(sys.stderr):
-        results = [run(step) for step in json.load(sys.stdin)]
-    print("\n".join(json.dumps(result) for result in results))
+def load() -> None:
+    """Load what every run needs, with no connection and no thread that a fork would break."""
+    import asyncio
+
+    import httpx
+    from airflow.sdk.execution_time.supervisor import in_process_api_server
+
+    async def wake() -> None:  # the routes are made at the first request
+        api = in_process_api_server().app
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://api") as client:
+            (await client.get("/health")).raise_for_status()
+
+    asyncio.run(wake())
+
+
+def answer(request: dict[str, Any]) -> Any:  # Any: JSON
+    """Run the steps or the flight of a request."""
+    from airflow import settings
+    from tests.operators.flight import fly_all
+
+    os.environ.clear()
+    os.environ.update(request["env"])
+    tempfile.tempdir = None  # found anew
+    settings.configure_vars()
+    settings.configure_orm()
+    if "flight" in request:
+        return fly_all(**request["flight"])
+    return [run(step) for step in request["steps"]]

@@ -1,17 +1,16 @@
 """Runs of a generated Dag that are under way while the registry changes, in a process of their own.
 
-Reads `{"change": name, "at": ISO instant, "stages": [names]}` from standard input and prints one JSON line of
-`{stage: {"state": ..., "tasks": {id: state}}}`. The runs are taken as far as their stage with the Dag of
-before, the change is made, and all of them are ended with the Dag of after. What decides is Airflow's: the
-parser, the scheduler's `update_state` and `verify_integrity`, backfills, `clear`, and the task runner.
+A flight is `{"change": name, "at": ISO instant, "stages": [names]}`, its answer `{stage: {"state": ...,
+"tasks": {id: state}}}`. The runs are taken as far as their stage with the Dag of before, the change is made,
+and all of them are ended with the Dag of after. What decides is Airflow's: the parser, the scheduler's
+`update_state` and `verify_integrity`, backfills, `clear`, and the task runner.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -198,11 +197,11 @@ def worker_parsing(task_id: str) -> Iterator[None]:
         yield
 
 
-def fly_all(change: str, at: datetime, stages: list[str]) -> dict[str, Any]:
+def fly_all(change: str, at: str, stages: list[str]) -> dict[str, Any]:
     """Take every run to its stage, change the registry, and end them all."""
     from airflow_detection.operators.context import open_database, settings_of
 
-    flights = Flights(at, stages)
+    flights = Flights(datetime.fromisoformat(at), stages)
     flights.parse()
     flights.create()
     for stage in stages:
@@ -215,10 +214,3 @@ def fly_all(change: str, at: datetime, stages: list[str]) -> dict[str, Any]:
             flights.clear(stage)
         flights.fly(stage)
     return {stage: flights.states(stage) for stage in stages}
-
-
-if __name__ == "__main__":
-    with redirect_stdout(sys.stderr):
-        request = json.load(sys.stdin)
-        result = fly_all(request["change"], datetime.fromisoformat(request["at"]), request["stages"])
-    print(json.dumps(result))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests import sample_registry
 from tests.operators.executions import EXECUTIONS
-from tests.operators.test_operators import Cycles, cycles, home
 
 from airflow_detection.domain.specs import Execution, Role
 
-__all__ = ["cycles", "home"]  # fixtures
+if TYPE_CHECKING:
+    from tests.operators.airflow_runs import Cycles
+
 ENTRYPOINT = "tests.confined_models:Confined"
 WAYS = (
     "print",

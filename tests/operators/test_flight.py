@@ -2,52 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests import sample_registry
 from tests.operators.flight import STAGES
 from tests.operators.registry_changes import ALSO_PLANNED, BEFORE, CHANGES, PLANNED
-from tests.operators.test_operators import ROOT, airflow_uri, environment, home
 from tests.sample_registry import AT
 
-__all__ = ["home"]  # a fixture
-Fly = Callable[..., dict[str, Any]]
+if TYPE_CHECKING:
+    from tests.operators.airflow_runs import Fly, Runs
 
 
 @pytest.fixture
-def fly(home: Path, dsn: str, database: Any, tmp_path: Path) -> Fly:
+def fly(runs: Runs, database: Any) -> Fly:
     """Make a change while runs are under way, and return what became of each by its stage."""
 
     def run(change: str, *stages: str, **env: str) -> dict[str, Any]:
         sample_registry.register(database)
         BEFORE.get(change, lambda _: None)(database)
-        process = subprocess.run(
-            [sys.executable, "-m", "tests.operators.flight"],
-            input=json.dumps({"change": change, "at": AT.isoformat(), "stages": stages}),
-            env=environment(
-                home,
-                AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL="0",
-                AIRFLOW_CONN_DETECTION_DEFAULT=airflow_uri(dsn),
-                AIRFLOW__DETECTION__STATE_DIR=str(tmp_path / "state"),
-                LEGACY_FILE=str(tmp_path / "legacy"),
-                **env,
-            ),
-            cwd=ROOT,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=240,
+        flight = {"change": change, "at": AT.isoformat(), "stages": stages}
+        states: dict[str, Any] = runs(
+            "flight", flight, AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL="0", **env
         )
-        print(process.stderr)  # pytest shows it when the test fails
-        assert process.returncode == 0
-        states: dict[str, Any] = json.loads(process.stdout)
         return states
 
     return run

@@ -6,16 +6,17 @@ import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests import sample_registry
-from tests.operators.test_operators import Cycles, cycles, home
 from tests.sample_registry import AT
 
 from airflow_detection.domain.specs import Execution, Role
 
-__all__ = ["cycles", "home"]  # fixtures
+if TYPE_CHECKING:
+    from tests.operators.airflow_runs import Cycles
+
 TRACKS, SPOOFING = "x-detection://fleet/tracks", "x-detection://fleet/spoofing"
 
 

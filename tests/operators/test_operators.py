@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
-from psycopg.conninfo import conninfo_to_dict
 from tests import sample_registry
 from tests.sample_registry import AT, SCHEMA
 
@@ -21,82 +13,9 @@ from airflow_detection.domain.specs import Execution, Role
 from airflow_detection.store import roles
 from airflow_detection.store.database import Database
 
-ROOT = Path(__file__).parents[2]
-Cycles = Callable[..., list[dict[str, Any]]]
-
-
-def airflow_uri(dsn: str) -> str:
-    """The value of AIRFLOW_CONN_* for a libpq connection string."""
-    parts = conninfo_to_dict(dsn)
-    return json.dumps(
-        {
-            "conn_type": "postgres",
-            "host": parts["host"],
-            "login": parts.get("user"),
-            "password": parts.get("password"),
-            "port": int(parts["port"]) if parts.get("port") else None,
-            "schema": parts["dbname"],
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An Airflow home with a migrated metadata database."""
-    folder = tmp_path_factory.mktemp("airflow")
-    (folder / "dags").mkdir()
-    shutil.copy(ROOT / "dags" / "detection_cycles.py", folder / "dags")
-    subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
-        env=environment(folder),
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    return folder
-
-
-def environment(home: Path, **more: str) -> dict[str, str]:
-    """Nothing of the caller's Airflow comes through."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "_AIRFLOW", "PREDICTION_"))}
-    return {
-        **kept,
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-        "AIRFLOW__DETECTION__ALLOWED_MODULES": "tests.sample_registry",
-        "AIRFLOW__DETECTION__PLAN_TTL": "0",
-        "PREDICTION_USE_MODEL_REGISTRY": "1",
-        **more,
-    }
-
-
-@pytest.fixture
-def cycles(home: Path, dsn: str, tmp_path: Path) -> Cycles:
-    """Run cycles in one Airflow process; each argument is a step of `cycle_run`."""
-
-    def run(*steps: dict[str, Any], **env: str) -> list[dict[str, Any]]:
-        process = subprocess.run(
-            [sys.executable, "-m", "tests.operators.cycle_run"],
-            input=json.dumps([{"at": AT.isoformat(), **step} for step in steps]),
-            env=environment(
-                home,
-                AIRFLOW_CONN_DETECTION_DEFAULT=airflow_uri(dsn),
-                AIRFLOW__DETECTION__STATE_DIR=str(tmp_path / "state"),
-                LEGACY_FILE=str(tmp_path / "legacy"),
-                **env,
-            ),
-            cwd=ROOT,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        print(process.stderr)  # pytest shows it when the test fails
-        assert process.returncode == 0
-        return [json.loads(line) for line in process.stdout.splitlines()]
-
-    return run
+if TYPE_CHECKING:
+    import pytest
+    from tests.operators.airflow_runs import Cycles
 
 
 def test_a_cycle_runs_and_its_shadow_cannot_turn_it_red(database: Any, cycles: Cycles) -> None:

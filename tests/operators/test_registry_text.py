@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests import sample_registry
-from tests.operators.test_operators import Cycles, cycles, home
 
 from airflow_detection.domain.specs import Role
 
-__all__ = ["cycles", "home"]  # fixtures
+if TYPE_CHECKING:
+    from tests.operators.airflow_runs import Cycles
+
 FAILS = "{{1//0}}"
 """Rendering it fails the task."""
 CONSTRAINTS = {

@@ -6,20 +6,21 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 from airflow.sdk.observability import stats
 from tests import sample_registry
 from tests.operators.executions import EXECUTIONS
-from tests.operators.test_operators import Cycles, cycles, home
 
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Execution, Outcome, Role, VersionSpec
 from airflow_detection.operators.telemetry import emit, log_context
 
-__all__ = ["cycles", "home"]  # fixtures
+if TYPE_CHECKING:
+    from tests.operators.airflow_runs import Cycles
+
 MODULES = {"AIRFLOW__DETECTION__ALLOWED_MODULES": "tests.sample_registry,tests.misbehaving_models"}
 
 
