@@ -38,7 +38,8 @@ from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
 
 SERVERS = ("api-server", "scheduler", "dag-processor")
-TIMEOUT_S = 180.0
+TIMEOUT_S = 600.0
+"""Ends a wait for what does not happen; how fast it is decides nothing."""
 Conn = psycopg.Connection[tuple[Any, ...]]
 
 
