@@ -185,7 +185,7 @@ class ModelSpec:
     `entity_id` (`entity_key` is also looked for in the input_ref). `promotion` has the conditions of a
     promotion that differ from their defaults, `event_gap` the longest time between two sightings of one
     event (an hour if None), and `events` the scores that make events (see `EventRule`): settings of today,
-    which no plan has.
+    which no recorded plan has.
     """
 
     model_id: str

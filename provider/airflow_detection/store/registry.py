@@ -246,10 +246,11 @@ def event_rule(db: Database, model_id: str) -> EventRule:
     return EventRule()
 
 
-def switches(db: Database, cycle_id: str) -> dict[str, bool]:
-    """Return which models of a cycle are switched on today, by model id."""
-    rows = model_rows(db, name="switches", params={"cycle_id": cycle_id})
-    return {row["model_id"]: row["is_enabled"] for row in rows}
+def switches(db: Database, cycle_id: str) -> dict[str, Row]:
+    """Return `is_enabled` and `events` of the models of a cycle as they are today, by model id."""
+    return {
+        row.pop("model_id"): row for row in model_rows(db, name="switches", params={"cycle_id": cycle_id})
+    }
 
 
 def cycle_of(db: Database, model_id: str) -> str:
