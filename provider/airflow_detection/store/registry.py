@@ -346,6 +346,8 @@ def put_cycle(db: Database, spec: CycleSpec) -> None:
     require_plain("cycle_id", require_id("cycle_id", spec.cycle_id))
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
     values |= {"start_date": require_utc("start_date", spec.start_date), "tags": list(spec.tags)}
+    for name in ("owner_links", "default_args", "deadline"):
+        values[name] = Jsonb(dict(values[name]), dumps=_strict_json)
     with with_exclusive_lock(db):
         cycle_rows(db, name="put", params=values)
 
