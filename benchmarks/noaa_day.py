@@ -73,8 +73,8 @@ select category, entity_id, severity::text, status::text, score, first_seen_at, 
 COUNTS = """
 select r.model_id, v.version, r.role::text, count(*) as cycles, sum(r.input_count) as inputs,
        sum(r.output_count) as outputs, sum((r.score_counts->>'null')::int) as null,
-       sum((r.score_counts->>'gt0')::int) as gt0, sum((r.score_counts->>'gt03')::int) as gt03,
-       sum((r.score_counts->>'gt05')::int) as gt05, sum((r.score_counts->>'gt07')::int) as gt07,
+       sum((r.score_counts->>'gt0')::int) as gt0, sum((r.score_counts->>'medium')::int) as medium,
+       sum((r.score_counts->>'high')::int) as high, sum((r.score_counts->>'critical')::int) as critical,
        percentile_cont(0.5) within group (
            order by (stage_ms->>'run')::float8 + (stage_ms->>'outputs')::float8) as ms
   from detection.detection_model_runs r join detection.detection_model_versions v using (version_id)
@@ -176,7 +176,7 @@ def _page(conn: Conn, counts: list[Row]) -> Iterator[str]:
     for row in counts:
         null = row["null"] or 0
         share = f"{null / row['outputs']:.1%}" if row["outputs"] else "-"
-        buckets = " | ".join(f"{row[name] or 0:,}" for name in ("gt0", "gt03", "gt05", "gt07"))
+        buckets = " | ".join(f"{row[name] or 0:,}" for name in ("gt0", "medium", "high", "critical"))
         yield (
             f"| {row['model_id']} | {row['version']} | {row['role']} | {row['cycles']} | {row['inputs']:,} "
             f"| {row['outputs']:,} | {null:,} ({share}) | {buckets} | {row['ms']:.1f} |"

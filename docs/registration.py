@@ -5,7 +5,7 @@ python docs/registration.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from airflow_detection.domain.specs import CycleSpec, ModelSpec
 from airflow_detection.evidence.policy import BAD_VERDICTS, POLICY_OPTIONS, PromotionPolicy
 from airflow_detection.registration import keys, schema
 from airflow_detection.registration.entries import VersionEntry
-from airflow_detection.registration.task_options import OPTIONS
+from airflow_detection.registration.task_options import DEFAULT_ARGS, OPTIONS, Option
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGE = CHECKOUT / "docs" / "reference" / "registration.md"
@@ -87,15 +87,14 @@ def _sections() -> Iterator[tuple[str, str, Iterable[Row]]]:
         f"Each is one Airflow Dag. The key is its id: {keys.CYCLES.bounds}.",
         _rows(keys.CYCLE_KEYS, CycleSpec),
     )
+    yield "default_args", "Of a cycle; each task of its Dag runs with them.", _option_rows(DEFAULT_ARGS)
+    yield "deadline", "Of a cycle.", _rows(keys.DEADLINE_KEYS, CycleSpec)
     yield "models", f"The key is the model's id: {keys.MODELS.bounds}.", _rows(keys.MODEL_KEYS, ModelSpec)
     yield "versions", f"Of a model: {keys.VERSIONS.bounds}.", _rows(keys.VERSION_KEYS, VersionEntry)
     yield (
         "task_options",
         "Of a model; each version runs with them.",
-        (
-            (name, _sentence(str(option.bound)), option.default, option.means, f"{name}: {option.example}")
-            for name, option in OPTIONS.items()
-        ),
+        _option_rows(OPTIONS),
     )
     yield "promotion", "Of a model, see [the gate](../promotion.md).", _policy_rows()
 
@@ -110,6 +109,12 @@ def _rows(declared: Iterable[keys.Key], owner: type) -> Iterator[Row]:
         elif default is None:
             default = _written(defaults.get(key.name, MISSING))
         yield key.name, key.kind.bounds, default, key.means, f"{key.name}: {key.example}"
+
+
+def _option_rows(options: Mapping[str, Option]) -> Iterator[Row]:
+    for name, option in options.items():
+        example = f"{name}: {option.example}"
+        yield name, _sentence(str(option.bound)), option.default, option.means, example
 
 
 def _policy_rows() -> Iterator[Row]:

@@ -28,6 +28,10 @@ select p.model_id, p.version_id as primary_id, p.version as primary_version, s.v
  group by p.model_id, p.version_id, p.version, s.version_id, s.version, s.role
  order by p.model_id, s.role, s.version, p.version;
 
+-- name: event_rules
+-- Which scores of each model make events.
+select model_id, events from {schema}.detection_models;
+
 -- name: compare
 -- A champion beside some shadows of its model on the entities of each cycle; one row a shadow and cycle, the p99 of
 -- all its cycles in each. The champion's outputs are read once for all of them. Of several outputs for an entity the

@@ -11,7 +11,7 @@ select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_o
 
 -- name: at
 -- The models of cycles that have held a role by an instant, and what they depended on then.
-select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_options, m.is_enabled,
+select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_options, m.is_enabled, m.events,
        array(select d.depends_on::text from {schema}.detection_model_dependencies d
               where d.model_id = m.model_id
                 and (d.is_founding or d.recorded_at <= least(%(at)s, %(known_at)s))
@@ -25,8 +25,8 @@ select m.model_id, m.cycle_id, m.entrypoint, m.score_key, m.entity_key, m.task_o
  order by m.model_id;
 
 -- name: switches
--- Which models of a cycle are enabled now.
-select model_id, is_enabled from {schema}.detection_models where cycle_id = %(cycle_id)s;
+-- What holds of the models of a cycle now, whatever the plan: whether they are enabled, and what makes their events.
+select model_id, is_enabled, events from {schema}.detection_models where cycle_id = %(cycle_id)s;
 
 -- name: put
 -- Register models, or replace all their settings; a trigger protects those that past plans rest on.

@@ -9,7 +9,8 @@ with recursive needed as (
 )
 select r.cycle_id, r.cycle_started_at, r.model_id, r.version_id, v.version, r.role::text, r.outcome::text,
        r.error, r.input_count, r.input_digest, r.newest_input_at, r.output_count, r.output_digest,
-       r.score_counts, r.canaries, r.features, r.reads_since, r.reads, r.params_digest, v.params
+       r.score_counts, r.canaries, r.features, r.reads_since, r.reads, r.params_digest, v.params,
+       r.score_edges
   from unnest(%(cycle_ids)s::text[], %(since)s::timestamptz[]) as per_cycle (cycle_id, since)
   join {schema}.detection_model_runs r
     on r.cycle_id = per_cycle.cycle_id and r.cycle_started_at >= per_cycle.since and r.cycle_started_at < %(end)s

@@ -37,8 +37,11 @@ select v.version, r.is_replay,
        floor(extract(epoch from r.cycle_started_at - %(start)s::timestamptz) / %(step_s)s::float8)::int as bucket,
        count(*) as cycles, sum(r.output_count) as outputs, sum(r.input_count) as inputs,
        sum((r.score_counts ->> 'scored')::bigint) as scored, sum((r.score_counts ->> 'null')::bigint) as nulls,
-       sum((r.score_counts ->> 'gt0')::bigint) as gt0, sum((r.score_counts ->> 'gt03')::bigint) as gt03,
-       sum((r.score_counts ->> 'gt05')::bigint) as gt05, sum((r.score_counts ->> 'gt07')::bigint) as gt07,
+       sum((r.score_counts ->> 'gt0')::bigint) as gt0,
+       sum(coalesce(r.score_counts ->> 'medium', r.score_counts ->> 'gt03')::bigint) as medium,
+       sum(coalesce(r.score_counts ->> 'high', r.score_counts ->> 'gt05')::bigint) as high,
+       sum(coalesce(r.score_counts ->> 'critical', r.score_counts ->> 'gt07')::bigint) as critical,
+       sum(coalesce(r.score_counts ->> 'flagged', r.score_counts ->> 'gt05')::bigint) as flagged,
        percentile_cont(array[0.5, 0.95]) within group (order by r.duration_ms)
            filter (where r.outcome = 'SUCCEEDED') as ms
   from {schema}.detection_model_runs r

@@ -23,9 +23,10 @@ select set_config('role', %(role)s, true);
 select set_config('statement_timeout', %s, true), set_config('role', %s, true);
 
 -- name: counts
--- The counts for the manifest.
-select count(*), count(score), count(*) filter (where score > 0), count(*) filter (where score > 0.3),
-       count(*) filter (where score > 0.5), count(*) filter (where score > 0.7)
+-- The counts for the manifest: of outputs, of scores, and of scores above each edge.
+select count(*), count(score),
+       array(select (select count(*) from pg_temp.detection_selected_outputs o where o.score > e.edge)
+               from unnest(%(edges)s::float8[]) with ordinality as e (edge, number) order by e.number)
   from pg_temp.detection_selected_outputs;
 
 -- name: beyond

@@ -94,9 +94,12 @@ select r.model_id, v.version, r.role::text as role, r.version_id,
        sum((r.score_counts ->> 'scored')::bigint)::bigint as scored,
        sum((r.score_counts ->> 'null')::bigint)::bigint as nulls,
        sum((r.score_counts ->> 'gt0')::bigint)::bigint as gt0,
-       sum((r.score_counts ->> 'gt03')::bigint)::bigint as gt03,
-       sum((r.score_counts ->> 'gt05')::bigint)::bigint as gt05,
-       sum((r.score_counts ->> 'gt07')::bigint)::bigint as gt07
+       sum(coalesce(r.score_counts ->> 'medium', r.score_counts ->> 'gt03')::bigint)::bigint as medium,
+       sum(coalesce(r.score_counts ->> 'high', r.score_counts ->> 'gt05')::bigint)::bigint as high,
+       sum(coalesce(r.score_counts ->> 'critical', r.score_counts ->> 'gt07')::bigint)::bigint as critical,
+       sum(coalesce(r.score_counts ->> 'flagged', r.score_counts ->> 'gt05')::bigint)::bigint as flagged,
+       array_remove(array_agg(distinct coalesce(r.score_edges ->> 'flagged', r.score_edges ->> 'gt05')::float8), null)
+           as flagged_above
   from {schema}.detection_model_runs r join {schema}.detection_model_versions v using (version_id)
  where r.cycle_id = any (array(select c.cycle_id from {schema}.detection_cycles c))
    and r.cycle_started_at >= %(day)s and r.cycle_started_at < %(end)s

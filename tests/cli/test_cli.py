@@ -332,15 +332,21 @@ def test_check_tells_what_runs_nothing(cli: Cli, database: Connection, tmp_path:
     database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
     others = "  idle: {cycle: night, entrypoint: no_such_name, versions: {'1': {}}}\n"
     file = written(tmp_path / "registry.yaml", options=" task_options: {pool: fast},", others=others)
-    night = "cycles:\n  night: {schedule: '0 3 * * *', lookback: 1h, start_date: 2026-01-01}\n"
+    night = (
+        "cycles:\n  night: {schedule: '0 3 * * *', lookback: 1h, start_date: 2026-01-01,"
+        " default_args: {pool: slow}, deadline: {after: 1h, callback: 'os:abort'}}\n"
+    )
     Path(file).write_text(Path(file).read_text().replace("cycles:\n", night))
     migrate_airflow(tmp_path, "detection_pay")
     applied, check = cli(
         ["apply", file], ["check"], AIRFLOW__DETECTION__ALLOWED_MODULES="tests", PYTHONPATH=str(ROOT)
     )
     assert (applied.code, check.code) == (0, 1)
+    assert "cycle night: deadline.callback: entry point 'os:abort' is not allowed" in applied.err
     for text in (
         "cycle 'pay' runs nothing: the model registry is off and it has no legacy_entrypoint; set PREDICTION",
+        "cycle night: default_args.pool: there is no pool 'slow', its tasks would never run: airflow pools",
+        "cycle night: deadline.callback: entry point 'os:abort' is not allowed: module 'os' is under none of",
         "model big: task_options.pool: there is no pool 'fast', its tasks would never run: airflow pools set",
         "warning: model idle: no version of it holds a role: it does not run",
         "warning: not in force: model idle: ",

@@ -70,9 +70,12 @@ def machine(
 ) -> Machine:
     monkeypatch.setenv(CONN_ENV, connection(dsn))
     monkeypatch.setenv("AIRFLOW__DETECTION__STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("AIRFLOW__DETECTION__ALLOWED_MODULES", "tests")
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
     sample_registry.register(database)
-    return Machine(database, Settings(state_dir=tmp_path / "state", plan_ttl_s=0), capsys)
+    return Machine(
+        database, Settings(state_dir=tmp_path / "state", plan_ttl_s=0, allowed_prefixes=("tests",)), capsys
+    )
 
 
 def test_what_alters_neither_structure_nor_what_runs_makes_no_new_dag_version(machine: Machine) -> None:
@@ -86,6 +89,9 @@ def test_what_alters_neither_structure_nor_what_runs_makes_no_new_dag_version(ma
     assert machine.parse() == before
 
 
+LATE = {"after_s": 240, "callback": "tests.sample_registry:legacy"}
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -97,6 +103,18 @@ def test_what_alters_neither_structure_nor_what_runs_makes_no_new_dag_version(ma
         (
             lambda db: sample_registry.put_cycle(db, schedule="0 * * * *"),
             "  ~ timetable.expression: */5 * * * * -> 0 * * * *\n",
+        ),
+        (
+            lambda db: sample_registry.put_cycle(db, default_args={"pool": "heavy"}),
+            "task open_cycle pool: none -> heavy",
+        ),
+        (
+            lambda db: sample_registry.put_cycle(db, owner_links={"us": "https://example.org"}),
+            "~ owner_links",
+        ),
+        (
+            lambda db: sample_registry.put_cycle(db, deadline=LATE),
+            "~ deadline: none -> ",
         ),
         (
             lambda db: sample_registry.put_version(db, "spoofing@9", Role.PRIMARY, since=None),

@@ -12,6 +12,8 @@ from typing import Any
 
 import pendulum
 import pytest
+from airflow.sdk.definitions.callback import AsyncCallback, SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.trigger import CronTriggerTimetable
@@ -22,8 +24,10 @@ from airflow_detection.config import settings
 from airflow_detection.dags.cycles import DagArguments, build_dag
 from airflow_detection.dags.maintenance import maintenance_dag
 from airflow_detection.domain import cron
+from airflow_detection.domain.text import visible
 from airflow_detection.errors import ConfigurationError
 from airflow_detection.operators.context import cycle_of_run
+from airflow_detection.plan_cache.known import KnownCycle
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.registration.export import registration_yaml
 from airflow_detection.store import registry
@@ -51,6 +55,9 @@ cycles:
     catchup: true
     tags: [fraud, night]
     owner: fraud-team
+    owner_links: {fraud-team: "https://example.org/fraud"}
+    default_args: {retries: 4, retry_delay: 7, pool: heavy, queue: q, execution_timeout: 600}
+    deadline: {after: 4m, callback: "tests.dags.test_habits:hears_of_it"}
     lookback: 1d
     start_date: 2026-01-01
 """
@@ -112,11 +119,23 @@ def test_a_file_sets_them_and_the_dag_has_them(database: Any, tmp_path: Path) ->
     assert apply_file(db, file)
     assert apply_file(db, file) == []
     (spec,) = registry.cycle_specs(db)
-    dag = build_dag(replace(cycle(model("m")), spec=spec))
+    models = (model("m", task_options={"retries": 1}), model("n", task_options={"execution_timeout": 60}))
+    known = replace(cycle(*models), spec=spec)
+    dag = build_dag(known, arguments=DagArguments(allowed_prefixes=("tests",)))
     timetable: Any = dag.timetable
     assert (timetable.expression, timetable.timezone) == ("30 2 * * *", "Europe/Berlin")
     assert (dag.catchup, dag.tags) == (True, {"detection", "fraud", "night"})
     assert {task.owner for task in dag.tasks} == {"fraud-team"}
+    assert dag.owner_links == {"fraud-team": "https://example.org/fraud"}
+    assert {(t.pool, t.queue, t.retry_delay) for t in dag.tasks} == {("heavy", "q", timedelta(seconds=7))}
+    assert {t.task_id: t.retries for t in dag.tasks if t.retries != 4} == {"m": 1}
+    limits = {t.task_id: t.execution_timeout for t in dag.tasks}
+    assert (limits["open_cycle"], limits["n"]) == (timedelta(minutes=10), timedelta(seconds=90))
+    (serialised,) = DagSerialization.to_dict(dag)["dag"]["deadline"]
+    assert "tests.dags.test_habits.hears_of_it" in str(serialised)
+    assert DagSerialization.to_dict(dag) == DagSerialization.to_dict(
+        build_dag(known, arguments=DagArguments(allowed_prefixes=("tests",)))
+    )
     exported = tmp_path / "exported.yaml"
     exported.write_text(registration_yaml(db))
     assert "timezone: Europe/Berlin" in exported.read_text()
@@ -150,8 +169,6 @@ def test_a_team_gives_arguments_to_all_dags_and_a_cycles_own_win() -> None:
 
 
 def test_a_deadline_is_that_of_every_dag() -> None:
-    from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
-
     alert = DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=timedelta(minutes=4),
@@ -159,6 +176,43 @@ def test_a_deadline_is_that_of_every_dag() -> None:
     )
     dag = build_dag(cycle(model("m")), arguments=DagArguments(deadline=alert))
     assert dag.deadline == [alert]
+
+
+def with_deadline(callback: str) -> KnownCycle:
+    known = cycle(model("m"))
+    return replace(known, spec=replace(known.spec, deadline={"after_s": 240, "callback": callback}))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("hears", SyncCallback), ("hears_of_it", AsyncCallback)])
+def test_a_registered_deadline_comes_beside_those_of_the_team(name: str, kind: type) -> None:
+    alert = DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(1),
+        callback=AsyncCallback(hears_of_it),
+    )
+    for given in (alert, [alert]):
+        arguments = DagArguments(deadline=given, allowed_prefixes=("tests",))
+        known = with_deadline(f"tests.dags.test_habits:{name}")
+        of_team, own = build_dag(known, arguments=arguments).deadline
+        assert (of_team, own.interval) == (alert, timedelta(minutes=4))
+        assert own.callback == kind(f"tests.dags.test_habits.{name}")
+
+
+@pytest.mark.parametrize(
+    ("callback", "reason"),
+    [
+        ("os:abort", "entry point 'os:abort' is not allowed: module 'os' is under none of ['tests']"),
+        ("tests.nowhere:late", "cannot be imported: ModuleNotFoundError: No module named 'tests.nowhere'"),
+        ("tests.dags.test_habits:FILE", "entry point 'tests.dags.test_habits:FILE' is not callable"),
+    ],
+)
+def test_a_callback_that_cannot_be_called_is_said_and_the_cycle_runs_without_it(
+    callback: str, reason: str
+) -> None:
+    dag = build_dag(with_deadline(callback), arguments=DagArguments(allowed_prefixes=("tests",)))
+    assert dag.tags == {"detection", "no deadline"}
+    assert (dag.deadline, dag.schedule is None) == (None, False)
+    assert visible(reason) in (dag.doc_md or "").replace("\\", "")
 
 
 def test_the_maintenance_dag_takes_schedule_tags_notifiers_and_what_to_do_on_trouble() -> None:

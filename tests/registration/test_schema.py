@@ -34,7 +34,11 @@ VALUES = (
     "{rollback_on: []}", "{unknown_is_enough: 1}", '{"1.0": {role: PRIMARY}}',
     '{"1.0": {since: 2026-01-01}}', '{"1.0": {role: PRIMARY, since: 2026-01-01}}', '{"1@0": {}}',
     '{"1.0": null}', '{"1.0": []}', '{"1.0": {rolle: PRIMARY}}', "false", "{above: 0.8}", "{above: 0.2}",
-    "{above: x}", "{below: 0.8}", "{severity: {CRITICAL: 0.95}}", "{severity: {LOW: 0.1}}", "{severity: 1}",
+    "{above: x}", "{below: 0.8}", "{a: https://x.org}", "{a: ftp://x.org}", "{a: javascript:x}",
+    "{a: mailto:b@x.org}", "{a: 1}", "{retry_delay: 5}", "{retry_delay: -1}", "{execution_timeout: 0}",
+    "{after: 4m, callback: a.b:c}", "{after: 4m}", "{callback: a.b:c}", "{after: 0m, callback: a.b:c}",
+    "{after: 4m, callback: a}", "{after: 4m, callback: null}",
+    "{severity: {CRITICAL: 0.95}}", "{severity: {LOW: 0.1}}", "{severity: 1}",
 )  # fmt: skip
 """What people may write behind a key, right or wrong."""
 

@@ -44,7 +44,9 @@ def _pair(cycles: int) -> comparisons.Pair:
 
 
 def _compare(conn: Connection, cycles: int) -> comparisons.Comparison:
-    return comparisons.compare(comparisons.row_reader(Database(conn, "detection")), [_pair(cycles)])[0]
+    return comparisons.compare(
+        comparisons.row_reader(Database(conn, "detection")), [_pair(cycles)], above={"m": 0.5}
+    )[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -107,6 +109,7 @@ def test_a_champion_is_compared_with_each_of_its_shadows(database: Connection) -
     compared = comparisons.compare(
         comparisons.row_reader(Database(database, "detection")),
         [challenger, shadow, replace(shadow, shadow_id=4)],
+        above={"m": 0.5},
     )
     assert [(c.cycles, c.entities, c.only_primary, c.newly_flagged) for c in compared] == [
         (1, 2, 1, 1), (2, 3, 1, 1), (2, 3, 3, 0),

@@ -31,9 +31,10 @@ STEP = timedelta(minutes=5)
 MANIFEST = (
     "insert into detection.detection_model_runs (cycle_id, cycle_started_at, version_id, is_replay, model_id,"
     " role, outcome, attempt, input_count, newest_input_at, started_at, duration_ms, stage_ms, params_digest,"
-    " code_version, score_counts) select 'fleet', %(at)s, version_id, %(is_replay)s, model_id, %(role)s,"
+    " code_version, score_counts, score_edges)"
+    " select 'fleet', %(at)s, version_id, %(is_replay)s, model_id, %(role)s,"
     " %(outcome)s, 1, %(inputs)s, %(newest)s, %(at)s, %(ms)s, %(stage_ms)s, %(params_digest)s,"
-    " %(code_version)s, %(counts)s from detection.detection_model_versions"
+    " %(code_version)s, %(counts)s, %(edges)s from detection.detection_model_versions"
     " where model_id || '@' || version = %(label)s"
 )
 EVENT = (
@@ -47,10 +48,10 @@ def _run(conn: Connection, label: str, at: datetime, **facts: Any) -> None:
     values = {
         "at": at, "label": label, "role": "PRIMARY", "outcome": "SUCCEEDED", "is_replay": False,
         "inputs": 100, "newest": at - timedelta(seconds=10), "ms": 10.0, "stage_ms": {}, "params_digest": "",
-        "code_version": "", "counts": {},
+        "code_version": "", "counts": {}, "edges": {"gt0": 0, "gt03": 0.3, "gt05": 0.5, "gt07": 0.7},
     }  # fmt: skip
     values |= facts
-    conn.execute(MANIFEST, values | {name: Jsonb(values[name]) for name in ("stage_ms", "counts")})
+    conn.execute(MANIFEST, values | {name: Jsonb(values[name]) for name in ("stage_ms", "counts", "edges")})
 
 
 def _take(conn: Connection, name: str, **facts: Any) -> Section:
@@ -276,13 +277,35 @@ def test_score_buckets_are_summed_and_their_history_goes_by_the_hour(registered:
     scores = _take(registered, "scores")
     rows = {r["Version"]: r for r in _rows(scores)}
     row = rows["tracks@1"]
-    assert [row[n] for n in ("Outputs", "> 0", "> 0.3", "> 0.5", "> 0.7")] == [1260, 504, 480, 240, 120]
+    buckets = ("Outputs", "> 0", "MEDIUM", "HIGH", "CRITICAL", "Flagged", "Flagged above")
+    assert [row[n] for n in buckets] == [1260, 504, 480, 240, 120, 240, "0.5"]
     assert row["Null"] == pytest.approx(5 / 105)
     assert row["By hour"] == pytest.approx([*(h / 100 for h in range(24)), 0.4])
     assert rows["tracks@2"]["By hour"] == (*[None] * 24, 0.1)
     assert _facts(scores)["Scored by champions"] == 1200
     assert [line.label for line in scores.series[0].lines] == ["tracks"]
     assert scores.status is Status.OK
+
+
+def test_flagged_is_what_the_models_threshold_was_when_it_ran(registered: Connection) -> None:
+    """Of a manifest from before models had thresholds, what scored above 0.5."""
+    edges = {"gt0": 0.0, "medium": 0.3, "high": 0.5, "critical": 0.7}
+    counts = {"scored": 100, "null": 0, "gt0": 60, "medium": 40, "high": 30, "critical": 20}
+    _run(registered, "tracks@1", START, counts=_counts(100, 40))
+    for number, (flagged, above) in enumerate(((25, 0.6), (7, 0.9)), start=1):
+        at = START + number * STEP
+        _run(
+            registered,
+            "tracks@1",
+            at,
+            counts={**counts, "flagged": flagged},
+            edges={**edges, "flagged": above},
+        )
+    _run(registered, "tracks@2", START, role="SHADOW", counts=counts, edges=edges)
+    scores = _take(registered, "scores")
+    rows = {r["Version"]: (r["Flagged"], r["Flagged above"]) for r in _rows(scores)}
+    assert rows == {"tracks@1": (20 + 25 + 7, "0.5, 0.6, 0.9"), "tracks@2": (0, "none")}
+    assert scores.summary == "champions scored 300 and flagged 52"
 
 
 def test_buckets_that_cannot_be_are_bad(registered: Connection) -> None:

@@ -61,7 +61,8 @@ class ModelStore:
             )
             return report, {}
 
-        store.save(MODEL, version, cycle, rows, finish)
+        events = registry.model_specs(Database(self.conn, "detection"))[0].events
+        store.save(replace(MODEL, events=events), version, cycle, rows, finish)
 
     def events(self) -> list[tuple[Any, ...]]:
         return self.conn.execute(EVENTS).fetchall()

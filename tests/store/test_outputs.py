@@ -15,7 +15,9 @@ import numpy as np
 import psycopg
 import pytest
 
+from airflow_detection.domain.inputs import MaterializedOutputs
 from airflow_detection.domain.reports import CanaryResult, FeatureProfile, RunReport
+from airflow_detection.domain.scores import Events
 from airflow_detection.domain.specs import Cycle, Mode, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import (
     MissingPartition,
@@ -178,10 +180,33 @@ def test_the_manifest_counts_scores_and_knows_its_inputs(
     run_report = report(version, len(scores), input_digest="abc", newest_input_at=AT - timedelta(minutes=2))
     store.save(MODEL, version, CYCLE, [row(n, s) for n, s in enumerate(scores)], lambda _: (run_report, {}))
     query = RUNS.format("score_counts, input_digest, newest_input_at")
-    counts = {"scored": 8, "null": 1, "gt0": 7, "gt03": 5, "gt05": 3, "gt07": 2}
+    counts = {"scored": 8, "null": 1, "gt0": 7, "medium": 5, "high": 3, "critical": 2, "flagged": 3}
     assert database.execute(query).fetchall() == [(counts, "abc", AT - timedelta(minutes=2))]
     store.save(replace(MODEL, score_key=None), version, CYCLE, [row()], lambda _: (run_report, {}))
     assert database.execute(query).fetchall()[0][0] == {}
+
+
+@pytest.mark.parametrize("is_spooled", [True, False])
+def test_the_manifest_counts_by_the_models_own_threshold_and_severities_and_says_which_they_were(
+    database: Connection, store: PostgresStore, version: VersionSpec, *, is_spooled: bool
+) -> None:
+    outputs = [row(n, score) for n, score in enumerate((0.2, 0.4, 0.65, 0.8, 0.97))]
+    run_report = report(version, len(outputs))
+
+    def counted(events: Events) -> tuple[object, ...]:
+        rows = outputs if is_spooled else MaterializedOutputs(outputs, 1.0)
+        store.save(replace(MODEL, events=events), version, CYCLE, rows, lambda _: (run_report, {}))
+        return database.execute(RUNS.format("score_counts, score_edges")).fetchall()[0]
+
+    counts = {"scored": 5, "null": 0, "gt0": 5, "medium": 4, "high": 2, "critical": 1}
+    edges = {"gt0": 0, "medium": 0.3, "high": 0.7, "critical": 0.95}
+    severity = {"HIGH": 0.7, "CRITICAL": 0.95}
+    assert counted({"above": 0.6, "severity": severity}) == (
+        {**counts, "flagged": 3}, {**edges, "flagged": 0.6},
+    )  # fmt: skip
+    assert counted(False) == (
+        {**counts, "high": 3, "critical": 2}, {**edges, "high": 0.5, "critical": 0.7},
+    ), "a model without events flags nothing"  # fmt: skip
 
 
 def test_no_outputs_leave_a_manifest_with_zero(

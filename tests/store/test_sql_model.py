@@ -87,7 +87,7 @@ def test_a_select_is_stored_with_the_manifest_of_any_model(
     stored = database.execute(STORED).fetchall()
     assert stored[0] == ("4", 0.4, {"entity": "4"}, {"n": 4, "hours": 1, "score": 0.4}, "PRIMARY")
     assert stored[1][1] is None
-    counts = {"scored": 5, "null": 1, "gt0": 5, "gt03": 5, "gt05": 4, "gt07": 2}
+    counts = {"scored": 5, "null": 1, "gt0": 5, "medium": 5, "high": 4, "critical": 2, "flagged": 4}
     assert database.execute(RUN).fetchall() == [("SUCCEEDED", 6, counts, None, True)]
     assert database.execute("select count(*) from detection.detection_events").fetchone() == (4,)
     metrics = "select metric_key, metric_value from detection.detection_model_metrics where metric_key = %s"

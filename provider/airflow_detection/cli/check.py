@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ def registration_warnings(db: Database, settings: Settings, registration: Regist
     for cycle in registration.cycles:
         for reason in query_problems(db, cycle.spec):
             yield f"cycle {cycle.spec.cycle_id}: {reason}"
+        yield from _deadline_problems(cycle.spec, settings)
     yield from _import_problems(
         {
             *((f"model {m.spec.model_id}", m.spec.entrypoint) for m in registration.models),
@@ -71,14 +72,14 @@ def _problems(db: Database, settings: Settings) -> Iterator[str]:
         yield str(error)
         return
     for cycle_id in cycles:
-        yield from _cycle_problems(db, cycle_id)
+        yield from _cycle_problems(db, settings, cycle_id)
     try:
         yield from _model_problems(db, settings)
     except RegistrationError as error:
         yield str(error)
 
 
-def _cycle_problems(db: Database, cycle_id: str) -> Iterator[str]:
+def _cycle_problems(db: Database, settings: Settings, cycle_id: str) -> Iterator[str]:
     from airflow_detection.cycle.input_query import query_problems
     from airflow_detection.domain.cron import cron_problem
     from airflow_detection.engine import flags
@@ -100,16 +101,28 @@ def _cycle_problems(db: Database, cycle_id: str) -> Iterator[str]:
         return
     for reason in query_problems(db, spec):
         yield f"cycle {cycle_id}: {reason}"
+    yield from _deadline_problems(spec, settings)
     if not flags.use_model_registry() and not spec.legacy_entrypoint:
         yield no_path_reason(cycle_id)
 
 
+def _deadline_problems(spec: CycleSpec, settings: Settings) -> Iterator[str]:
+    from airflow_detection.dags.deadline import deadline_problem
+
+    if spec.deadline and (reason := deadline_problem(spec, settings.allowed_prefixes)):
+        yield f"cycle {spec.cycle_id}: deadline.callback: {reason}"
+
+
 def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
     from airflow_detection.evidence.policy import policy_problems
-    from airflow_detection.registration.task_options import option_problems
+    from airflow_detection.registration.task_options import default_arg_problems, option_problems
     from airflow_detection.store import registry
 
     models = registry.model_specs(db)
+    cycles = list(_readable_cycles(db))
+    for cycle in cycles:
+        for key, reason in default_arg_problems(cycle.default_args):
+            yield f"cycle {cycle.cycle_id}: default_args.{key}: {reason}"
     for spec in models:
         for key, reason in option_problems(spec.task_options):
             yield f"model {spec.model_id}: task_options.{key}: {reason}"
@@ -117,7 +130,12 @@ def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
             yield f"model {spec.model_id}: promotion.{key}: {reason}"
     in_force, _ = _entrypoints(models, registry.versions(db))
     yield from _import_problems(in_force, settings)
-    yield from _pool_problems(models)
+    yield from _pool_problems(
+        {
+            **{f"cycle {c.cycle_id}: default_args.pool": c.default_args.get("pool") for c in cycles},
+            **{f"model {m.model_id}: task_options.pool": m.task_options.get("pool") for m in models},
+        }
+    )
 
 
 def _entrypoints(
@@ -146,19 +164,18 @@ def _import_problems(places: Iterable[tuple[str, str]], settings: Settings) -> I
             yield f"{place}: entry point {entrypoint!r} cannot be imported: {type(error).__name__}: {error}"
 
 
-def _pool_problems(models: Iterable[ModelSpec]) -> Iterator[str]:
-    """Name the pools of task options that Airflow does not have: such a task is never queued."""
-    named = {spec.model_id: spec.task_options.get("pool") for spec in models}
+def _pool_problems(named: Mapping[str, str | None]) -> Iterator[str]:
+    """Name the pools, by where they are named, that Airflow does not have: such a task is never queued."""
     if not any(named.values()):
         return
     from airflow.models.pool import Pool
     from sqlalchemy import select
 
     known = {pool for (pool,) in _metadata(select(Pool.pool))}
-    for model_id, pool in sorted(named.items()):
+    for place, pool in sorted(named.items()):
         if pool is not None and known and pool not in known:
             yield (
-                f"model {model_id}: task_options.pool: there is no pool {pool!r}, its tasks would never run:"
+                f"{place}: there is no pool {pool!r}, its tasks would never run:"
                 f" airflow pools set {pool} SLOTS DESCRIPTION"
             )
 

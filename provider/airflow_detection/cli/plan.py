@@ -115,7 +115,8 @@ def commands() -> list[ActionCommand]:
     output = arg("--output", help="how to print", choices=("text", "json"), default="text")
     diff = arg(
         "--diff",
-        help=f"tell whether the next parse here makes a new Dag version: exit {NEW_VERSION} if so, else 0",
+        help=f"tell whether the next parse here makes a new Dag version: exit {NEW_VERSION} if so, else 0;"
+        " what the Dag file gives to cycle_dags is the same before and after, and left out",
         action="store_true",
     )
     file = arg("--file", help="with --diff: after this file is applied; it is not", metavar="FILE")

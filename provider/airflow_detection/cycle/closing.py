@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from airflow_detection.cycle.planning import steps_of, with_current_enabled
+from airflow_detection.cycle.planning import steps_of, with_current_switches
 from airflow_detection.domain.names import INLINE, OTHER, task_id
 from airflow_detection.domain.reports import CycleSummary, RunReport
 from airflow_detection.domain.specs import Mode, Outcome
@@ -54,7 +54,7 @@ def close_cycle(
     recorded = cycle_runs.recorded_plan(db, cycle_id, cycle.started_at, mode)
     if recorded is None:
         raise PlanError(f"cycle {cycle_id!r} at {cycle.started_at.isoformat()} was not opened")
-    plan = with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
+    plan = with_current_switches(db, cycle, ExecutionPlan.from_json(recorded.plan))
     cycle_manifests = manifests(db, cycle_id, cycle.started_at)
     shared_state = task_states.get(INLINE, task_states.get(OTHER))
     shared_task_failed = "failed" in (task_states.get(OTHER), task_states.get(INLINE))

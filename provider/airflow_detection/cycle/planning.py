@@ -87,7 +87,7 @@ def resolve_plan(
         recorded = cycle_runs.recorded_plan(db, cycle.cycle_id, cycle.started_at, Mode.AS_OF)
         if recorded is None:
             raise PlanError(f"no plan was recorded for {cycle.cycle_id!r} at {cycle.started_at.isoformat()}")
-        return with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
+        return with_current_switches(db, cycle, ExecutionPlan.from_json(recorded.plan))
     known_at = None if known_at is None else require_utc("known_at", known_at)
     specs = registry.models_at(db, cycle.cycle_id, cycle.started_at, known_at)
     if mode is Mode.OVERRIDE:
@@ -103,13 +103,10 @@ def _settings_of(db: Database, cycle: Cycle, plan: ExecutionPlan) -> CycleSettin
     return plan.settings or registry.settings_at(db, cycle.cycle_id, cycle.started_at)
 
 
-def with_current_enabled(db: Database, cycle: Cycle, plan: ExecutionPlan) -> ExecutionPlan:
-    """Return a recorded plan with today's `is_enabled`, which is not part of a plan's identity."""
-    enabled = registry.switches(db, cycle.cycle_id)
-    models = {
-        key: replace(model, is_enabled=enabled.get(key, model.is_enabled))
-        for key, model in plan.models.items()
-    }
+def with_current_switches(db: Database, cycle: Cycle, plan: ExecutionPlan) -> ExecutionPlan:
+    """Return a recorded plan with today's `is_enabled` and `events`, which are no part of its identity."""
+    switches = registry.switches(db, cycle.cycle_id)
+    models = {key: replace(model, **switches.get(key, {})) for key, model in plan.models.items()}
     return replace(plan, models=models)
 
 
@@ -179,7 +176,7 @@ def planned_cycle(db: Database, cycle_id: str, started_at: datetime, *, mode: Mo
         plan = resolve_plan(db, cycle, mode=mode)
         opened_at = registry.clock(db)
     else:
-        plan = with_current_enabled(db, cycle, ExecutionPlan.from_json(recorded.plan))
+        plan = with_current_switches(db, cycle, ExecutionPlan.from_json(recorded.plan))
         opened_at = recorded.opened_at
     return _opened(db, spec, cycle, plan, opened_at, mode, is_recorded=recorded is not None)
 
@@ -284,7 +281,7 @@ def _record(
 
 def _recorded_plan(db: Database, cycle: Cycle) -> ExecutionPlan | None:
     recorded = cycle_runs.recorded_plan(db, cycle.cycle_id, cycle.started_at, Mode.AS_OF)
-    return ExecutionPlan.from_json(recorded.plan) if recorded else None
+    return with_current_switches(db, cycle, ExecutionPlan.from_json(recorded.plan)) if recorded else None
 
 
 def _unrecorded_plan(db: Database, cycle: Cycle) -> ExecutionPlan | None:

@@ -22,6 +22,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.definitions.param import ParamsDict
 
+from airflow_detection.dags.deadline import deadline_alert, deadline_problem
 from airflow_detection.dags.documentation import MAX_TEXT, dag_doc
 from airflow_detection.domain.cron import cron_problem, split_zone
 from airflow_detection.domain.markdown import prose
@@ -53,22 +54,30 @@ from airflow_detection.operators.cycle import (
 from airflow_detection.operators.model import DetectionModelOperator
 from airflow_detection.plan_cache.cache import known_registry
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
-from airflow_detection.registration.task_options import CYCLE_TASK_PRIORITY, SHADOW_PRIORITY, TaskOptions
+from airflow_detection.registration.task_options import (
+    CYCLE_TASK_PRIORITY,
+    SHADOW_PRIORITY,
+    TaskOptions,
+    default_args_of,
+)
 
 log = logging.getLogger(__name__)
 RETRIES, RETRY_DELAY = 2, timedelta(seconds=30)
 TAG, HELD_BACK, LAST_KNOWN, REGISTRY_OFF = "detection", "held back", "last known plan", "registry off"
+NO_DEADLINE = "no deadline"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DagArguments:
-    """What a team gives to the Dags of all cycles; a cycle's own tags and owner come on top."""
+    """What a team gives to the Dags of all cycles; what is registered of a cycle comes on top."""
 
     default_args: Mapping[str, Any] = field(default_factory=dict)  # Any: BaseOperator's own
     tags: Sequence[str] = ()
     owner_links: Mapping[str, str] = field(default_factory=dict)
     on_failure_callback: Any = None  # Any: what Airflow takes, one or a list
     deadline: Any = None  # Any: as above
+    allowed_prefixes: tuple[str, ...] = ()
+    """Modules that the callback of a cycle's own deadline may be of."""
 
 
 _NO_ARGUMENTS = DagArguments()
@@ -111,6 +120,7 @@ def cycle_dags(
         owner_links=owner_links or {},
         on_failure_callback=on_failure_callback,
         deadline=deadline,
+        allowed_prefixes=settings.allowed_prefixes,
     )
     dags = dags_of(known, conn_id, only=context.dag_id, task_id=context.task_id, arguments=arguments)
     return {dag.dag_id: dag for dag in dags}
@@ -170,6 +180,8 @@ def build_dag(
         own_notes[HELD_BACK] = f"A change is held back: {cycle.held_back_reason}."
     if not cycle.spec.legacy_entrypoint and not flags.use_model_registry():
         own_notes[REGISTRY_OFF] = no_path_reason(cycle_id)
+    if cycle.spec.deadline and (reason := deadline_problem(cycle.spec, arguments.allowed_prefixes)):
+        own_notes[NO_DEADLINE] = f"The cycle has no deadline: {reason}."
     try:
         return _Builder(cycle, conn_id, own_notes | (notes or {}), task_id, arguments).build()
     except Exception as error:  # one bad cycle must not take the file, and with it the others, down
@@ -239,9 +251,9 @@ class _Builder:
             catchup=spec.catchup,
             max_active_runs=spec.max_active_runs,
             tags=[TAG, *self.notes, *arguments.tags, *spec.tags],
-            owner_links=dict(arguments.owner_links),
+            owner_links={**arguments.owner_links, **spec.owner_links},
             on_failure_callback=arguments.on_failure_callback,
-            deadline=arguments.deadline,
+            deadline=self._deadlines() or None,
             doc_md=None
             if self.target_model is not None
             else dag_doc(self.cycle, self.plan, self.broken(), self.notes.values()),
@@ -249,6 +261,7 @@ class _Builder:
                 "retries": RETRIES,
                 "retry_delay": RETRY_DELAY,
                 **arguments.default_args,
+                **default_args_of(spec.default_args),
                 **own_args,
             },
         ) as dag:
@@ -267,6 +280,13 @@ class _Builder:
         # Not with the setter, which validates the three schemas for each Dag: a test does that once.
         vars(dag)["params"] = ParamsDict(run_params())
         return dag
+
+    def _deadlines(self) -> list[Any]:  # Any: a DeadlineAlert
+        given = self.arguments.deadline
+        deadlines = list(given) if isinstance(given, (list, tuple)) else [given] if given else []
+        if self.spec.deadline and NO_DEADLINE not in self.notes:
+            deadlines.append(deadline_alert(self.spec, self.arguments.allowed_prefixes))
+        return deadlines
 
     def broken(self) -> dict[str, str]:
         """Every reason why a model cannot run, by model id."""

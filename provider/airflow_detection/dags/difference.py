@@ -1,6 +1,7 @@
 """The changes that the next parse will make to the Dags, known before it.
 
 Airflow's own hash decides: that of the serialised Dags of the plan file and of the registry as it is now.
+Both are without what the Dag file gives to `cycle_dags`, which is the same before and after.
 """
 
 from __future__ import annotations
@@ -82,9 +83,10 @@ def _coming(db: Database, settings: Settings, old: KnownRegistry | None, file: P
 def _serialised(known: KnownRegistry | None, settings: Settings) -> dict[str, Json]:
     from airflow.serialization.serialized_objects import DagSerialization
 
-    from airflow_detection.dags.cycles import dags_of
+    from airflow_detection.dags.cycles import DagArguments, dags_of
 
-    dags: list[DAG] = dags_of(known, settings.conn_id) if known else []
+    arguments = DagArguments(allowed_prefixes=settings.allowed_prefixes)
+    dags: list[DAG] = dags_of(known, settings.conn_id, arguments=arguments) if known else []
     return {dag.dag_id: DagSerialization.to_dict(dag) for dag in dags}
 
 

@@ -6,9 +6,11 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from airflow_detection.errors import hint
+
+T = TypeVar("T")
 
 SCORE_RANGE = (0.0, 1.0)
 """The lowest and the highest score, unless a model declares another range."""
@@ -20,21 +22,31 @@ def score_reason(score_range: tuple[float, float]) -> str:
     return f"must be from {low:g} to {high:g}, or the model's class declares another score_range"
 
 
-SCORE_BUCKETS = {"gt0": 0.0, "gt03": 0.3, "gt05": 0.5, "gt07": 0.7}
-"""Score buckets of a manifest, ascending: how many outputs score above each edge; the buckets nest."""
-
-FLAGGED_BUCKET = "gt05"
-FLAGGED_ABOVE = SCORE_BUCKETS[FLAGGED_BUCKET]
+FLAGGED_ABOVE = 0.5
 """A score above this flags its entity, unless the model has another threshold."""
 
-LEAST_ABOVE = SCORE_BUCKETS["gt03"]
+LEAST_ABOVE = 0.3
 """The lowest threshold that a model may have: outputs above it have an index by entity."""
 
 SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
-SEVERITY_THRESHOLDS = tuple(zip(sorted(SCORE_BUCKETS.values(), reverse=True), SEVERITIES, strict=True))
-"""A score above the number has the severity; the highest applies."""
+SEVERITY_THRESHOLDS = tuple(zip((0.7, 0.5, 0.3, 0.0), SEVERITIES, strict=True))
+"""A score above the number has the severity, unless the model has others; the highest applies."""
 
 _DEFAULT_SEVERITY = {name: above for above, name in SEVERITY_THRESHOLDS if name != "LOW"}
+
+GRADES = ("gt0", *(name.lower() for name in reversed(_DEFAULT_SEVERITY)))
+"""Score buckets of a manifest that nest, ascending: scores above 0, and above where each severity begins."""
+
+FLAGGED = "flagged"
+"""The score bucket of outputs above the threshold of events; a model without events has none."""
+
+_FORMER_BUCKETS = {"gt03": ("medium",), "gt05": ("high", FLAGGED), "gt07": ("critical",)}
+
+
+def by_bucket(values: Mapping[str, T]) -> dict[str, T]:
+    """Return what a manifest has for each score bucket, or its edges, by the present names of the buckets."""
+    return {name: value for key, value in values.items() for name in _FORMER_BUCKETS.get(key, (key,))}
+
 
 Events = Mapping[str, Any] | Literal[False]  # Any: a JSON object
 """`events` of a model as it is registered; False: it opens none."""
@@ -66,9 +78,10 @@ class EventRule:
         )
 
     @property
-    def bucket(self) -> str:
-        """The score bucket with the highest edge that has every sighting in it."""
-        return [name for name, edge in SCORE_BUCKETS.items() if edge <= self.above][-1]
+    def edges(self) -> dict[str, float]:
+        """The score above which each bucket of a manifest begins."""
+        grades = (0.0, *(self.severity[name.upper()] for name in GRADES[1:]))
+        return dict(zip(GRADES, grades, strict=True)) | ({FLAGGED: self.above} if self.opens else {})
 
 
 def event_problems(events: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  # Any: a JSON object

@@ -122,6 +122,7 @@ class CycleSettings:
 class CycleSpec:
     """A registered cycle; `schedule` is a cron expression in UTC, or with its time zone (see `domain.cron`).
 
+    `deadline` has `after_s`, seconds after a run of its Dag was queued, and `callback`; empty: there is none.
     `time_key` names the column of the input query that holds a row's time (an instant, or seconds since
     1970): with it the manifests tell how fresh the inputs were.
     """
@@ -140,6 +141,9 @@ class CycleSpec:
     catchup: bool = False
     tags: tuple[str, ...] = ()
     owner: str = ""
+    owner_links: Mapping[str, str] = field(default_factory=dict)
+    default_args: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object, read at the edge
+    deadline: Mapping[str, Any] = field(default_factory=dict)  # Any: as above
 
     def at(self, started_at: datetime) -> Cycle:
         """The instance of this cycle at one instant."""
@@ -185,7 +189,7 @@ class ModelSpec:
     `entity_id` (`entity_key` is also looked for in the input_ref). `promotion` has the conditions of a
     promotion that differ from their defaults, `event_gap` the longest time between two sightings of one
     event (an hour if None), and `events` the scores that make events (see `EventRule`): settings of today,
-    which no plan has.
+    which no recorded plan has.
     """
 
     model_id: str

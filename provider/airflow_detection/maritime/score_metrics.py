@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_detection.domain.scores import SCORE_BUCKETS
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_EDGES = {"gt0": 0.0, "gt03": 0.3, "gt05": 0.5, "gt07": 0.7}
 
 
 def score_metrics(scores: Iterable[float | None]) -> dict[str, float | int | None]:
@@ -16,8 +16,5 @@ def score_metrics(scores: Iterable[float | None]) -> dict[str, float | int | Non
     numbers = [score for score in every if score is not None]
     return {
         "score_null_rate": 1 - len(numbers) / len(every) if every else None,
-        **{
-            f"score_{name}_count": sum(score > edge for score in numbers)
-            for name, edge in SCORE_BUCKETS.items()
-        },
+        **{f"score_{name}_count": sum(score > edge for score in numbers) for name, edge in _EDGES.items()},
     }

@@ -56,8 +56,17 @@ def _cycle(spec: CycleSpec) -> dict[str, Any]:  # Any: a YAML value
         "max_active_runs": spec.max_active_runs,
         "is_enabled": spec.is_enabled,
     }
-    optional = ("input_query", "time_key", "legacy_entrypoint", "catchup", "tags", "owner", "description")
-    return entry | {name: plain(getattr(spec, name)) for name in optional if getattr(spec, name)}
+    optional = (
+        "input_query", "time_key", "legacy_entrypoint", "catchup", "tags", "owner", "owner_links",
+        "default_args", "description",
+    )  # fmt: skip
+    entry |= {name: plain(getattr(spec, name)) for name in optional if getattr(spec, name)}
+    if spec.deadline:
+        entry["deadline"] = {
+            "after": f"{spec.deadline['after_s']:.0f}s",
+            "callback": spec.deadline["callback"],
+        }
+    return entry
 
 
 def _model(spec: ModelSpec, versions: list[RegisteredVersion]) -> dict[str, Any]:  # Any: a YAML value

@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
 
 import yaml
 
@@ -24,7 +23,6 @@ from airflow_detection.registration.keys import (
     MODEL_KEYS,
     VERSION,
     VERSION_KEYS,
-    Key,
 )
 from airflow_detection.registration.nodes import compose, resolve_merges
 from airflow_detection.registration.values import Problems, ValueReader
@@ -140,7 +138,7 @@ class _Reader(ValueReader):
         place = f"cycles.{cycle_id}"
         before = len(self.problems.noted)
         self.checked_id(at, place, cycle_id)
-        values = self._values(self.fields(node, place, CYCLE_KEYS), CYCLE_KEYS, place)
+        values = self.values(self.fields(node, place, CYCLE_KEYS), CYCLE_KEYS, place)
         timezone = values.pop("timezone", "UTC")
         if len(self.problems.noted) > before:
             return None
@@ -156,7 +154,7 @@ class _Reader(ValueReader):
         fields = self.fields(node, place, MODEL_KEYS)
         self.edges[model_id] = self.names(fields.pop("depends_on", None), f"{place}.depends_on")
         version_node = fields.pop("versions", None)
-        values = self._values(fields, MODEL_KEYS, place)
+        values = self.values(fields, MODEL_KEYS, place)
         cycle_id = values.pop("cycle", "")
         if cycle_id and cycle_id not in self.known_cycles:
             reason = f"{cycle_id!r} is not registered{hint(cycle_id, self.known_cycles)}"
@@ -187,22 +185,10 @@ class _Reader(ValueReader):
         with self.problems.at(at, place):
             require_plain("the version", version)
         fields = self.fields(node, place, VERSION_KEYS)
-        values = self._values(fields, VERSION_KEYS, place)
+        values = self.values(fields, VERSION_KEYS, place)
         if "since" in values and values.get("role") is None and "role" not in fields:
             self.problems.add(fields["since"], f"{place}.since", "there is no role for it to be the start of")
         return VersionEntry(version=version, line=at.start_mark.line + 1, **values)
-
-    def _values(
-        self, fields: Mapping[str, yaml.Node], keys: Iterable[Key], place: str
-    ) -> dict[str, Any]:  # Any: what each key reads as
-        """Read each key that there is; one that cannot be read is noted, and left out."""
-        values: dict[str, Any] = {}  # Any: as above
-        for key in keys:
-            if key.name in fields:
-                read = getattr(self, key.kind.reader)(fields[key.name], f"{place}.{key.name}")
-                if read is not None:
-                    values[key.name] = read
-        return values
 
     def _check_dags(self, registered: Collection[str], nodes: Mapping[str, yaml.Node]) -> None:
         """Refuse a new cycle that would have another's Dag."""

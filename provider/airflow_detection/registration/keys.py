@@ -100,6 +100,14 @@ MODEL_IDS = ValueKind(
     "a list of model ids of the same cycle, without a loop",
     {"type": "array", "items": {"type": "string"}},
 )
+LINK = r"^(https?://[^\s/]|mailto:[^\s@]+@[^\s@])\S*$"
+LINKS = ValueKind(
+    "links",
+    "a mapping of owners to addresses that begin with https://, http:// or mailto:",
+    {"type": "object", "additionalProperties": {"type": "string", "pattern": LINK}},
+)
+DEFAULT_ARGS = ValueKind("default_args", "a mapping, see [default_args](#default_args)", {"type": "object"})
+DEADLINE = ValueKind("deadline", "a mapping, see [deadline](#deadline)", {"type": "object"})
 JSON_OBJECT = ValueKind("json_object", "a mapping of JSON values", {"type": "object"})
 TASK_OPTIONS = ValueKind("task_options", "a mapping, see [task_options](#task_options)", {"type": "object"})
 EVENTS = ValueKind(
@@ -109,6 +117,24 @@ EVENTS = ValueKind(
     {"type": ["object", "boolean"], "not": {"const": True}},
 )
 PROMOTION = ValueKind("promotion", "a mapping, see [promotion](#promotion)", {"type": "object"})
+
+DEADLINE_KEYS = (
+    Key(
+        name="after",
+        kind=DURATION,
+        is_required=True,
+        means="How long after it was queued a run of the Dag, live or past, is late.",
+        example="4m",
+    ),
+    Key(
+        name="callback",
+        kind=FUNCTION,
+        is_required=True,
+        means="What is called then, with Airflow's context: a coroutine function in the triggerer, any other"
+        " in an executor.",
+        example="your_package.alerts:is_late",
+    ),
+)
 
 VERSION_KEYS = (
     Key(
@@ -237,6 +263,25 @@ CYCLE_KEYS = (
         default="Airflow's default",
         means="The owner of the Dag's tasks.",
         example="fraud-team",
+    ),
+    Key(
+        name="owner_links",
+        kind=LINKS,
+        means="An address for each owner, beside those of `cycle_dags`.",
+        example='{fraud-team: "https://example.org/fraud"}',
+    ),
+    Key(
+        name="default_args",
+        kind=DEFAULT_ARGS,
+        means="Arguments of the Dag's tasks, before those of `cycle_dags`; a model's `task_options` win.",
+        example="{retries: 1, pool: heavy}",
+    ),
+    Key(
+        name="deadline",
+        kind=DEADLINE,
+        default="none",
+        means="What is called when a run of the Dag takes too long, beside the deadlines of `cycle_dags`.",
+        example="{after: 4m, callback: your_package.alerts:is_late}",
     ),
     Key(name="description", kind=TEXT, means="The description of the Dag.", example="Ships, every 5 minutes"),
 )

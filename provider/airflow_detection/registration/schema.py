@@ -11,6 +11,7 @@ from airflow_detection.domain.scores import LEAST_ABOVE, SEVERITIES
 from airflow_detection.evidence.policy import BAD_VERDICTS, POLICY_OPTIONS, PromotionPolicy
 from airflow_detection.registration.keys import (
     CYCLE_KEYS,
+    DEADLINE_KEYS,
     FILE_KEYS,
     ID_SCHEMA,
     MODEL_ID_SCHEMA,
@@ -21,7 +22,7 @@ from airflow_detection.registration.keys import (
     Key,
     Schema,
 )
-from airflow_detection.registration.task_options import OPTIONS
+from airflow_detection.registration.task_options import DEFAULT_ARGS, OPTIONS
 
 
 def json_schema() -> dict[str, Any]:  # Any: a JSON Schema
@@ -76,8 +77,11 @@ def _inside(name: str) -> Schema:
             "severity": {"type": "object", "additionalProperties": False, "properties": severities},
         }
         return {"additionalProperties": False, "properties": options}
-    if name == "task_options":
-        options = {n: {**o.bound.schema, "description": o.means} for n, o in OPTIONS.items()}
+    if name == "deadline":
+        return _entry(DEADLINE_KEYS)
+    if name in ("task_options", "default_args"):
+        known = OPTIONS if name == "task_options" else DEFAULT_ARGS
+        options = {n: {**o.bound.schema, "description": o.means} for n, o in known.items()}
     elif name == "promotion":
         options = {f.name: _policy_option(f.name, f.default) for f in fields(PromotionPolicy)}
     else:

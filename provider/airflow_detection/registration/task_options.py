@@ -1,4 +1,4 @@
-"""The options of a model's Airflow tasks, `task_options`, and their bounds."""
+"""The options of Airflow tasks, and their bounds: `task_options` of a model, `default_args` of a cycle."""
 
 from __future__ import annotations
 
@@ -128,6 +128,32 @@ OPTIONS: Mapping[str, Option] = {
 }
 
 
+DEFAULT_ARGS: Mapping[str, Option] = {
+    "execution_timeout": Option(
+        Number(0.1, 7 * 86400, "seconds"),
+        "When Airflow ends a task of the cycle.",
+        "600",
+        "none",
+    ),
+    "executor": OPTIONS["executor"],
+    "pool": Option(Name(256), "The pool of its tasks.", "heavy", "`default_pool`"),
+    "queue": Option(Name(256), "The queue of its tasks.", "gpu", "`[operators] default_queue`"),
+    "retries": Option(Number(0, 100), "How often a task is tried again.", "0", "2"),
+    "retry_delay": Option(Number(0, 86400, "seconds"), "How long it waits before that.", "60", "30"),
+}
+_DURATIONS = ("execution_timeout", "retry_delay")
+
+
+def default_args_of(values: Mapping[str, Any]) -> dict[str, Any]:  # Any: a JSON object; Airflow's own
+    """Return what Airflow takes as `default_args`."""
+    return {name: timedelta(seconds=v) if name in _DURATIONS else v for name, v in values.items()}
+
+
+def default_arg_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  # Any: a JSON object
+    """Iterate over the wrong default arguments and the reason for each, in order of name."""
+    return option_problems(values, DEFAULT_ARGS)
+
+
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
     """The options that a model's `task_options` may set; any other is an error."""
@@ -168,13 +194,16 @@ class TaskOptions:
         return arguments
 
 
-def option_problems(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  # Any: a JSON object
+def option_problems(
+    options: Mapping[str, Any],  # Any: a JSON object
+    known: Mapping[str, Option] = OPTIONS,
+) -> Iterator[tuple[str, str]]:
     """Iterate over the wrong options and the reason for each, in order of name."""
     for key, value in sorted(options.items()):
-        if key not in OPTIONS:
-            yield key, f"unknown option{hint(key, OPTIONS)}"
-        elif not OPTIONS[key].bound.fits(value):
-            yield key, f"must be {OPTIONS[key].bound}, not {reprlib.repr(value)}"
+        if key not in known:
+            yield key, f"unknown option{hint(key, known)}"
+        elif not known[key].bound.fits(value):
+            yield key, f"must be {known[key].bound}, not {reprlib.repr(value)}"
         elif key == "executor" and not _is_configured(value):
             yield key, f"{reprlib.repr(value)} is not configured"
 

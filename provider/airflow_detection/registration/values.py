@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,15 +17,23 @@ from airflow_detection.domain.specs import Execution, Role, require_id, require_
 from airflow_detection.domain.text import visible
 from airflow_detection.errors import RegistrationError, hint, nearest
 from airflow_detection.evidence.policy import policy_problems
-from airflow_detection.registration.keys import FIRST_YEAR, LAST_YEAR, MAX_TAG_LENGTH, Key
+from airflow_detection.registration.keys import (
+    DEADLINE_KEYS,
+    FIRST_YEAR,
+    LAST_YEAR,
+    LINK,
+    MAX_TAG_LENGTH,
+    Key,
+)
 from airflow_detection.registration.nodes import is_read_differently
-from airflow_detection.registration.task_options import option_problems
+from airflow_detection.registration.task_options import default_arg_problems, option_problems
 from airflow_detection.store.json_bounds import MAX_DEPTH, problems_of
 from airflow_detection.store.registry import MAX_LOOKBACK
 
 _LOOKBACK = re.compile(r"(\d{1,9})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _ENTRYPOINT = re.compile(r"[A-Za-z_][\w-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_LINK = re.compile(LINK)
 _TAG = "tag:yaml.org,2002:"
 _JSON_TAGS = frozenset({"str", "int", "float", "bool", "null"})
 
@@ -100,6 +109,18 @@ class ValueReader:
             if required not in fields:
                 self.problems.add(node, f"{place}.{required}", "is missing")
         return fields
+
+    def values(
+        self, fields: Mapping[str, yaml.Node], keys: Iterable[Key], place: str
+    ) -> dict[str, Any]:  # Any: what each key reads as
+        """Read each key that there is; one that cannot be read is noted, and left out."""
+        values: dict[str, Any] = {}  # Any: as above
+        for key in keys:
+            if key.name in fields:
+                read = getattr(self, key.kind.reader)(fields[key.name], f"{place}.{key.name}")
+                if read is not None:
+                    values[key.name] = read
+        return values
 
     def checked_id(self, node: yaml.Node, place: str, value: str) -> None:
         with self.problems.at(node, place):
@@ -235,6 +256,26 @@ class ValueReader:
 
     def task_options(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
         return self._options(node, place, option_problems)
+
+    def default_args(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
+        return self._options(node, place, default_arg_problems)
+
+    def links(self, node: yaml.Node, place: str) -> Mapping[str, str] | None:
+        before = len(self.problems.noted)
+        links = self.json_object(node, place) or {}
+        lines = {key: at for key, at, _ in self.entries(node, place)} if links else {}
+        for owner, link in links.items():
+            if not isinstance(link, str) or not _LINK.match(link):
+                reason = f"must be an address with https://, http:// or mailto:, not {reprlib.repr(link)}"
+                self.problems.add(lines[owner], f"{place}.{owner}", reason)
+        return None if len(self.problems.noted) > before else links
+
+    def deadline(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
+        before = len(self.problems.noted)
+        values = self.values(self.fields(node, place, DEADLINE_KEYS), DEADLINE_KEYS, place)
+        if len(self.problems.noted) > before:
+            return None
+        return {"after_s": values["after"].total_seconds(), "callback": values["callback"]}
 
     def events(self, node: yaml.Node, place: str) -> Events | None:
         if node.tag == f"{_TAG}bool":

@@ -138,7 +138,9 @@ def _compared(
     """Return what the outputs of two versions say, of each other and beside labels."""
     rows = comparisons.row_reader(db)
     every = -(-pair.outputs // MAX_OUTPUTS) or 1
-    agreement = comparisons.compare(rows, [pair], every=every, above=above, examples=EXAMPLES)[0]
+    agreement = comparisons.compare(
+        rows, [pair], every=every, above={pair.model_id: above}, examples=EXAMPLES
+    )[0]
     found = {"agreement": agreement, "every": every}
     units = comparisons.labelled_units(rows, pair, cycle_id=cycle_id, known_at=known_at)
     if not len(units):

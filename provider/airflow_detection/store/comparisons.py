@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from airflow_detection.domain.reports import CanaryResult
-from airflow_detection.domain.scores import FLAGGED_ABOVE
+from airflow_detection.domain.scores import FLAGGED_ABOVE, EventRule
 from airflow_detection.domain.specs import Outcome, require_utc
 from airflow_detection.evidence.agreement import Comparison, Example
 from airflow_detection.evidence.labelled import LabelledUnits
@@ -83,12 +83,17 @@ def pairs(rows: Rows, start: datetime, end: datetime) -> list[Pair]:
     return [Pair(**row | {"cycles": tuple(row["cycles"])}) for row in rows("pairs", start=start, end=end)]
 
 
+def thresholds(rows: Rows) -> dict[str, float]:
+    """Return, for each model, the score above which it flags an entity today."""
+    return {row["model_id"]: EventRule.of(row["events"]).above for row in rows("event_rules")}
+
+
 def compare(
     rows: Rows,
     to_compare: Sequence[Pair],
     *,
     every: int = 1,
-    above: float = FLAGGED_ABOVE,
+    above: Mapping[str, float],
     top: int = TOP,
     examples: int = EXAMPLES,
 ) -> list[Comparison]:
@@ -96,7 +101,7 @@ def compare(
 
     Args:
         every: compare each n-th cycle of a pair only.
-        above: a score above it flags its entity.
+        above: for each model, the score above which it flags an entity.
         top: how many of the highest scores count as the top.
         examples: how many entities to name where they differ, those with the greatest difference first.
     """
@@ -116,7 +121,7 @@ def compare(
             shadow_replays=[at in pair.shadow_replays for at, _, pair in cycles],
             model_id=model_id,
             primary_id=primary_id,
-            above=above,
+            above=above[model_id],
             top=top,
             max_examples=examples,
         ):

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow_detection.domain.scores import EventRule
 from airflow_detection.errors import EventError
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import registry_errors
 from airflow_detection.store.manifests import storable_text
-from airflow_detection.store.registry import Row, event_rule, fetch
+from airflow_detection.store.registry import Row, fetch
 
 ANSWERS = "event_answers"
 
@@ -39,20 +40,20 @@ def refresh(
     run: RunKey,
     *,
     previously_flagged: Sequence[str],
-    score_counts: Mapping[str, int],
+    rule: EventRule,
+    flagged_count: int,
     projection: str | None = None,
 ) -> None:
     """Bring the events of a model up to date with a run that has just been written, in its transaction.
 
     Args:
         previously_flagged: the entities that the run may have flagged before it was replaced.
-        score_counts: how many of its outputs score above the edge of each bucket; empty where none can flag.
+        flagged_count: how many of its outputs score above the threshold of `rule`.
         projection: a file of `sql/queries` whose statement `refresh` is run afterwards, with `%(model_id)s`.
     """
     queries = db.queries("detection_events")
     db.conn.execute(queries["lock"], run)
-    rule = event_rule(db, run["model_id"])
-    if previously_flagged or (rule.opens and score_counts.get(rule.bucket, 0)):
+    if previously_flagged or flagged_count:
         params = {
             **run, "previously_flagged": list(previously_flagged), "details_bytes": DETAILS_BYTES,
             "above": rule.above if rule.opens else math.inf, "has_severity": rule.has_severity,

@@ -14,6 +14,7 @@ from typing import Any
 from airflow_detection.domain.inputs import MaterializedOutputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.scores import FLAGGED, EventRule
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, Role, VersionSpec
 from airflow_detection.errors import (
     StaleAttempt,
@@ -126,10 +127,12 @@ class PostgresStore:
         """
         if isinstance(outputs, MaterializedOutputs):
             return self._replace(
-                version, cycle, lambda _: self._streamed(model, version, cycle, outputs, finish)
+                model, version, cycle, lambda _: self._streamed(model, version, cycle, outputs, finish)
             )
         if isinstance(outputs, SelectedOutputs):
-            return self._replace(version, cycle, lambda run: self._selected(model, run, outputs, finish))
+            return self._replace(
+                model, version, cycle, lambda run: self._selected(model, run, outputs, finish)
+            )
         with tempfile.SpooledTemporaryFile(MEMORY_BYTES) as file:
             spool = encode_outputs(file, model, outputs)
             report, metrics = finish(spool.count)
@@ -156,7 +159,7 @@ class PostgresStore:
             self._copy(spool.chunks(_prefix(version, cycle, report.duration_ms)))
             return _Written(report, metrics, spool.digest, spool.score_counts)
 
-        self._replace(version, cycle, fill)
+        self._replace(model, version, cycle, fill)
 
     def _streamed(
         self,
@@ -188,9 +191,10 @@ class PostgresStore:
         return _Written(report, metrics, None, selected.score_counts)
 
     def _replace(
-        self, version: VersionSpec, cycle: Cycle, fill: Callable[[RunParams], _Written]
+        self, model: ModelSpec, version: VersionSpec, cycle: Cycle, fill: Callable[[RunParams], _Written]
     ) -> RunReport:
         """Replace what is stored of a run by what `fill` writes and returns, in one transaction."""
+        rule = EventRule.of(model.events)
         is_counted = version.role is Role.PRIMARY and not version.is_replay
         with storage_errors(cycle), self._conn.transaction():
             run = self._lock_run(version, cycle)
@@ -208,6 +212,7 @@ class PostgresStore:
             output_params = {
                 "output_digest": written.digest,
                 "score_counts": to_json(written.score_counts).decode(),
+                "score_edges": to_json(rule.edges).decode(),
             }
             self._conn.execute(
                 self._runs["upsert"], self._manifest(written.report, cycle) | run | output_params
@@ -216,7 +221,8 @@ class PostgresStore:
                 refresh(
                     Database(self._conn, self._schema), run,
                     previously_flagged=previously_flagged,
-                    score_counts=written.score_counts if is_counted else {},
+                    rule=rule,
+                    flagged_count=written.score_counts.get(FLAGGED, 0) if is_counted else 0,
                     projection=written.report.projection,
                 )  # fmt: skip
         return written.report
@@ -231,7 +237,11 @@ class PostgresStore:
         """
         with storage_errors(cycle), self._conn.transaction():
             run = self._lock_run(version, cycle)
-            row = self._manifest(report, cycle) | run | {"output_digest": None, "score_counts": "{}"}
+            row = (
+                self._manifest(report, cycle)
+                | run
+                | {"output_digest": None, "score_counts": "{}", "score_edges": "{}"}
+            )
             if run["newest"] > run["attempt"]:
                 log.warning(
                     "%s: attempt %d failed after a later one had written", version.label, run["attempt"]

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from airflow_detection.domain.inputs import Inputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
-from airflow_detection.domain.scores import SCORE_BUCKETS, score_reason
+from airflow_detection.domain.scores import EventRule, score_reason
 from airflow_detection.domain.specs import ModelSpec, require_utc
 from airflow_detection.errors import StorageError, TerminalModelError
 from airflow_detection.store.connection import in_ms
@@ -24,7 +24,6 @@ from airflow_detection.store.driver_errors import unavailable
 from airflow_detection.store.encoding import to_json
 from airflow_detection.store.queries import bindable, named
 
-_COUNTS = ("scored", *SCORE_BUCKETS)
 _INSERT = (
     "insert into pg_temp.detection_selected_outputs (entity_id, score, outputs) "
     "select q.entity::text, q.score::double precision, q.outputs from (\n"
@@ -77,11 +76,14 @@ def select_rows(db: Database, model: ModelSpec, outputs: SelectedOutputs, limits
         raise TerminalModelError(f"the SELECT was refused: {str(error).strip()}") from error
     duration_ms = (time.perf_counter() - began) * 1000
     _check_scores(db, outputs.score_range)
-    count, *counts = db.conn.execute(queries["counts"]).fetchone() or (0,) * 6
-    scored = dict(zip(_COUNTS, counts, strict=True))
-    return Selected(
-        count=count, score_counts={**scored, "null": count - scored["scored"]}, duration_ms=duration_ms
+    edges = EventRule.of(model.events).edges
+    count, scored, above = db.conn.execute(queries["counts"], {"edges": [*edges.values()]}).fetchone() or (
+        0,
+        0,
+        [],
     )
+    counts = {"scored": scored, "null": count - scored, **dict(zip(edges, above, strict=True))}
+    return Selected(count=count, score_counts=counts, duration_ms=duration_ms)
 
 
 def _check_scores(db: Database, score_range: tuple[float, float]) -> None:

@@ -246,10 +246,11 @@ def event_rule(db: Database, model_id: str) -> EventRule:
     return EventRule()
 
 
-def switches(db: Database, cycle_id: str) -> dict[str, bool]:
-    """Return which models of a cycle are switched on today, by model id."""
-    rows = model_rows(db, name="switches", params={"cycle_id": cycle_id})
-    return {row["model_id"]: row["is_enabled"] for row in rows}
+def switches(db: Database, cycle_id: str) -> dict[str, Row]:
+    """Return `is_enabled` and `events` of the models of a cycle as they are today, by model id."""
+    return {
+        row.pop("model_id"): row for row in model_rows(db, name="switches", params={"cycle_id": cycle_id})
+    }
 
 
 def cycle_of(db: Database, model_id: str) -> str:
@@ -345,6 +346,8 @@ def put_cycle(db: Database, spec: CycleSpec) -> None:
     require_plain("cycle_id", require_id("cycle_id", spec.cycle_id))
     values = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
     values |= {"start_date": require_utc("start_date", spec.start_date), "tags": list(spec.tags)}
+    for name in ("owner_links", "default_args", "deadline"):
+        values[name] = Jsonb(dict(values[name]), dumps=_strict_json)
     with with_exclusive_lock(db):
         cycle_rows(db, name="put", params=values)
 

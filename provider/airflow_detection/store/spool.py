@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from airflow_detection.domain.json_values import JsonMapping
-from airflow_detection.domain.scores import SCORE_BUCKETS
+from airflow_detection.domain.scores import EventRule
 from airflow_detection.domain.specs import ModelSpec
 from airflow_detection.errors import StorageError
 from airflow_detection.store.encoding import row_encoder
@@ -79,7 +79,8 @@ class Encoder:
     def __init__(self, model: ModelSpec) -> None:
         self._model = model
         self._digest = hashlib.sha256()
-        self._buckets = [0] * len(SCORE_BUCKETS)
+        self._edges = EventRule.of(model.events).edges
+        self._buckets = dict.fromkeys(self._edges, 0)
         self._nulls = 0
         self.count = 0
 
@@ -110,8 +111,8 @@ class Encoder:
 
     def _counted(self, batch: list[bytes], scores: list[float]) -> list[bytes]:
         self._digest.update(b"".join(batch))
-        for number, edge in enumerate(SCORE_BUCKETS.values()):
-            self._buckets[number] += sum(score > edge for score in scores)
+        for name, edge in self._edges.items():
+            self._buckets[name] += sum(score > edge for score in scores)
         return batch
 
     @property
@@ -125,7 +126,7 @@ class Encoder:
         if self._model.score_key is None:
             return {}
         counts = {"scored": self.count - self._nulls, "null": self._nulls}
-        return counts | dict(zip(SCORE_BUCKETS, self._buckets, strict=True))
+        return counts | self._buckets
 
 
 def encode_outputs(

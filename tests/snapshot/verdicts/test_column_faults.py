@@ -34,7 +34,15 @@ USUAL = {
 def run(
     number: int, features: Mapping[str, FeatureProfile] = USUAL, outputs: int = 100, null: int = 9
 ) -> ManifestRun:
-    counts = {"scored": outputs - null, "null": null, "gt0": 5, "gt03": 4, "gt05": 3, "gt07": 2}
+    counts = {
+        "scored": outputs - null,
+        "null": null,
+        "gt0": 5,
+        "medium": 4,
+        "high": 3,
+        "critical": 2,
+        "flagged": 3,
+    }
     return ManifestRun(
         cycle_id="c", cycle_started_at=FIRST + number * STEP, model_id="m", version_id=1, version="1",
         role=Role.PRIMARY, step=STEP, lookback=12 * STEP, outcome=Outcome.SUCCEEDED, input_count=1000,
@@ -109,3 +117,15 @@ def test_the_newest_rows_are_those_of_the_last_sixth() -> None:
     assert profiles["new:id"].mean == pytest.approx((sum(range(50, 60)) + 14) / 12)
     assert with_profiles(Inputs({"t": (None,)}), "t").newest == ()
     assert with_profiles(inputs, None).newest == inputs.newest
+
+
+def test_a_threshold_that_was_changed_is_no_surge_of_the_model() -> None:
+    """What counts as CRITICAL is compared among runs that counted it alike."""
+    edges = {"gt0": 0.0, "medium": 0.3, "high": 0.5, "critical": 0.7}
+    grades = {"gt0": 50, "medium": 40, "high": 30, "critical": 0}
+    usual = {"scored": 91, "null": 9, **grades}
+    past = [replace(run(n), score_counts=usual, score_edges=edges) for n in range(60)]
+    more = replace(run(60), score_counts={**usual, "critical": 30}, score_edges=edges)
+    changed_rule = replace(more, score_edges={**edges, "critical": 0.5})
+    kinds = [[*judge_all([*past, last])][-1].kind for last in (past[-1], more, changed_rule)]
+    assert kinds[1:] == [VerdictKind.SURGE, VerdictKind.OK]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from airflow_detection.domain.scores import FLAGGED_ABOVE
 from airflow_detection.evidence.agreement import Comparison
 from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Status, Table
 from airflow_detection.snapshot.section import BaseSection, Findings, Scope
-from airflow_detection.store.comparisons import Pair, compare, pairs
+from airflow_detection.store.comparisons import Pair, compare, pairs, thresholds
 
 MAX_OUTPUTS = 12_000_000
 """Outputs read at most for one report: beyond it evenly spaced cycles are compared, and a note says so."""
 LOW_COVERAGE = 0.9
 MAX_EXAMPLES = {"hourly": 3, "diagnostic": 10}
-Compared = tuple[Pair, Comparison]
+Compared = tuple[Pair, Comparison, float]
+"""The last is the threshold of the model: a score above it flags its entity."""
 
 
 class Comparisons(BaseSection):
@@ -30,27 +30,29 @@ class Comparisons(BaseSection):
         compared_pairs = pairs(rows, scope.start, scope.end)
         outputs = sum(pair.outputs for pair in compared_pairs)
         every = -(-outputs // MAX_OUTPUTS) or 1
-        comparisons = compare(rows, compared_pairs, every=every, examples=MAX_EXAMPLES[scope.kind])
-        return list(zip(compared_pairs, comparisons, strict=True))
+        above = thresholds(rows)
+        examples = MAX_EXAMPLES[scope.kind]
+        comparisons = compare(rows, compared_pairs, above=above, every=every, examples=examples)
+        return [(p, c, above[p.model_id]) for p, c in zip(compared_pairs, comparisons, strict=True)]
 
     def render(self, data: list[Compared], scope: Scope) -> Findings:
         """Show coverage, agreement, and the entities on which they differ."""
         del scope
-        marks = tuple(_mark(pair, c) for pair, c in data)
+        marks = tuple(_mark(pair, c) for pair, c, _ in data)
         low_coverage = sum(m is not None for m in marks)
-        changed = sum(c.newly_flagged + c.lost for _, c in data)
+        changed = sum(c.newly_flagged + c.lost for _, c, _ in data)
         entities = counted(changed, "entity", "entities")
         summary = f"{counted(len(data), 'pair')}; {entities} flagged by one of two alone"
         if low_coverage:
             summary += f"; low coverage in {counted(low_coverage, 'pair')}"
-        sampled = [f"{p.model_id}@{p.shadow_version}" for p, c in data if c.cycles < len(p.cycles)]
+        sampled = [f"{p.model_id}@{p.shadow_version}" for p, c, _ in data if c.cycles < len(p.cycles)]
         return Findings(
             status=Status.ATTENTION if low_coverage else Status.OK,
             summary=summary if data else "no shadow or challenger ran beside its champion",
             facts=(
                 Fact(label="Pairs", value=len(data)),
-                Fact(label="Newly flagged", value=sum(c.newly_flagged for _, c in data)),
-                Fact(label="Lost", value=sum(c.lost for _, c in data)),
+                Fact(label="Newly flagged", value=sum(c.newly_flagged for _, c, _ in data)),
+                Fact(label="Lost", value=sum(c.lost for _, c, _ in data)),
                 Fact(
                     label="Low coverage",
                     value=low_coverage,
@@ -125,7 +127,7 @@ def _coverage(compared: Sequence[Compared], marks: tuple[Status | None, ...], sa
                 c.null_in_primary,
                 c.scored,
             )
-            for pair, c in compared
+            for pair, c, _ in compared
         ),
         marks=marks,
         note=f"not every cycle was compared, but evenly chosen ones: {sampled}" if sampled else "",
@@ -137,12 +139,11 @@ def _agreement(compared: Sequence[Compared]) -> Table:
         title="Agreement, where both know a score",
         columns=(
             *_NAMES,
+            Column(label="Newly flagged", kind=Kind.COUNT, help="flagged here, not in the champion"),
+            Column(label="Lost", kind=Kind.COUNT, help="flagged in the champion, not here"),
             Column(
-                label="Newly flagged",
-                kind=Kind.COUNT,
-                help=f"above {FLAGGED_ABOVE:g} here, not in the champion",
+                label="Above", kind=Kind.NUMBER, weight=2, help="the model's threshold: above it is flagged"
             ),
-            Column(label="Lost", kind=Kind.COUNT, help=f"above {FLAGGED_ABOVE:g} in the champion, not here"),
             Column(label="Kappa", kind=Kind.NUMBER, help="Cohen's kappa of flagged or not"),
             Column(label="Jaccard", kind=Kind.NUMBER, weight=2, help="flagged by both, of flagged by either"),
             Column(
@@ -161,6 +162,7 @@ def _agreement(compared: Sequence[Compared]) -> Table:
                 *_names(pair),
                 c.newly_flagged,
                 c.lost,
+                above,
                 c.kappa,
                 c.jaccard,
                 c.top_overlap,
@@ -169,7 +171,7 @@ def _agreement(compared: Sequence[Compared]) -> Table:
                 pair.primary_ms[0] if pair.primary_ms else None,
                 pair.shadow_ms[1] if pair.shadow_ms else None,
             )
-            for pair, c in compared
+            for pair, c, above in compared
         ),
     )
 
@@ -184,7 +186,7 @@ def _examples(compared: Sequence[Compared]) -> list[Table]:
             example.shadow_score,
             example.at.isoformat(),
         )
-        for pair, c in compared
+        for pair, c, _ in compared
         for difference, examples in (("newly flagged", c.newly_examples), ("lost", c.lost_examples))
         for example in examples
     )

@@ -1,4 +1,4 @@
-"""Score buckets of each version, with their shares over the trailing day."""
+"""Score buckets of each version, by its model's severities, with their shares over the trailing day."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from airflow_detection.domain.scores import FLAGGED_ABOVE, FLAGGED_BUCKET, SCORE_BUCKETS
+from airflow_detection.domain.scores import FLAGGED, GRADES
 from airflow_detection.domain.specs import Role
 from airflow_detection.snapshot.rendering.formats import counted
 from airflow_detection.snapshot.report import Cell, Column, Fact, Kind, Line, Series, Status, Table
@@ -14,17 +14,17 @@ from airflow_detection.snapshot.section import BaseSection, Findings, Row, Scope
 
 HOUR = timedelta(hours=1)
 MAX_LINES = 6
-SHARE_BUCKET = "gt03"
+SHARE_BUCKET = "medium"
 """The share of scores that is shown is of those above the edge of this bucket: MEDIUM and graver."""
 VersionInRole = tuple[str, str, str]
 """Model, role, version."""
 Hours = Mapping[datetime, Row]
-_EDGES = {name: f"{edge:g}" for name, edge in SCORE_BUCKETS.items()}
-_SHARE_EDGE = _EDGES[SHARE_BUCKET]
+_LABELS = {"gt0": "> 0", "medium": "MEDIUM", "high": "HIGH", "critical": "CRITICAL", FLAGGED: "Flagged"}
+_HELP = {"medium": "and graver", "high": "and graver", FLAGGED: "above the model's threshold"}
 
 
 class Scores(BaseSection):
-    """Outputs that score above the edge of each bucket, from the manifests."""
+    """Outputs above 0, of each severity and graver, and flagged ones, as the manifests counted them."""
 
     name, title = "scores", "Score buckets"
 
@@ -39,7 +39,7 @@ class Scores(BaseSection):
         """Show a row for each version, and the champions' share of scores above an edge, hour by hour."""
         count = -((scope.day - scope.end) // HOUR)
         hours = [scope.end - (n + 1) * HOUR for n in reversed(range(count))]
-        rows, marks, totals = [], [], dict.fromkeys(("scored", "nulls", *SCORE_BUCKETS), 0)
+        rows, marks, totals = [], [], dict.fromkeys(("scored", "nulls", *_LABELS), 0)
         for key, by_hour in sorted(data.items(), key=lambda item: _order(item[0])):
             now = [row for hour, row in by_hour.items() if hour >= scope.start]
             if not now:
@@ -47,19 +47,19 @@ class Scores(BaseSection):
             sums = {name: sum(r[name] or 0 for r in now) for name in totals}
             if key[1] == Role.PRIMARY:
                 totals = {name: totals[name] + sums[name] for name in totals}
-            rows.append(_row(key, sums, by_hour, hours))
-            counts = [sums[name] for name in SCORE_BUCKETS]
+            rows.append(_row(key, sums, now, by_hour, hours))
+            counts = [sums[name] for name in ("scored", *GRADES)]
             marks.append(None if counts == sorted(counts, reverse=True) else Status.BAD)
-        broken, flagged = sum(m is not None for m in marks), totals[FLAGGED_BUCKET]
+        broken = sum(m is not None for m in marks)
         return Findings(
             status=Status.BAD if broken else Status.OK,
             summary=f"buckets that cannot be, of {counted(broken, 'version')}"
             if broken
-            else f"champions scored {totals['scored']:,} and flagged {flagged:,} above {FLAGGED_ABOVE:g}",
+            else f"champions scored {totals['scored']:,} and flagged {totals[FLAGGED]:,}",
             facts=(
                 Fact(label="Scored by champions", value=totals["scored"]),
                 Fact(label="Null", value=totals["nulls"], note="a score that cannot be known"),
-                *(Fact(label=f"> {_EDGES[name]}", value=totals[name]) for name in SCORE_BUCKETS),
+                *(Fact(label=label, value=totals[name]) for name, label in _LABELS.items()),
             ),
             tables=(_table(rows, marks),),
             series=_series(data, hours),
@@ -72,7 +72,7 @@ def _order(key: VersionInRole) -> tuple[str, int, str]:
 
 
 def _row(
-    key: VersionInRole, sums: Mapping[str, int], by_hour: Hours, hours: Sequence[datetime]
+    key: VersionInRole, sums: Mapping[str, int], now: Sequence[Row], by_hour: Hours, hours: Sequence[datetime]
 ) -> tuple[Cell, ...]:
     outputs = sums["scored"] + sums["nulls"]
     return (
@@ -80,9 +80,18 @@ def _row(
         key[1],
         outputs,
         sums["nulls"] / outputs if outputs else None,
-        *(sums[name] for name in SCORE_BUCKETS),
+        *(sums[name] for name in _LABELS),
+        _thresholds(now),
         sums[SHARE_BUCKET] / sums["scored"] if sums["scored"] else None,
         tuple(_share(by_hour.get(hour)) for hour in hours),
+    )
+
+
+def _thresholds(rows: Sequence[Row]) -> str:
+    """Return the thresholds by which the rows were flagged: more than one where the model's was changed."""
+    return (
+        ", ".join(f"{above:g}" for above in sorted({a for row in rows for a in row["flagged_above"]}))
+        or "none"
     )
 
 
@@ -97,13 +106,17 @@ def _table(rows: Sequence[tuple[Cell, ...]], marks: Sequence[Status | None]) -> 
             Column(label="Role", weight=3),
             Column(label="Outputs", kind=Kind.COUNT, weight=2),
             Column(label="Null", kind=Kind.SHARE, weight=2),
-            *(Column(label=f"> {_EDGES[name]}", kind=Kind.COUNT) for name in SCORE_BUCKETS),
-            Column(label=f"Share > {_SHARE_EDGE}", kind=Kind.SHARE, weight=2),
+            *(
+                Column(label=label, kind=Kind.COUNT, help=_HELP.get(name, ""))
+                for name, label in _LABELS.items()
+            ),
+            Column(label="Flagged above", weight=2, help="none: the model opens no events"),
+            Column(label="Share", kind=Kind.SHARE, weight=2, help="MEDIUM and graver, of its scores"),
             Column(
                 label="By hour",
                 kind=Kind.SPARK,
                 weight=2,
-                help=f"share above {_SHARE_EDGE}, oldest first, up to now",
+                help="share of MEDIUM and graver, oldest first, up to now",
             ),
         ),
         rows=tuple(rows),
@@ -127,7 +140,7 @@ def _series(by_version: Mapping[VersionInRole, Hours], hours: Sequence[datetime]
     omitted = len(shown) - MAX_LINES
     return (
         Series(
-            title=f"Share of scores above {_SHARE_EDGE}, champions",
+            title="Share of MEDIUM and graver scores, champions",
             kind=Kind.SHARE,
             at=tuple(h.isoformat() for h in hours),
             lines=tuple(Line(label=m, values=shares[m]) for m in shown[:MAX_LINES]),

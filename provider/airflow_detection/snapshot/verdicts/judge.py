@@ -21,7 +21,7 @@ from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.run_faults import silent_faults
 from airflow_detection.snapshot.verdicts.runs import ManifestRun
 
-_RATES = (("gt0", "scored"), ("gt07", "gt0"))
+_RATES = (("gt0", "scored"), ("critical", "gt0"))
 _DEFAULT = Thresholds()
 
 
@@ -92,7 +92,12 @@ def _against_baseline(
         if part not in run.score_counts or whole not in run.score_counts:
             continue
         k, n = run.score_counts[part], run.score_counts[whole]
-        past = [r.score_counts for r in healthy if part in r.score_counts and whole in r.score_counts]
+        edge = run.score_edges.get(part)
+        past = [
+            r.score_counts
+            for r in healthy
+            if part in r.score_counts and whole in r.score_counts and r.score_edges.get(part) == edge
+        ]
         usual = fit([c[part] for c in past], [c[whole] for c in past], len(past) / run.overlap)
         if usual is None or not 0 <= k <= n:
             continue
@@ -111,7 +116,7 @@ def _against_baseline(
         return kind, low + high
     if first is high:
         return VerdictKind.SURGE, high + low
-    if run.score_counts and not run.score_counts.get("gt03"):
+    if run.score_counts and not run.score_counts.get("medium"):
         return VerdictKind.NO_SIGNAL, []
     return VerdictKind.OK, []
 

@@ -12,6 +12,7 @@ import orjson
 from psycopg.types.json import set_json_loads
 
 from airflow_detection.domain.reports import CanaryResult, FeatureProfile
+from airflow_detection.domain.scores import by_bucket
 from airflow_detection.domain.specs import CycleSpec, Outcome, Role, require_utc
 from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.snapshot.verdicts.expected import ExpectedVersion, expected_versions, step_of
@@ -261,7 +262,8 @@ def _run(
         newest_input_at=row[10],
         output_count=row[11],
         output_digest=row[12],
-        score_counts=row[13],
+        score_counts=by_bucket(row[13]),
+        score_edges=by_bucket(row[20]),
         canaries=tuple(map(CanaryResult.from_json, row[14])),
         features={
             f["name"]: FeatureProfile(

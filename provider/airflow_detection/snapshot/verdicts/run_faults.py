@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from airflow_detection.domain.reports import CanaryResult
-from airflow_detection.domain.scores import SCORE_BUCKETS
 from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.snapshot.verdicts.baseline import fit, high_rate, low_limit, median, quantile
 from airflow_detection.snapshot.verdicts.column_faults import MIN_ROWS, Numbers, column_faults, is_improbable
@@ -57,10 +56,11 @@ def is_wrong(canary: CanaryResult, tolerance: float) -> bool:
 
 
 def _bucket_faults(run: ManifestRun) -> Iterator[str]:
-    names = ("scored", *SCORE_BUCKETS)
-    counts = [run.score_counts[name] for name in names if name in run.score_counts]
+    buckets = sorted((edge, name) for name, edge in run.score_edges.items() if name in run.score_counts)
+    names = ("scored", *(name for _, name in buckets)) if buckets else ()
+    counts = [run.score_counts[name] for name in names]
     if counts != sorted(counts, reverse=True):
-        yield f"score buckets do not nest: {', '.join(f'{n} {run.score_counts.get(n)}' for n in names)}"
+        yield f"score buckets do not nest: {', '.join(f'{n} {run.score_counts[n]}' for n in names)}"
 
 
 def _frozen_outputs(run: ManifestRun, last: ManifestRun | None) -> Iterator[str]:

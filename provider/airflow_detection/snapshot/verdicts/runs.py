@@ -41,6 +41,7 @@ class ManifestRun:
     output_count: int = 0
     output_digest: str | None = None
     score_counts: Mapping[str, int] = field(default_factory=dict)
+    score_edges: Mapping[str, float] = field(default_factory=dict)
     canaries: tuple[CanaryResult, ...] = ()
     features: Mapping[str, FeatureProfile] = field(default_factory=dict)
 

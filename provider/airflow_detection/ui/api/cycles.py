@@ -9,6 +9,7 @@ from airflow.utils.session import create_session
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 
+from airflow_detection.domain.scores import FLAGGED, by_bucket
 from airflow_detection.domain.specs import Mode, Outcome
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.snapshot.verdicts.kinds import Verdict
@@ -207,7 +208,7 @@ def _manifest(row: Row, verdict: Verdict | None) -> ManifestAnswer:
         attempt=row["attempt"],
         input_count=row["input_count"],
         output_count=row["output_count"],
-        flagged=row["score_counts"].get("gt05"),
+        flagged=by_bucket(row["score_counts"]).get(FLAGGED),
         duration_ms=row["duration_ms"],
         started_at=row["started_at"],
         error=row["error"],

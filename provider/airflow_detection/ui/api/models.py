@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 
 from airflow_detection.domain.cron import cron_problem, interval
+from airflow_detection.domain.scores import FLAGGED, GRADES, SEVERITIES
 from airflow_detection.domain.specs import Role
 from airflow_detection.snapshot.verdicts.kinds import Verdict
 from airflow_detection.store import listings, pages, registry
@@ -22,8 +23,8 @@ router = APIRouter()
 MAX_BUCKETS = 200
 MAX_PERIOD = timedelta(days=92)
 DEFAULT_PERIOD = timedelta(hours=24)
-EDGES = (0.0, 0.3, 0.5, 0.7)
-"""Scores above which outputs are counted in manifests: of each interval between them there is a count."""
+RANGES = ("NONE", *reversed(SEVERITIES))
+"""Ranges of the score, ascending, by the severities of the model when it ran: up to 0, above 0 and so on."""
 
 
 class VersionAnswer(Answer):
@@ -57,7 +58,7 @@ class RoleAnswer(Answer):
 
 
 class ModelAnswer(Answer):
-    """A model with its versions and their history."""
+    """A model with its versions and their history; `flagged_above` is None where it opens no events."""
 
     model_id: str
     cycle_id: str
@@ -67,6 +68,8 @@ class ModelAnswer(Answer):
     description: str
     score_key: str | None
     entity_key: str | None
+    flagged_above: float | None
+    severity: dict[str, float]
     versions: list[VersionAnswer]
     roles: list[RoleAnswer]
 
@@ -74,7 +77,7 @@ class ModelAnswer(Answer):
 class SeriesLine(Answer):
     """A version over time, its replays apart; null where it did not run.
 
-    `score_buckets`: counts of scores up to 0, and in each interval above the `edges`; `verdicts` the worst.
+    `score_buckets`: counts of scores in each of the `ranges`; `verdicts` the worst.
     """
 
     label: str
@@ -97,7 +100,7 @@ class SeriesAnswer(Answer):
     end: Instant
     bucket_s: float
     at: list[Instant]
-    edges: list[float]
+    ranges: list[str]
     lines: list[SeriesLine]
 
 
@@ -130,7 +133,7 @@ def model_series(
         end=until,
         bucket_s=bucket.total_seconds(),
         at=[begin + n * bucket for n in range(count)],
-        edges=list(EDGES),
+        ranges=list(RANGES),
         lines=[
             _line(
                 f"{model_id}@{version}",
@@ -179,7 +182,7 @@ def _line(
         cycles=[row["cycles"] if row else 0 for row in buckets],
         outputs=column("outputs"),
         inputs=column("inputs"),
-        flagged=column("gt05"),
+        flagged=column(FLAGGED),
         median_ms=[ms[0] if ms else None for ms in column("ms")],
         p95_ms=[ms[1] if ms else None for ms in column("ms")],
         score_buckets=[_score_buckets(row) for row in buckets],
@@ -190,8 +193,8 @@ def _line(
 def _score_buckets(row: Row | None) -> list[int] | None:
     if row is None or row["scored"] is None:
         return None
-    above = [int(row[name] or 0) for name in ("scored", "gt0", "gt03", "gt05", "gt07")]
-    return [above[n] - (above[n + 1] if n + 1 < len(above) else 0) for n in range(len(above))]
+    above = [int(row[name] or 0) for name in ("scored", *GRADES)]
+    return [max(own - graver, 0) for own, graver in zip(above, (*above[1:], 0), strict=True)]
 
 
 @router.get("/models/{model_id:path}")
@@ -199,6 +202,7 @@ def model(model_id: str, access: Reader, db: Registry) -> ModelAnswer:
     """Return a model with its versions, params and history of roles."""
     cycle_id = access.require_model(model_id)
     facts = pages.model_facts(db, model_id)
+    rule = registry.event_rule(db, model_id)
     return ModelAnswer(
         model_id=model_id,
         cycle_id=cycle_id,
@@ -208,6 +212,8 @@ def model(model_id: str, access: Reader, db: Registry) -> ModelAnswer:
         description=facts["description"],
         score_key=facts["score_key"],
         entity_key=facts["entity_key"],
+        flagged_above=rule.above if rule.opens else None,
+        severity=dict(rule.severity),
         versions=[
             VersionAnswer(
                 label=v.label,

@@ -1058,7 +1058,7 @@ export interface components {
         Mode: "as_of" | "as_run" | "override";
         /**
          * ModelAnswer
-         * @description A model with its versions and their history.
+         * @description A model with its versions and their history; `flagged_above` is None where it opens no events.
          */
         ModelAnswer: {
             /** Cycle Id */
@@ -1071,6 +1071,8 @@ export interface components {
             description: string;
             /** Entity Key */
             entity_key: string | null;
+            /** Flagged Above */
+            flagged_above: number | null;
             /** Is Enabled */
             is_enabled: boolean;
             /** Model Id */
@@ -1079,6 +1081,10 @@ export interface components {
             roles: components["schemas"]["RoleAnswer"][];
             /** Score Key */
             score_key: string | null;
+            /** Severity */
+            severity: {
+                [key: string]: number;
+            };
             /** Versions */
             versions: components["schemas"]["VersionAnswer"][];
         };
@@ -1449,8 +1455,6 @@ export interface components {
             at: string[];
             /** Bucket S */
             bucket_s: number;
-            /** Edges */
-            edges: number[];
             /**
              * End
              * Format: date-time
@@ -1458,6 +1462,8 @@ export interface components {
             end: string;
             /** Lines */
             lines: components["schemas"]["SeriesLine"][];
+            /** Ranges */
+            ranges: string[];
             /**
              * Start
              * Format: date-time
@@ -1468,7 +1474,7 @@ export interface components {
          * SeriesLine
          * @description A version over time, its replays apart; null where it did not run.
          *
-         *     `score_buckets`: counts of scores up to 0, and in each interval above the `edges`; `verdicts` the worst.
+         *     `score_buckets`: counts of scores in each of the `ranges`; `verdicts` the worst.
          */
         SeriesLine: {
             /** Cycles */

@@ -5,16 +5,15 @@ import { useNumbers } from "../format/numbers";
 const ROW = 14;
 
 /**
- * Shares of the ranges of the score over time; a column without a run stays empty. The first range are scores up
- * to 0, the others begin above each of the `edges`.
+ * Shares of the ranges of the score over time; a column without a run stays empty. The ranges are in order, the
+ * lowest scores first.
  */
-export const ScoreHeat = ({ label, at, edges, buckets }: {
-  label: string; at: string[]; edges: number[]; buckets: (number[] | null)[];
+export const ScoreHeat = ({ label, at, ranges, buckets }: {
+  label: string; at: string[]; ranges: string[]; buckets: (number[] | null)[];
 }) => {
   const n = useNumbers();
   const zone = useZone();
-  const rows = edges.length + 1;
-  const name = (row: number) => (row === 0 ? n(0, "number") : `> ${n(edges[row - 1], "number")}`);
+  const rows = ranges.length;
   return (
     <svg role="img" aria-label={label} viewBox={`0 0 ${at.length} ${ROW * rows}`} preserveAspectRatio="none" width="100%" height={ROW * rows} style={{ display: "block", background: token("bg.subtle") }}>
       {buckets.map((counts, column) => {
@@ -22,7 +21,7 @@ export const ScoreHeat = ({ label, at, edges, buckets }: {
         if (!counts || total === 0) return null;
         return (
           <g key={column}>
-            <title>{`${instant(at[column] ?? "", zone)}: ${counts.map((count, row) => `${name(row)}: ${n(count)}`).join(", ")}`}</title>
+            <title>{`${instant(at[column] ?? "", zone)}: ${counts.map((count, row) => `${ranges[row]}: ${n(count)}`).join(", ")}`}</title>
             {counts.map((count, row) =>
               count > 0 ? (
                 <rect key={row} x={column} y={(rows - 1 - row) * ROW} width="1" height={ROW} fill={token("blue.fg")} fillOpacity={0.2 + (0.8 * Math.log1p(count)) / Math.log1p(total)} />

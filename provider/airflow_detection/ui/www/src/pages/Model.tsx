@@ -125,8 +125,8 @@ const Series = ({ series }: { series: ModelSeries }) => {
             <Box key={named(line)} minW={0}>
               <Box fontSize="xs" mb={1}><Id value={named(line)} /></Box>
               <Flex gap={2}>
-                <Flex direction="column" justify="space-between" fontSize="2xs" color="fg.muted" aria-hidden="true"><span>1</span><span>{n(series.edges.at(-1) ?? null, "number")}</span><span>0</span></Flex>
-                <Box flex="1" minW={0}><ScoreHeat label={`${t("model.buckets")} ${named(line)}`} at={series.at} edges={series.edges} buckets={line.score_buckets} /></Box>
+                <Flex direction="column" justify="space-between" fontSize="2xs" color="fg.muted" aria-hidden="true">{[...series.ranges].reverse().map((name) => <span key={name}>{name}</span>)}</Flex>
+                <Box flex="1" minW={0}><ScoreHeat label={`${t("model.buckets")} ${named(line)}`} at={series.at} ranges={series.ranges} buckets={line.score_buckets} /></Box>
               </Flex>
             </Box>
           ))}
@@ -138,6 +138,7 @@ const Series = ({ series }: { series: ModelSeries }) => {
 
 const Details = ({ model, range }: { model: Answer; range: Range }) => {
   const t = useTexts();
+  const n = useNumbers();
   const series = useApi<ModelSeries>(route(`models/${encodeURIComponent(model.model_id)}/series`, { start: range.start, end: range.end }));
   return (
     <Stack gap={4}>
@@ -145,6 +146,8 @@ const Details = ({ model, range }: { model: Answer; range: Range }) => {
         {model.description && <Box><Text value={model.description} max={400} /></Box>}
         <Flex gap={4} wrap="wrap" fontSize="sm" color="fg.muted">
           <span>{t("field.cycle")}: <PageLink to={links.cycle(model.cycle_id)}><Id value={model.cycle_id} /></PageLink></span>
+          {model.score_key !== null && <span>{model.flagged_above === null ? t("model.no_events") : t("model.flagged_above", { above: n(model.flagged_above, "number") })}</span>}
+          {model.score_key !== null && <span>{Object.entries(model.severity).sort((a, b) => a[1] - b[1]).map(([name, above]) => `${name} > ${n(above, "number")}`).join(", ")}</span>}
           {model.depends_on.length > 0 && <span>{t("model.depends")}: {model.depends_on.map((up) => <chakra.span key={up} me={2}><PageLink to={links.model(up)}><Id value={up} /></PageLink></chakra.span>)}</span>}
         </Flex>
       </Box>
