@@ -33,6 +33,7 @@ PURPOSES = {
     "provider_info": "for Airflow: what is here",
     "ui": "the pages in Airflow's UI: their API, and who may see what",
     "dags": "generated Dags",
+    "sensors": "what other Dags wait for",
     "operators": "tasks: context in, one call",
     "plan_cache": "last known good plan on this machine",
     "hooks": "Airflow connection to a session",

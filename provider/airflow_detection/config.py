@@ -123,6 +123,13 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "",
             "detection_reader",
         ),
+        "asset_partition_keys": _option(
+            "Whether the event of a champion's asset has its cycle as partition key: a Dag with a "
+            "PartitionedAssetTimetable then runs once for each cycle, and one with a plain asset schedule "
+            "is not started by it.",
+            "boolean",
+            "False",
+        ),
         "promotion_four_eyes": _option(
             "Whether a promotion needs another person's approval than that of who asked for it.",
             "boolean",
@@ -174,6 +181,7 @@ def settings() -> Settings:
         page_timeout_s=_number("page_timeout", text("page_timeout")),
         comparison_timeout_s=_number("comparison_timeout", text("comparison_timeout")),
         snaps_manual_runs=_one_of("manual_runs", text("manual_runs"), ("refuse", "snap")) == "snap",
+        asset_partition_keys=conf.getboolean(SECTION, "asset_partition_keys", fallback=False),
         promotion_four_eyes=conf.getboolean(SECTION, "promotion_four_eyes", fallback=True),
     )
 

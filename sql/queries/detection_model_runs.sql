@@ -40,6 +40,16 @@ from {schema}.detection_model_runs
 where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
   and version_id = %(version_id)s and is_replay = %(is_replay)s;
 
+-- name: of_model
+-- The live run of a model's champion, or of one of its versions, in a cycle, where it ended in one of these ways.
+select r.cycle_id, v.version, r.role::text as role, r.outcome::text as outcome, r.input_count, r.output_count,
+       r.duration_ms
+from {schema}.detection_model_runs r
+join {schema}.detection_model_versions v using (version_id)
+where r.cycle_id = %(cycle_id)s and r.cycle_started_at = %(cycle_started_at)s and not r.is_replay
+  and r.model_id = %(model_id)s and r.outcome::text = any(%(outcomes)s)
+  and case when %(version)s::text is null then r.role = 'PRIMARY' else v.version = %(version)s end;
+
 -- name: upsert
 -- The manifest of this attempt in place of any earlier one.
 insert into {schema}.detection_model_runs (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -208,3 +209,34 @@ def test_each_version_reads_through_a_session_of_its_own(database: Any, dsn: str
         assert report.outcome is Outcome.SUCCEEDED
     assert asked_for == ["tracks", "spoofing"]
     assert database.execute("show default_transaction_read_only").fetchone() == ("off",)
+
+
+@pytest.mark.parametrize("conn_type", ["detection", "postgres"])
+def test_the_test_button_says_what_stands_behind_the_connection(
+    monkeypatch: pytest.MonkeyPatch, dsn: str, conn_type: str
+) -> None:
+    connection = json.loads(airflow_uri(dsn)) | {"conn_type": conn_type}
+    monkeypatch.setenv("AIRFLOW_CONN_DETECTION_DEFAULT", json.dumps(connection))
+    is_ready, message = DetectionHook().test_connection()
+    assert is_ready, message
+    assert re.fullmatch(
+        r"PostgreSQL \d+\.\d+: schema 'detection' is at this version,"
+        r" models read with the login's own rights",
+        message,
+    )
+
+
+def test_the_test_button_names_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, dsn: str, empty_dsn: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_DETECTION_DEFAULT", airflow_uri(empty_dsn))
+    is_ready, message = DetectionHook().test_connection()
+    assert (is_ready, message[:40]) == (False, "schema 'detection' lacks the migrations ")
+    monkeypatch.setenv("AIRFLOW_CONN_DETECTION_DEFAULT", airflow_uri(dsn))
+    monkeypatch.setenv("AIRFLOW__DETECTION__READER_ROLE", "nobody_here")
+    is_ready, message = DetectionHook().test_connection()
+    assert not is_ready
+    assert 'role "nobody_here" does not exist' in message
+    monkeypatch.setenv("AIRFLOW_CONN_DETECTION_DEFAULT", airflow_uri("host=127.0.0.1 port=1 dbname=none"))
+    is_ready, message = DetectionHook().test_connection()
+    assert (is_ready, message[:29]) == (False, "no connection to the registry")

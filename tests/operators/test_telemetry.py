@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 from airflow.sdk.observability import stats
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests import sample_registry
 from tests.operators.executions import EXECUTIONS
 
@@ -85,6 +90,55 @@ def test_a_name_ends_no_tag_and_begins_no_metric(recording: RecordingStats) -> N
     emit("e f", [RunReport(version=version, outcome=Outcome.FAILED, started_at=at, duration_ms=1.0)])
     tags = {"cycle": "e_f", "model": "a_b_c_1_c__d", "version": "1_x_1_c", "role": "SHADOW"}
     assert recording.sent[1] == ("timing", "detection.version.duration", 1.0, tags)
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    return exporter
+
+
+def test_each_run_is_a_span_below_the_one_of_its_task(
+    recording: RecordingStats, spans: InMemorySpanExporter
+) -> None:
+    version = VersionSpec(model_id="tracks", version="2", role=Role.SHADOW)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    failed = RunReport(
+        version=version,
+        outcome=Outcome.FAILED,
+        started_at=at,
+        duration_ms=20.0,
+        stage_ms={"run": 20.0, "store": 5.0},
+        error="told to fail",
+    )
+    ended = replace(failed, outcome=Outcome.SUCCEEDED, error=None, output_count=3)
+    with trace.get_tracer("task").start_as_current_span("worker.tracks__2") as task:
+        emit("fleet", [failed, ended])
+    first, second, _ = spans.get_finished_spans()
+    assert first.name == "detection.version"
+    assert first.parent is not None
+    assert first.parent.span_id == task.get_span_context().span_id
+    began_ns = int(at.timestamp()) * 10**9
+    assert (first.start_time, first.end_time) == (began_ns, began_ns + 25 * 10**6)
+    assert dict(first.attributes or {}) == {
+        "detection.cycle.id": "fleet",
+        "detection.model.id": "tracks",
+        "detection.model.version": "2",
+        "detection.role": "SHADOW",
+        "detection.replay": False,
+        "detection.outcome": "FAILED",
+        "detection.input.count": 0,
+        "detection.output.count": 0,
+        "detection.stage.run.duration": 0.02,
+        "detection.stage.store.duration": 0.005,
+    }
+    assert (first.status.status_code, first.status.description) == (trace.StatusCode.ERROR, "told to fail")
+    assert (second.status.status_code, second.attributes["detection.output.count"]) == (  # type: ignore[index]
+        trace.StatusCode.UNSET,
+        3,
+    )
 
 
 def test_every_line_of_the_task_log_carries_the_facts_of_the_run() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 from urllib.parse import quote
 
+from airflow_detection.domain.settings import ASSET_SCHEME
 from airflow_detection.domain.specs import ModelSpec, Role, VersionSpec
 
 K = TypeVar("K")
@@ -77,9 +78,10 @@ def task_ids(models: Iterable[ModelSpec]) -> dict[tuple[str, str | None], str]:
 def asset_uri_of(cycle_id: str, model_id: str) -> str:
     """Name and address of the Airflow asset that stands for the outputs of a model's champion.
 
-    Airflow leaves schemes that begin with `x-` to whoever made them.
+    Airflow leaves schemes that begin with `x-` to whoever made them: the URI of another scheme costs each
+    parse a look at all providers.
     """
-    return f"x-detection://{quote(cycle_id, safe='')}/{quote(model_id, safe='')}"
+    return f"{ASSET_SCHEME}://{quote(cycle_id, safe='')}/{quote(model_id, safe='')}"
 
 
 def is_secret_variable(name: str) -> bool:

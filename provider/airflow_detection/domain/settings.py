@@ -9,6 +9,8 @@ from pathlib import Path
 from airflow_detection.errors import ConfigurationError
 
 SECTION = "detection"
+ASSET_SCHEME = "x-detection"
+"""The scheme of the URIs of assets."""
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -23,6 +25,7 @@ class Settings:
     `reader_conn_id` None lets models read through the connection of the registry.
     `page_timeout_s` and `comparison_timeout_s` bound a statement of the pages in Airflow's UI.
     `snaps_manual_runs`: a manual run between two ticks of its cycle is taken for the tick before it.
+    `asset_partition_keys`: the event of a champion's asset has its cycle as partition key.
     `promotion_four_eyes` keeps whoever asks for a promotion from approving it.
     `allowed_prefixes` are the modules from which an entry point `module:Class` may come.
     """
@@ -41,6 +44,7 @@ class Settings:
     reader_conn_id: str | None = None
     promotion_four_eyes: bool = True
     snaps_manual_runs: bool = False
+    asset_partition_keys: bool = False
     page_timeout_s: float = 5.0
     comparison_timeout_s: float = 20.0
 

@@ -18,20 +18,21 @@ from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import CycleSpec, Role, require_utc
 from airflow_detection.engine.params import ParamsLoader
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
-from airflow_detection.errors import PlanError
+from airflow_detection.errors import DetectionError, PlanError
 from airflow_detection.hooks.session import require_postgres, session_of
-from airflow_detection.store import events, listings, promotions, registry, roles, snapshots
+from airflow_detection.store import events, listings, migrations, promotions, registry, roles, snapshots
 from airflow_detection.store.connection import CONNECT_TIMEOUT_S, remember_conninfo
 from airflow_detection.store.database import Database
 from airflow_detection.store.labels import Label, add_labels, known_labels
 from airflow_detection.store.promotions import Promotion
+from airflow_detection.store.session import limit_session
 
 if TYPE_CHECKING:
     from airflow_detection.evidence.comparison import VersionComparison
 
 
 class DetectionHook(PostgresHook):
-    """Reach the registry through a `postgres` connection of Airflow.
+    """Reach the registry through a connection of Airflow, of type `detection` or `postgres`.
 
     Args:
         detection_conn_id: the connection; `[detection] conn_id` sets what the package itself uses.
@@ -40,7 +41,7 @@ class DetectionHook(PostgresHook):
 
     conn_name_attr = "detection_conn_id"
     default_conn_name = "detection_default"
-    conn_type = "postgres"
+    conn_type = "detection"
     hook_name = "Detection registry"
 
     def __init__(
@@ -84,6 +85,25 @@ class DetectionHook(PostgresHook):
             RegistryUnavailable: the server did not answer or refused the connection.
         """
         return session_of(self._conn_id, self.get_conn, read_only=read_only)
+
+    def test_connection(self) -> tuple[bool, str]:  # type: ignore[override]  # untyped there
+        """Say whether a registry is ready behind the connection: the test button of Airflow's form.
+
+        It looks as tasks do: the schema at this version, and the role that models read as.
+        """
+        try:
+            configuration = settings()
+            with self._database() as db:
+                migrations.check(db)
+                backend = limit_session(db, role=configuration.reader_role)
+                number, is_pooled = db.conn.info.server_version, backend["pid"] != db.conn.info.backend_pid
+        except (DetectionError, psycopg.Error) as error:
+            return False, str(error)
+        readers = configuration.reader_role or "the login's own rights"
+        return True, (
+            f"PostgreSQL {number // 10000}.{number % 10000}{', behind a pooler' if is_pooled else ''}: schema"
+            f" {self.registry_schema!r} is at this version, models read with {readers}"
+        )
 
     @property
     def _conn_id(self) -> str:

@@ -27,6 +27,7 @@ from airflow_detection.domain.names import (
 from airflow_detection.domain.specs import Mode, Outcome, Role, VersionSpec
 from airflow_detection.engine import flags
 from airflow_detection.operators.arguments import TemplatedOperator
+from airflow_detection.operators.assets import add_partition_keys
 from airflow_detection.operators.context import (
     cycle_of_run,
     mode_of,
@@ -287,6 +288,7 @@ class InlineCycleOperator(CycleOperator):
             self.log.warning("%s failed: %s", shadow.version.label, shadow.error)
         _raise_failed([r for r in failed if r.version.role is Role.PRIMARY])
         self._announce(report.reports)
+        add_partition_keys(context, self.outlets, cycle_of_run(context, self.log), settings)
         return {o.value.lower(): sum(1 for r in report.reports if r.outcome is o) for o in Outcome}
 
     def _announce(self, reports: Sequence[RunReport]) -> None:

@@ -12,6 +12,7 @@ from airflow_detection.domain.names import OPEN
 from airflow_detection.domain.specs import Outcome, Role
 from airflow_detection.errors import NotInPlan
 from airflow_detection.operators.arguments import TemplatedOperator
+from airflow_detection.operators.assets import add_partition_keys
 from airflow_detection.operators.context import (
     cycle_of_run,
     mode_of,
@@ -127,7 +128,9 @@ class DetectionModelOperator(TemplatedOperator):
             report.output_count,
             report.duration_ms,
         )
-        return conclude(report)
+        counts = conclude(report)
+        add_partition_keys(context, self.outlets, request.started_at, settings)
+        return counts
 
     def _request(self, context: Context) -> VersionRequest:
         from airflow_detection.cycle.versions import VersionRequest

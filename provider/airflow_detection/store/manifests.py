@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from airflow_detection.domain.specs import Cycle, Outcome, Role, VersionSpec
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.encoding import to_json
+from airflow_detection.store.registry import cycle_of, fetch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,23 @@ def manifests(db: Database, cycle_id: str, started_at: datetime) -> dict[tuple[i
     with storage_errors():
         rows = db.conn.execute(query, {"cycle_id": cycle_id, "cycle_started_at": started_at}).fetchall()
     return {(row[0], row[1]): _manifest(row) for row in rows}
+
+
+def run_of(
+    db: Database, model_id: str, started_at: datetime, *, version: str | None, outcomes: Sequence[str]
+) -> dict[str, Any] | None:  # Any: JSON values
+    """Return the live run of a model's champion (None), or of a version, if it has one of the outcomes.
+
+    Keys: `cycle_id`, `version`, `role`, `outcome`, `input_count`, `output_count`, `duration_ms`.
+
+    Raises:
+        PlanError: the model is not registered.
+        RegistryUnavailable: the database did not answer.
+    """
+    params = {"cycle_id": cycle_of(db, model_id), "model_id": model_id, "version": version,
+              "cycle_started_at": started_at, "outcomes": list(outcomes)}  # fmt: skip
+    rows = fetch(db, "detection_model_runs", "of_model", params)
+    return rows[0] if rows else None
 
 
 def _manifest(row: tuple[Any, ...]) -> Manifest:  # Any: the columns of of_cycle
