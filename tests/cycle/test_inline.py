@@ -81,6 +81,13 @@ class ReportsRights(BaseDetectionModel):
         )
 
 
+class ReadsAnother(BaseDetectionModel):
+    """Reads a model that its registration does not depend on."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        return ModelResult(outputs_per_input=list(ctx.shared["quality"]))
+
+
 def register(conn: Any, entrypoint: str, shadows: int = 0, **options: Any) -> None:
     """Register `tracks`, and `m` that reads it; `m` and its shadows have the entry point."""
     sample_registry.put_cycle(conn, input_query="select 1 as n, '{}'::jsonb as deep")
@@ -138,6 +145,35 @@ def max_connections(dsn: str) -> Iterator[list[int]]:
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (
+            "Deleted",
+            (
+                "EntryPointError: entry point 'tests.cycle.test_inline:Deleted' cannot be imported:"
+                " AttributeError: module 'tests.cycle.test_inline' has no attribute 'Deleted'"
+            ),
+        ),
+        (
+            "ReadsAnother",
+            (
+                "NotAnUpstream: model 'm' reads ctx.shared['quality'], which its depends_on in the"
+                " registration does not have: it has tracks"
+            ),
+        ),
+    ],
+)
+def test_a_deleted_class_and_a_missing_depends_on_are_told_by_the_manifest(
+    database: Any, name: str, reason: str
+) -> None:
+    register(database, f"tests.cycle.test_inline:{name}")
+    report = run(database)["m@1"]
+    assert (report.outcome, report.error) == (Outcome.FAILED, reason)
+    stored = "select error from detection.detection_model_runs where model_id = 'm'"
+    assert database.execute(stored).fetchall() == [(reason,)]
 
 
 @pytest.mark.parametrize(("options", "expected"), [({}, 2), ({"concurrent_shadows": True}, 5)])

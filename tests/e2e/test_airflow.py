@@ -17,7 +17,7 @@ from tests.e2e.airflow_instance import AirflowInstance, airflow_instance
 
 from airflow_detection.domain.names import asset_uri_of
 from airflow_detection.domain.settings import Settings
-from airflow_detection.domain.specs import Role
+from airflow_detection.domain.specs import Execution, Role
 from airflow_detection.plan_cache import file
 from airflow_detection.store import registry
 from airflow_detection.store.database import Database
@@ -27,7 +27,10 @@ pytestmark = pytest.mark.e2e
 
 MINUTE = timedelta(minutes=1)
 YEARLY = "5 12 1 3 *"  # fires at fleet.AT, and not again while the tests run
-DAGS = [*(f"detection_{cycle}" for cycle in ("fleet", "corrected", "busy", "live")), "consumer"]
+CYCLES = ("fleet", "corrected", "busy", "live", "missed", "latest")
+DAGS = [*(f"detection_{cycle}" for cycle in CYCLES), "consumer"]
+MISSED = [datetime(2026, 3, 1, 12, minute, tzinfo=UTC) for minute in (0, 10, 20)]
+"""Ticks of two cycles that nothing has run, and that are not due again while the tests run."""
 IMPORT_TIMEOUT_S = 30.0
 RESULTS = ("detection_model_runs", "detection_model_run_outputs", "detection_model_metrics")
 CONSUMER = '''"""A Dag that follows a champion: the words dag and airflow make Airflow look into this file."""
@@ -67,6 +70,16 @@ def register(conn: Any) -> Promotion:
     sample_registry.put_cycle(conn, cycle_id="live", schedule="*/5 * * * *", max_active_runs=8)
     sample_registry.put_model(conn, "lively", cycle_id="live")
     sample_registry.put_version(conn, "lively@1", Role.PRIMARY, ids=["a"])
+    for cycle_id, catchup in (("missed", True), ("latest", False)):
+        sample_registry.put_cycle(
+            conn, cycle_id=cycle_id, schedule="0-20/10 12 1 3 *", start_date=MISSED[0], catchup=catchup,
+            max_active_runs=2, execution=Execution.INLINE,
+        )  # fmt: skip
+        slow = {"cycle_id": cycle_id, "entrypoint": "tests.e2e.slow_model:Slow"}
+        sample_registry.put_model(conn, f"slow_{cycle_id}", **slow)
+        sample_registry.put_version(
+            conn, f"slow_{cycle_id}@1", Role.PRIMARY, since=MISSED[0], ids=["a"], sleep_s=1.0
+        )
     sample_registry.register(conn)
     sample_registry.put_version(conn, "spoofing@2", ids=["y"])
     assign_role(Database(conn, sample_registry.SCHEMA), model_id="tracks", version="2", role=Role.PRIMARY)
@@ -164,6 +177,26 @@ def test_a_champion_is_an_asset_that_another_dag_follows(
     events = airflow.rows(query, asset_uri_of("fleet", "tracks"))
     assert events == [("tracks", promotion.before), ("tracks", promotion.after)]
     airflow.wait(lambda: "success" in airflow.run_states("consumer"), "the run of the Dag that follows")
+
+
+@pytest.mark.long
+def test_missed_cycles_are_run_in_order_and_at_most_so_many_at_once_or_the_latest_alone(
+    airflow: AirflowInstance,
+) -> None:
+    """With `catchup`, and without."""
+    query = "select logical_date, start_date, end_date from dag_run where dag_id = %s order by start_date, id"
+    dags = {"detection_missed": MISSED, "detection_latest": MISSED[-1:]}
+    for dag_id in dags:
+        airflow.api.unpause(dag_id)
+    for dag_id, due in dags.items():
+        airflow.wait_for_runs(dag_id, len(due))
+        runs = airflow.rows(query, dag_id)
+        assert [at for at, *_ in runs] == due
+        at_once = [sum(began <= start < ended for _, began, ended in runs) for _, start, _ in runs]
+        assert max(at_once) == min(2, len(due))
+        stored = "select cycle_started_at from detection.detection_model_runs where cycle_id = %s order by 1"
+        of_cycle = airflow.registry.execute(stored, (dag_id.removeprefix("detection_"),)).fetchall()
+        assert [at for (at,) in of_cycle] == due
 
 
 def parsed_at(airflow: AirflowInstance) -> datetime:

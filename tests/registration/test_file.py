@@ -198,6 +198,19 @@ def test_a_file_can_be_mended_until_it_has_run(database: Connection, file: Path)
     assert (jumps.primary.entrypoint, dict(jumps.primary.params)) == ("acme.jumps:Jumps", {"v_max_kn": 55})
 
 
+def test_of_a_long_text_a_change_shows_the_part_that_differs(database: Connection, file: Path) -> None:
+    db, query = Database(database, SCHEMA), "select card, merchant, country, amount, paid_at from shop.{} x"
+    for table in ("payment", "payments"):
+        file.write_text(
+            'cycles:\n  shop: {schedule: "0 * * * *", lookback: 1h, start_date: 2026-01-01, input_query: "'
+            + query.format(table)
+            + '"}\n'
+        )
+        changes = apply_file(db, file)
+    was, now = "...try, amount, paid_at from shop.payment x", "...ry, amount, paid_at from shop.payments x"
+    assert changes == [f"~ cycle shop: input_query '{was}' -> '{now}'"]
+
+
 @pytest.mark.parametrize("reason", ["a result", "a planned cycle", "an ended role"])
 def test_a_first_role_keeps_its_start_once_something_rests_on_it(
     database: Connection, file: Path, reason: str

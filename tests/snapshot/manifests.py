@@ -31,7 +31,7 @@ class ManifestHistory:
         register(conn)
         self.store = PostgresStore(conn, conn, SCHEMA)
 
-    def open(self, number: int, mode: Mode = Mode.AS_OF, **options: Any) -> planning.OpenedCycle:
+    def open(self, number: float, mode: Mode = Mode.AS_OF, **options: Any) -> planning.OpenedCycle:
         return planning.open_cycle(
             Database(self.conn, SETTINGS.schema), "fleet", FIRST + number * STEP, mode=mode, **options
         )

@@ -20,6 +20,8 @@ from airflow_detection.registration.values import Problems
 from airflow_detection.store import promotions, registry, roles
 from airflow_detection.store.database import Database
 
+MAX_SHOWN = 40
+"""Characters of a long text that a line shows."""
 Key = tuple[str, str]
 """Model id and version."""
 T = TypeVar("T")
@@ -168,12 +170,17 @@ def _known(db: Database) -> tuple[set[str], list[ModelSpec]]:
 
 def _difference(old: object, new: object, names: Iterable[str]) -> list[str]:
     pairs = ((name, getattr(old, name), getattr(new, name)) for name in names)
-    return [f"{name} {_shown(was)} -> {_shown(now)}" for name, was, now in pairs if was != now]
+    return [f"{name} {_shown(was, now)} -> {_shown(now, was)}" for name, was, now in pairs if was != now]
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, str) and len(value) > 40:
-        return repr(f"{value[:37]}...")
+def _shown(value: object, other: object = None) -> str:
+    """Return a value as a line shows it: of a long text the part from where it differs from the other."""
+    if isinstance(value, str) and len(value) > MAX_SHOWN:
+        pairs = enumerate(zip(value, other, strict=False)) if isinstance(other, str) else ()
+        same = next((place for place, (own, theirs) in pairs if own != theirs), 0)
+        start = max(min(same - MAX_SHOWN // 4, len(value) - MAX_SHOWN), 0)
+        text = f"{'...' if start else ''}{value[start : start + MAX_SHOWN]}"
+        return repr(text if start + MAX_SHOWN >= len(value) else f"{text}...")
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value) if isinstance(value, timedelta | bool | int) else repr(value)

@@ -18,6 +18,8 @@ from airflow_detection.store.partitions.create import NO_LOCK, retry_on_lock
 from airflow_detection.store.partitions.plan import UpkeepLimits
 from airflow_detection.store.queries import composed, sql_root
 
+MAX_NAMED = 3
+"""Pending migrations that are named each; of more the first and the last."""
 MAX_IDLE_S = 60.0
 """Seconds after which the server ends a migration whose client does nothing, in a transaction."""
 
@@ -130,7 +132,10 @@ def check(db: Database) -> None:
     """
     pending = migrate(db, dry_run=True)
     if pending:
-        raise MigrationError(f"schema {db.schema!r} lacks the migrations {', '.join(pending)}")
+        named = ", ".join(pending) if len(pending) <= MAX_NAMED else f"{pending[0]} to {pending[-1]}"
+        raise MigrationError(
+            f"schema {db.schema!r} lacks migrations ({named}): run 'airflow detection db migrate'"
+        )
 
 
 def _pending(

@@ -162,6 +162,25 @@ def test_a_backfill_of_an_old_day_changes_nothing_of_today(history: ManifestHist
     assert history.verdicts(36, 38) == today
 
 
+def test_a_run_between_two_ticks_is_judged_and_is_no_history_of_the_others(history: ManifestHistory) -> None:
+    """As manual runs were before they were refused; what ran by another schedule stays history."""
+    history.add_cycles(38)
+    for number in (3.5, 10.5, 20.5):
+        opened = history.open(number)
+        for version in opened.steps:
+            history.run(opened, version, 100 + int(number))
+        history.close(opened)
+
+    def counted() -> set[object]:
+        at = FIRST + 37 * STEP
+        return {v.numbers["history"] for v in history.verdicts(37, 38) if v.cycle_started_at == at}
+
+    assert counted() == {37}
+    assert {v.kind for v in history.verdicts(20, 21) if v.cycle_started_at.second} == {VerdictKind.WARMING_UP}
+    put_cycle(history.conn, schedule="2-59/5 * * * *")
+    assert counted() == {40}, "no run lies near a tick of the new schedule"
+
+
 def test_a_broken_registration_has_failed(history: ManifestHistory) -> None:
     put_model(history.conn, "lost", ("nobody",))
     put_version(history.conn, "lost@1", Role.PRIMARY)

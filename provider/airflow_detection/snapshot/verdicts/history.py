@@ -78,9 +78,9 @@ class History:
         self._runs: dict[datetime, Measures] = {}
 
     def add(self, measures: Measures, kind: VerdictKind, *, is_silent: bool = False) -> None:
-        """Add a run; `is_silent` where the feed had stopped."""
+        """Add a run, unless it is off the grid; `is_silent` where the feed had stopped."""
         run = measures.run
-        if run.outcome is not Outcome.SUCCEEDED:
+        if run.outcome is not Outcome.SUCCEEDED or run.is_off_grid:
             return
         if is_silent:
             self.silent_since = self.silent_since or run.newest_input_at or run.cycle_started_at

@@ -16,6 +16,7 @@ from airflow_detection.domain.scores import by_bucket
 from airflow_detection.domain.specs import CycleSpec, Outcome, Role, require_utc
 from airflow_detection.domain.thresholds import Thresholds
 from airflow_detection.snapshot.verdicts.expected import ExpectedVersion, expected_versions, step_of
+from airflow_detection.snapshot.verdicts.grid import off_grid
 from airflow_detection.snapshot.verdicts.judge import judge_all
 from airflow_detection.snapshot.verdicts.kinds import Verdict, VerdictKind
 from airflow_detection.snapshot.verdicts.lookback import with_lookback
@@ -239,8 +240,17 @@ def _runs(
     with db.conn.cursor() as cursor:
         set_json_loads(orjson.loads, cursor)
         cursor.execute(db.queries("detection_verdicts")["manifests"], params)
-        rows = [_run(row, steps[row[0]], lookback_at(row[0], row[1])) for row in cursor]
-    return {(run.cycle_id, run.cycle_started_at, run.version_id): run for run in rows}
+        runs = [_run(row, steps[row[0]], lookback_at(row[0], row[1])) for row in cursor]
+    instants: dict[str, set[datetime]] = defaultdict(set)
+    for run in runs:
+        instants[run.cycle_id].add(run.cycle_started_at)
+    between = {c: off_grid(specs[c].schedule, steps[c], of_cycle) for c, of_cycle in instants.items()}
+    return {
+        (run.cycle_id, run.cycle_started_at, run.version_id): replace(run, is_off_grid=True)
+        if run.cycle_started_at in between[run.cycle_id]
+        else run
+        for run in runs
+    }
 
 
 def _run(

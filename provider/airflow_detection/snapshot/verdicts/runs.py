@@ -44,6 +44,7 @@ class ManifestRun:
     score_edges: Mapping[str, float] = field(default_factory=dict)
     canaries: tuple[CanaryResult, ...] = ()
     features: Mapping[str, FeatureProfile] = field(default_factory=dict)
+    is_off_grid: bool = False
 
     @property
     def overlap(self) -> float:
