@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import compress
 from typing import Any
 
 from airflow_detection.domain.inputs import Inputs
@@ -60,15 +61,15 @@ class ReadRecorder:
         if time_key is None or time_key not in found.columns:
             self._rows += len(found)
             return
-        seconds = [_seconds(value) for value in found[time_key]]
-        is_before = [s is not None and s < before_s for s in seconds]
-        known = [s for s, before in zip(seconds, is_before, strict=True) if before and s is not None]
+        seconds = _all_seconds(found[time_key])
+        is_before = [s < before_s for s in seconds]
+        known = list(compress(seconds, is_before))
         self._rows += len(known)
         self._oldest_s = min(self._oldest_s, min(known, default=math.inf))
         self._newest_s = max(self._newest_s, max(known, default=-math.inf))
         for name in entity_keys:
             if name in found.columns:
-                self._entities.update(e for e, before in zip(found[name], is_before, strict=True) if before)
+                self._entities.update(compress(found[name], is_before))
                 return
 
 
@@ -76,9 +77,8 @@ def newer_rows(inputs: Inputs, used: Iterable[Any]) -> float | None:  # Any: ins
     """Return how many input rows are newer than all of the times that were used; None without times."""
     if inputs.time_key is None or inputs.time_key not in inputs.columns:
         return None
-    newest = max((s for value in used if (s := _seconds(value)) is not None), default=-math.inf)
-    times = map(_seconds, inputs[inputs.time_key])
-    return float(sum(s is not None and s > newest for s in times))
+    newest = max((s for s in _all_seconds(tuple(used)) if s == s), default=-math.inf)
+    return float(sum(s > newest for s in _all_seconds(inputs[inputs.time_key])))
 
 
 def shared_scores(
@@ -90,6 +90,13 @@ def shared_scores(
         for model_id, outputs in shared.items()
         if READ + model_id in features
     }
+
+
+def _all_seconds(values: Sequence[Any]) -> Sequence[float]:  # Any: what a query selects
+    """Return instants as seconds since 1970, NaN where there is none."""
+    if set(map(type, values)) == {float} and math.isfinite(sum(values)):
+        return values
+    return [math.nan if (s := _seconds(value)) is None else s for value in values]
 
 
 def _seconds(value: Any) -> float | None:  # Any: what a query selects

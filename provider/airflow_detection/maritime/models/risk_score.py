@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -64,9 +64,10 @@ class RiskScore(BaseDetectionModel):
             has_score |= ~np.isnan(column)
         fixes = in_time_order(read_fixes(ctx.inputs))
         n_pos = np.searchsorted(fixes.mmsi, vessels, side="right") - np.searchsorted(fixes.mmsi, vessels)
-        columns = zip(vessels.tolist(), (1 - safe).tolist(), has_score, n_pos.tolist(), strict=True)
+        parts = [(m, weights[m], column.tolist(), by_model[m]) for m, column in scores.items()]
+        columns = zip(vessels.tolist(), (1 - safe).tolist(), has_score.tolist(), n_pos.tolist(), strict=True)
         outputs = [
-            vessel_output(mmsi, risk if is_scored else None, n, _evidence(mmsi, k, by_model, scores, weights))
+            vessel_output(mmsi, risk if is_scored else None, n, _evidence(mmsi, k, parts))
             for k, (mmsi, risk, is_scored, n) in enumerate(columns)
         ]
         return ModelResult(
@@ -144,16 +145,14 @@ def _column(by_mmsi: Mapping[int, float | None], vessels: NDArray[np.int64]) -> 
 
 
 def _evidence(
-    mmsi: int,
-    k: int,
-    by_model: Mapping[str, Mapping[int, float | None]],
-    scores: Mapping[str, FloatArray],
-    weights: Mapping[str, float],
+    mmsi: int, k: int, parts: Sequence[tuple[str, float, Sequence[float], Mapping[int, float | None]]]
 ) -> JsonMapping:
-    parts = {m: round(weights[m] * float(column[k]), 6) for m, column in scores.items() if column[k] > 0}
+    """Return what each model adds, by its weight and its scores; the `k`-th is that of the vessel."""
     return {
-        "parts": parts,
-        "unknown": [m for m, by_mmsi in by_model.items() if by_mmsi.get(mmsi, 0.0) is None],
+        "parts": {
+            model_id: round(weight * scores[k], 6) for model_id, weight, scores, _ in parts if scores[k] > 0
+        },
+        "unknown": [model_id for model_id, _, _, by_mmsi in parts if by_mmsi.get(mmsi, 0.0) is None],
     }
 
 

@@ -69,10 +69,7 @@ class Fixes:
     def features(self, names: Iterable[str]) -> dict[str, list[float | None]]:
         """Return columns for a profile, without reserved MMSI: null where a value is not available."""
         real = self.take(~is_reserved(self.mmsi))
-        columns = {name: getattr(real, name).tolist() for name in names}
-        return {
-            name: [None if value != value else value for value in values] for name, values in columns.items()
-        }
+        return {name: _or_none(getattr(real, name)) for name in names}
 
 
 def read_fixes(inputs: Inputs) -> Fixes:
@@ -106,9 +103,8 @@ def in_time_order(fixes: Fixes) -> Fixes:
 
     The order of the input changes nothing: of repeated fixes the one with the lowest known speed stays.
     """
-    f = fixes.take(fixes.is_usable)
-    order = np.lexsort((f.heading_deg, f.cog_deg, f.sog_kn, f.lon, f.lat, f.observed_s, f.mmsi))
-    fixes = f.take(order)
+    usable = fixes.take(fixes.is_usable)
+    fixes = usable.take(_time_order(usable))
     is_new = np.ones(len(fixes), dtype=np.bool_)
     is_new[1:] = (
         (fixes.mmsi[1:] != fixes.mmsi[:-1])
@@ -117,6 +113,25 @@ def in_time_order(fixes: Fixes) -> Fixes:
         | (fixes.lon[1:] != fixes.lon[:-1])
     )
     return fixes.take(is_new)
+
+
+def _time_order(f: Fixes) -> NDArray[np.int64]:
+    """Return the rows in order of (MMSI, time, place, ...); by place only where a time comes twice."""
+    order = np.lexsort((f.observed_s, f.mmsi))
+    is_same = (np.diff(f.mmsi[order]) == 0) & (np.diff(f.observed_s[order]) == 0)
+    several = np.append(is_same, False) | np.insert(is_same, 0, False) if len(f) else is_same
+    rows = order[several]
+    several_keys = (f.heading_deg, f.cog_deg, f.sog_kn, f.lon, f.lat, f.observed_s, f.mmsi)
+    order[several] = rows[np.lexsort([key[rows] for key in several_keys])]
+    return order
+
+
+def _or_none(values: NDArray[np.float64]) -> list[float | None]:
+    """Return the values as a list, with None for NaN."""
+    listed: list[float | None] = values.tolist()
+    for row in np.flatnonzero(np.isnan(values)).tolist():
+        listed[row] = None
+    return listed
 
 
 def iso_utc(observed_s: float) -> str:
