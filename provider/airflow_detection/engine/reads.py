@@ -77,6 +77,8 @@ def newer_rows(inputs: Inputs, used: Iterable[Any]) -> float | None:  # Any: ins
     if inputs.time_key is None or inputs.time_key not in inputs.columns:
         return None
     newest = max((s for value in used if (s := _seconds(value)) is not None), default=-math.inf)
+    if (seconds := inputs.seconds(inputs.time_key)) is not None:
+        return float((seconds > newest).sum())
     times = map(_seconds, inputs[inputs.time_key])
     return float(sum(s is not None and s > newest for s in times))
 
