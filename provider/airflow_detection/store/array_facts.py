@@ -76,10 +76,8 @@ def _newest_profiles(
 
 def _taken(columns: ArrayColumns, name: str, is_new: NDArray[np.bool_]) -> ArrayColumn | Values:
     column = columns.columns[name]
-    if column.kind != "O":
-        return column.take(is_new)
-    values = columns[name]
-    return tuple(values[row] for row in np.flatnonzero(is_new).tolist())
+    taken = column.take(is_new)
+    return taken.values() if column.kind == "O" else taken
 
 
 def _profile(column: ArrayColumn | Values, newest_at: datetime) -> FeatureProfile:

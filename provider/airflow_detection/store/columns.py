@@ -37,12 +37,14 @@ class ArrayColumn:
         ends: where each text ends in `data`; a null has no bytes.
         is_null: True for each null; None without nulls.
         load: makes a value of the text that the server wrote; None where the text is the value.
+        oid: the type that `load` is for.
     """
 
     data: AnyArray
     ends: NDArray[np.int64] | None = None
     is_null: NDArray[np.bool_] | None = None
     load: Callable[[bytes], Any] | None = None  # Any: what a query selects
+    oid: int | None = None
 
     def __post_init__(self) -> None:
         for array in (self.data, self.ends, self.is_null):
@@ -51,6 +53,11 @@ class ArrayColumn:
 
     def __len__(self) -> int:
         return len(self.data if self.ends is None else self.ends)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in (self.data, self.ends, self.is_null) if array is not None)
 
     @property
     def kind(self) -> str:
@@ -87,9 +94,16 @@ class ArrayColumn:
         return self.data if self.is_null is None else self.data[~self.is_null]
 
     def take(self, is_taken: NDArray[np.bool_]) -> ArrayColumn:
-        """Return some rows of a column that holds no texts; numbers of single precision are doubles then."""
+        """Return some rows; numbers of single precision are doubles then."""
         is_null = None if self.is_null is None else self.is_null[is_taken]
-        return ArrayColumn(data=_doubles(self.data[is_taken]), is_null=is_null)
+        if self.ends is None:
+            return ArrayColumn(data=_doubles(self.data[is_taken]), is_null=is_null)
+        sizes = np.diff(self.ends, prepend=0)
+        kept = sizes[is_taken]
+        ends = np.cumsum(kept)
+        total = int(ends[-1]) if len(ends) else 0
+        index = np.repeat((self.ends - sizes)[is_taken] - (ends - kept), kept) + np.arange(total)
+        return ArrayColumn(data=self.data[index], ends=ends, is_null=is_null, load=self.load, oid=self.oid)
 
     def distinct(self) -> set[Any]:  # Any: what a query selects
         """Return the values, each once; null is None."""
@@ -201,6 +215,11 @@ class ArrayColumns(Columns):
             )
         if self._tail:
             yield tuple(self._tail[name] for name in self.columns)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the arrays."""
+        return sum(column.size for column in self.columns.values())
 
     def digest(self) -> str:
         """Return the sha256 of the columns behind DIGEST_KIND, which tells it from one of JSON."""

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 import psycopg
 from psycopg import pq, sql
 from psycopg.adapt import Transformer
 from psycopg.generators import execute, fetch_many
+from psycopg.types.json import set_json_loads
 
 from airflow_detection.domain.json_values import frozen
 from airflow_detection.store.columns import AnyArray, ArrayColumn, ArrayColumns
@@ -19,6 +21,7 @@ from airflow_detection.store.connection import Connection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from psycopg.abc import AdaptContext
 
 CHUNK_BYTES = 2**22
 """Bytes of rows that are decoded at a time."""
@@ -62,6 +65,16 @@ class _Part:
     is_null: NDArray[np.bool_] | None = None
 
 
+class _Unconnected:
+    """Loaders of values, without a connection."""
+
+    connection = None
+
+    def __init__(self, adapters: psycopg.adapt.AdaptersMap) -> None:
+        self.adapters = psycopg.adapt.AdaptersMap(adapters)
+        set_json_loads(orjson.loads, self)
+
+
 def copied_columns(
     conn: Connection,
     text: bytes,
@@ -89,12 +102,9 @@ def copied_columns(
         row_count += len(rows.starts)
         for column, part in zip(parts, _decoded(rows, oids), strict=True):
             column.append(part)
-    loaders = Transformer(cursor)
     columns = {}
     for number, oid in zip(order, oids, strict=True):
-        is_text = oid in _FIXED or oid in _TEXTS
-        load = None if is_text else _frozen(loaders.get_loader(oid, pq.Format.TEXT).load)
-        columns[number] = _joined(parts.pop(0), oid, load)
+        columns[number] = _joined(parts.pop(0), oid, loads(oid, cursor))
     return ArrayColumns({column.name: columns[n] for n, column in enumerate(selected)}, row_count)
 
 
@@ -108,7 +118,19 @@ def _field(name: str, oid: int) -> sql.Composable:
     return sql.SQL(text).format(column)
 
 
-def _frozen(load: Callable[[Any], Any]) -> Callable[[bytes], Any]:  # Any: what a query selects
+def loads(oid: int, context: AdaptContext | None = None) -> Callable[[bytes], Any] | None:  # Any: a value
+    """Return what makes values of a type, read-only, of the texts that the server writes.
+
+    None where no text is sent, or the text is the value.
+
+    Args:
+        context: has the loaders; those of a session in UTC when None.
+    """
+    if oid in _FIXED or oid in _TEXTS:
+        return None
+    if context is None:
+        context = _Unconnected(psycopg.adapters)
+    load = Transformer(context).get_loader(oid, pq.Format.TEXT).load
     return lambda text: frozen(load(text))
 
 
@@ -227,11 +249,11 @@ def _joined(
         ])  # fmt: skip
     if oid not in _FIXED:
         sizes = np.concatenate([part.sizes for part in parts if part.sizes is not None])
-        return ArrayColumn(data=data, ends=np.cumsum(sizes), is_null=nulls, load=load)
+        return ArrayColumn(data=data, ends=np.cumsum(sizes), is_null=nulls, load=load, oid=oid)
     if oid == _TIMESTAMPTZ:
         if len(data) and not _BOUNDS[0] <= int(data.min()) <= int(data.max()) <= _BOUNDS[1]:
             raise psycopg.DataError("timestamp beyond the years 1 to 9999")
         data = _EPOCH + data.view("timedelta64[us]")
     elif data.dtype.kind == "i":
         data = data.astype(np.int64, copy=False)
-    return ArrayColumn(data=data, is_null=nulls)
+    return ArrayColumn(data=data, is_null=nulls, oid=oid)
