@@ -86,6 +86,13 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "float",
             "256",
         ),
+        "shared_inputs": _option(
+            "MiB of a cycle's input rows from which the task that reads them first keeps them in a file of "
+            "its machine, in ``state_dir``, for the tasks of the cycle's other versions; 0 keeps none.",
+            "float",
+            "0",
+            "8",
+        ),
         "inline_preload": _option(
             "Modules, separated by commas, that the task of an inline cycle imports once, so that each "
             "version's process finds them there; one that is not installed is left out.",
@@ -174,6 +181,7 @@ def settings() -> Settings:
         inline_timeout_s=_number("inline_timeout", text("inline_timeout")),
         inline_memory_mib=_number("inline_memory", text("inline_memory")) or None,
         inline_disk_mib=_number("inline_disk", text("inline_disk")) or None,
+        shared_inputs_mib=_number("shared_inputs", text("shared_inputs")) or None,
         inline_preload=_names(text("inline_preload")),
         reader_role=text("reader_role") or None,
         reader_conn_id=text("reader_conn_id") or None,

@@ -8,7 +8,7 @@ values (%(cycle_id)s, %(cycle_started_at)s, %(mode)s::{schema}.detection_mode, %
 on conflict (cycle_id, cycle_started_at, mode) do update set
     opened_at = clock_timestamp(),
     plan = excluded.plan, plan_digest = excluded.plan_digest, dag_run_id = excluded.dag_run_id,
-    closed_at = null, summary = null
+    closed_at = null, summary = null, inputs_digest = null
 where detection_cycle_runs.plan_digest = excluded.plan_digest or not %(is_first_to_stay)s
 returning opened_at;
 
@@ -24,3 +24,17 @@ update {schema}.detection_cycle_runs
 set summary = %(summary)s::jsonb, closed_at = clock_timestamp()
 where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
   and mode = %(mode)s::{schema}.detection_mode;
+
+-- name: inputs_digest
+-- The digest of the input rows that are kept since the cycle was opened.
+select inputs_digest from {schema}.detection_cycle_runs
+where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
+  and mode = %(mode)s::{schema}.detection_mode and opened_at = %(opened_at)s;
+
+-- name: keep_inputs
+-- Name the input rows that are kept, where none are yet; the digest that counts is returned.
+update {schema}.detection_cycle_runs
+set inputs_digest = coalesce(inputs_digest, %(digest)s)
+where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
+  and mode = %(mode)s::{schema}.detection_mode and opened_at = %(opened_at)s and closed_at is null
+returning inputs_digest;

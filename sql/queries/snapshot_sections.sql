@@ -1,7 +1,9 @@
 -- name: feed
--- What each cycle was given: versions of one cycle read the same inputs.
+-- What each cycle was given: versions of one cycle read the same inputs. Digests of arrays and those of JSON, which a
+-- worker of an earlier release makes, are of two kinds.
 select r.cycle_id, r.cycle_started_at, max(r.input_count) as inputs, max(r.newest_input_at) as newest,
-       count(distinct r.input_digest) as digests
+       greatest(count(distinct r.input_digest) filter (where r.input_digest ^@ 'columns-1:'),
+                count(distinct r.input_digest) filter (where not r.input_digest ^@ 'columns-1:')) as digests
   from {schema}.detection_model_runs r
  where r.cycle_id = any (array(select c.cycle_id from {schema}.detection_cycles c))
    and r.cycle_started_at >= %(day)s and r.cycle_started_at < %(end)s

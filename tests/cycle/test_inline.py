@@ -225,6 +225,21 @@ def test_a_statement_is_ended_by_the_server_in_a_task_too(dsn: str, settings: Se
     assert time.monotonic() - began < 20
 
 
+def test_a_manifest_has_the_time_that_inputs_took_and_the_peak_of_memory(database: Any) -> None:
+    register(database, MISBEHAVING)
+    for reports in (run(database), {"m@1": run_version(database, "m@1")}):
+        report = reports["m@1"]
+        assert report.outcome is Outcome.SUCCEEDED, report.error
+        assert report.input_digest.startswith("columns-1:")
+        row = database.execute(
+            "select (stage_ms->>'inputs')::float8, peak_memory_bytes, input_digest "
+            "from detection.detection_model_runs where model_id = 'm'"
+        ).fetchone()
+        assert 0 < row[0] < 20_000
+        assert 10 * 2**20 < row[1] < 2**36
+        assert row[2] == report.input_digest
+
+
 def test_models_read_as_the_role_that_is_set(database: Any) -> None:
     role = f"reads_{uuid.uuid4().hex[:8]}"
     for text in (

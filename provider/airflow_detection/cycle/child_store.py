@@ -12,6 +12,7 @@ import psycopg
 
 from airflow_detection import __version__
 from airflow_detection.cycle.planning import OpenedCycle
+from airflow_detection.cycle.shared_inputs import shared_inputs
 from airflow_detection.cycle.versions import cycle_reader, positive_option, read_inputs
 from airflow_detection.domain.inputs import Inputs, SelectedOutputs
 from airflow_detection.domain.json_values import JsonMapping
@@ -69,8 +70,11 @@ class PostgresChildStore:
         if self._db.conn is not self._given_conn:
             self._db.conn.close()
 
-    def inputs(self) -> Inputs:
+    def inputs(self, *, is_shared: bool = False) -> Inputs:
         """Return the cycle's input rows, read in a session like those of the children; none without a query.
+
+        Args:
+            is_shared: other tasks run versions of the cycle, too: rows that one has kept here are taken.
 
         Raises:
             TerminalModelError: the database refused the query, or its time column holds no times.
@@ -78,6 +82,13 @@ class PostgresChildStore:
         """
         if not self._opened.spec.input_query:
             return Inputs()
+        if not is_shared:
+            return self._queried_inputs()
+        return self.with_reconnect(
+            lambda db: shared_inputs(db, self._settings, self._opened, self._queried_inputs)
+        )
+
+    def _queried_inputs(self) -> Inputs:
         settings = self._settings
         with connect(self._reader_conninfo) as conn:
             db = Database(conn, self._db.schema)

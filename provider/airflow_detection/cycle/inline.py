@@ -86,7 +86,7 @@ def run_steps(
         _import(settings.inline_preload)
     with closing(PostgresChildStore(db, settings, opened, reader_conninfo)) as child_store:
         runner = SubprocessRunner(child_store, lambda model: limits_of(settings, model), log_context)
-        inputs = cache(partial(_read, child_store))
+        inputs = cache(partial(_read, child_store, is_shared=len(steps) < len(opened.steps)))
         for step in steps:
             report = child_store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
             if report is None:
@@ -96,14 +96,17 @@ def run_steps(
 
 
 def _read(
-    child_store: PostgresChildStore, left_to_children: tuple[type[Exception], ...] = (Exception,)
+    child_store: PostgresChildStore,
+    left_to_children: tuple[type[Exception], ...] = (Exception,),
+    *,
+    is_shared: bool = False,
 ) -> Callable[[], Inputs]:
     """Read the inputs before the fork, so that each child finds them in its memory.
 
     An error of a kind `left_to_children` is raised where they are asked for: each version fails with it.
     """
     try:
-        inputs = child_store.inputs()
+        inputs = child_store.inputs(is_shared=is_shared)
     except left_to_children as error:
         failure = error
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from airflow_detection.cycle.planning import OpenedCycle, planned_cycle
@@ -144,7 +145,11 @@ def read_inputs(reader: Reader, spec: CycleSpec) -> Inputs:
         TerminalModelError: the database refused the query, or its time column holds no times.
         RegistryUnavailable: the database did not answer.
     """
-    return with_profiles(reader.query(spec.input_query), spec.time_key) if spec.input_query else Inputs()
+    if not spec.input_query:
+        return Inputs()
+    began = time.perf_counter()
+    inputs = with_profiles(reader.read(spec.input_query), spec.time_key)
+    return replace(inputs, read_ms=(time.perf_counter() - began) * 1000)
 
 
 def _step(opened: OpenedCycle, request: VersionRequest) -> VersionSpec | None:

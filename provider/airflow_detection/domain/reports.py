@@ -65,6 +65,8 @@ class FeatureProfile:
         Instants, days and times of day that differ have a mean relative to `since`, and none without it: in a
         stream of rows they all move on from cycle to cycle.
         """
+        if getattr(getattr(column, "dtype", None), "kind", "") in ("i", "u", "f"):
+            return cls._of_numbers(name, column)
         values = column.tolist() if hasattr(column, "tolist") else list(column)
         known = [value for value in values if value is not None and value == value]
         try:
@@ -77,6 +79,24 @@ class FeatureProfile:
             count=len(values),
             null_count=len(values) - len(known),
             distinct_count=distinct,
+            mean=mean,
+            deviation=deviation,
+        )
+
+    @classmethod
+    def _of_numbers(cls, name: str, column: Any) -> FeatureProfile:  # Any: an array of numpy
+        """Profile an array of numbers as `of` does, without making values of them."""
+        known = column[column == column].astype("float64" if column.dtype.kind == "f" else column.dtype)
+        known.sort()
+        finite = known[abs(known) != math.inf].astype("float64")
+        mean, deviation = (float(finite.mean()), float(finite.std())) if len(finite) else (None, None)
+        if mean is None or deviation is None or not (math.isfinite(mean) and math.isfinite(deviation)):
+            mean = deviation = None
+        return cls(
+            name=name,
+            count=len(column),
+            null_count=len(column) - len(known),
+            distinct_count=int((known[1:] != known[:-1]).sum()) + bool(len(known)),
             mean=mean,
             deviation=deviation,
         )
@@ -139,6 +159,7 @@ class RunReport:
     """Outcome and measures of one version in one cycle. Times in milliseconds, instants in UTC.
 
     `reads_since`, `history_tables` and `projection` are the model's own (see `BaseDetectionModel`).
+    `peak_memory_bytes` is what its process had at once, with what it shares with the process that started it.
     `reads` says in numbers what was really read (see migration 0026).
     """
 
@@ -154,6 +175,7 @@ class RunReport:
     history_tables: tuple[str, ...] = ()
     output_count: int = 0
     stage_ms: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int | None = None
     canaries: tuple[CanaryResult, ...] = ()
     features: tuple[FeatureProfile, ...] = ()
     error: str | None = None

@@ -23,6 +23,8 @@ class Settings:
     and `inline_disk_mib` bound a version whose model sets no limits; `inline_preload` names modules that the
     task of an inline cycle imports once for all versions. `reader_role` None leaves the login's own rights;
     `reader_conn_id` None lets models read through the connection of the registry.
+    `shared_inputs_mib` is the size from which a task keeps a cycle's input rows in `state_dir` for the tasks
+    of its other versions; None keeps none.
     `page_timeout_s` and `comparison_timeout_s` bound a statement of the pages in Airflow's UI.
     `snaps_manual_runs`: a manual run between two ticks of its cycle is taken for the tick before it.
     `asset_partition_keys`: the event of a champion's asset has its cycle as partition key.
@@ -38,6 +40,7 @@ class Settings:
     inline_timeout_s: float = 600.0
     inline_memory_mib: float | None = None
     inline_disk_mib: float | None = 256.0
+    shared_inputs_mib: float | None = None
     inline_preload: tuple[str, ...] = ("numpy",)
     reader_role: str | None = None
     conn_id: str = "detection_default"

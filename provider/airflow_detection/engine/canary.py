@@ -69,7 +69,7 @@ class CanaryWatch:
             _log.warning("%s: no canaries: the model has no entity_key to recognise them by", model.model_id)
             return cls(model)
         columns = _identity_columns(offered) | {model.entity_key or ""}
-        real_ids = {str(entity) for name in columns for entity in set(inputs.columns.get(name, ()))}
+        real_ids = {str(entity) for name in columns for entity in inputs.distinct(name)}
         for canary in offered:
             if str(canary.entity_id) in real_ids:
                 _log.warning("%s: canary %r dropped, it is a real entity", model.model_id, canary.entity_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
-from airflow_detection.domain.inputs import Inputs, MaterializedOutputs, SelectedOutputs
+from airflow_detection.domain.inputs import Columns, Inputs, MaterializedOutputs, SelectedOutputs
 from airflow_detection.domain.json_values import frozen
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.scores import score_reason
@@ -356,6 +357,8 @@ class _VersionRun:
                 duration_ms,
             )
             given_ms = None
+        if self.inputs.read_ms is not None:
+            self.stage_ms["inputs"] = self.inputs.read_ms
         measured_ms = self.stage_ms.get("run", 0.0) + self.stage_ms.get("outputs", 0.0)
         return RunReport(
             version=self.version,
@@ -366,6 +369,7 @@ class _VersionRun:
             input_digest=self.inputs.digest,
             newest_input_at=self.inputs.newest_at,
             stage_ms=dict(self.stage_ms),
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         )
 
 
@@ -395,7 +399,9 @@ def _reads_since(detector: BaseDetectionModel, cycle: Cycle) -> datetime | None:
 
 
 def _frozen_inputs(inputs: Inputs) -> Inputs:
-    """Return the inputs, deeply read-only; columns of plain values are taken as they are."""
+    """Return the inputs, deeply read-only; arrays and columns of plain values are taken as they are."""
+    if isinstance(inputs.columns, Columns):
+        return Inputs(inputs.columns)
     return Inputs(MappingProxyType({name: _frozen_column(column) for name, column in inputs.columns.items()}))
 
 
@@ -407,6 +413,8 @@ def _feature_columns(
     detector: BaseDetectionModel, result: ModelResult, inputs: Inputs
 ) -> dict[str, Iterable[Any]]:  # Any: numbers or text, nulls
     """Return the columns to profile: those the model computed with, else the declared ones of the inputs."""
-    columns: dict[str, Iterable[Any]] = {n: inputs[n] for n in detector.features if n in inputs.columns}
+    columns: dict[str, Iterable[Any]] = {
+        n: inputs.feature(n) for n in detector.features if n in inputs.columns
+    }
     columns.update(result.features)
     return columns

@@ -374,17 +374,20 @@ class CloseCycleOperator(CycleOperator):
 
     def _close(self, context: Context, states: dict[str, str], mode: Mode) -> dict[str, int]:
         from airflow_detection.cycle import closing
+        from airflow_detection.cycle.shared_inputs import remove_inputs
 
+        settings, started_at = settings_of(), cycle_of_run(context, self.log)
         by_name = _states_by_name(self._around(), states)
         collective = {key: states[key] for key in (OTHER, INLINE) if key in states}
-        with terminal_errors(), open_database(self.detection_conn_id, settings_of()) as db:
+        with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
             summary = closing.close_cycle(
                 db,
                 self.cycle_id,
-                cycle_of_run(context, self.log),
+                started_at,
                 mode=mode,
                 task_states={k: str(v) for k, v in {**by_name, **collective}.items()},
             )
+            remove_inputs(db, settings, self.cycle_id, started_at, mode)
         self.log.info("cycle closed: %s", summary)
         if summary.marked_successful:
             labels = ", ".join(summary.marked_successful)

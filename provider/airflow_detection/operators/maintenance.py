@@ -82,7 +82,10 @@ class ApplyRetentionOperator(_PartitionsOperator):
     switch = "apply_retention"
 
     def _upkeep(self) -> dict[str, int]:
-        """Retire them; returns counts of outcomes."""
+        """Retire them, and kept input rows of cycles that did not close; returns counts of outcomes."""
+        from airflow_detection.store.input_files import remove_old
+
+        remove_old(settings_of().state_dir)
         return self._run("retain")
 
 

@@ -89,5 +89,29 @@ def record_summary(
         )
 
 
+def inputs_digest(db: Database, cycle: Cycle, mode: Mode, opened_at: datetime) -> str | None:
+    """Return the digest of the input rows that are kept for the cycle's versions, if any are.
+
+    Raises:
+        RegistryUnavailable: the database did not answer.
+    """
+    values = _key(cycle.cycle_id, cycle.started_at, mode) | {"opened_at": opened_at}
+    with storage_errors():
+        row = db.conn.execute(db.queries("detection_cycle_runs")["inputs_digest"], values).fetchone()
+    return row[0] if row else None
+
+
+def keep_inputs(db: Database, cycle: Cycle, mode: Mode, opened_at: datetime, digest: str) -> str | None:
+    """Name the input rows that are kept; return the digest of those that count, None in a closed cycle.
+
+    Raises:
+        StorageError, RegistryUnavailable: the database refused or did not answer.
+    """
+    values = _key(cycle.cycle_id, cycle.started_at, mode) | {"opened_at": opened_at, "digest": digest}
+    with storage_errors(cycle):
+        row = db.conn.execute(db.queries("detection_cycle_runs")["keep_inputs"], values).fetchone()
+    return row[0] if row else None
+
+
 def _key(cycle_id: str, started_at: datetime, mode: Mode) -> dict[str, Any]:  # Any: a statement's params
     return {"cycle_id": cycle_id, "cycle_started_at": started_at, "mode": mode.value}

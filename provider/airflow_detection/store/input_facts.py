@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.inputs import Columns, Inputs
 from airflow_detection.domain.reports import FeatureProfile
 from airflow_detection.domain.specs import require_utc
 from airflow_detection.errors import TerminalModelError
@@ -27,7 +27,7 @@ ROWS, STATES = "*", "*state"
 
 
 def with_profiles(inputs: Inputs, time_key: str | None) -> Inputs:
-    """Return the inputs with `digest` (sha256 of columns, in hex), `newest_at` (UTC) and `newest` filled in.
+    """Return the inputs with `digest` (sha256 of columns), `newest_at` (UTC) and `newest` filled in.
 
     Args:
         time_key: the column that holds each row's time, as instants or seconds since 1970; nulls and NaN are
@@ -36,20 +36,33 @@ def with_profiles(inputs: Inputs, time_key: str | None) -> Inputs:
     Raises:
         TerminalModelError: there is no such column, or a value in it is not a time.
     """
+    inputs = replace(inputs, digest=_digest(inputs))
+    if time_key is None:
+        return inputs
+    if time_key not in inputs.columns:
+        raise TerminalModelError(f"time_key {time_key!r} is not a column of the input query")
+    inputs = replace(inputs, time_key=time_key, newest_at=None, newest=())
+    if isinstance(inputs.columns, Columns):
+        from airflow_detection.store.array_facts import with_newest  # numpy
+
+        if (found := with_newest(inputs, time_key)) is not None:
+            return found
+    times = [value for value in inputs[time_key] if _is_known(value)]
+    if not times:
+        return inputs
+    newest_at = instant(time_key, max(times))
+    newest = tuple(_newest(inputs, time_key, times, newest_at))
+    return replace(inputs, newest_at=newest_at, newest=newest)
+
+
+def _digest(inputs: Inputs) -> str:
+    """Return the sha256 of the columns: of their JSON, or of the arrays that they are kept as."""
+    if isinstance(inputs.columns, Columns):
+        return inputs.columns.digest()
     digest = hashlib.sha256()
     for name, column in inputs.columns.items():
         digest.update(_json([name, column]))
-    if time_key is None:
-        return replace(inputs, digest=digest.hexdigest())
-    if time_key not in inputs.columns:
-        raise TerminalModelError(f"time_key {time_key!r} is not a column of the input query")
-    times = [value for value in inputs[time_key] if _is_known(value)]
-    inputs = replace(inputs, digest=digest.hexdigest(), time_key=time_key)
-    if not times:
-        return replace(inputs, newest_at=None, newest=())
-    newest_at = _instant(time_key, max(times))
-    newest = tuple(_newest(inputs, time_key, times, newest_at))
-    return replace(inputs, newest_at=newest_at, newest=newest)
+    return digest.hexdigest()
 
 
 def _json(value: Any) -> bytes:  # Any: what the input query selects
@@ -86,7 +99,8 @@ def _newest(
         yield FeatureProfile.of(NEWEST + name, zip(*kept, strict=True))
 
 
-def _instant(time_key: str, value: Any) -> datetime:  # Any: what the input query selects
+def instant(time_key: str, value: Any) -> datetime:  # Any: what the input query selects
+    """Return a time of the column as an instant, UTC; TerminalModelError if it is none."""
     try:
         if isinstance(value, datetime):
             return require_utc(time_key, value)

@@ -289,6 +289,7 @@ class PostgresStore:
             "started_at": report.started_at,
             "duration_ms": report.duration_ms,
             "stage_ms": to_json(report.stage_ms).decode(),
+            "peak_memory_bytes": report.peak_memory_bytes,
             "params_digest": params_digest(report.version.params),
             "code_version": self._code_version,
             "canaries": to_json([asdict(c) | {"error": c.error} for c in report.canaries]).decode(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -61,13 +62,26 @@ class Reader:
                 column of type money, or Postgres refused it.
             RegistryUnavailable: the database did not answer, or a timeout ended the statement.
         """
-        with self._selecting(sql, params) as cursor:
+        with self._selecting(sql, params) as cursor, no_collector():
             columns: list[list[Any]] = [[] for _ in cursor.description or ()]  # Any: what the query selects
             while rows := cursor.fetchmany(BATCH_ROWS):
                 for column, values in zip(columns, zip(*rows, strict=True), strict=True):
                     column.extend(values)
             names = _names(cursor)
         return Inputs(MappingProxyType({n: _frozen_column(c) for n, c in zip(names, columns, strict=True)}))
+
+    def read(self, sql: str) -> Inputs:
+        """Run one SELECT, whose params are the window's alone, and return all its rows, kept as arrays.
+
+        The values are those of `query`, which it is several times as fast as. Raises as `query`.
+        """
+        with self._selecting(sql, None) as cursor, no_collector():
+            if not cursor.description:
+                return Inputs()
+            from airflow_detection.store.copy_out import copied_columns  # numpy
+
+            text = psycopg.ClientCursor(self._conn).mogrify(_statement(sql).encode(), self._window)
+            return Inputs(copied_columns(self._conn, text.encode(), cursor))
 
     def columns(self, sql: str, params: JsonMapping | None = None) -> list[str]:
         """Return the names of a SELECT's columns; it is planned, and not run. Raises as `query`."""
@@ -78,7 +92,7 @@ class Reader:
     def _selecting(
         self, sql: str, params: JsonMapping | None
     ) -> Iterator[psycopg.ServerCursor[tuple[Any, ...]]]:  # Any: what the query selects
-        text, bound = named(sql).strip().rstrip("; \n"), {**bindable(params or {}), **self._window}
+        bound = {**bindable(params or {}), **self._window}
         try:
             with self._conn.transaction(force_rollback=True):
                 self._conn.execute(self._session["read_only_transaction"])
@@ -92,7 +106,7 @@ class Reader:
                     self._conn.cursor(name=_cursor_name()) as cursor,
                 ):
                     set_json_loads(orjson.loads, cursor)
-                    cursor.execute(text.encode(), bound)
+                    cursor.execute(_statement(sql).encode(), bound)
                     _check_columns(cursor)
                     yield cursor
         except psycopg.Error as error:
@@ -111,6 +125,22 @@ class Reader:
         finally:
             if not self._conn.closed:
                 self._conn.execute(self._session["unlock"])
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Leave the garbage collector off: it would look through all rows again and again while they come."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _statement(sql: str) -> str:
+    return named(sql).strip().rstrip("; \n")
 
 
 def _names(cursor: psycopg.ServerCursor[tuple[Any, ...]]) -> list[str]:  # Any: what the query selects

@@ -435,6 +435,8 @@ def test_a_report_survives_the_pipe(isolated: IsolatedBench) -> None:
         {"started_at": "2020-01-01T00:00:00"},
         {"canaries": [{}]},
         {"stage_ms": {"run": "long"}},
+        {"peak_memory_bytes": 0},
+        {"peak_memory_bytes": 1.5},
         {"more": 1},
     ],
 )

@@ -90,6 +90,12 @@ def _count(value: Any) -> int:  # Any: JSON
     return value
 
 
+def _positive(value: Any) -> int:  # Any: JSON
+    if _count(value) == 0:
+        raise ValueError
+    return int(value)
+
+
 def _instant(value: Any) -> datetime:  # Any: JSON
     return require_utc("it", datetime.fromisoformat(value))
 
@@ -134,6 +140,7 @@ _REPORT: Mapping[str, Callable[[Any], Any]] = {
     "history_tables": lambda v: tuple(_text(name) for name in _exactly(list)(v)),
     "output_count": _count,
     "stage_ms": _numbers,
+    "peak_memory_bytes": _or_none(_positive),
     "canaries": lambda v: tuple(CanaryResult(**_read(_CANARY, c, "canary")) for c in _exactly(list)(v)),
     "features": lambda v: tuple(FeatureProfile(**_read(_FEATURE, f, "feature")) for f in _exactly(list)(v)),
     "error": _or_none(_text),

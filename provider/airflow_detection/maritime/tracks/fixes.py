@@ -140,13 +140,12 @@ def iso_utc(observed_s: float) -> str:
 
 
 def _numbers(inputs: Inputs, name: str) -> FloatArray:
-    values = inputs.columns.get(name)
-    if values is None:
+    if name not in inputs.columns:
         if name in REQUIRED:
             raise TerminalModelError(f"the input query selects no column {name!r}")
         return np.full(len(inputs), np.nan)
     try:
-        numbers = np.array(values, dtype=np.float64)
+        numbers = np.array(inputs.array(name), dtype=np.float64)
     except (TypeError, ValueError) as exc:
         raise TerminalModelError(f"column {name!r} holds a value that is not a number: {exc}") from exc
     numbers[~np.isfinite(numbers)] = np.nan
