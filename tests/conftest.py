@@ -78,6 +78,13 @@ def dsn(server: str, template: str) -> Iterator[str]:
         yield dsn
 
 
+@pytest.fixture(scope="module")
+def module_dsn(server: str, template: str) -> Iterator[str]:
+    """Connection string of a fresh, migrated database for the tests of one module."""
+    with clone(server, template) as dsn:
+        yield dsn
+
+
 @pytest.fixture
 def database(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """An autocommit connection to that database."""

@@ -34,5 +34,6 @@ def example(args: Arguments) -> None:
 
 def action() -> ActionCommand:
     """Return this command."""
-    name = arg("name", help="the example: payments", metavar="NAME", choices=["payments"])
+    names = ["payments", "monitoring"]
+    name = arg("name", help=f"the example: {', '.join(names)}", metavar="NAME", choices=names)
     return ActionCommand("example", "Copy an example into the current folder", example, (name,))
