@@ -1,6 +1,6 @@
 # Every command sets up what it needs in .venv, in this checkout: Python 3.11-3.13 and make are enough.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test test-long test-matrix check docs bench ui constraints
+.PHONY: help demo demo-clean test test-long test-matrix check dist docs bench ui constraints
 SHELL := bash
 BIN := .venv/bin
 SIDE_BY_SIDE := -n 2 --dist loadfile
@@ -34,6 +34,9 @@ check: .venv/.installed ## lint, format, types, layers, secrets, known faults of
 docs: .venv/.installed ## the documentation as a site, in docs/_site; a warning is an error
 	@AIRFLOW_HOME=$$(mktemp -d) $(BIN)/python -m sphinx -W --keep-going -q docs docs/_site
 	@echo docs/_site/index.html
+
+dist: .venv/.installed ## wheel, sdist and bill of materials into dist/, the same bytes from the same commit
+	@.ci/dist
 
 bench: .venv/.installed ## the benchmarks, one JSON line each (ONLY=name; CASES=folder for ONLY=truth)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -1,4 +1,4 @@
-"""The monitoring example: each statement of the dashboard runs, each metric of an alert is one that is sent."""
+"""The monitoring example: every statement of the dashboard runs, every metric of an alert is sent."""
 
 from __future__ import annotations
 
