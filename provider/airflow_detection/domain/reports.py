@@ -139,6 +139,7 @@ class RunReport:
     """Outcome and measures of one version in one cycle. Times in milliseconds, instants in UTC.
 
     `reads_since`, `history_tables` and `projection` are the model's own (see `BaseDetectionModel`).
+    `artifact_sha256` is the digest of the file that was loaded.
     `reads` says in numbers what was really read (see migration 0026).
     """
 
@@ -159,6 +160,7 @@ class RunReport:
     error: str | None = None
     is_transient: bool = False
     projection: str | None = None
+    artifact_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ class Settings:
     and `inline_disk_mib` bound a version whose model sets no limits; `inline_preload` names modules that the
     task of an inline cycle imports once for all versions. `reader_role` None leaves the login's own rights;
     `reader_conn_id` None lets models read through the connection of the registry.
+    `artifact_cache` is the folder of the artefacts of versions, which take `artifact_cache_mib` at most.
     `page_timeout_s` and `comparison_timeout_s` bound a statement of the pages in Airflow's UI.
     `snaps_manual_runs`: a manual run between two ticks of its cycle is taken for the tick before it.
     `promotion_four_eyes` keeps whoever asks for a promotion from approving it.
@@ -32,6 +33,8 @@ class Settings:
     statement_timeout_s: float | None = None
     state_dir: Path = Path("detection")
     plan_ttl_s: float = 30.0
+    artifact_cache: Path = Path("detection/artifacts")
+    artifact_cache_mib: float = 4096.0
     inline_timeout_s: float = 600.0
     inline_memory_mib: float | None = None
     inline_disk_mib: float | None = 256.0
@@ -59,6 +62,8 @@ class Settings:
             raise ConfigurationError(
                 f"[{SECTION}] inline_timeout is {self.inline_timeout_s:g}: must be above 0 seconds"
             )
+        if self.artifact_cache_mib <= 0:
+            raise ConfigurationError(f"[{SECTION}] artifact_cache_size is 0: must be above 0 MiB")
         for name in ("page_timeout", "comparison_timeout"):
             if getattr(self, f"{name}_s") <= 0:
                 raise ConfigurationError(f"[{SECTION}] {name} is 0: must be above 0 seconds")
