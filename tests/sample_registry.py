@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_detection.domain.settings import Settings
-from airflow_detection.domain.specs import Cycle, CycleSpec, ModelSpec, Role
+from airflow_detection.domain.specs import Artifact, Cycle, CycleSpec, ModelSpec, Role
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.errors import TerminalModelError, TransientModelError
 from airflow_detection.store import registry, roles
@@ -69,12 +69,18 @@ def put_version(
     *,
     since: datetime | None = SINCE,
     entrypoint: str | None = None,
+    artifact: Artifact | None = None,
     **params: Any,
 ) -> int:
     """Register `model@version`, and give it a role from `since` on."""
     model_id, _, version = label.partition("@")
     version_id = registry.put_version(
-        Database(conn, SCHEMA), model_id=model_id, version=version, params=params, entrypoint=entrypoint
+        Database(conn, SCHEMA),
+        model_id=model_id,
+        version=version,
+        params=params,
+        artifact=artifact,
+        entrypoint=entrypoint,
     )
     if role:
         roles.assign_role(Database(conn, SCHEMA), model_id=model_id, version=version, role=role, since=since)

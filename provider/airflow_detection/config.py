@@ -63,6 +63,18 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
         "state_dir": _option(
             "Folder of the last known good plans; relative to AIRFLOW_HOME.", "string", "detection"
         ),
+        "artifact_cache": _option(
+            "Folder of the artefacts of versions, which all processes of a machine share; relative to "
+            "AIRFLOW_HOME. Without it ``artifacts`` in state_dir.",
+            "string",
+            "",
+            "/var/cache/detection",
+        ),
+        "artifact_cache_size": _option(
+            "MiB that these files may take together; the least recently used that no process uses go first.",
+            "float",
+            "4096",
+        ),
         "plan_ttl": _option("Seconds for which a parsed plan is kept before it is read anew.", "float", "30"),
         "statement_timeout": _option(
             "Seconds after which Postgres ends a model's statement; 0 leaves the server's own limit.",
@@ -177,6 +189,8 @@ def settings() -> Settings:
         allowed_prefixes=_names(text("allowed_modules")),
         statement_timeout_s=_number("statement_timeout", text("statement_timeout")) or None,
         state_dir=home / text("state_dir"),
+        artifact_cache=home / (text("artifact_cache") or f"{text('state_dir')}/artifacts"),
+        artifact_cache_mib=_number("artifact_cache_size", text("artifact_cache_size")),
         plan_ttl_s=_number("plan_ttl", text("plan_ttl")),
         inline_timeout_s=_number("inline_timeout", text("inline_timeout")),
         inline_memory_mib=_number("inline_memory", text("inline_memory")) or None,

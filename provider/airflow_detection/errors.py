@@ -10,8 +10,10 @@ DetectionError
 │   └── NotInPlan               the cycle was planned without this version
 ├── ModelError                  a model could not do its work
 │   ├── TerminalModelError      trying again will not help
-│   │   └── NotAnUpstream       it reads a model that it does not depend on
+│   │   ├── NotAnUpstream       it reads a model that it does not depend on
+│   │   └── ArtifactError       its artefact is not what was registered, or cannot be used
 │   └── TransientModelError     trying again may help
+│       └── ArtifactUnavailable where its artefact is kept does not answer
 ├── StorageError
 │   ├── UnstorableValue         a value that Postgres or JSON cannot hold
 │   ├── StaleAttempt            a newer attempt has already written
@@ -140,6 +142,28 @@ class NotAnUpstream(TerminalModelError, KeyError):
 
 class TransientModelError(ModelError):
     """Trying again may help: the task is retried."""
+
+
+class ArtifactError(TerminalModelError):
+    """An artefact is not what was registered, or cannot be used."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(uri, reason)
+        self.uri, self.reason = uri, reason
+
+    def __str__(self) -> str:
+        return f"artefact {self.uri!r} {self.reason}"
+
+
+class ArtifactUnavailable(TransientModelError):
+    """The place where an artefact is kept does not answer."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(uri, reason)
+        self.uri, self.reason = uri, reason
+
+    def __str__(self) -> str:
+        return f"artefact {self.uri!r} cannot be read: {self.reason}"
 
 
 class StorageError(DetectionError):

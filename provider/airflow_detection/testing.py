@@ -83,6 +83,7 @@ def run_model(
     score_key: str | None = "score",
     time_key: str | None = None,
     database: str | None = None,
+    artifact: Path | None = None,
 ) -> ModelRun:
     """Run a model once, as the champion of a cycle, and return what it gave.
 
@@ -93,6 +94,7 @@ def run_model(
         at: the cycle; the window is [at - lookback, at).
         entity_key, score_key, time_key: as in the registration.
         database: connection string of the registry's database, for a model that reads `ctx.database`.
+        artifact: the file of the version's artefact, or of an archive that has it.
 
     Raises:
         TerminalModelError, TransientModelError: the run failed; the message has the error and its class.
@@ -108,6 +110,8 @@ def run_model(
     )  # fmt: skip
     version = VersionSpec(model_id=model.__name__, version=_VERSION, role=Role.PRIMARY, params=params or {})
     cycle, store = Cycle(cycle_id=_VERSION, started_at=at, lookback=lookback), _Store(spec, model.score_range)
+    detector = model(spec.model_id, version.version, version.params)
+    detector.artifact = artifact
     with ExitStack() as stack:
         reader = None
         if database is not None:
@@ -117,7 +121,7 @@ def run_model(
             spec,
             version,
             cycle,
-            detector=model(spec.model_id, version.version, version.params),
+            detector=detector,
             inputs=Inputs(Inputs.of_rows(rows).columns, time_key=time_key),
             shared={m: _Stored(outputs, entity_key, score_key) for m, outputs in (upstream or {}).items()},
             store=store,

@@ -17,7 +17,7 @@ select clock_timestamp() as now;
 
 -- name: at
 -- The versions of cycles that hold a role at an instant, as known at another.
-select v.version_id, v.model_id, v.version, v.params, coalesce(v.entrypoint, m.entrypoint) as entrypoint,
+select v.version_id, v.model_id, v.version, v.params, v.artifact, coalesce(v.entrypoint, m.entrypoint) as entrypoint,
        r.role::text as role
   from {schema}.detection_model_roles r
   join {schema}.detection_model_versions v on v.version_id = r.version_id
@@ -30,7 +30,7 @@ select v.version_id, v.model_id, v.version, v.params, coalesce(v.entrypoint, m.e
 
 -- name: versions
 -- Every registered version, and the role it holds now.
-select v.version_id, v.model_id, v.version, v.params, v.entrypoint, v.notes, v.created_at,
+select v.version_id, v.model_id, v.version, v.params, v.artifact, v.entrypoint, v.notes, v.created_at,
        r.role::text as role, lower(r.valid) as since, coalesce(r.is_founding, false) as is_founding
   from {schema}.detection_model_versions v
   left join {schema}.detection_model_roles r
@@ -40,28 +40,30 @@ select v.version_id, v.model_id, v.version, v.params, v.entrypoint, v.notes, v.c
 
 -- name: by_label
 -- One version by its label, for a replay.
-select v.version_id, v.model_id, v.version, v.params, coalesce(v.entrypoint, m.entrypoint) as entrypoint
+select v.version_id, v.model_id, v.version, v.params, v.artifact, coalesce(v.entrypoint, m.entrypoint) as entrypoint
   from {schema}.detection_model_versions v
   join {schema}.detection_models m on m.model_id = v.model_id
  where v.model_id = %(model_id)s and v.version = %(version)s;
 
 -- name: add_versions
 -- Register versions, in their order, unless they are there already.
-insert into {schema}.detection_model_versions (model_id, version, params, entrypoint, notes)
-select model_id, version, params::jsonb, entrypoint, notes
-  from unnest(%(model_id)s::text[], %(version)s::text[], %(params)s::text[], %(entrypoint)s::text[],
-              %(notes)s::text[]) with ordinality as v (model_id, version, params, entrypoint, notes, number)
+insert into {schema}.detection_model_versions (model_id, version, params, artifact, entrypoint, notes)
+select model_id, version, params::jsonb, artifact::jsonb, entrypoint, notes
+  from unnest(%(model_id)s::text[], %(version)s::text[], %(params)s::text[], %(artifact)s::text[],
+              %(entrypoint)s::text[], %(notes)s::text[])
+       with ordinality as v (model_id, version, params, artifact, entrypoint, notes, number)
  order by number
     on conflict (model_id, version) do nothing;
 
 -- name: amend_versions
 -- Change versions; a trigger refuses what has run.
 update {schema}.detection_model_versions as stored
-   set params = v.params::jsonb, entrypoint = v.entrypoint, notes = v.notes
-  from unnest(%(model_id)s::text[], %(version)s::text[], %(params)s::text[], %(entrypoint)s::text[],
-              %(notes)s::text[]) as v (model_id, version, params, entrypoint, notes)
+   set params = v.params::jsonb, artifact = v.artifact::jsonb, entrypoint = v.entrypoint, notes = v.notes
+  from unnest(%(model_id)s::text[], %(version)s::text[], %(params)s::text[], %(artifact)s::text[],
+              %(entrypoint)s::text[], %(notes)s::text[]) as v (model_id, version, params, artifact, entrypoint, notes)
  where stored.model_id = v.model_id and stored.version = v.version
-   and (stored.params, stored.entrypoint, stored.notes) is distinct from (v.params::jsonb, v.entrypoint, v.notes);
+   and (stored.params, stored.artifact, stored.entrypoint, stored.notes)
+       is distinct from (v.params::jsonb, v.artifact::jsonb, v.entrypoint, v.notes);
 
 -- name: ids
 -- The ids of versions.

@@ -54,15 +54,17 @@ where r.cycle_id = %(cycle_id)s and r.cycle_started_at = %(cycle_started_at)s an
 -- The manifest of this attempt in place of any earlier one.
 insert into {schema}.detection_model_runs (
     cycle_id, cycle_started_at, version_id, is_replay, model_id, role, outcome, attempt, input_count,
-    newest_input_at, reads_since, reads, history_tables, input_digest, output_count, score_counts, score_edges, started_at, duration_ms, stage_ms,
-    peak_memory_bytes, params_digest, output_digest, code_version, canaries, features, error, failed_attempt)
+    newest_input_at, reads_since, reads, history_tables, input_digest, output_count, score_counts, score_edges,
+    started_at, duration_ms, stage_ms, peak_memory_bytes, params_digest, artifact_sha256, output_digest, code_version,
+    canaries, features, error, failed_attempt)
 values (
     %(cycle_id)s, %(cycle_started_at)s, %(version_id)s, %(is_replay)s, %(model_id)s,
     %(role)s::{schema}.detection_role, %(new_outcome)s::{schema}.detection_outcome, %(attempt)s,
-    %(input_count)s, %(newest_input_at)s, %(reads_since)s, %(reads)s::jsonb, %(history_tables)s::text[], %(input_digest)s, %(output_count)s,
+    %(input_count)s, %(newest_input_at)s, %(reads_since)s, %(reads)s::jsonb, %(history_tables)s::text[],
+    %(input_digest)s, %(output_count)s,
     %(score_counts)s::jsonb, %(score_edges)s::jsonb,
-    %(started_at)s, %(duration_ms)s, %(stage_ms)s::jsonb, %(peak_memory_bytes)s,
-    %(params_digest)s, %(output_digest)s, %(code_version)s, %(canaries)s::jsonb, %(features)s::jsonb,
+    %(started_at)s, %(duration_ms)s, %(stage_ms)s::jsonb, %(peak_memory_bytes)s, %(params_digest)s,
+    %(artifact_sha256)s, %(output_digest)s, %(code_version)s, %(canaries)s::jsonb, %(features)s::jsonb,
     %(error)s, null)
 on conflict (cycle_id, cycle_started_at, version_id, is_replay) do update set
     model_id = excluded.model_id, role = excluded.role, outcome = excluded.outcome,
@@ -71,8 +73,8 @@ on conflict (cycle_id, cycle_started_at, version_id, is_replay) do update set
     output_count = excluded.output_count, score_counts = excluded.score_counts,
     score_edges = excluded.score_edges,
     started_at = excluded.started_at, duration_ms = excluded.duration_ms, stage_ms = excluded.stage_ms,
-    peak_memory_bytes = excluded.peak_memory_bytes,
-    params_digest = excluded.params_digest, input_digest = excluded.input_digest,
+    peak_memory_bytes = excluded.peak_memory_bytes, params_digest = excluded.params_digest,
+    artifact_sha256 = excluded.artifact_sha256, input_digest = excluded.input_digest,
     output_digest = excluded.output_digest, code_version = excluded.code_version,
     canaries = excluded.canaries, features = excluded.features, error = excluded.error,
     failed_attempt = null;

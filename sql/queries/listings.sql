@@ -11,7 +11,7 @@ select v.version, r.role::text as role, lower(r.valid) as since, upper(r.valid) 
 -- name: runs
 -- The manifests of one cycle, or of the newest that has any; replays behind the live ones.
 select r.cycle_started_at, r.model_id, v.version, r.role::text as role, r.is_replay, r.outcome::text as outcome,
-       r.input_count, r.output_count, r.duration_ms, r.started_at, r.error
+       r.input_count, r.output_count, r.duration_ms, r.started_at, r.artifact_sha256, r.error
   from {schema}.detection_model_runs r
   join {schema}.detection_model_versions v on v.version_id = r.version_id
  where r.cycle_id = %(cycle_id)s

@@ -188,12 +188,13 @@ select distinct on (l.action, l.table_name) l.action, l.table_name, l.partition_
 -- name: in_force
 -- The versions that hold a role now, and the params digests of their last run in the period.
 select m.cycle_id, r.model_id, v.version, r.role::text as role, lower(r.valid) as since, m.is_enabled, v.version_id,
-       coalesce(v.entrypoint, m.entrypoint) as entrypoint, v.params, last.params_digest, last.code_version
+       coalesce(v.entrypoint, m.entrypoint) as entrypoint, v.params, last.params_digest,
+       last.artifact_sha256, last.code_version
   from {schema}.detection_model_roles r
   join {schema}.detection_model_versions v using (version_id)
   join {schema}.detection_models m on m.model_id = r.model_id
   left join lateral (
-       select n.params_digest, n.code_version from {schema}.detection_model_runs n
+       select n.params_digest, n.artifact_sha256, n.code_version from {schema}.detection_model_runs n
         where n.model_id = r.model_id and n.cycle_started_at >= %(start)s and n.cycle_started_at < %(end)s
           and n.version_id = v.version_id and not n.is_replay and n.outcome = 'SUCCEEDED'
         order by n.cycle_started_at desc limit 1) last on true

@@ -259,6 +259,10 @@ def test_check_tells_every_problem_and_exits_1(cli: Cli, database: Connection) -
     )
     database.execute("update detection.detection_models set task_options = '{\"retries\": 101}'"
                      " where model_id = 'lost'")  # fmt: skip
+    database.execute(
+        "update detection.detection_model_versions set artifact ="
+        " jsonb_build_object('uri', '/no/such/file', 'sha256', repeat('0', 64)) where model_id = 'spoofing'"
+    )
     database.execute("alter table detection.detection_cycles drop constraint start_date_is_in_our_time")
     database.execute("insert into detection.detection_cycles (cycle_id, schedule, lookback, start_date)"
                      " values ('endless', '* * * * *', '1h', 'infinity')")  # fmt: skip
@@ -272,6 +276,7 @@ def test_check_tells_every_problem_and_exits_1(cli: Cli, database: Connection) -
         "model foreign: ",
         "cycle maritime: 'often' is not a cron expression",
         "'gone'",
+        "version spoofing@1.0: artefact '/no/such/file' does not exist",
     ):
         assert text in check.err
 

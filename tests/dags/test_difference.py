@@ -17,7 +17,7 @@ from tests.dags.test_cycles import CONN_ENV, connection
 from airflow_detection.cli import plan
 from airflow_detection.dags.cycles import cycle_dags
 from airflow_detection.domain.settings import Settings
-from airflow_detection.domain.specs import Role
+from airflow_detection.domain.specs import Artifact, Role
 from airflow_detection.store import roles
 from airflow_detection.store.database import Database
 
@@ -119,6 +119,12 @@ LATE = {"after_s": 240, "callback": "tests.sample_registry:legacy"}
         (
             lambda db: sample_registry.put_version(db, "spoofing@9", Role.PRIMARY, since=None),
             "+ doc: | spoofing | 9 | PRIMARY |",
+        ),
+        (
+            lambda db: sample_registry.put_version(
+                db, "tracks@1", artifact=Artifact(uri="/m.bin", sha256="0" * 64), ids=["a", "b"]
+            ),
+            "artefact /m.bin (sha256 000000000000)",
         ),
     ],
 )

@@ -29,7 +29,8 @@ models:
     versions:
       "1e-3": {role: PRIMARY, since: 2026-01-01T00:00:00Z,
                params: {a: [1, null, "no", 1.0e-3, {"22:30": "on"}]}}
-      "no": {notes: "~", params: {b: "null"}}
+      "no": {notes: "~", params: {b: "null"}, artifact: {uri: "s3://c@b/k", sha256:
+             "12e4000000000000000000000000000000000000000000000000000000000000"}}
 """
 
 

@@ -41,6 +41,16 @@ VALUES = (
     "{severity: {CRITICAL: 0.95}}", "{severity: {LOW: 0.1}}", "{severity: 1}",
 )  # fmt: skip
 """What people may write behind a key, right or wrong."""
+DIGEST = "a" * 64
+ARTIFACTS = tuple(
+    f"{{{fields}}}"
+    for fields in (
+        "uri: /m, sha256: 5", "uri: /m", f"sha256: {DIGEST}", f"uri: m, sha256: {DIGEST}",
+        f"uri: 's3://c@b/k', sha256: {DIGEST}", f"uri: 's3://k:p@b/k', sha256: {DIGEST}",
+        f"uri: /m, sha256: {DIGEST}", "uri: /m, sha256: AB",
+        f"uri: '/{{m}}', sha256: {DIGEST}", f"uri: /m, sha256: {DIGEST}, at: 1", f"uri: '', sha256: {DIGEST}",
+    )
+)  # fmt: skip
 
 
 READER_ALONE = (
@@ -143,7 +153,7 @@ def test_each_example_of_the_reference_is_taken_by_the_reader_and_the_schema(pla
 @pytest.mark.parametrize(("place", "key"), KEYS, ids=lambda value: getattr(value, "name", value))
 def test_reader_and_schema_refuse_the_same_values(place: str, key: Any) -> None:
     differences = []
-    for value in VALUES:
+    for value in (*VALUES, *(ARTIFACTS if key.name == "artifact" else ())):
         text = registration(**{place: f"{key.name}: {value}"})
         said, told = reader_problem(text), schema_problem(text)
         if bool(said) != bool(told) and not any(reason in (said or "") for reason in READER_ALONE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 from tests.sample_registry import AT, note_run
 
-from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
+from airflow_detection.domain.specs import Artifact, CycleSpec, ModelSpec, Role
 from airflow_detection.errors import MigrationError, PlanError, RegistrationError, RegistryUnavailable
 from airflow_detection.store import registry, roles
 from airflow_detection.store.connection import connect
@@ -258,7 +259,24 @@ def test_a_version_changes_freely_until_it_has_run(registered: Connection) -> No
         put("1.0", params={"v": "other"})
     with pytest.raises(RegistrationError, match="its entrypoint cannot change: register another version"):
         put("1.0", params={"v": "1.0"}, entrypoint="m:N")
+    here = Artifact(uri="/models/a.bin", sha256="0" * 64)
+    with pytest.raises(RegistrationError, match="its artifact cannot change: register another version"):
+        put("1.0", params={"v": "1.0"}, artifact=here)
     put("1.1", params={"v": 4})
+    assert put("1.1", params={"v": 4}, artifact=here) == put("1.1", params={"v": 4}, artifact=here)
+    assert registry.versions(Database(registered, SCHEMA), "a")[1].artifact == here
+    for artifact, reason in (
+        (replace(here, uri="models/a.bin"), "artifact.uri is 'models/a.bin': must be an absolute path"),
+        (replace(here, uri="s3://key:secret@bucket/a"), "artifact.uri has a password"),
+        (replace(here, uri="/models/{{ x }}"), "must have no braces"),
+        (replace(here, uri="/" * 2001), "must have at most 2000 characters, not 2001"),
+        (replace(here, sha256="F" * 64), "artifact.sha256 must be 64 hex digits in lower case"),
+    ):
+        with pytest.raises(RegistrationError, match=reason):
+            put("1.1", params={"v": 4}, artifact=artifact)
+    for column in ("{}", "5", '{"uri": "/a"}', '{"uri": "", "sha256": "%s"}' % ("0" * 64)):
+        with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.InvalidParameterValue)):
+            registered.execute("update detection.detection_model_versions set artifact = %s", (column,))
     with pytest.raises(psycopg.errors.RestrictViolation, match="has held a role and cannot be removed"):
         registered.execute("delete from detection.detection_model_versions where version = '1.1'")
     with pytest.raises(RegistrationError, match=r"a@3: params\.v is not a finite number: nan"):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @command
 def check(args: Arguments) -> None:
-    """Look at connection, migrations, cycles, entry points and plans; tell every problem.
+    """Look at connection, migrations, cycles, entry points, artefacts and plans; tell every problem.
 
     What is in force is judged; what is not, or can be meant so, is a warning.
     """
@@ -37,7 +37,7 @@ def check(args: Arguments) -> None:
             say(f"note: {note}")
     if problems:
         fail("\n".join(map(visible, problems)))
-    say("all is well: connection, migrations, schedules, input queries, entry points, plans")
+    say("all is well: connection, migrations, schedules, input queries, entry points, artefacts, plans")
 
 
 def registration_warnings(db: Database, settings: Settings, registration: Registration) -> Iterator[str]:
@@ -128,8 +128,10 @@ def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
             yield f"model {spec.model_id}: task_options.{key}: {reason}"
         for key, reason in policy_problems(spec.promotion):
             yield f"model {spec.model_id}: promotion.{key}: {reason}"
-    in_force, _ = _entrypoints(models, registry.versions(db))
+    versions = registry.versions(db)
+    in_force, _ = _entrypoints(models, versions)
     yield from _import_problems(in_force, settings)
+    yield from _artifact_problems(versions, settings)
     yield from _pool_problems(
         {
             **{f"cycle {c.cycle_id}: default_args.pool": c.default_args.get("pool") for c in cycles},
@@ -162,6 +164,20 @@ def _import_problems(places: Iterable[tuple[str, str]], settings: Settings) -> I
             yield f"{place}: {error}"
         except Exception as error:
             yield f"{place}: entry point {entrypoint!r} cannot be imported: {type(error).__name__}: {error}"
+
+
+def _artifact_problems(versions: Iterable[RegisteredVersion], settings: Settings) -> Iterator[str]:
+    """Fetch the artefacts of versions that hold a role into this machine's cache; name those that fail."""
+    from airflow_detection.cycle.versions import artifact_cache
+    from airflow_detection.operators.context import open_artifact
+
+    with artifact_cache(settings, open_artifact) as artifacts:
+        for version in versions:
+            if version.role is not None and version.artifact is not None:
+                try:
+                    artifacts.path(version.artifact)
+                except DetectionError as error:
+                    yield f"version {version.label}: {error}"
 
 
 def _pool_problems(named: Mapping[str, str | None]) -> Iterator[str]:

@@ -35,6 +35,7 @@ def versions(args: Arguments) -> None:
             "version": v.label,
             "role": v.role and v.role.value,
             "since": v.since,
+            "artifact": v.artifact and str(v.artifact),
             "created_at": v.created_at,
             "notes": v.notes,
         }

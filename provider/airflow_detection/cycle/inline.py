@@ -11,15 +11,18 @@ from importlib import import_module
 
 from airflow_detection.cycle.child_store import PostgresChildStore, limits_of
 from airflow_detection.cycle.planning import OpenedCycle, planned_cycle
-from airflow_detection.cycle.versions import job_of, skip_unrunnable
+from airflow_detection.cycle.versions import artifact_cache, job_of, skip_unrunnable
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, VersionSpec
 from airflow_detection.engine.alarm import alarm
+from airflow_detection.engine.artifact_files import Opener, open_local
+from airflow_detection.engine.artifacts import ArtifactCache
 from airflow_detection.engine.entrypoints import Registry
 from airflow_detection.engine.executor import CycleReport, DAGExecutor, summarize
 from airflow_detection.engine.isolation.runner import SubprocessRunner
+from airflow_detection.engine.model import load_once
 from airflow_detection.engine.plan import ExecutionPlan
 from airflow_detection.engine.run_log import LogContext
 from airflow_detection.errors import StorageError
@@ -38,12 +41,14 @@ def run_inline(
     concurrent_shadows: bool = False,
     log_context: LogContext | None = None,
     reader_conninfo: str | None = None,
+    opener: Opener = open_local,
 ) -> CycleReport:
     """Run the whole plan of a cycle, each version in a process of its own; this process has one connection.
 
     Args:
         log_context: makes another logging system's lines carry the facts of each run.
         reader_conninfo: the connection string that models read with; that of `db` when None.
+        opener: opens the file of an artefact's URI.
 
     Raises:
         PlanError: unknown cycle, or `override` without a recorded plan.
@@ -52,13 +57,16 @@ def run_inline(
     opened = planned_cycle(db, cycle_id, started_at, mode=mode)
     plan = opened.plan
     if mode is Mode.OVERRIDE:  # replays read stored champions, which do not run again
-        reports = tuple(run_steps(db, settings, opened, opened.steps, log_context, reader_conninfo))
+        reports = tuple(run_steps(db, settings, opened, opened.steps, log_context, reader_conninfo, opener))
         return CycleReport(reports=reports, summary=summarize(plan, reports))
     models = Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes)
-    with closing(PostgresChildStore(db, settings, opened, reader_conninfo)) as child_store:
+    with (
+        artifact_cache(settings, opener) as artifacts,
+        closing(PostgresChildStore(db, settings, opened, reader_conninfo)) as child_store,
+    ):
         inputs = _read(child_store, (StorageError,))
         _import(settings.inline_preload)
-        _prepare(models, plan, settings.inline_timeout_s)
+        _prepare(models, plan, artifacts, settings.inline_timeout_s)
         return DAGExecutor(
             plan,
             instantiate=models.instantiate,
@@ -66,6 +74,7 @@ def run_inline(
             inputs=inputs,
             concurrent_shadows=concurrent_shadows,
             runner=SubprocessRunner(child_store, lambda model: limits_of(settings, model), log_context),
+            artifact=artifacts.of,
         ).run(opened.cycle)
 
 
@@ -76,6 +85,7 @@ def run_steps(
     steps: Sequence[VersionSpec],
     log_context: LogContext | None = None,
     reader_conninfo: str | None = None,
+    opener: Opener = open_local,
 ) -> list[RunReport]:
     """Run some steps of a plan in turn, each in a process of its own; the inputs are read once.
 
@@ -84,13 +94,16 @@ def run_steps(
     reports = []
     if len(steps) > 1:
         _import(settings.inline_preload)
-    with closing(PostgresChildStore(db, settings, opened, reader_conninfo)) as child_store:
+    with (
+        artifact_cache(settings, opener) as artifacts,
+        closing(PostgresChildStore(db, settings, opened, reader_conninfo)) as child_store,
+    ):
         runner = SubprocessRunner(child_store, lambda model: limits_of(settings, model), log_context)
         inputs = cache(partial(_read, child_store, is_shared=len(steps) < len(opened.steps)))
         for step in steps:
             report = child_store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
             if report is None:
-                (report,) = runner.run([job_of(settings, opened, step, inputs())], 1)
+                (report,) = runner.run([job_of(settings, opened, step, inputs(), artifacts)], 1)
             reports.append(report)
     return reports
 
@@ -124,8 +137,10 @@ def _import(names: Iterable[str]) -> None:
             import_module(name)
 
 
-def _prepare(models: Registry, plan: ExecutionPlan, timeout_s: float) -> None:
-    """Call `prepare` of each champion's class; an error is logged, and the version runs all the same."""
+def _prepare(models: Registry, plan: ExecutionPlan, artifacts: ArtifactCache, timeout_s: float) -> None:
+    """Call `prepare` of each champion's class, and load its artefact; after an error, which is logged, the
+    version runs all the same.
+    """
 
     def on_timeout() -> None:
         raise TimeoutError(f"it had not ended after {timeout_s:g} s")
@@ -133,6 +148,9 @@ def _prepare(models: Registry, plan: ExecutionPlan, timeout_s: float) -> None:
     for champion in plan.primaries.values():
         try:
             with alarm(timeout_s, on_timeout):
-                models.model_class(champion).prepare()
+                model = models.model_class(champion)
+                model.prepare()
+                if (path := artifacts.of(champion)) is not None:
+                    load_once(model, path, champion.params)
         except (Exception, SystemExit):
             log.warning("%s could not be prepared", champion.label, exc_info=True)

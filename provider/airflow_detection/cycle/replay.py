@@ -9,6 +9,7 @@ from airflow_detection.cycle import inline, planning
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode
+from airflow_detection.engine.artifact_files import Opener, open_local
 from airflow_detection.engine.run_log import LogContext
 from airflow_detection.store.database import Database
 
@@ -22,6 +23,7 @@ def replay(
     *,
     log_context: LogContext | None = None,
     reader_conninfo: str | None = None,
+    opener: Opener = open_local,
 ) -> Iterator[RunReport]:
     """Replay `model@version` in each of the cycles, as a run in mode `override` does; yield each report.
 
@@ -34,4 +36,4 @@ def replay(
     """
     for at in cycles:
         opened = planning.open_cycle(db, cycle_id, at, mode=Mode.OVERRIDE, replay=[label])
-        yield from inline.run_steps(db, settings, opened, opened.steps, log_context, reader_conninfo)
+        yield from inline.run_steps(db, settings, opened, opened.steps, log_context, reader_conninfo, opener)

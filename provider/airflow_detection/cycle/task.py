@@ -8,6 +8,7 @@ from airflow_detection.cycle.inline import run_steps
 from airflow_detection.cycle.versions import VersionRequest, find_step
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
+from airflow_detection.engine.artifact_files import Opener, open_local
 from airflow_detection.engine.run_log import LogContext
 from airflow_detection.store.database import Database
 
@@ -19,6 +20,7 @@ def run_task(
     *,
     log_context: LogContext | None = None,
     reader_conninfo: Callable[[], str | None] = lambda: None,
+    opener: Opener = open_local,
 ) -> RunReport:
     """Run one version in a process of its own and store its result.
 
@@ -28,11 +30,12 @@ def run_task(
     Args:
         log_context: makes another logging system's lines carry the facts of the run.
         reader_conninfo: gives the connection string that it reads with; that of `db` if it gives None.
+        opener: opens the file of an artefact's URI.
 
     Raises:
         PlanError: the plan has no such version.
         RegistrationError: the model's registration is broken; the message is the reason.
     """
     opened, step = find_step(db, request)
-    (report,) = run_steps(db, settings, opened, [step], log_context, reader_conninfo())
+    (report,) = run_steps(db, settings, opened, [step], log_context, reader_conninfo(), opener)
     return report

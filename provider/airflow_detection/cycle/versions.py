@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from airflow_detection.cycle.planning import OpenedCycle, planned_cycle
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Outcome, Role, VersionSpec
+from airflow_detection.engine.artifact_files import Opener, open_local
+from airflow_detection.engine.artifacts import ArtifactCache
 from airflow_detection.engine.entrypoints import Registry
 from airflow_detection.engine.job import Job, not_run_report
 from airflow_detection.engine.plan import ExecutionPlan
@@ -95,7 +98,18 @@ def skip_unrunnable(db: Database, opened: OpenedCycle, step: VersionSpec) -> Run
     return not_run_report(step, Outcome.SKIPPED, reason)
 
 
-def job_of(settings: Settings, opened: OpenedCycle, step: VersionSpec, inputs: Callable[[], Inputs]) -> Job:
+def artifact_cache(settings: Settings, opener: Opener = open_local) -> ArtifactCache:
+    """Return the artefacts of this machine; `opener` reads those that are not here."""
+    return ArtifactCache(settings.artifact_cache, settings.artifact_cache_mib * 2**20, opener)
+
+
+def job_of(
+    settings: Settings,
+    opened: OpenedCycle,
+    step: VersionSpec,
+    inputs: Callable[[], Inputs],
+    artifacts: ArtifactCache,
+) -> Job:
     """Return the job of one step of a plan."""
     plan = opened.plan
     return Job(
@@ -105,6 +119,7 @@ def job_of(settings: Settings, opened: OpenedCycle, step: VersionSpec, inputs: C
         instantiate=Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes).instantiate,
         inputs=inputs,
         upstreams={u: plan.primaries[u] for u in plan.upstreams(step.model_id)},
+        artifact=partial(artifacts.of, step),
     )
 
 

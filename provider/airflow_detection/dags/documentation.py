@@ -67,6 +67,8 @@ def _rows(plan: ExecutionPlan) -> Iterator[str]:
         champion = plan.primaries.get(model_id)
         for v in (*((champion,) if champion else ()), *plan.shadows.get(model_id, ())):
             params = cut(_json(v.params), MAX_PARAMS)
+            if v.artifact is not None:
+                params = f"{params}, artefact {cut(str(v.artifact), MAX_PARAMS)}"
             yield f"| {name_cell(model_id)} | {name_cell(v.version)} | {v.role.value} | {cell(params)} |"
 
 

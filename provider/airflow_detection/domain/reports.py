@@ -160,6 +160,7 @@ class RunReport:
 
     `reads_since`, `history_tables` and `projection` are the model's own (see `BaseDetectionModel`).
     `peak_memory_bytes` is what its process had at once, with what it shares with the process that started it.
+    `artifact_sha256` is the digest of the file that was loaded.
     `reads` says in numbers what was really read (see migration 0026).
     """
 
@@ -181,6 +182,7 @@ class RunReport:
     error: str | None = None
     is_transient: bool = False
     projection: str | None = None
+    artifact_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ class Settings:
     `reader_conn_id` None lets models read through the connection of the registry.
     `shared_inputs_mib` is the size from which a task keeps a cycle's input rows in `state_dir` for the tasks
     of its other versions; None keeps none.
+    `artifact_cache` is the folder of the artefacts of versions, which take `artifact_cache_mib` at most.
     `page_timeout_s` and `comparison_timeout_s` bound a statement of the pages in Airflow's UI.
     `snaps_manual_runs`: a manual run between two ticks of its cycle is taken for the tick before it.
     `asset_partition_keys`: the event of a champion's asset has its cycle as partition key.
@@ -37,6 +38,8 @@ class Settings:
     statement_timeout_s: float | None = None
     state_dir: Path = Path("detection")
     plan_ttl_s: float = 30.0
+    artifact_cache: Path = Path("detection/artifacts")
+    artifact_cache_mib: float = 4096.0
     inline_timeout_s: float = 600.0
     inline_memory_mib: float | None = None
     inline_disk_mib: float | None = 256.0
@@ -66,6 +69,8 @@ class Settings:
             raise ConfigurationError(
                 f"[{SECTION}] inline_timeout is {self.inline_timeout_s:g}: must be above 0 seconds"
             )
+        if self.artifact_cache_mib <= 0:
+            raise ConfigurationError(f"[{SECTION}] artifact_cache_size is 0: must be above 0 MiB")
         for name in ("page_timeout", "comparison_timeout"):
             if getattr(self, f"{name}_s") <= 0:
                 raise ConfigurationError(f"[{SECTION}] {name} is 0: must be above 0 seconds")

@@ -6,7 +6,7 @@ The values of runs are apart: each parse of a Dag file pays for every class.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -16,7 +16,12 @@ from airflow_detection.domain.scores import Events
 
 MAX_ID_LENGTH = 64
 """Characters of a cycle id, a model id and a metric key; the columns are varchar(64)."""
+MAX_URI_LENGTH = 2000
+"""Characters of the URI of an artefact."""
 _NOT_PLAIN = re.compile(r"[{}\x00-\x1f\x7f-\x9f\u2028\u2029]")  # as in migration 0014
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*:/")
+_SECRET = re.compile(r"[^/]*//[^/@]*:[^/]*@")
 
 
 class Role(StrEnum):
@@ -160,6 +165,53 @@ class CycleSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file that a version's model is made of, such as a trained one, and its sha256 in hex.
+
+    A `uri` that ends with `/` is a folder: its sha256 is that of an archive (see `engine.artifact_files`).
+    """
+
+    uri: str
+    sha256: str
+
+    @classmethod
+    def of(cls, values: Mapping[str, str] | None) -> Artifact | None:
+        """Return the artefact of a JSON object; None of none."""
+        return None if values is None else cls(**values)
+
+    def __str__(self) -> str:
+        return f"{self.uri} (sha256 {self.sha256[:12]})"
+
+
+def artifact_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  # Any: what a file says
+    """Yield the key and the reason of each value of an artefact that cannot be registered."""
+    known = tuple(Artifact.__dataclass_fields__)
+    yield from ((key, f"unknown field; known: {', '.join(known)}") for key in values if key not in known)
+    for key in known:
+        value = values.get(key)
+        if value is None:
+            yield key, "is missing"
+        elif not isinstance(value, str):
+            yield key, "must be text; write it in quotes"
+        elif key == "sha256" and not _SHA256.fullmatch(value):
+            yield key, f"must be 64 hex digits in lower case, not {value!r}"
+        elif key == "uri" and (reason := _uri_reason(value)):
+            yield key, reason
+
+
+def _uri_reason(uri: str) -> str | None:
+    if len(uri) > MAX_URI_LENGTH:
+        return f"must have at most {MAX_URI_LENGTH} characters, not {len(uri)}"
+    if _NOT_PLAIN.search(uri):
+        return f"is {uri!r}: must have no braces and no control characters"
+    if _SECRET.match(uri):
+        return "has a password: name an Airflow connection, as in s3://conn_id@bucket/key"
+    if not _ABSOLUTE.match(uri):
+        return f"is {uri!r}: must be an absolute path, or begin with a scheme such as s3://"
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionSpec:
     """One immutable configuration of a model, in the role it holds (or replays).
 
@@ -172,6 +224,7 @@ class VersionSpec:
     role: Role
     entrypoint: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object, read at the edge
+    artifact: Artifact | None = None
     version_id: int = 0
     is_replay: bool = False
 

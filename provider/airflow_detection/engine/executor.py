@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from airflow_detection.domain.inputs import Inputs
@@ -95,6 +97,7 @@ class DAGExecutor:
         concurrent_shadows: a model's shadows may run at the same time, at most four; what they store is the
             same.
         runner: runs the versions; in this process unless given.
+        artifact: gives the file of a version's artefact; none unless given.
     """
 
     def __init__(
@@ -107,11 +110,13 @@ class DAGExecutor:
         database: ReadOnlyDatabase | None = None,
         concurrent_shadows: bool = False,
         runner: Runner | None = None,
+        artifact: Callable[[VersionSpec], Path | None] = lambda _: None,
     ) -> None:
         self._plan, self._instantiate, self._store = plan, instantiate, store
         rows = Inputs() if inputs is None else inputs
         self._inputs = rows if callable(rows) else lambda: rows
         self._at_once = MAX_CONCURRENT_SHADOWS if concurrent_shadows else 1
+        self._artifact = artifact
         self._runner = InProcess(store, database) if runner is None else runner
 
     def run(self, cycle: Cycle) -> CycleReport:
@@ -169,4 +174,5 @@ class DAGExecutor:
             instantiate=self._instantiate,
             inputs=self._inputs,
             upstreams={u: results[u] for u in self._plan.upstreams(model.model_id)},
+            artifact=partial(self._artifact, version),
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import count, repeat
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
@@ -108,7 +109,8 @@ def run_stage(
 class Job:
     """Version that is to run for one cycle; nothing of it has begun.
 
-    `upstreams` maps each model id that it reads to the champion whose outputs are to be read.
+    `upstreams` maps each model id that it reads to the champion whose outputs are to be read. `artifact`
+    gives the file of the version's artefact, which is fetched if need be.
     """
 
     model: ModelSpec
@@ -117,6 +119,7 @@ class Job:
     instantiate: Callable[[VersionSpec], BaseDetectionModel]
     inputs: Callable[[], Inputs]
     upstreams: Mapping[str, VersionSpec]
+    artifact: Callable[[], Path | None] = lambda: None
 
 
 def run_job(
@@ -146,6 +149,8 @@ def run_version(
     The context that the model gets is read-only. A `SystemExit` of the model is a failure of the model.
     """
     run = _VersionRun(model, version, cycle, inputs)
+    if version.artifact is not None and detector.artifact is not None:
+        run.artifact_sha256 = version.artifact.sha256
     try:
         return run.execute(detector, _frozen_inputs(inputs), shared, store, database)
     except (Exception, SystemExit) as error:
@@ -210,6 +215,7 @@ def _run_job(job: Job, store: Store, database: ReadOnlyDatabase | None) -> RunRe
     run = _VersionRun(job.model, job.version, job.cycle, Inputs())
     try:
         detector = job.instantiate(job.version)
+        detector.artifact = job.artifact()
         run.inputs = job.inputs()
         shared = {
             model_id: store.upstream(champion, job.cycle) for model_id, champion in job.upstreams.items()
@@ -229,6 +235,7 @@ class _VersionRun:
         self.model, self.version, self.cycle, self.inputs = model, version, cycle, inputs
         self.started_at = datetime.now(UTC)
         self.stage_ms: dict[str, float] = {}
+        self.artifact_sha256: str | None = None
 
     def execute(
         self,
@@ -370,6 +377,7 @@ class _VersionRun:
             newest_input_at=self.inputs.newest_at,
             stage_ms=dict(self.stage_ms),
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            artifact_sha256=self.artifact_sha256,
         )
 
 

@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from airflow_detection.domain.inputs import Inputs
-from airflow_detection.domain.json_values import JsonMapping, frozen
+from airflow_detection.domain.json_values import JsonMapping, frozen, plain
 from airflow_detection.domain.scores import SCORE_RANGE
 from airflow_detection.domain.specs import Cycle, Role, Window, require_id
+from airflow_detection.errors import TerminalModelError
 
 
 class Upstream(Protocol):
@@ -91,6 +93,20 @@ class Canary:
     needs_upstream: bool = False
 
 
+_loaded: dict[tuple[type[BaseDetectionModel], Path, str], Any] = {}  # Any: what each class made of a file
+
+
+def load_once(
+    model: type[BaseDetectionModel], path: Path, params: JsonMapping
+) -> Any:  # Any: as `BaseDetectionModel.load`
+    """Load an artefact for a class, unless this process, or the one that it was forked from, has done so."""
+    used = {name: params[name] for name in model.load_params if name in params}
+    key = (model, path, repr(plain(used)))
+    if key not in _loaded:
+        _loaded[key] = model.load(path, used)
+    return _loaded[key]
+
+
 class BaseDetectionModel(ABC):
     """A detection model: subclass it, implement `run`, register the class as an entry point.
 
@@ -117,10 +133,15 @@ class BaseDetectionModel(ABC):
     history_tables: ClassVar[tuple[str, ...]] = ()
     """The tables that its queries read from `reads_since` on: retention leaves that much of them."""
 
+    load_params: ClassVar[tuple[str, ...]] = ()
+    """The params that `load` needs: versions that differ in others share what is loaded of one artefact."""
+
     def __init__(self, model_id: str, version: str = "0", params: JsonMapping | None = None) -> None:
         self.model_id = require_id("model_id", model_id)
         self.version = version
         self.params: JsonMapping = frozen(params or {})
+        self.artifact: Path | None = None
+        """The checked file of the version's artefact, to be read; None if the version names none."""
 
     @classmethod  # noqa: B027 - a hook that most models need not fill
     def prepare(cls) -> None:
@@ -128,6 +149,23 @@ class BaseDetectionModel(ABC):
 
         A task of an inline cycle calls this once for each champion's class, before it forks its versions.
         """
+
+    @classmethod
+    def load(cls, path: Path, params: JsonMapping) -> Any:  # Any: what the class makes of it
+        """Make of an artefact's file what `self.loaded` gives; the path itself unless overridden.
+
+        `params` has those of the version's params that `load_params` names. A task of an inline cycle calls
+        this once for each champion's class and artefact, before it forks its versions: nothing that is loaded
+        may need threads of that process, or open files.
+        """
+        return path
+
+    @property
+    def loaded(self) -> Any:  # Any: as `load`
+        """What `load` made of the version's artefact, once a process; TerminalModelError if it has none."""
+        if self.artifact is None:
+            raise TerminalModelError(f"{self.model_id}@{self.version} has no artefact: its class needs one")
+        return load_once(type(self), self.artifact, self.params)
 
     @abstractmethod
     def run(self, ctx: ModelContext) -> ModelResult:

@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
 from typing import Any
 
 from airflow_detection.domain.json_values import plain
-from airflow_detection.domain.specs import CycleSettings, ModelSpec, Role, VersionSpec, require_id
+from airflow_detection.domain.specs import Artifact, CycleSettings, ModelSpec, Role, VersionSpec, require_id
 from airflow_detection.errors import DependencyLoop, PlanError, RegistrationError, UnknownUpstream, nearest
 
 _FORMAT = 1
@@ -272,6 +272,7 @@ def model_json(model: ModelSpec) -> dict[str, Any]:  # Any: JSON
                 "role": str(version.role),
                 "entrypoint": version.entrypoint,
                 "params": plain(version.params),
+                **({"artifact": asdict(version.artifact)} if version.artifact else {}),
                 "is_replay": version.is_replay,
             }
             for version in sorted(model.versions, key=lambda v: (v.version, v.is_replay))
@@ -283,7 +284,14 @@ def model_of(values: Mapping[str, Any]) -> ModelSpec:  # Any: JSON
     """Read what `model_json` wrote; KeyError, TypeError or ValueError if it is something else."""
     fields = dict(values)
     versions = tuple(
-        VersionSpec(**{**version, "model_id": fields["model_id"], "role": Role(version["role"])})
+        VersionSpec(
+            **{
+                **version,
+                "model_id": fields["model_id"],
+                "role": Role(version["role"]),
+                "artifact": Artifact.of(version.get("artifact")),
+            }
+        )
         for version in fields.pop("versions")
     )
     return ModelSpec(**{**fields, "depends_on": tuple(fields["depends_on"]), "versions": versions})

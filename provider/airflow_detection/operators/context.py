@@ -6,13 +6,14 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_detection.domain.cron import neighbours, zoned
 from airflow_detection.domain.settings import SECTION, Settings
 from airflow_detection.domain.specs import Mode, require_utc
+from airflow_detection.engine.artifact_files import open_path
 from airflow_detection.errors import (
     ConfigurationError,
     ExpiredPartition,
@@ -121,6 +122,24 @@ def reader_conninfo_of(settings: Settings) -> str | None:
 
     with connect(settings.reader_conn_id, read_only=True) as conn:
         return conninfo_of(conn)
+
+
+@contextmanager
+def open_artifact(uri: str) -> Iterator[IO[bytes]]:
+    """Open the file of a URI: through Airflow's connections, as in `s3://conn_id@bucket/key`, or by fsspec.
+
+    Raises:
+        ImportError, ValueError: nothing that is installed reads its scheme.
+        OSError: it cannot be read; client libraries raise others.
+    """
+    from airflow.sdk import ObjectStoragePath
+    from airflow.sdk.io import has_fs
+    from upath import UPath
+
+    scheme = uri.partition("://")[0] if "://" in uri else "file"
+    path = ObjectStoragePath(uri) if has_fs(scheme) else UPath(uri)
+    with open_path(path, uri) as file:
+        yield file
 
 
 def settings_of() -> Settings:

@@ -31,6 +31,7 @@ from airflow_detection.operators.assets import add_partition_keys
 from airflow_detection.operators.context import (
     cycle_of_run,
     mode_of,
+    open_artifact,
     open_database,
     param,
     reader_conninfo_of,
@@ -243,7 +244,7 @@ class OtherVersionsOperator(CycleOperator):
             if MODE not in counts:
                 _, left = divide(self._around(), opened.plan, opened.steps, mode)
             conninfo = reader_conninfo_of(settings)
-            reports = inline.run_steps(db, settings, opened, left, log_context, conninfo)
+            reports = inline.run_steps(db, settings, opened, left, log_context, conninfo, open_artifact)
         emit(self.cycle_id, reports)
         _raise_failed([r for r in reports if r.outcome is Outcome.FAILED])
         return {o.value.lower(): sum(1 for r in reports if r.outcome is o) for o in Outcome}
@@ -281,6 +282,7 @@ class InlineCycleOperator(CycleOperator):
                 concurrent_shadows=flags.concurrent_shadows(),
                 log_context=log_context,
                 reader_conninfo=reader_conninfo_of(settings),
+                opener=open_artifact,
             )
         emit(self.cycle_id, report.reports)
         failed = [r for r in report.reports if r.outcome is Outcome.FAILED]
@@ -367,10 +369,9 @@ class CloseCycleOperator(CycleOperator):
             if not lost:
                 return
             self.log.warning("the Dag has changed: %s have no task", ", ".join(s.label for s in lost))
-            emit(
-                self.cycle_id,
-                inline.run_steps(db, settings, opened, lost, log_context, reader_conninfo_of(settings)),
-            )
+            conninfo = reader_conninfo_of(settings)
+            reports = inline.run_steps(db, settings, opened, lost, log_context, conninfo, open_artifact)
+            emit(self.cycle_id, reports)
 
     def _close(self, context: Context, states: dict[str, str], mode: Mode) -> dict[str, int]:
         from airflow_detection.cycle import closing

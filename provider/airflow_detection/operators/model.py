@@ -16,6 +16,7 @@ from airflow_detection.operators.assets import add_partition_keys
 from airflow_detection.operators.context import (
     cycle_of_run,
     mode_of,
+    open_artifact,
     open_database,
     reader_conninfo_of,
     settings_of,
@@ -118,6 +119,7 @@ class DetectionModelOperator(TemplatedOperator):
                 request,
                 log_context=log_context,
                 reader_conninfo=lambda: reader_conninfo_of(settings),
+                opener=open_artifact,
             )
         emit(self.cycle_id, [report])
         self.log.info(

@@ -19,6 +19,7 @@ from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
 from airflow_detection.errors import PromotionError
 from airflow_detection.operators.context import (
+    open_artifact,
     open_database,
     param,
     reader_conninfo_of,
@@ -181,8 +182,9 @@ class PromotionOperator(ApprovalOperator):
         reports = []
         reader = reader_conninfo_of(settings)
         for report in replay(
-            db, settings, cycle_id, asked.label, cycles, log_context=log_context, reader_conninfo=reader
-        ):
+            db, settings, cycle_id, asked.label, cycles,
+            log_context=log_context, reader_conninfo=reader, opener=open_artifact,
+        ):  # fmt: skip
             reports.append(report)
             at, said = cycles[len(reports) - 1].isoformat(), f": {report.error}" if report.error else ""
             self.log.info(

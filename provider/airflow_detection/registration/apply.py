@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import psycopg
 
-from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
+from airflow_detection.domain.specs import Artifact, CycleSpec, ModelSpec, Role
 from airflow_detection.errors import InputFileError, RegistrationError
 from airflow_detection.registration.entries import Registration, VersionEntry
 from airflow_detection.registration.file import parse
@@ -183,7 +183,7 @@ def _shown(value: object, other: object = None) -> str:
         return repr(text if start + MAX_SHOWN >= len(value) else f"{text}...")
     if isinstance(value, datetime):
         return value.isoformat()
-    return str(value) if isinstance(value, timedelta | bool | int) else repr(value)
+    return str(value) if isinstance(value, timedelta | bool | int | Artifact) else repr(value)
 
 
 def _apply_cycles(db: Database, registration: Registration, problems: Problems) -> Iterator[str]:
@@ -222,14 +222,14 @@ def _apply_versions(db: Database, registration: Registration, problems: Problems
         if model.spec.model_id in models
         for entry in model.versions
     }
-    names = ("params", "entrypoint", "notes")
+    names = ("params", "artifact", "entrypoint", "notes")
     changed = {
         key: _difference(registered[key], entry, names) if key in registered else ["new"]
         for key, entry in entries.items()
     }
     changes = [
         registry.NewVersion(
-            model_id=key[0], version=key[1], params=entries[key].params,
+            model_id=key[0], version=key[1], params=entries[key].params, artifact=entries[key].artifact,
             entrypoint=entries[key].entrypoint, notes=entries[key].notes,
         )
         for key, difference in changed.items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role
+from airflow_detection.domain.specs import Artifact, CycleSpec, ModelSpec, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,7 @@ class VersionEntry:
     role: Role | None = None
     since: datetime | None = None
     params: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object
+    artifact: Artifact | None = None
     entrypoint: str | None = None
     notes: str = ""
 

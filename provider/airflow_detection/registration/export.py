@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -93,6 +94,8 @@ def _version(version: RegisteredVersion) -> dict[str, Any]:  # Any: a YAML value
         entry["since"] = version.since.isoformat()
     if version.params:
         entry["params"] = plain(version.params)
+    if version.artifact:
+        entry["artifact"] = asdict(version.artifact)
     return entry | {
         name: getattr(version, name) for name in ("entrypoint", "notes") if getattr(version, name)
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_detection.domain.cron import MAX_CHARS
 from airflow_detection.domain.scores import LEAST_ABOVE
-from airflow_detection.domain.specs import MAX_ID_LENGTH, Execution, Role
+from airflow_detection.domain.specs import MAX_ID_LENGTH, MAX_URI_LENGTH, Execution, Role
 from airflow_detection.store.registry import MAX_LOOKBACK
 
 Schema = Mapping[str, Any]  # Any: a JSON Schema
@@ -116,6 +116,25 @@ EVENTS = ValueKind(
     " rise, for MEDIUM, HIGH and CRITICAL)",
     {"type": ["object", "boolean"], "not": {"const": True}},
 )
+ARTIFACT = ValueKind(
+    "artifact",
+    f"a mapping of `uri` (a path from `/` on, or with a scheme; at most {MAX_URI_LENGTH} characters) and"
+    " `sha256` (64 hex digits)",
+    {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["uri", "sha256"],
+        "properties": {
+            "uri": {
+                "type": "string",
+                "maxLength": MAX_URI_LENGTH,
+                "pattern": r"^(/|[a-z][a-z0-9+.-]*:/)[^{}\u0000-\u001f\u007f-\u009f\u2028\u2029]*$",
+                "not": {"pattern": "^[^/]*//[^/@]*:[^/]*@"},
+            },
+            "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+        },
+    },
+)
 PROMOTION = ValueKind("promotion", "a mapping, see [promotion](#promotion)", {"type": "object"})
 
 DEADLINE_KEYS = (
@@ -156,6 +175,13 @@ VERSION_KEYS = (
         kind=JSON_OBJECT,
         means="What the model reads as `ctx.params`; fixed once the version has run.",
         example="{limit_kn: 40}",
+    ),
+    Key(
+        name="artifact",
+        kind=ARTIFACT,
+        means="The file that the model is made of, as `self.artifact`: fetched once a host, and checked"
+        " against its digest; a `uri` that ends with `/` is a folder. Fixed once the version has run.",
+        example=f"{{uri: 's3://models@fraud/3.skops', sha256: {'5f' * 32}}}",
     ),
     Key(
         name="entrypoint",

@@ -13,7 +13,14 @@ import yaml
 
 from airflow_detection.domain.cron import cron_problem, split_zone, zone_problem
 from airflow_detection.domain.scores import Events, event_problems
-from airflow_detection.domain.specs import Execution, Role, require_id, require_plain
+from airflow_detection.domain.specs import (
+    Artifact,
+    Execution,
+    Role,
+    artifact_problems,
+    require_id,
+    require_plain,
+)
 from airflow_detection.domain.text import visible
 from airflow_detection.errors import RegistrationError, hint, nearest
 from airflow_detection.evidence.policy import policy_problems
@@ -288,6 +295,11 @@ class ValueReader:
     def promotion(self, node: yaml.Node, place: str) -> Mapping[str, Any] | None:  # Any: a JSON object
         return self._options(node, place, policy_problems)
 
+    def artifact(self, node: yaml.Node, place: str) -> Artifact | None:
+        before = len(self.problems.noted)
+        values = self._options(node, place, artifact_problems)
+        return Artifact.of(values) if len(self.problems.noted) == before else None
+
     def _options(
         self,
         node: yaml.Node,
@@ -295,9 +307,11 @@ class ValueReader:
         problems_of_options: Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]],
     ) -> Mapping[str, Any] | None:  # Any: a JSON object
         options = self.json_object(node, place)
-        lines = {key: at for key, at, _ in self.entries(node, place)} if options else {}
-        for key, reason in problems_of_options(options or {}):
-            self.problems.add(lines[key], f"{place}.{key}", reason)
+        if options is None:
+            return None
+        lines = {key: at for key, at, _ in self.entries(node, place)}
+        for key, reason in problems_of_options(options):
+            self.problems.add(lines.get(key, node), f"{place}.{key}", reason)
         return options
 
     def _check_json(self, loader: yaml.SafeLoader, node: yaml.Node, place: str, depth: int = 0) -> None:

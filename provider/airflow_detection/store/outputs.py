@@ -291,6 +291,7 @@ class PostgresStore:
             "stage_ms": to_json(report.stage_ms).decode(),
             "peak_memory_bytes": report.peak_memory_bytes,
             "params_digest": params_digest(report.version.params),
+            "artifact_sha256": report.artifact_sha256,
             "code_version": self._code_version,
             "canaries": to_json([asdict(c) | {"error": c.error} for c in report.canaries]).decode(),
             "features": to_json([asdict(f) for f in report.features]).decode(),

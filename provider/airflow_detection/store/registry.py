@@ -11,7 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -22,12 +22,14 @@ from psycopg.types.json import Jsonb
 
 from airflow_detection.domain.scores import EventRule
 from airflow_detection.domain.specs import (
+    Artifact,
     CycleSettings,
     CycleSpec,
     Execution,
     ModelSpec,
     Role,
     VersionSpec,
+    artifact_problems,
     require_id,
     require_plain,
     require_utc,
@@ -60,6 +62,7 @@ class RegisteredVersion:
     model_id: str
     version: str
     params: Mapping[str, Any]  # Any: a JSON object
+    artifact: Artifact | None
     entrypoint: str | None
     notes: str
     created_at: datetime
@@ -183,7 +186,7 @@ def _model_spec(row: Row, versions: Sequence[VersionSpec] = ()) -> ModelSpec:
 
 
 def _version_spec(row: Row) -> VersionSpec:
-    version = VersionSpec(**{**row, "role": Role(row["role"])})
+    version = VersionSpec(**{**row, "role": Role(row["role"]), "artifact": Artifact.of(row["artifact"])})
     if reason := unusable_reason(version.params):
         raise RegistrationError(f"{version.label} cannot be read: params{reason}")
     return version
@@ -311,7 +314,8 @@ def named_versions(db: Database, labels: Sequence[str]) -> list[VersionSpec]:
         rows = role_rows(db, name="by_label", params={"model_id": model_id, "version": version})
         if not rows:
             raise PlanError(_unknown_version(db, label))
-        specs.append(VersionSpec(**rows[0], role=Role.SHADOW, is_replay=True))
+        row = rows[0] | {"artifact": Artifact.of(rows[0]["artifact"])}
+        specs.append(VersionSpec(**row, role=Role.SHADOW, is_replay=True))
     return specs
 
 
@@ -333,7 +337,16 @@ def _unknown_version(db: Database, label: str) -> str:
 def versions(db: Database, model_id: str | None = None) -> list[RegisteredVersion]:
     """Return the registered versions, of one model or of all, by model and order of registration."""
     rows = role_rows(db, name="versions", params={"model_id": model_id})
-    return [RegisteredVersion(**{**row, "role": Role(row["role"]) if row["role"] else None}) for row in rows]
+    return [
+        RegisteredVersion(
+            **{
+                **row,
+                "role": Role(row["role"]) if row["role"] else None,
+                "artifact": Artifact.of(row["artifact"]),
+            }
+        )
+        for row in rows
+    ]
 
 
 def put_cycle(db: Database, spec: CycleSpec) -> None:
@@ -404,6 +417,7 @@ class NewVersion:
     model_id: str
     version: str
     params: Mapping[str, Any]  # Any: a JSON object
+    artifact: Artifact | None = None
     entrypoint: str | None = None
     notes: str = ""
 
@@ -414,6 +428,7 @@ def put_version(
     model_id: str,
     version: str,
     params: Mapping[str, Any],  # Any: a JSON object
+    artifact: Artifact | None = None,
     entrypoint: str | None = None,
     notes: str = "",
 ) -> int:
@@ -422,7 +437,14 @@ def put_version(
     Raises:
         ValueError, RegistrationError: as `put_versions`.
     """
-    new = NewVersion(model_id=model_id, version=version, params=params, entrypoint=entrypoint, notes=notes)
+    new = NewVersion(
+        model_id=model_id,
+        version=version,
+        params=params,
+        artifact=artifact,
+        entrypoint=entrypoint,
+        notes=notes,
+    )
     with with_exclusive_lock(db):
         put_versions(db, [new])
         rows = role_rows(db, name="by_label", params={"model_id": model_id, "version": version})
@@ -434,15 +456,18 @@ def put_versions(db: Database, versions: Sequence[NewVersion]) -> None:
 
     Raises:
         ValueError: a version is not plain.
-        RegistrationError: unknown model, params that cannot be stored (the place is named), or a change of
-            params or entry point after the version has run.
+        RegistrationError: unknown model, params or an artefact that cannot be stored (the place is named), or
+            a change of params, artefact or entry point after the version has run.
     """
     for new in versions:
         require_plain("version", new.version)
         for place, reason in problems_of("params", dict(new.params)):
             raise RegistrationError(f"{new.model_id}@{new.version}: {place} {reason}")
+        for key, reason in artifact_problems(asdict(new.artifact)) if new.artifact else ():
+            raise RegistrationError(f"{new.model_id}@{new.version}: artifact.{key} {reason}")
     values = {name: [getattr(new, name) for new in versions] for name in NewVersion.__dataclass_fields__}
     values["params"] = [_strict_json(dict(new.params)) for new in versions]
+    values["artifact"] = [new.artifact and _strict_json(asdict(new.artifact)) for new in versions]
     with with_exclusive_lock(db):
         role_rows(db, name="add_versions", params=values)
         role_rows(db, name="amend_versions", params=values)

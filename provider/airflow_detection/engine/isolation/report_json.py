@@ -146,4 +146,5 @@ _REPORT: Mapping[str, Callable[[Any], Any]] = {
     "error": _or_none(_text),
     "is_transient": _exactly(bool),
     "projection": _or_none(_text),
+    "artifact_sha256": _or_none(_text),
 }

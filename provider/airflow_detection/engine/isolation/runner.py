@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, VersionSpec
+from airflow_detection.engine.alarm import alarm
 from airflow_detection.engine.canary import Pair
 from airflow_detection.engine.isolation.child import (
     BACKEND,
@@ -50,7 +52,12 @@ from airflow_detection.engine.job import (
 )
 from airflow_detection.engine.model import ReadOnlyDatabase, Upstream
 from airflow_detection.engine.run_log import LogContext, run_facts, run_logger
-from airflow_detection.errors import RegistryUnavailable, TerminalModelError, TransientModelError
+from airflow_detection.errors import (
+    ArtifactUnavailable,
+    RegistryUnavailable,
+    TerminalModelError,
+    TransientModelError,
+)
 
 GRACE_S = 2.0
 """Seconds that a process has to end after SIGTERM, or after its report, before it is killed."""
@@ -140,7 +147,8 @@ class SubprocessRunner:
 
     def run(self, jobs: Sequence[Job], at_once: int) -> list[RunReport]:
         """Run each job, at most `at_once` at a time; the reports are in the order of the jobs."""
-        waiting, running = deque(enumerate(jobs)), dict[int, _ChildRun]()
+        settled = [_with_artifact(job, self._limits(job.model).timeout_s) for job in jobs]
+        waiting, running = deque(enumerate(settled)), dict[int, _ChildRun]()
         reports: dict[int, RunReport] = {}
         occupy_standard_descriptors()
         remove_leftovers()
@@ -246,6 +254,31 @@ class SubprocessRunner:
         if run.backend is not None:
             with suppress(Exception):  # the session's own limits end it, if only later
                 self._store.end(run.backend)
+
+
+def _with_artifact(job: Job, timeout_s: float) -> Job:
+    """Fetch a job's artefact here, before any version runs: their processes have no connections of Airflow.
+
+    An error is raised in that process, where the artefact is asked for: the version fails with it.
+    """
+    if job.version.artifact is None:
+        return job
+    uri = job.version.artifact.uri
+
+    def on_timeout() -> None:
+        raise ArtifactUnavailable(uri, f"it was not here after {timeout_s:g} s")
+
+    try:
+        with alarm(timeout_s, on_timeout):
+            path = job.artifact()
+    except Exception as error:
+        failure = error
+
+        def fail() -> Path | None:
+            raise failure
+
+        return replace(job, artifact=fail)
+    return replace(job, artifact=lambda: path)
 
 
 class _SpoolingStore:

@@ -79,6 +79,7 @@ def _versions(rows: list[Row]) -> Table:
             Column(label="Since", kind=Kind.INSTANT, weight=2),
             Column(label="Params", kind=Kind.CODE, help="sha256 of the registered params, its beginning"),
             Column(label="Ran with", kind=Kind.CODE, weight=2, help="the same of its last run"),
+            Column(label="Artefact", kind=Kind.CODE, weight=3, help="sha256 that its last run loaded"),
             Column(label="Entry point", kind=Kind.CODE, weight=3),
             Column(label="Is on", weight=3),
         ),
@@ -89,6 +90,7 @@ def _versions(rows: list[Row]) -> Table:
                 r["since"].isoformat(),
                 params_digest(r["params"])[:DIGEST_CHARS],
                 (r["params_digest"] or "")[:DIGEST_CHARS] or None,
+                (r["artifact_sha256"] or "")[:DIGEST_CHARS] or None,
                 r["entrypoint"],
                 "yes" if r["is_enabled"] else "no",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,13 @@ RANGES = ("NONE", *reversed(SEVERITIES))
 """Ranges of the score, ascending, by the severities of the model when it ran: up to 0, above 0 and so on."""
 
 
+class ArtifactFacts(Answer):
+    """The file that a version's model is made of."""
+
+    uri: str
+    sha256: str
+
+
 class VersionAnswer(Answer):
     """A registered version, and the role that it holds now."""
 
@@ -37,6 +45,7 @@ class VersionAnswer(Answer):
     entry_point: str
     params: dict[str, Any]  # Any: JSON values
     params_digest: str
+    artifact: ArtifactFacts | None
     notes: str
     registered_at: Instant
 
@@ -223,6 +232,7 @@ def model(model_id: str, access: Reader, db: Registry) -> ModelAnswer:
                 entry_point=v.entrypoint or facts["entrypoint"],
                 params=dict(v.params),
                 params_digest=params_digest(v.params),
+                artifact=None if v.artifact is None else ArtifactFacts(**asdict(v.artifact)),
                 notes=v.notes,
                 registered_at=v.created_at,
             )

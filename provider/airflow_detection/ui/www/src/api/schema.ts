@@ -571,6 +571,16 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * ArtifactFacts
+         * @description The file that a version's model is made of.
+         */
+        ArtifactFacts: {
+            /** Sha256 */
+            sha256: string;
+            /** Uri */
+            uri: string;
+        };
+        /**
          * CanaryAnswer
          * @description A canary's score beside the one that it must have.
          */
@@ -1565,6 +1575,7 @@ export interface components {
          * @description A registered version, and the role that it holds now.
          */
         VersionAnswer: {
+            artifact: components["schemas"]["ArtifactFacts"] | null;
             /** Entry Point */
             entry_point: string;
             /** Label */
