@@ -95,9 +95,17 @@ select s.snapshot_id, lower(s.covers) as start, upper(s.covers) as until, s.take
  where s.kind = 'hourly'
  order by s.covers desc limit 1;
 
+-- name: score_span
+-- The span of the scores of one run, at least from 0 to 1.
+select least(0, min(o.score)) as low, greatest(1, max(o.score)) as high
+  from {schema}.detection_model_run_outputs o
+ where o.cycle_started_at = %(at)s and o.model_id = %(model_id)s and o.version_id = %(version_id)s
+   and o.is_replay = %(is_replay)s;
+
 -- name: score_buckets
--- How many outputs of one run have a score in each twentieth of [0, 1]; what lies outside counts at the ends.
-select greatest(1, least(20, width_bucket(o.score, 0, 1, 20))) as bucket, count(*) as outputs
+-- How many outputs of one run have a score in each twentieth of a span, the ends of which belong to it.
+select greatest(1, least(20, width_bucket(o.score, %(low)s::float8, %(high)s::float8, 20))) as bucket,
+       count(*) as outputs
   from {schema}.detection_model_run_outputs o
  where o.cycle_started_at = %(at)s and o.model_id = %(model_id)s and o.version_id = %(version_id)s
    and o.is_replay = %(is_replay)s and o.score is not null

@@ -11,7 +11,10 @@ from tests.ui.page_models import HOSTILE, STRANGER
 
 from airflow_detection.snapshot.comparison import compare_versions
 from airflow_detection.store import pages as store_pages
+from airflow_detection.store.connection import Connection
+from airflow_detection.store.database import Database
 from airflow_detection.store.pages import EntityPeriod
+from airflow_detection.store.partitions.create import ensure_cycle_months
 
 pytestmark = pytest.mark.e2e
 TWO = {"first": "spoofing@1", "second": "spoofing@2"}
@@ -26,6 +29,7 @@ def test_findings_of_a_shadow_stand_beside_its_champions(pages: Pages) -> None:
     assert found["output_count"] == 4
     assert sum(found["score_buckets"]) == 4
     assert [n for n, count in enumerate(found["score_buckets"]) if count] == [4, 14, 17, 18]
+    assert (found["score_low"], found["score_high"]) == (0, 1)
     assert found["metrics"]["inputs"] == 0
     assert found["champion"]["version"]["label"] == "spoofing@1"
     assert sum(found["champion"]["score_buckets"]) == 4
@@ -222,3 +226,21 @@ def test_a_promotions_curve_is_an_image(pages: Pages) -> None:
     assert drawn.headers["content-type"] == "image/svg+xml"
     assert "no label decides" in drawn.text
     assert pages.status("promotions/4711/curve.svg") == 404
+
+
+def test_scores_beyond_0_to_1_are_counted_in_their_own_span(database: Connection) -> None:
+    ensure_cycle_months(Database(database, "detection"), AT)
+    database.cursor().executemany(
+        "insert into detection.detection_model_run_outputs (cycle_started_at, model_id, version_id, role,"
+        " entity_id, score, input_ref, outputs) values (%s, 'm', %s, 'PRIMARY', 'e', %s, '{}', '{}')",
+        [(AT, 1, -2.0), (AT, 1, 18.0), (AT, 2, 0.5), (AT, 2, None)],
+    )
+    db = Database(database, "detection")
+    wide, usual, none = (
+        store_pages.RunOfVersion(model_id="m", version_id=n, at=AT, is_replay=False) for n in (1, 2, 3)
+    )
+    assert [store_pages.score_span(db, runs) for runs in ([wide, usual], [usual], [none])] == [
+        (-2, 18), (0, 1), (0, 1),
+    ]  # fmt: skip
+    counts = [store_pages.score_buckets(db, run, (-2, 18)) for run in (wide, usual)]
+    assert [[n for n, count in enumerate(c) if count] for c in counts] == [[0, 19], [2]]

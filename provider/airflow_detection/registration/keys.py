@@ -149,8 +149,8 @@ DEADLINE_KEYS = (
         name="callback",
         kind=FUNCTION,
         is_required=True,
-        means="What is called then, with Airflow's context: a coroutine function in the triggerer, any other"
-        " in an executor.",
+        means="What is called then, with `context=`, a mapping that has `dag_run` and `deadline`: a coroutine"
+        " function in the triggerer, any other in an executor.",
         example="your_package.alerts:is_late",
     ),
 )

@@ -148,6 +148,7 @@ def _agreement(c: VersionComparison) -> Section:
         summary=f"{entities}; {differ:,} flagged by one alone{sampled}",
         facts=(
             Fact(label="Coverage", value=a.coverage, kind=Kind.SHARE, note="scored by both, of all"),
+            Fact(label="Flagged above", value=c.above, kind=Kind.NUMBER),
             Fact(label="Cohen's kappa", value=a.kappa, kind=Kind.NUMBER),
             Fact(label="Jaccard of flagged", value=a.jaccard, kind=Kind.NUMBER),
             Fact(label="Overlap of the top 10", value=a.top_overlap, kind=Kind.SHARE),

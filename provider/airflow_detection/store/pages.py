@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -78,10 +78,17 @@ class RunOfVersion:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def score_buckets(db: Database, run: RunOfVersion) -> list[int]:
-    """Return how many outputs of a run have a score in each twentieth of [0, 1]."""
+def score_span(db: Database, runs: Iterable[RunOfVersion]) -> tuple[float, float]:
+    """Return the lowest and the highest score of some runs, at least 0 and 1."""
+    rows = [_rows(db, name="score_span", params=run.params())[0] for run in runs]
+    return min(row["low"] for row in rows), max(row["high"] for row in rows)
+
+
+def score_buckets(db: Database, run: RunOfVersion, span: tuple[float, float]) -> list[int]:
+    """Return how many outputs of a run have a score in each twentieth of a span, both ends included."""
     counts = [0] * BUCKETS
-    for row in _rows(db, name="score_buckets", params=run.params()):
+    low, high = span
+    for row in _rows(db, name="score_buckets", params=run.params() | {"low": low, "high": high}):
         counts[row["bucket"] - 1] = row["outputs"]
     return counts
 

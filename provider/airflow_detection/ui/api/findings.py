@@ -65,7 +65,7 @@ class ChampionFindings(Answer):
 
 
 class FindingsAnswer(Answer):
-    """What a version found; `score_buckets` are twentieths of [0, 1]."""
+    """What a version found; `score_buckets` are twentieths of the span of its and its champion's scores."""
 
     version: VersionRef
     cycle_id: str
@@ -75,6 +75,8 @@ class FindingsAnswer(Answer):
     outcome: Outcome
     error: str | None
     output_count: int
+    score_low: float
+    score_high: float
     score_buckets: list[int]
     canaries: list[CanaryAnswer]
     features: list[FeatureAnswer]
@@ -196,6 +198,8 @@ def outputs(
 def findings(access: Reader, db: Registry, found: Found) -> FindingsAnswer:
     """Return what a version found in one cycle."""
     row = found.row
+    champion = None if found.champion is None else _run_of(found.champion, found.at)
+    low, high = pages.score_span(db, [found.run, *([champion] if champion else [])])
     return FindingsAnswer(
         version=ref(row["model_id"], row["version"], row["role"]),
         cycle_id=found.cycle_id,
@@ -205,11 +209,13 @@ def findings(access: Reader, db: Registry, found: Found) -> FindingsAnswer:
         outcome=row["outcome"],
         error=row["error"],
         output_count=row["output_count"],
-        score_buckets=pages.score_buckets(db, found.run),
+        score_low=low,
+        score_high=high,
+        score_buckets=pages.score_buckets(db, found.run, (low, high)),
         canaries=_canaries(row),
         features=_features(db, found),
         metrics=pages.run_metrics(db, found.run, limit=MAX_METRICS),
-        champion=_champion_findings(db, found.champion, found.at),
+        champion=_champion_findings(db, found.champion, found.at, (low, high)),
     )
 
 
@@ -249,12 +255,14 @@ def _figure(feature: Row, name: str) -> float | None:
     return value
 
 
-def _champion_findings(db: Database, champion: Row | None, at: datetime) -> ChampionFindings | None:
+def _champion_findings(
+    db: Database, champion: Row | None, at: datetime, span: tuple[float, float]
+) -> ChampionFindings | None:
     if champion is None:
         return None
     return ChampionFindings(
         version=ref(champion["model_id"], champion["version"], champion["role"]),
         outcome=champion["outcome"],
         output_count=champion["output_count"],
-        score_buckets=pages.score_buckets(db, _run_of(champion, at)),
+        score_buckets=pages.score_buckets(db, _run_of(champion, at), span),
     )

@@ -883,7 +883,7 @@ export interface components {
         };
         /**
          * FindingsAnswer
-         * @description What a version found; `score_buckets` are twentieths of [0, 1].
+         * @description What a version found; `score_buckets` are twentieths of the span of its and its champion's scores.
          */
         FindingsAnswer: {
             /**
@@ -913,6 +913,10 @@ export interface components {
             output_count: number;
             /** Score Buckets */
             score_buckets: number[];
+            /** Score High */
+            score_high: number;
+            /** Score Low */
+            score_low: number;
             version: components["schemas"]["VersionRef"];
         };
         /** HTTPValidationError */

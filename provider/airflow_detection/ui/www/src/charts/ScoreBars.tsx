@@ -7,9 +7,9 @@ import { useWidth } from "./useWidth";
 const HEIGHT = 170;
 const BOTTOM = 20;
 
-/** Counts by score, logarithmic; another version's as an outline over them. */
-export const ScoreBars = ({ label, own, other }: {
-  label: string; own: { label: string; counts: number[] }; other?: { label: string; counts: number[] } | null;
+/** Counts by score from `low` to `high`, logarithmic; another version's as an outline over them. */
+export const ScoreBars = ({ label, low, high, own, other }: {
+  label: string; low: number; high: number; own: { label: string; counts: number[] }; other?: { label: string; counts: number[] } | null;
 }) => {
   const n = useNumbers();
   const [ref, width] = useWidth(560);
@@ -17,7 +17,7 @@ export const ScoreBars = ({ label, own, other }: {
   const top = Math.log1p(Math.max(1, ...own.counts, ...(other?.counts ?? [])));
   const step = width / Math.max(1, buckets);
   const y = (count: number) => HEIGHT - BOTTOM - (Math.log1p(count) / top) * (HEIGHT - BOTTOM - 18);
-  const bound = (place: number) => n(place / buckets, "number");
+  const bound = (place: number) => n(low + ((high - low) * place) / buckets, "number");
   return (
     <Box as="figure" m={0}>
       <Flex as="figcaption" gap={4} fontSize="xs" mb={1} wrap="wrap">
@@ -36,8 +36,8 @@ export const ScoreBars = ({ label, own, other }: {
               {other && <line x1={place * step} x2={(place + 1) * step} y1={y(other.counts[place] ?? 0)} y2={y(other.counts[place] ?? 0)} stroke={token("orange.fg")} strokeWidth="2" strokeDasharray="4 2" />}
             </g>
           ))}
-          {[0, 0.2, 0.4, 0.6, 0.8, 1].map((score) => (
-            <text key={score} x={score * width} y={HEIGHT - 6} style={{ fontSize: "11px" }} fill={token("fg.muted")} textAnchor={score === 0 ? "start" : score === 1 ? "end" : "middle"}>{n(score, "number")}</text>
+          {[0, 0.2, 0.4, 0.6, 0.8, 1].map((part) => (
+            <text key={part} x={part * width} y={HEIGHT - 6} style={{ fontSize: "11px" }} fill={token("fg.muted")} textAnchor={part === 0 ? "start" : part === 1 ? "end" : "middle"}>{n(low + (high - low) * part, "number")}</text>
           ))}
         </svg>
       </div>

@@ -153,7 +153,7 @@ export const de: Texts = {
   "compare.cycles": "Verglichene Zyklen",
   "compare.cycles_note": "{replayed} mit einer Wiederholung; in {only} lief nur eine der beiden",
   "compare.newly": "Neu gemeldet",
-  "compare.newly_note": "nur von der zweiten",
+  "compare.newly_note": "nur von der zweiten, über {above}",
   "compare.lost": "Nicht mehr gemeldet",
   "compare.lost_note": "nur von der ersten",
   "compare.kappa": "Cohens Kappa",

@@ -151,7 +151,7 @@ export const en = {
   "compare.cycles": "Cycles compared",
   "compare.cycles_note": "{replayed} with a replay; only one of the two ran in {only}",
   "compare.newly": "Newly flagged",
-  "compare.newly_note": "by the second alone",
+  "compare.newly_note": "by the second alone, above {above}",
   "compare.lost": "No longer flagged",
   "compare.lost_note": "by the first alone",
   "compare.kappa": "Cohen's kappa",

@@ -33,7 +33,7 @@ const Agreement = ({ comparison }: { comparison: Comparison }) => {
     <Facts facts={[
       { label: t("compare.coverage"), value: n(agreement.coverage, "share"), note: t("compare.coverage_note", { scored: n(agreement.scored), entities: n(agreement.entities) }) },
       { label: t("compare.cycles"), value: n(comparison.cycles), note: t("compare.cycles_note", { replayed: n(comparison.replayed), only: n(only) }) },
-      { label: t("compare.newly"), value: n(agreement.newly_flagged + agreement.flagged_unseen), note: t("compare.newly_note") },
+      { label: t("compare.newly"), value: n(agreement.newly_flagged + agreement.flagged_unseen), note: t("compare.newly_note", { above: n(comparison.above, "number") }) },
       { label: t("compare.lost"), value: n(agreement.lost + agreement.lost_unseen), note: t("compare.lost_note") },
       { label: t("compare.kappa"), value: n(agreement.kappa, "number") },
       { label: t("compare.jaccard"), value: n(agreement.jaccard, "number") },

@@ -101,7 +101,7 @@ const Details = ({ findings, keys }: { findings: Answer; keys: Query }) => {
             ...(champion ? [{ label: t("findings.count"), value: n(champion.output_count), note: champion.version.label }] : []),
           ]} />
           <Box flex="1" minW="18rem">
-            <ScoreBars label={`${t("findings.distribution")} ${version.label}`} own={{ label: version.label, counts: findings.score_buckets }}
+            <ScoreBars label={`${t("findings.distribution")} ${version.label}`} low={findings.score_low} high={findings.score_high} own={{ label: version.label, counts: findings.score_buckets }}
               other={champion ? { label: `${champion.version.label} (${t("findings.champion")})`, counts: champion.score_buckets } : null} />
           </Box>
         </Flex>
