@@ -62,6 +62,9 @@ def highest(conn: Connection, kind: TrafficKind, name: str) -> dict[int, float]:
         if kind.vessel_type is not None:
             typed = {**ctx.inputs.columns, "vessel_type": (kind.vessel_type,) * len(ctx.inputs)}
             ctx = replace(ctx, inputs=Inputs(typed))
+        if kind.names:
+            names = tuple(map(kind.names.get, ctx.inputs.columns.get("mmsi", ())))
+            ctx = replace(ctx, inputs=Inputs({**ctx.inputs.columns, "vessel_name": names}))
         for _, output in model.run(ctx).outputs_per_input:
             for mmsi in output.get("mmsis") or [output["mmsi"]]:
                 found[mmsi] = max(found.get(mmsi, 0.0), output["score"] or 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,9 +14,10 @@ from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelCont
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.params import one_of, positive
 from airflow_detection.maritime.tracks.duration import Hours
+from airflow_detection.maritime.tracks.echoes import MAX_LAG_H, late_fixes, without
 from airflow_detection.maritime.tracks.fixes import TIME, Fixes, in_time_order, iso_utc, read_fixes
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, FloatArray, haversine_km
-from airflow_detection.maritime.tracks.history import HISTORY_TABLES, merged, stored_fixes
+from airflow_detection.maritime.tracks.history import HISTORY_TABLES, merged, stored_fixes, thinned_fixes
 from airflow_detection.maritime.tracks.mmsi import VESSELS, is_of_kind, is_valid, station
 from airflow_detection.maritime.tracks.nowhere import without_nowhere
 from airflow_detection.maritime.tracks.separation import SAME_PLACE_KM, separate
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from airflow_detection.domain.specs import Cycle
 
+THINNED_S = 300.0  # steps of a track from before the oldest bin
 MIN_FIXES = 2  # of a track: a single false fix is not a second transmitter
 MIN_ALTERNATIONS = 3  # there and back is one excursion of one transmitter
 FALSE_SHARE = 1 / 3  # of the longest track's fixes: a place that is reported more often is no false one
@@ -76,7 +78,10 @@ class IdentityCollision(BaseDetectionModel):
         flagged = np.array(sorted(mmsi for mmsi, _ in by_bin), dtype=np.int64)
         earlier = kept.take((hours.back(kept.observed_s) > 0) & np.isin(kept.mmsi, flagged))
         earlier = merged(earlier, read_fixes(stored_fixes(ctx, hours.since, flagged)))
-        by_bin |= collisions(earlier, hours, rule)
+        repeated = _repeated(ctx, flagged, merged(earlier, now.take(np.isin(now.mmsi, flagged))), rule)
+        if len(repeated):
+            by_bin = collisions(without(now, repeated), hours, rule)
+        by_bin |= collisions(without(earlier, repeated), hours, rule)
         outputs = list(_outputs(np.unique(fixes.mmsi), now, by_bin, hours, rule))
         return ModelResult(
             outputs_per_input=outputs,
@@ -87,8 +92,8 @@ class IdentityCollision(BaseDetectionModel):
         )
 
     def reads_since(self, cycle: Cycle) -> datetime:
-        """Return the start of the oldest bin, UTC."""
-        return Hours.of(cycle.window, self.params).since
+        """Return the start of the oldest bin, or from when on a clock may be late, UTC."""
+        return min(Hours.of(cycle.window, self.params).since, _echoes_since(cycle))
 
     def canaries(self, cycle: Cycle) -> Iterator[Canary]:
         """A far clone of hours, a clone just far enough, one not far enough, a single fix (null)."""
@@ -122,6 +127,20 @@ class IdentityCollision(BaseDetectionModel):
         )
         yield canary(-4, 0.0, far, 3, 1)
         yield canary(-5, None, far, 1, 1)
+
+
+def _echoes_since(cycle: Cycle) -> datetime:
+    return cycle.window.start - timedelta(hours=MAX_LAG_H)
+
+
+def _repeated(
+    ctx: ModelContext, flagged: NDArray[np.int64], fixes: Fixes, rule: _VesselCollisionRule
+) -> Fixes:
+    """Return the fixes of flagged vessels that repeat their own track: late, or with a sign lost."""
+    if not len(flagged):
+        return fixes
+    before = thinned_fixes(ctx, _echoes_since(ctx.cycle), THINNED_S, flagged)
+    return late_fixes(fixes, before, rule.v_max_kn, with_images=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,17 @@ from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelCont
 from airflow_detection.maritime.models.spoofing_canaries import edge_canaries
 from airflow_detection.maritime.models.track_quality import mostly_dropped
 from airflow_detection.maritime.params import positive
+from airflow_detection.maritime.tracks.echoes import late_fixes, without
 from airflow_detection.maritime.tracks.fixes import TIME, Fixes, in_time_order, iso_utc, read_fixes
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, KM_PER_NM, FloatArray, speed_kn
-from airflow_detection.maritime.tracks.history import HISTORY_TABLES, concatenated, last_fixes_of, merged
+from airflow_detection.maritime.tracks.history import (
+    HISTORY_TABLES,
+    concatenated,
+    last_fixes_of,
+    merged,
+    stored_fixes,
+    thinned_fixes,
+)
 from airflow_detection.maritime.tracks.hops import (
     CLOCK_S,
     Hops,
@@ -29,6 +37,7 @@ from airflow_detection.maritime.tracks.hops import (
 )
 from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT, VESSELS, is_of_kind, is_reserved, is_valid
 from airflow_detection.maritime.tracks.nowhere import crowds, is_nowhere
+from airflow_detection.maritime.tracks.separation import SAME_PLACE_KM
 from airflow_detection.maritime.tracks.vessel_types import CLASSES, has_class, limits_by_type, speed_limits
 from airflow_detection.maritime.vessel_canaries import vessel_canary
 from airflow_detection.maritime.vessel_outputs import unjudged, vessel_metrics, vessel_output
@@ -47,6 +56,7 @@ KIN_WEIGHT, SOG_WEIGHT, ID_WEIGHT, NOWHERE_WEIGHT = 0.95, 0.3, 0.25, 0.4
 MIN_HOP_KM = 1.0  # evidence names a hop from here on; the score needs no such edge
 SOG_TOLERANCE_KN, SOG_SCALE_KN = 5.0, 25.0
 SOG_POSITION_NOISE_KM = 0.2
+THINNED_S, DENSE_S = 300.0, 3600.0  # steps of a track from before the window; all of it just before
 BEFORE = 2  # fixes from before the window: of two the last may be a false one
 SOG_MAX_DURATION_S = 600.0  # a ship may start, sail and stop between two reports further apart
 
@@ -89,7 +99,8 @@ class Spoofing(BaseDetectionModel):
         n_pos = np.bincount(np.searchsorted(vessels, kept.mmsi), minlength=len(vessels))
         nowhere = {*kept.mmsi[is_nowhere(kept, before)].tolist(), *_crowded(kept)}
         judged = _Vessels(vessels, limits, has_class(ctx.inputs, vessels), np.isin(vessels, sorted(nowhere)))
-        scores = _score(_with_last_fix(kept, before, v_max_kn), judged)
+        on_time = _without_late(ctx, kept, vessels[is_judged], v_max_kn)
+        scores = _score(_with_last_fix(on_time, before, v_max_kn), judged)
         scores = replace(scores, n_pos=n_pos)
         outputs = list(_outputs(vessels, scores, is_judged, unusable))
         return ModelResult(
@@ -207,6 +218,19 @@ def _crowded(kept: Fixes) -> set[int]:
 
 def _since(cycle: Cycle, params: JsonMapping) -> datetime:
     return cycle.window.start - timedelta(hours=positive(params, "history_h", 12.0))
+
+
+def _without_late(ctx: ModelContext, kept: Fixes, judged: NDArray[np.int64], v_max_kn: float) -> Fixes:
+    """Leave out fixes that a receiver with a wrong clock has of a vessel's own track, in time order."""
+    own = hops(kept)
+    km = own.km(kept)
+    is_jump = (km >= SAME_PLACE_KM) & (speed_kn(km, own.seconds(kept)) > v_max_kn)
+    suspects = np.intersect1d(kept.mmsi[own.first[is_jump]], judged)
+    if not len(suspects):
+        return kept
+    just_before = read_fixes(stored_fixes(ctx, ctx.window.start - timedelta(seconds=DENSE_S), suspects))
+    before = merged(thinned_fixes(ctx, _since(ctx.cycle, ctx.params), THINNED_S, suspects), just_before)
+    return without(kept, late_fixes(kept.take(np.isin(kept.mmsi, suspects)), before, v_max_kn))
 
 
 def _with_last_fix(kept: Fixes, before: Fixes, v_max_kn: float) -> Fixes:

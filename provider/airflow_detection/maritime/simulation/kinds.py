@@ -39,6 +39,7 @@ class TrafficKind:
     reports: tuple[SimulatedReport, ...]
     expect: Mapping[str, Bounds]
     vessel_type: int | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
     judged: tuple[int, ...] = field(default=())
 
     @property
@@ -462,11 +463,56 @@ def honest_manoeuvres(rng: Random) -> TrafficKind:
     return TrafficKind(reports=tuple(reports), expect=expect)
 
 
+def late_receiver(rng: Random) -> TrafficKind:
+    """An honest ship of which a second receiver writes minutes or whole hours too late."""
+    mmsi, place, begin = _mmsi(rng), _at_sea(rng), rng.uniform(0.5, 2) * HOUR
+    kn, course, step = rng.uniform(9, 20), rng.uniform(0, 360), rng.uniform(20, 120)
+    late = rng.choice((rng.uniform(240, 900), 0.5 * HOUR * rng.randrange(1, 20)))
+    heard = _under_way(rng, mmsi, begin, begin + 14 * HOUR, step, place, kn, course)
+    also = begin + HOUR + rng.uniform(0, HOUR)
+    again = [
+        _report(rng, mmsi, r.second + late, (r.lat, r.lon), r.sog_kn)
+        for r in heard[:: rng.randrange(1, 6)]
+        if also < r.second < also + 4 * HOUR
+    ]
+    return TrafficKind(reports=(*heard, *again), expect={"spoofing": LOW, "identity_collision": NOTHING})
+
+
+def lost_sign(rng: Random) -> TrafficKind:
+    """An honest ship of which some reports lose a sign of their position, or have its columns swapped."""
+    mmsi, begin, step = _mmsi(rng), rng.uniform(0.5, 6) * HOUR, rng.uniform(20, 120)
+    place = rng.uniform(30, 50) * rng.choice((1, -1)), rng.uniform(10, 25) * rng.choice((1, -1))
+    kn, every = rng.uniform(0, 18), rng.randrange(2, 25)
+    image = rng.choice(((-1, 1), (1, -1), (-1, -1), None))
+    reports = _under_way(rng, mmsi, begin, begin + 7 * HOUR, step, place, kn, rng.uniform(0, 360))
+    for number in range(0, len(reports), every):
+        r = reports[number]
+        lat, lon = (r.lon, r.lat) if image is None else (image[0] * r.lat, image[1] * r.lon)
+        reports[number] = SimulatedReport(mmsi=mmsi, second=r.second, lat=lat, lon=lon, sog_kn=r.sog_kn)
+    return TrafficKind(reports=tuple(reports), expect={"identity_collision": NOTHING, "spoofing": FOUND})
+
+
+def drifting_gear(rng: Random) -> TrafficKind:
+    """Buoys of a net under ships' MMSI and names of gear, adrift near each other and their boat."""
+    place, begin, hours = _at_sea(rng), rng.uniform(1, 4) * HOUR, rng.uniform(6, 12)
+    kn, course, step = rng.uniform(0.2, 1.5), rng.uniform(0, 360), rng.uniform(120, 600)
+    reports: list[SimulatedReport] = []
+    boat, names = _mmsi(rng, 99), dict[int, str]()
+    end = begin + hours * HOUR
+    for number in range(rng.randrange(2, 8)):
+        mmsi, at = _mmsi(rng, number), _moved(place, rng.uniform(0.08, 0.2) * number, 90)
+        names[mmsi] = f"LUYU{rng.randrange(10_000, 99_999)}-{number + 1}-{rng.randrange(10, 100)}%"
+        reports += _under_way(rng, mmsi, begin, end, step, at, kn, course)
+    reports += _under_way(rng, boat, begin, begin + 3.5 * HOUR, 60, _moved(place, 0.05, 0), kn, course)
+    expect = {"encounter": NOTHING, "loitering": NOTHING, "identity_collision": NOTHING}
+    return TrafficKind(reports=tuple(reports), expect=expect, names=names, judged=tuple(names))
+
+
 KINDS: tuple[Callable[[Random], TrafficKind], ...] = (
     null_island, interference, jump_across_a_silence, honest_silence, clone_in_turns, two_receivers, no_ship,
     satellite_encounter, encounter_with_a_hole, gap_with_a_ghost, repeated_false_fix, fast_craft, tow,
     interference_in_turns, interference_on_a_ring, default_point, long_silence, satellite_loitering,
     kept_up_speed, rescue_craft, stuck_false_fix, clone_all_day, frozen_position, berth_circle,
-    honest_manoeuvres,
+    honest_manoeuvres, late_receiver, lost_sign, drifting_gear,
 )  # fmt: skip
 """Functions that each make one variant of a kind."""

@@ -84,5 +84,13 @@ def read_gear(inputs: Inputs) -> GearFixes:
     )
 
 
+def gear_mmsis(inputs: Inputs) -> frozenset[int]:
+    """Return the MMSI from which a name of gear was heard; none without the column `vessel_name`."""
+    if not inputs.columns.keys() >= {"mmsi", "vessel_name"}:
+        return frozenset()
+    heard = set(zip(inputs["mmsi"], inputs["vessel_name"], strict=True))
+    return frozenset(int(mmsi) for mmsi, name in heard if name and _is_mmsi(mmsi) and gear_name(str(name)))
+
+
 def _is_mmsi(mmsi: object) -> bool:
     return isinstance(mmsi, (int, float)) and abs(mmsi) < 2.0**53  # false for NaN

@@ -16,6 +16,7 @@ from airflow_detection.maritime.params import positive
 from airflow_detection.maritime.tracks.coast import offshore_km
 from airflow_detection.maritime.tracks.duration import half_life_score
 from airflow_detection.maritime.tracks.fixes import Fixes, iso_utc
+from airflow_detection.maritime.tracks.gear_fixes import gear_mmsis
 from airflow_detection.maritime.tracks.history import thinned, thinned_fixes
 from airflow_detection.maritime.tracks.mmsi import SHIPS, is_of_kind
 from airflow_detection.maritime.tracks.nowhere import is_crowd, without_nowhere
@@ -127,11 +128,14 @@ class SlowShipRule(ABC):
         return score * (1 - GAP_WEIGHT * gap_share)
 
     def vessels(self, ctx: ModelContext, now: Fixes) -> NDArray[np.int64]:
-        """Return the MMSI with a slow or speedless fix offshore, ascending: ships that are not at work."""
+        """Return the MMSI with a slow or speedless fix offshore, ascending: ships that are not at work.
+
+        Nor drifting gear, which sends a ship's MMSI and a name of its own.
+        """
         is_offshore = offshore_km(now.lat, now.lon) >= self.offshore_km
         slow = np.unique(now.mmsi[is_offshore & ~(now.sog_kn >= self.max_speed_kn)])
         slow = slow[is_of_kind(slow, SHIPS)]
-        at_work = vessels_of_classes(ctx.inputs, self.classes_at_work)
+        at_work = vessels_of_classes(ctx.inputs, self.classes_at_work) | gear_mmsis(ctx.inputs)
         return slow[~np.isin(slow, list(at_work))]
 
     def all_steps(self, fixes: Fixes) -> Steps:
