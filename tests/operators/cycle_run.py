@@ -1,8 +1,8 @@
 """Generated Dags, run in a process of their own as Airflow would, for `tests.forked`.
 
-A request has an environment, and `steps` or a `flight` (see `flight.py`). A step is `{"at": ISO instant or
-null, "conf": {...}, "env": {...}, "cycle": id, "forked": whether}`; its answer is `{"state": ..., "tasks":
-{id: state}, "rendered": {id: fields}}`.
+A request has an environment, and `steps`, a `flight` (see `flight.py`) or an `order` (see `order.py`). A step
+is `{"at": ISO instant or null, "conf": {...}, "env": {...}, "cycle": id, "forked": whether}`; its answer is
+`{"state": ..., "tasks": {id: state}, "rendered": {id: fields}}`.
 
 A step that is `forked` runs each task as a worker does: in a process that Airflow's supervisor forks, with
 its standard streams, its log channel and its parse of the Dag file.
@@ -78,9 +78,10 @@ def load() -> None:
 
 
 def answer(request: dict[str, Any]) -> Any:  # Any: JSON
-    """Run the steps or the flight of a request."""
+    """Do what a request has."""
     from airflow import settings
     from tests.operators.flight import fly_all
+    from tests.operators.order import order_of
 
     os.environ.clear()
     os.environ.update(request["env"])
@@ -89,4 +90,6 @@ def answer(request: dict[str, Any]) -> Any:  # Any: JSON
     settings.configure_orm()
     if "flight" in request:
         return fly_all(**request["flight"])
+    if "order" in request:
+        return order_of(**request["order"])
     return [run(step) for step in request["steps"]]

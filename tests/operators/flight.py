@@ -114,7 +114,8 @@ class Flights:
         assert row is not None
         return row.dag
 
-    def _run_of(self, stage: str) -> Any:  # Any: a DagRun
+    def run_of(self, stage: str) -> Any:  # Any: a DagRun
+        """The run of a stage."""
         from airflow.models.dagrun import DagRun
         from sqlalchemy import select
 
@@ -125,7 +126,7 @@ class Flights:
         """Take a run on until it has ended, or the next task is one that it waits at."""
         from airflow.utils.state import DagRunState
 
-        run = self._run_of(stage)
+        run = self.run_of(stage)
         if stop("open_cycle"):
             return
         if run.state == DagRunState.QUEUED:
@@ -133,20 +134,21 @@ class Flights:
             self.session.commit()
         idle = 0
         while run.state == DagRunState.RUNNING and idle < MAX_IDLE:
-            run = self._run_of(stage)
+            run = self.run_of(stage)
             assert self.scheduler._verify_integrity_if_dag_changed(run, self.session)
             run.dag = self.scheduler.scheduler_dag_bag.get_dag_for_run(run, session=self.session)
             schedulable, _ = run.update_state(session=self.session, execute_callbacks=False)
             ready = [ti for ti in schedulable if not stop(ti.task_id)]
             for ti in ready:
                 ti.try_number += 1
-                self._run_task(ti)
+                self.run_task(ti)
             self.session.commit()
             if schedulable and not ready:
                 return
             idle = 0 if ready else idle + 1  # a state that was only marked, such as upstream_failed
 
-    def _run_task(self, ti: Any) -> None:  # Any: a TaskInstance
+    def run_task(self, ti: Any) -> None:  # Any: a TaskInstance
+        """Run a task as a worker does."""
         from airflow.sdk.definitions.dag import _run_task
         from airflow.utils.state import TaskInstanceState
 
@@ -166,7 +168,7 @@ class Flights:
 
     def clear(self, stage: str) -> None:
         """Clear a task of a run that has ended, and what is behind it, as the UI does."""
-        dag, run = self._dag(), self._run_of(stage)
+        dag, run = self._dag(), self.run_of(stage)
         asked = [t for t in CLEARED[stage] if t in {ti.task_id for ti in run.get_task_instances()}]
         task_ids = [t for t in asked if t in dag.task_dict] or [next(iter(dag.task_dict))]
         behind = dag.partial_subset(task_ids=task_ids, include_downstream=True, include_upstream=False)
@@ -181,7 +183,7 @@ class Flights:
     def states(self, stage: str) -> dict[str, Any]:  # Any: JSON
         """Return what became of a run."""
         self.session.expire_all()
-        run = self._run_of(stage)
+        run = self.run_of(stage)
         return {
             "state": str(run.state),
             "tasks": {ti.task_id: str(ti.state) for ti in run.get_task_instances(session=self.session)},

@@ -75,3 +75,19 @@ def check(conn: Any, change: str, runs: dict[str, Any]) -> None:
             stored["spoofing@1"] = "SUCCEEDED"
         planned = PLANNED + ALSO_PLANNED.get(change, ())
         assert (stage, stored) == (stage, dict.fromkeys(planned, "SUCCEEDED"))
+
+
+def test_what_is_open_is_finished_before_more_is_opened(runs: Runs, database: Any) -> None:
+    sample_registry.register(database)
+    sample_registry.put_cycle(database, max_active_runs=3)
+    began = runs(
+        "order", {"at": AT.isoformat(), "count": 3}, AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL="0"
+    )
+    tasks = [name.split(" ", 2)[1:] for name in began]
+    assert [cycle for cycle, task in tasks if task == "close_cycle"] == ["0", "1", "2"]
+    for cycle in ("1", "2"):
+        opened = tasks.index([cycle, "open_cycle"])
+        assert tasks.index([str(int(cycle) - 1), "close_cycle"]) < opened, tasks
+    for cycle in ("0", "1", "2"):
+        order = [task for its_cycle, task in tasks if its_cycle == cycle]
+        assert order.index("spoofing") < order.index("tracks__2"), "champions come before shadows"

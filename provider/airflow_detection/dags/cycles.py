@@ -55,7 +55,9 @@ from airflow_detection.operators.model import DetectionModelOperator
 from airflow_detection.plan_cache.cache import known_registry
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
 from airflow_detection.registration.task_options import (
-    CYCLE_TASK_PRIORITY,
+    CLOSE_PRIORITY,
+    OPEN_PRIORITY,
+    PRIMARY_PRIORITY,
     SHADOW_PRIORITY,
     TaskOptions,
     default_args_of,
@@ -265,15 +267,16 @@ class _Builder:
                 **own_args,
             },
         ) as dag:
-            first = OpenCycleOperator(task_id=OPEN, **self.common_args, **_cycle_task_priority())
+            first = OpenCycleOperator(task_id=OPEN, **self.common_args, **_priority(OPEN_PRIORITY))
             last = CloseCycleOperator(
-                task_id=CLOSE, **self.common_args, trigger_rule="all_done", **_cycle_task_priority()
+                task_id=CLOSE, **self.common_args, trigger_rule="all_done", **_priority(CLOSE_PRIORITY)
             )
+            as_champions = {**self.common_args, **_priority(PRIMARY_PRIORITY)}
             if spec.legacy_entrypoint:
-                first >> LegacyPathOperator(task_id=LEGACY, **self.common_args) >> last
+                first >> LegacyPathOperator(task_id=LEGACY, **as_champions) >> last
             if spec.execution is Execution.INLINE:
                 outlets = [Asset(asset_uri_of(spec.cycle_id, model_id)) for model_id in self.models]
-                first >> InlineCycleOperator(task_id=INLINE, outlets=outlets, **self.common_args) >> last
+                first >> InlineCycleOperator(task_id=INLINE, outlets=outlets, **as_champions) >> last
             else:
                 self._model_tasks(first, last)
         # After the tasks: each would take a copy, which is most of the time and of the bytes of a big Dag.
@@ -301,8 +304,7 @@ class _Builder:
             task_id=OTHER,
             **self.common_args,
             trigger_rule="all_done",
-            priority_weight=SHADOW_PRIORITY,
-            weight_rule="absolute",
+            **_priority(SHADOW_PRIORITY),
         )
         for model_id, champion in champions.items():
             upstreams = self._upstreams(model_id)
@@ -345,8 +347,8 @@ class _Builder:
         )
 
 
-def _cycle_task_priority() -> dict[str, Any]:  # Any: BaseOperator's own
-    return {"priority_weight": CYCLE_TASK_PRIORITY, "weight_rule": "absolute"}
+def _priority(weight: int) -> dict[str, Any]:  # Any: BaseOperator's own
+    return {"priority_weight": weight, "weight_rule": "absolute"}
 
 
 def run_params() -> dict[str, Param]:

@@ -11,7 +11,8 @@ from typing import Any
 from airflow_detection.domain.names import is_secret_variable
 from airflow_detection.errors import ConfigurationError, hint
 
-PRIMARY_PRIORITY, SHADOW_PRIORITY, CYCLE_TASK_PRIORITY = 10, 1, 20
+CLOSE_PRIORITY, PRIMARY_PRIORITY, SHADOW_PRIORITY, OPEN_PRIORITY = 20, 10, 2, 1
+"""Where slots are short, what is open is finished before more is opened, and champions come first in it."""
 TASK_GRACE_S = 30.0
 """Seconds after a version's own limit at which Airflow ends its task."""
 
