@@ -215,6 +215,37 @@ def test_a_callback_that_cannot_be_called_is_said_and_the_cycle_runs_without_it(
     assert visible(reason) in (dag.doc_md or "").replace("\\", "")
 
 
+@pytest.mark.parametrize(
+    ("stored", "reason"),
+    [
+        (
+            {"default_args": {"pool": "x" * 300}},
+            "default_args.pool: must be text of 1 to 256 characters, without NUL",
+        ),
+        (
+            {"default_args": {"retries": 10**12}},
+            "default_args.retries: must be a whole number from 0 to 100, not",
+        ),
+        ({"default_args": {"emails": "a@x.org"}}, "default_args.emails: unknown option"),
+        ({"deadline": {"after": "4m"}}, "KeyError: 'callback'"),
+        (
+            {"deadline": {"after_s": "soon", "callback": "tests.dags.test_habits:hears"}},
+            "TypeError: unsupported",
+        ),
+        ({"owner_links": {"us": "nowhere"}}, "ValueError: "),
+    ],
+)
+def test_what_somebody_stored_wrong_refuses_its_own_dag_with_the_reason(
+    stored: dict[str, Any], reason: str
+) -> None:
+    """A value that fits no column of Airflow's would stop its scheduler, an error at parse every Dag."""
+    known = cycle(model("m"))
+    wrong = replace(known, spec=replace(known.spec, **stored))
+    dag = build_dag(wrong, arguments=DagArguments(allowed_prefixes=("tests",)))
+    assert list(dag.task_dict) == ["registration_error"]
+    assert reason in dag.task_dict["registration_error"].reason  # type: ignore[attr-defined]
+
+
 def test_the_maintenance_dag_takes_schedule_tags_notifiers_and_what_to_do_on_trouble() -> None:
     dag = maintenance_dag(schedule="7 * * * *", tags=["ours"], notifiers=[hears], on_trouble="fail")
     report: Any = dag.task_dict["snapshot_report"]

@@ -60,6 +60,7 @@ from airflow_detection.registration.task_options import (
     PRIMARY_PRIORITY,
     SHADOW_PRIORITY,
     TaskOptions,
+    default_arg_problems,
     default_args_of,
 )
 
@@ -182,9 +183,12 @@ def build_dag(
         own_notes[HELD_BACK] = f"A change is held back: {cycle.held_back_reason}."
     if not cycle.spec.legacy_entrypoint and not flags.use_model_registry():
         own_notes[REGISTRY_OFF] = no_path_reason(cycle_id)
-    if cycle.spec.deadline and (reason := deadline_problem(cycle.spec, arguments.allowed_prefixes)):
-        own_notes[NO_DEADLINE] = f"The cycle has no deadline: {reason}."
+    wrong = [f"default_args.{key}: {reason}" for key, reason in default_arg_problems(cycle.spec.default_args)]
+    if wrong:
+        return refused_dag(dag_id_of(cycle_id), f"cycle {cycle_id!r}: {'; '.join(wrong)}")
     try:
+        if cycle.spec.deadline and (reason := deadline_problem(cycle.spec, arguments.allowed_prefixes)):
+            own_notes[NO_DEADLINE] = f"The cycle has no deadline: {reason}."
         return _Builder(cycle, conn_id, own_notes | (notes or {}), task_id, arguments).build()
     except Exception as error:  # one bad cycle must not take the file, and with it the others, down
         log.exception("the Dag of cycle %s cannot be made", cycle_id)
