@@ -56,7 +56,7 @@ def test_before_any_label_e_is_one_and_each_step_is_fair_at_the_edge_of_h0() -> 
 
 
 def test_a_million_pairs_are_stable_and_take_seconds() -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     for share in (0.5, 0.51, 0.3, 0.0, 1.0):
         logs = curve(np.random.default_rng(7).random(1_000_000) < share)
         assert np.isfinite(logs).all()
@@ -68,7 +68,7 @@ def test_a_million_pairs_are_stable_and_take_seconds() -> None:
     assert float(log_e(510_000, 490_000)) == pytest.approx(
         200 - 0.5 * math.log(1_000_000) + math.log(2 * math.sqrt(2 * math.pi * 0.25)), rel=1e-3
     )
-    assert time.perf_counter() - begun < 30
+    assert time.process_time() - begun < 30
 
 
 STREAMS, PAIRS = 2_000, 1_000

@@ -137,7 +137,7 @@ def test_two_hundred_thousand_units_take_seconds() -> None:
     rng = np.random.default_rng(3)
     truth = rng.random(200_000) < 0.1
     units = units_of(truth, rng.random(200_000) + 0.2 * truth, rng.random(200_000) + 0.3 * truth)
-    begun = time.perf_counter()
+    begun = time.process_time()
     compared = compare_labelled(units, above=0.9)
-    assert time.perf_counter() - begun < 60
+    assert time.process_time() - begun < 60
     assert compared.second.average_precision.low is not None

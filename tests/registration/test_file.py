@@ -489,10 +489,10 @@ def test_aliases_that_stand_for_billions_of_values_are_refused_at_once(
         bomb.append(f"a{n}: &a{n} " + (f"[{values}]" if kind == "list" else f"{{{values}}}"))
     params = "{" + ", ".join(bomb) + "}"
     file.write_text(GOOD.replace("params: {v_max_kn: 50}", f"params: {params}"))
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(RegistrationError, match=r"aliases repeat .* values: must be at most 100000"):
         apply_file(Database(database), file)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_an_alias_within_its_own_anchor_is_refused(database: Connection, file: Path) -> None:

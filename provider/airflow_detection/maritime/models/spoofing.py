@@ -14,7 +14,7 @@ from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelCont
 from airflow_detection.maritime.models.spoofing_canaries import edge_canaries
 from airflow_detection.maritime.models.track_quality import mostly_dropped
 from airflow_detection.maritime.params import positive
-from airflow_detection.maritime.tracks.echoes import late_fixes, without
+from airflow_detection.maritime.tracks.echoes import late_fixes, may_be_late, without
 from airflow_detection.maritime.tracks.fixes import TIME, Fixes, in_time_order, iso_utc, read_fixes
 from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, KM_PER_NM, FloatArray, speed_kn
 from airflow_detection.maritime.tracks.history import (
@@ -37,7 +37,6 @@ from airflow_detection.maritime.tracks.hops import (
 )
 from airflow_detection.maritime.tracks.mmsi import MMSI_LIMIT, VESSELS, is_of_kind, is_reserved, is_valid
 from airflow_detection.maritime.tracks.nowhere import crowds, is_nowhere
-from airflow_detection.maritime.tracks.separation import SAME_PLACE_KM
 from airflow_detection.maritime.tracks.vessel_types import CLASSES, has_class, limits_by_type, speed_limits
 from airflow_detection.maritime.vessel_canaries import vessel_canary
 from airflow_detection.maritime.vessel_outputs import unjudged, vessel_metrics, vessel_output
@@ -222,10 +221,7 @@ def _since(cycle: Cycle, params: JsonMapping) -> datetime:
 
 def _without_late(ctx: ModelContext, kept: Fixes, judged: NDArray[np.int64], v_max_kn: float) -> Fixes:
     """Leave out fixes that a receiver with a wrong clock has of a vessel's own track, in time order."""
-    own = hops(kept)
-    km = own.km(kept)
-    is_jump = (km >= SAME_PLACE_KM) & (speed_kn(km, own.seconds(kept)) > v_max_kn)
-    suspects = np.intersect1d(kept.mmsi[own.first[is_jump]], judged)
+    suspects = np.intersect1d(may_be_late(kept, v_max_kn), judged)
     if not len(suspects):
         return kept
     just_before = read_fixes(stored_fixes(ctx, ctx.window.start - timedelta(seconds=DENSE_S), suspects))

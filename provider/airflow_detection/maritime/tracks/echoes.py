@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from airflow_detection.maritime.tracks.geo import EARTH_RADIUS_KM, FloatArray, arc_km, unit_vectors
+from airflow_detection.maritime.tracks.geo import (
+    EARTH_RADIUS_KM,
+    KM_PER_NM,
+    FloatArray,
+    arc_km,
+    speed_kn,
+    unit_vectors,
+)
 from airflow_detection.maritime.tracks.history import merged
-from airflow_detection.maritime.tracks.hops import NOISE_KM, REPORTED_FACTOR
+from airflow_detection.maritime.tracks.hops import NOISE_KM, REPORTED_FACTOR, hops
 from airflow_detection.maritime.tracks.separation import SAME_PLACE_KM, separate
 
 if TYPE_CHECKING:
@@ -29,7 +36,7 @@ LAG_STEP_S = 30.0
 """Seconds between the lags that are tried."""
 MIN_SHARE = 0.9
 """Share of the fixes of which the place is known that must lie on the vessel's own track."""
-UNDER_WAY_S, UNDER_WAY_KM = 600.0, 2.0
+UNDER_WAY_S, UNDER_WAY_KM, UNDER_WAY_KN = 600.0, 2.0, 3.0
 """A track tells the time where it leads so many kilometres in the twenty minutes around an instant."""
 POLAR_DEG = 89.5
 MARGIN_KN = 5.0
@@ -86,6 +93,22 @@ def echoes(
             elif _is_late(own, course):
                 is_late[rows] = True
     return is_late, is_image
+
+
+def may_be_late(fixes: Fixes, v_max_kn: float) -> NDArray[np.int64]:
+    """Return the vessels (MMSI) that jump no further than they may have sailed since a late clock's time.
+
+    `fixes` are in order of (MMSI, time).
+    """
+    own = hops(fixes)
+    km = own.km(fixes)
+    is_jump = (km >= SAME_PLACE_KM) & (speed_kn(km, own.seconds(fixes)) > v_max_kn)
+    vessels, group = np.unique(fixes.mmsi, return_inverse=True)
+    fastest = np.full(len(vessels), np.nan)
+    np.fmax.at(fastest, group, fixes.sog_kn)
+    fastest = np.where(np.isnan(fastest), v_max_kn, REPORTED_FACTOR * fastest)[group[own.first]]
+    is_jump &= (fastest >= UNDER_WAY_KN) & (km <= fastest * KM_PER_NM * MAX_LAG_H)
+    return np.unique(fixes.mmsi[own.first[is_jump]])
 
 
 def without(fixes: Fixes, left_out: Fixes) -> Fixes:
