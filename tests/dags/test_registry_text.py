@@ -17,6 +17,7 @@ from airflow_detection.dags.cycles import build_dag, dags_of, refused_dag
 from airflow_detection.dags.documentation import MAX_PARAMS
 from airflow_detection.domain.links import page, plan_image
 from airflow_detection.domain.specs import Execution, ModelSpec, Role, VersionSpec
+from airflow_detection.operators.cycle import RefusedOperator
 from airflow_detection.operators.model import DetectionModelOperator
 from airflow_detection.plan_cache.held_back import hold_back
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
@@ -85,6 +86,7 @@ def test_no_field_of_a_generated_dag_is_rendered(text: str, execution: Execution
     ]
     for dag in dags:
         for task in dag.tasks:
+            assert task.template_fields == (("reason",) if isinstance(task, RefusedOperator) else ())
             before = {name: getattr(task, name) for name in task.template_fields}
             task.render_template_fields(CONTEXT, dag.get_template_env())
             assert {name: getattr(task, name) for name in task.template_fields} == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -407,3 +408,28 @@ def test_a_database_without_a_registry_and_one_that_is_gone_are_told_apart(empty
         registry.cycle_specs(Database(conn, SCHEMA))
     with pytest.raises(RegistryUnavailable):
         registry.cycle_specs(Database(conn, SCHEMA))
+
+
+def test_cycles_are_registered_all_or_none(database: Any) -> None:
+    db = Database(database, SCHEMA)
+    refused = replace(cycle("c2"), lookback=timedelta(days=40_000))
+    with pytest.raises(RegistrationError, match="lookback"):
+        registry.put_cycles(db, [cycle("c1"), refused, cycle("c3")])
+    assert registry.cycle_specs(db) == []
+    registry.put_cycles(db, [cycle("c1"), cycle("c2")])
+    registry.put_cycles(db, [replace(cycle("c1"), schedule="0 3 * * *")])
+    assert {s.cycle_id: s.schedule for s in registry.cycle_specs(db)} == {
+        "c1": "0 3 * * *",
+        "c2": cycle("c2").schedule,
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**22, -(10**19), 2**63, 2**64, 2**64 + 1, 2**53 + 1, 0.1, 1e300, 5e-324, "9" * 40, [None, True]],
+)
+def test_json_of_the_database_keeps_every_value(value: object) -> None:
+    text = json.dumps({"a": [value]})
+    for form in (text, text.encode()):
+        (found,) = registry.loads(form)["a"]
+        assert (found, type(found)) == (value, type(value))

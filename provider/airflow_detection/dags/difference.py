@@ -73,8 +73,8 @@ def _coming(db: Database, settings: Settings, old: KnownRegistry | None, file: P
         with registry.with_shared_lock(db):
             fresh, confirmed = registered_now(db)
     else:
-        with locked_registration(db, file) as registration:
-            apply_registration(db, registration, str(file))
+        with locked_registration(db, file) as (registration, known):
+            apply_registration(db, registration, known, str(file))
             fresh, confirmed = registered_now(db)
             raise psycopg.Rollback
     return hold_back(old, fresh, confirmed)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -30,6 +31,7 @@ def split_zone(schedule: str) -> tuple[str, str]:
     return (match[2], match[1]) if match else (schedule, "UTC")
 
 
+@lru_cache(maxsize=1024)
 def cron_problem(schedule: str) -> str | None:
     """Return the reason why a schedule is not a cron expression that ever fires, None if it is one.
 

@@ -15,13 +15,15 @@ class TemplatedOperator(BaseOperator):
     """Base of the operators that name things of the registry in their `template_fields`.
 
     Args:
-        is_templated: whether Jinja in the fields is rendered. Not in a generated Dag: text of the registry is
-            never code, and Airflow shows it as it is.
+        is_templated: whether Jinja in the fields is rendered, and Airflow keeps and shows them. Not in a
+            generated Dag: text of the registry is never code, and Airflow would be asked once more a task.
     """
 
     def __init__(self, *, is_templated: bool = True, **kwargs: Any) -> None:  # Any: BaseOperator's own
         super().__init__(**kwargs)
         self.is_templated = is_templated
+        if not is_templated:
+            self.template_fields = ()
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Render the fields if they are templates."""

@@ -408,6 +408,7 @@ class RefusedOperator(TemplatedOperator):
 
     def __init__(self, *, reason: str, **kwargs: Any) -> None:  # Any: BaseOperator's own
         super().__init__(is_templated=False, **kwargs)
+        self.template_fields = ("reason",)  # shown as it is
         self.reason = reason
 
     def execute(self, context: Context) -> None:

@@ -36,6 +36,15 @@ class Applied:
     left: list[registry.RegisteredVersion]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is registered, all of it."""
+
+    cycles: list[CycleSpec]
+    models: list[ModelSpec]
+    versions: list[registry.RegisteredVersion]
+
+
 def apply_file(
     db: Database, path: Path | str, *, dry_run: bool = False, undoes_promotions: bool = False
 ) -> list[str]:
@@ -69,9 +78,9 @@ def apply_and_compare(
     """
     changes: list[str] = []
     left: list[registry.RegisteredVersion] = []
-    with locked_registration(db, path) as registration, db.conn.transaction():
-        changes += apply_registration(db, registration, str(path), undoes_promotions=undoes_promotions)
-        left += _left_out(db, registration)
+    with locked_registration(db, path) as (registration, known), db.conn.transaction():
+        changes += apply_registration(db, registration, known, str(path), undoes_promotions=undoes_promotions)
+        left += _left_out(db, registration, known if not changes else _known(db))
         if prunes:
             changes += _retire(db, left, f"not in {Path(path).name}")
             left.clear()
@@ -80,14 +89,14 @@ def apply_and_compare(
     return Applied(registration=registration, changes=changes, left=left)
 
 
-def _left_out(db: Database, registration: Registration) -> list[registry.RegisteredVersion]:
+def _left_out(db: Database, registration: Registration, known: Known) -> list[registry.RegisteredVersion]:
     cycle_ids = {entry.spec.cycle_id for entry in registration.cycles}
     cycle_ids |= {entry.spec.cycle_id for entry in registration.models}
-    model_ids = {spec.model_id for spec in registry.model_specs(db) if spec.cycle_id in cycle_ids}
+    model_ids = {spec.model_id for spec in known.models if spec.cycle_id in cycle_ids}
     written = {(m.spec.model_id, v.version) for m in registration.models for v in m.versions}
     return [
         version
-        for version in registry.versions(db)
+        for version in known.versions
         if version.role is not None
         and version.model_id in model_ids
         and (version.model_id, version.version) not in written
@@ -101,8 +110,8 @@ def _retire(db: Database, versions: Sequence[registry.RegisteredVersion], reason
 
 
 @contextmanager
-def locked_registration(db: Database, path: Path | str) -> Iterator[Registration]:
-    """One transaction that alone may change the registry, and the file as checked against what is registered.
+def locked_registration(db: Database, path: Path | str) -> Iterator[tuple[Registration, Known]]:
+    """One transaction that alone may change the registry, the file as checked, and what is registered.
 
     The file is read and checked before the lock is taken, and again only if the registry has changed by then:
     no cycle can be opened while another session has the lock.
@@ -113,26 +122,36 @@ def locked_registration(db: Database, path: Path | str) -> Iterator[Registration
     text = _text_of(Path(path))
     with ExitStack() as lock:
         while True:
-            cycles, models = _known(db)
-            registration = parse(text, str(path), cycles=cycles, models=models)
+            cycles, models = _named(db)
+            registration = parse(text, str(path), cycles={c.cycle_id for c in cycles}, models=models)
             lock.enter_context(registry.with_exclusive_lock(db))
-            if _known(db) == (cycles, models):
+            known = _known(db)
+            if (known.cycles, known.models) == (cycles, models):
                 break
             lock.close()
-        yield registration
+        yield registration, known
 
 
 def apply_registration(
-    db: Database, registration: Registration, source: str, *, undoes_promotions: bool = False
+    db: Database,
+    registration: Registration,
+    known: Known,
+    source: str,
+    *,
+    undoes_promotions: bool = False,
 ) -> list[str]:
-    """Bring the registry to what a checked file says, in the open transaction; raises as `apply_file`."""
+    """Bring the registry to what a checked file says, in the open transaction; raises as `apply_file`.
+
+    Args:
+        known: what is registered, read in the same transaction.
+    """
     problems = Problems(source)
     if not undoes_promotions:
         _check_champions(db, registration, problems)
     changes = [
-        *_apply_cycles(db, registration, problems),
-        *_apply_models(db, registration, problems),
-        *_apply_versions(db, registration, problems),
+        *_apply_cycles(db, registration, known, problems),
+        *_apply_models(db, registration, known, problems),
+        *_apply_versions(db, registration, known, problems),
     ]
     problems.raise_all()
     return changes
@@ -164,8 +183,13 @@ def _text_of(path: Path) -> str:
         raise InputFileError(f"{path}: {reason}") from error
 
 
-def _known(db: Database) -> tuple[set[str], list[ModelSpec]]:
-    return {spec.cycle_id for spec in registry.cycle_specs(db)}, registry.model_specs(db)
+def _named(db: Database) -> tuple[list[CycleSpec], list[ModelSpec]]:
+    return registry.cycle_specs(db), registry.model_specs(db)
+
+
+def _known(db: Database) -> Known:
+    cycles, models = _named(db)
+    return Known(cycles=cycles, models=models, versions=registry.versions(db))
 
 
 def _difference(old: object, new: object, names: Iterable[str]) -> list[str]:
@@ -186,23 +210,26 @@ def _shown(value: object, other: object = None) -> str:
     return str(value) if isinstance(value, timedelta | bool | int | Artifact) else repr(value)
 
 
-def _apply_cycles(db: Database, registration: Registration, problems: Problems) -> Iterator[str]:
-    registered = {spec.cycle_id: spec for spec in registry.cycle_specs(db)}
+def _apply_cycles(
+    db: Database, registration: Registration, known: Known, problems: Problems
+) -> Iterator[str]:
+    registered = {spec.cycle_id: spec for spec in known.cycles}
     names = [name for name in CycleSpec.__dataclass_fields__ if name != "cycle_id"]
-    for entry in registration.cycles:
+    changes = [entry for entry in registration.cycles if entry.spec != registered.get(entry.spec.cycle_id)]
+    for entry, error in _put(db, changes, lambda part: registry.put_cycles(db, [e.spec for e in part])):
+        problems.add(entry.line, f"cycles.{entry.spec.cycle_id}", str(error))
+    for entry in changes:
         spec, old = entry.spec, registered.get(entry.spec.cycle_id)
-        if spec == old:
-            continue
-        with problems.at(entry.line, f"cycles.{spec.cycle_id}"), db.conn.transaction():
-            registry.put_cycle(db, spec)
         changed = (
             f"{', '.join(_difference(old, spec, names))}" if old else f"{spec.schedule}, {spec.lookback}"
         )
         yield f"{'~' if old else '+'} cycle {spec.cycle_id}: {changed}"
 
 
-def _apply_models(db: Database, registration: Registration, problems: Problems) -> Iterator[str]:
-    registered = {spec.model_id: spec for spec in registry.model_specs(db)}
+def _apply_models(
+    db: Database, registration: Registration, known: Known, problems: Problems
+) -> Iterator[str]:
+    registered = {spec.model_id: spec for spec in known.models}
     names = [name for name in ModelSpec.__dataclass_fields__ if name not in {"model_id", "versions"}]
     changes = [entry for entry in registration.models if entry.spec != registered.get(entry.spec.model_id)]
     for entry, error in _put(db, changes, lambda part: registry.put_models(db, [e.spec for e in part])):
@@ -213,9 +240,13 @@ def _apply_models(db: Database, registration: Registration, problems: Problems) 
         yield f"{'~' if old else '+'} model {spec.model_id}: {changed}"
 
 
-def _apply_versions(db: Database, registration: Registration, problems: Problems) -> Iterator[str]:
-    registered = {(v.model_id, v.version): v for v in registry.versions(db)}
-    models = {spec.model_id for spec in registry.model_specs(db)}
+def _apply_versions(
+    db: Database, registration: Registration, known: Known, problems: Problems
+) -> Iterator[str]:
+    registered = {(v.model_id, v.version): v for v in known.versions}
+    models = {spec.model_id for spec in known.models}
+    if not models.issuperset(model.spec.model_id for model in registration.models):
+        models = {spec.model_id for spec in registry.model_specs(db)}  # those that were refused are left out
     entries = {
         (model.spec.model_id, entry.version): entry
         for model in registration.models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import yaml
@@ -97,10 +98,13 @@ def is_read_differently(node: yaml.ScalarNode) -> bool:
 
     The rules of 1.2 are those of its core schema (YAML 1.2.2, section 10.3.2).
     """
-    if node.style:  # in quotes, or a block
-        return False
-    kind = next((name for name, pattern in _CORE_SCHEMA if pattern.fullmatch(node.value)), "str")
-    tag = node.tag.removeprefix("tag:yaml.org,2002:")
+    return not node.style and _is_ambiguous(node.value, node.tag)  # a style: in quotes, or a block
+
+
+@lru_cache(maxsize=4096)
+def _is_ambiguous(value: str, tag: str) -> bool:
+    kind = next((name for name, pattern in _CORE_SCHEMA if pattern.fullmatch(value)), "str")
+    tag = tag.removeprefix("tag:yaml.org,2002:")
     if tag in {"timestamp", "merge"}:  # text in 1.2, and read as text here
         return False
-    return kind != tag or (kind == "int" and _OCTAL_OF_1_1.fullmatch(node.value) is not None)
+    return kind != tag or (kind == "int" and _OCTAL_OF_1_1.fullmatch(value) is not None)

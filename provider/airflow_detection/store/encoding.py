@@ -89,6 +89,13 @@ def encode(entity: str | None, place: str, value: Any) -> bytes:  # Any: an outp
     return text
 
 
+def _needs_a_look(text: bytes, value: Mapping[str, Any]) -> bool:  # Any: as encode
+    """Tell whether JSON may be too long, or hold NUL or a null that stands for something else than None."""
+    if len(text) > MAX_JSON_BYTES or b"\\u0000" in text:
+        return True
+    return b"null" in text and not _nulls_are_none(text, value)
+
+
 def _nulls_are_none(text: bytes, value: Mapping[str, Any]) -> bool:  # Any: as encode
     """Tell whether each null stands for a None at the top level: a quick test, true of most outputs."""
     return text.count(b"null") == list(map(type, value.values())).count(_NONE)
@@ -229,10 +236,10 @@ def row_encoder(model: ModelSpec) -> Callable[[int, Any], tuple[bytes, float | N
             ref_text = dumps(input_ref, _jsonable, _OPTIONS)
             text = dumps(output, _jsonable, _OPTIONS)
         except (TypeError, ValueError, RecursionError):
-            ref_text, text = b"null", b"null"  # `encode` names the place
-        if len(ref_text) > MAX_JSON_BYTES or b"null" in ref_text or b"\\u0000" in ref_text:
+            ref_text = text = b"\\u0000"  # `encode` names the place
+        if _needs_a_look(ref_text, input_ref):
             ref_text = encode(entity, "input_ref", input_ref)
-        if len(text) > MAX_JSON_BYTES or b"null" in text or b"\\u0000" in text:
+        if _needs_a_look(text, output):
             text = encode(entity, "outputs", output)
         name = None if entity is None else entity.encode()
         row = join(

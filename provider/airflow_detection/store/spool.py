@@ -112,7 +112,7 @@ class Encoder:
     def _counted(self, batch: list[bytes], scores: list[float]) -> list[bytes]:
         self._digest.update(b"".join(batch))
         for name, edge in self._edges.items():
-            self._buckets[name] += sum(score > edge for score in scores)
+            self._buckets[name] += sum(map(float(edge).__lt__, scores))
         return batch
 
     @property
