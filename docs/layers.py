@@ -43,6 +43,7 @@ PURPOSES = {
     "cycle": "one cycle: plan, versions, close; no Airflow",
     "registration": "YAML file to the registry",
     "snapshot": "reports and verdicts",
+    "adapters": "models of other libraries",
     "maritime": "reference models on AIS",
     "engine": "models core; standard library",
     "store": "SQL and psycopg",

@@ -18,7 +18,7 @@ import pytest
 
 from airflow_detection.domain.specs import Artifact
 from airflow_detection.engine.artifact_files import open_local, read_member
-from airflow_detection.engine.artifacts import ArtifactCache
+from airflow_detection.engine.artifacts import ArtifactCache, sha256_of
 from airflow_detection.errors import ArtifactError, ArtifactUnavailable
 
 MIB = 2**20
@@ -163,7 +163,7 @@ def test_a_folder_has_one_digest_whenever_it_was_written(tmp_path: Path) -> None
         os.utime(folder / "1.bin", (number, number))
         with open_local(f"{folder}/") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    assert digests[0] == digests[1]
+    assert digests[0] == digests[1] == sha256_of(f"{tmp_path}/a/")
     with ArtifactCache(tmp_path / "cache", MIB) as cache:
         path = cache.path(Artifact(uri=f"{tmp_path}/a/", sha256=digests[0]))
         assert read_member(path, (".json",)) == ("inner/canaries.json", b"[]")

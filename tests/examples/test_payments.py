@@ -5,25 +5,30 @@ from __future__ import annotations
 import filecmp
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 from airflow_detection.cycle import closing, inline, planning
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Outcome
+from airflow_detection.engine.artifacts import sha256_of
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.snapshot import collector
 from airflow_detection.snapshot.comparison import compare_versions
 from airflow_detection.snapshot.rendering.html import render_html
 from airflow_detection.snapshot.sections.catalog import sections
+from airflow_detection.snapshot.verdicts.run_faults import is_wrong
 from airflow_detection.store import label_file
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
 from airflow_detection.store.partitions.create import ensure_cycle_months
-from payments import generate
+from payments import generate, train
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "payments"
 DAY = date(2026, 1, 11)
@@ -111,6 +116,49 @@ def test_the_labels_speak_for_the_champion(payments: Connection) -> None:
     assert champion is not None
     assert (champion.false_positives, champion.true_negatives) == (0, 20)
     assert champion.true_positives >= 17
+
+
+def test_a_model_that_the_script_has_trained_runs_beside_the_champion_and_a_wrong_export_is_told(
+    dsn: str, tmp_path: Path
+) -> None:
+    rows, labels = train.examples(DAY - timedelta(days=1))
+    forest = train.train(DAY - timedelta(days=1))
+    right = train.write(tmp_path / "right", forest)
+    train.write(tmp_path / "swapped", forest.fit(np.array(rows)[:, ::-1], labels))
+    canaries = (
+        tmp_path / "right" / "canaries.json"
+    ).read_bytes()  # of what was trained, not of what was exported
+    (tmp_path / "swapped" / "canaries.json").write_bytes(canaries)
+    uri = f"{tmp_path}/swapped/"
+    swapped = {**right, "role": "SHADOW", "artifact": {"uri": uri, "sha256": sha256_of(uri)}}
+    content = yaml.safe_load((EXAMPLE / "registry.yaml").read_text())
+    for name, version in (("2.0", right), ("2.1", swapped)):
+        content["models"]["unusual_amount"]["versions"][name] = version | {"since": "2026-01-01T00:00:00Z"}
+    (tmp_path / "registry.yaml").write_text(yaml.safe_dump(content))
+    with connect(dsn) as conn:
+        db = Database(conn)
+        apply_file(db, tmp_path / "registry.yaml")
+        week, frauds = generate.week(DAY)
+        generate.load(dsn, week)
+        stolen = next(f for f in frauds if f.kind == "stolen").payments[-1].paid_at
+        at = stolen + timedelta(minutes=5) - timedelta(minutes=stolen.minute % 5, seconds=stolen.second)
+        ensure_cycle_months(db, at)
+        opened = planning.open_cycle(db, "payments", at, mode=Mode.AS_OF)
+        settings = replace(SETTINGS, artifact_cache=tmp_path / "cache")
+        reports = {r.version.label: r for r in inline.run_steps(db, settings, opened, opened.steps)}
+        assert {r.error for r in reports.values()} == {None}
+        challenger = reports["unusual_amount@2.0"]
+        assert challenger.artifact_sha256 == right["artifact"]["sha256"]
+        assert [c.name for c in challenger.canaries if is_wrong(c, 1e-4)] == []
+        found = conn.execute(
+            "select distinct entity_id from detection.detection_output_scores"
+            " where version = '2.0' and score > 0.5 and entity_id = any (%s)",
+            ([f.card for f in frauds if f.kind != "cloned" and f.span[0] < at <= f.span[1]],),
+        ).fetchall()
+        assert found
+        closing.close_cycle(db, "payments", at, mode=Mode.AS_OF, task_states={})
+        report = collector.take(db, sections(), start=at, end=at + timedelta(minutes=1))
+        assert [s.label for s in report.standings if s.is_bad] == ["unusual_amount@2.1"]
 
 
 def test_the_labels_of_the_example_are_those_of_the_generator(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ class ArtifactCache:
     def _copy(self, artifact: Artifact, target: IO[bytes]) -> int:
         """Copy the bytes of an artefact, and check them; returns their number."""
         uri, digest, size = artifact.uri, hashlib.sha256(), 0
-        for chunk in self._chunks(uri):
+        for chunk in _chunks(uri, self._opener):
             size += len(chunk)
             if size > self._max_bytes:
                 bound = f"{self._max_bytes / _MIB:g} MiB, [detection] artifact_cache_size"
@@ -134,26 +134,6 @@ class ArtifactCache:
             reason = f"has sha256 {digest.hexdigest()} ({size} bytes), registered is {artifact.sha256}"
             raise ArtifactError(uri, reason)
         return size
-
-    def _chunks(self, uri: str) -> Iterator[bytes]:
-        """Iterate over the bytes of a URI; an error of whatever kind becomes one sentence."""
-        size = 0
-        try:
-            with self._opener(uri) as file:
-                expected = _size_of(file)
-                while chunk := file.read(_CHUNK_BYTES):
-                    size += len(chunk)
-                    yield chunk
-        except DetectionError:
-            raise
-        except FileNotFoundError as error:
-            raise ArtifactError(uri, "does not exist") from error
-        except (IsADirectoryError, ImportError, ValueError) as error:
-            raise ArtifactError(uri, f"cannot be read: {_reason(error)}") from error
-        except Exception as error:  # a client library raises what it likes
-            raise ArtifactUnavailable(uri, _reason(error)) from error
-        if expected is not None and size < expected:
-            raise ArtifactUnavailable(uri, f"it ended after {size} of {expected} bytes")
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -184,6 +164,35 @@ class ArtifactCache:
                 total -= file_size
         if total > self._max_bytes:
             log.warning("the artefacts in use take %.0f MiB in %s", total / _MIB, self._folder)
+
+
+def sha256_of(uri: str, opener: Opener = open_local) -> str:
+    """Return the digest that an artefact has now, in hex; raises as `ArtifactCache.path` does."""
+    digest = hashlib.sha256()
+    for chunk in _chunks(uri, opener):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(uri: str, opener: Opener) -> Iterator[bytes]:
+    """Iterate over the bytes of a URI; an error of whatever kind becomes one sentence."""
+    size = 0
+    try:
+        with opener(uri) as file:
+            expected = _size_of(file)
+            while chunk := file.read(_CHUNK_BYTES):
+                size += len(chunk)
+                yield chunk
+    except DetectionError:
+        raise
+    except FileNotFoundError as error:
+        raise ArtifactError(uri, "does not exist") from error
+    except (IsADirectoryError, ImportError, ValueError) as error:
+        raise ArtifactError(uri, f"cannot be read: {_reason(error)}") from error
+    except Exception as error:  # a client library raises what it likes
+        raise ArtifactUnavailable(uri, _reason(error)) from error
+    if expected is not None and size < expected:
+        raise ArtifactUnavailable(uri, f"it ended after {size} of {expected} bytes")
 
 
 def _lock(fd: int, kind: int) -> None:

@@ -1,0 +1,67 @@
+"""Models of scikit-learn, from files of skops: nothing is unpickled."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_detection.adapters.columns import ColumnModel, Numbers, only_file, output_and_column, taken
+from airflow_detection.domain.json_values import JsonMapping
+from airflow_detection.errors import TerminalModelError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+METHODS = ("predict_proba", "decision_function", "score_samples", "predict")
+
+
+class SklearnModel(ColumnModel):
+    """A scikit-learn estimator or pipeline that skops has written.
+
+    Params, besides those of `ColumnModel`: `output`, a method and, for `predict_proba`, the column of the
+    class (`predict_proba:1` unless given); `trusted`, the types beyond those of scikit-learn, numpy and scipy
+    that the file may hold.
+    """
+
+    load_params: ClassVar[tuple[str, ...]] = ("trusted",)
+
+    @classmethod
+    def load(cls, path: Path, params: JsonMapping) -> Any:  # Any: an estimator
+        """Read the estimator; a type that is not trusted is refused, and so is a pickle."""
+        from skops.io import get_untrusted_types, loads
+
+        content = only_file(path, (".skops",))
+        if not zipfile.is_zipfile(io.BytesIO(content)):
+            raise TerminalModelError(
+                "the artefact is no file of skops: pickle and joblib, which can run code, are refused"
+            )
+        trusted = params.get("trusted", ())
+        if isinstance(trusted, str) or not all(isinstance(name, str) for name in trusted):
+            raise TerminalModelError(f"params.trusted is {trusted!r}: must be a list of types")
+        found = get_untrusted_types(data=content)
+        if unknown := sorted(set(found) - set(trusted)):
+            raise TerminalModelError(
+                f"params.trusted does not name types of the artefact: {', '.join(unknown)}"
+            )
+        return loads(content, trusted=found)
+
+    def predict(self, matrix: Numbers) -> npt.NDArray[Any]:  # Any: numbers
+        """Call the estimator's method."""
+        output = self.params.get("output", "predict_proba:1")
+        method, column = output_and_column(output)
+        estimator = self.loaded
+        if method not in METHODS or not hasattr(estimator, method):
+            known = ", ".join(name for name in METHODS if hasattr(estimator, name))
+            raise TerminalModelError(f"params.output is {output!r}: this estimator has {known}")
+        names = getattr(estimator, "feature_names_in_", None)
+        if names is not None and list(names) != list(self.params["features"]):
+            raise TerminalModelError(
+                f"params.features are {', '.join(self.params['features'])}: trained with {', '.join(names)}"
+            )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*valid feature names")  # they were compared above
+            values = getattr(estimator, method)(matrix)
+        return taken(values, column, output)
