@@ -58,9 +58,9 @@ def reader(module_dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
         planning.open_cycle(db, "fleet", AT, mode=Mode.AS_OF)
         inline.run_inline(db, SETTINGS, "fleet", AT, mode=Mode.AS_OF)
         grant(db)
-        grant_login(db, "grafana", ("detection_reader",), password="only-here")  # noqa: S106
+        grant_login(db, "grafana", ("detection_reader",), password="pw")  # noqa: S106
         with psycopg.connect(
-            make_conninfo(module_dsn, user="grafana", password="only-here"),  # noqa: S106
+            make_conninfo(module_dsn, user="grafana", password="pw"),  # noqa: S106
             autocommit=True,
         ) as reading:
             yield reading

@@ -268,7 +268,7 @@ def test_a_version_changes_freely_until_it_has_run(registered: Connection) -> No
     assert registry.versions(Database(registered, SCHEMA), "a")[1].artifact == here
     for artifact, reason in (
         (replace(here, uri="models/a.bin"), "artifact.uri is 'models/a.bin': must be an absolute path"),
-        (replace(here, uri="s3://key:secret@bucket/a"), "artifact.uri has a password"),
+        (replace(here, uri="s3://key:pw@bucket/a"), "artifact.uri has a password"),
         (replace(here, uri="/models/{{ x }}"), "must have no braces"),
         (replace(here, uri="/" * 2001), "must have at most 2000 characters, not 2001"),
         (replace(here, sha256="F" * 64), "artifact.sha256 must be 64 hex digits in lower case"),
