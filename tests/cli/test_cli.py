@@ -246,6 +246,31 @@ def test_plan_diff_exits_3_when_the_next_parse_makes_a_new_dag_version(cli: Cli)
     assert alone.err == odd.err == "name a cycle, or ask for --diff, which alone takes --file\n"
 
 
+def test_a_version_is_registered_from_a_file(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "m.skops").write_bytes(b"model")
+    new = ["register-model", "spoofing@9", "--from", str(tmp_path / "m.skops"), "--role", "SHADOW"]
+    params = ["--params", "{features: [sog_kn], entity_key: mmsi}"]
+    _, dry, done, again, gone, malformed, listed = cli(
+        ["apply", MARITIME],
+        [*new, *params, "--dry-run"],
+        [*new, *params],
+        [*new, *params],
+        ["register-model", "spoofing@10", "--from", str(tmp_path / "gone.onnx")],
+        [*new, "--params", "[1"],
+        ["versions", "--model", "spoofing", "--output", "json"],
+    )
+    lines = ["+ version spoofing@9", "~ role spoofing@9: none -> SHADOW from now"]
+    assert dry.out.splitlines() == [f"would: {line}" for line in lines]
+    assert done.out.splitlines() == lines
+    assert (again.code, again.err) == (
+        1, "version 'spoofing@9' is registered already: give the artefact a new one\n"
+    )  # fmt: skip
+    assert (gone.code, gone.err) == (1, f"artefact '{tmp_path}/gone.onnx' does not exist\n")
+    assert "'[1' is not a mapping such as '{features: [a, b]}'" in malformed.err
+    (version,) = [v for v in json.loads(listed.out) if v["version"] == "spoofing@9"]
+    assert version["artifact"].startswith(f"{tmp_path}/m.skops (sha256 ")
+
+
 def test_check_tells_every_problem_and_exits_1(cli: Cli, database: Connection) -> None:
     cli(["apply", MARITIME])
     database.execute("update detection.detection_cycles set schedule = 'often'")

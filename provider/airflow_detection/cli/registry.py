@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from airflow.cli.cli_config import ActionCommand
 
@@ -43,6 +45,44 @@ def apply(args: Arguments) -> None:
         warn(f"warning: not in the file: {version.label}, still {version.role}; --prune ends its role")
     for warning in warnings:
         warn(f"warning: {warning}")
+
+
+@command
+def register_model(args: Arguments) -> None:
+    """Register a version that is made of an artefact."""
+    from airflow_detection.domain.specs import Role
+    from airflow_detection.operators.context import open_artifact
+    from airflow_detection.registration.register import artifact_of, register_version
+
+    with connected() as (db, settings):
+        registration, changes = register_version(
+            db,
+            args.label,
+            artifact_of(args.source, open_artifact),
+            role=None if args.role == "none" else Role(args.role),
+            params=args.params,
+            entrypoint=args.entrypoint,
+            notes=args.notes,
+            dry_run=args.dry_run,
+        )
+        warnings = list(registration_warnings(db, settings, registration))
+    for line in changes:
+        say(f"would: {line}" if args.dry_run else line)
+    for warning in warnings:
+        warn(f"warning: {warning}")
+
+
+def mapping(text: str) -> dict[str, Any]:  # Any: a JSON object
+    """Read an argument that is a mapping, as YAML or JSON has it."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a mapping such as '{{features: [a, b]}}'")
+    return value
 
 
 @command
@@ -124,7 +164,30 @@ def commands() -> list[ActionCommand]:
         action="store_true",
     )
     cycle = arg("cycle", help="the cycle's id", metavar="CYCLE")
+    new = arg("label", help="the new version of a registered model", metavar="MODEL@VERSION")
+    source = arg(
+        "--from",
+        help="what it is made of: a file, a folder, a URI, or models:/NAME/VERSION (or @ALIAS) of MLflow",
+        metavar="SOURCE",
+        dest="source",
+        required=True,
+    )
+    held = arg(
+        "--role",
+        help="the role it holds from now on",
+        choices=("CHALLENGER", "SHADOW", "none"),
+        default="none",
+    )
+    params = arg("--params", help="its params, as YAML or JSON", type=mapping, metavar="MAPPING", default={})
+    entrypoint = arg("--entrypoint", help="its class; the adapter that reads such a file unless given")
+    notes = arg("--notes", help="what people should know of it", default="")
     return [
+        ActionCommand(
+            "register-model",
+            "Register a version that is made of an artefact",
+            register_model,
+            (new, source, held, params, entrypoint, notes, DRY_RUN),
+        ),
         ActionCommand("apply", "Register what a YAML file says", apply, (FILE, DRY_RUN, from_file, prune)),
         ActionCommand("export", "Write the registry as a YAML file", export, ()),
         ActionCommand("schema", "Write the JSON Schema of a registration file", schema, ()),

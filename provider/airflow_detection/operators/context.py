@@ -126,12 +126,19 @@ def reader_conninfo_of(settings: Settings) -> str | None:
 
 @contextmanager
 def open_artifact(uri: str) -> Iterator[IO[bytes]]:
-    """Open the file of a URI: through Airflow's connections, as in `s3://conn_id@bucket/key`, or by fsspec.
+    """Open the file of a URI: through Airflow's connections, as in `s3://conn_id@bucket/key`, by fsspec, or
+    from MLflow's registry, as in `models:/name/version`.
 
     Raises:
         ImportError, ValueError: nothing that is installed reads its scheme.
         OSError: it cannot be read; client libraries raise others.
     """
+    from airflow_detection.adapters.mlflow_model import SCHEME, open_registered
+
+    if uri.startswith(SCHEME):
+        with open_registered(uri) as file:
+            yield file
+        return
     from airflow.sdk import ObjectStoragePath
     from airflow.sdk.io import has_fs
     from upath import UPath

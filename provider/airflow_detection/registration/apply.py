@@ -80,7 +80,7 @@ def apply_and_compare(
     left: list[registry.RegisteredVersion] = []
     with locked_registration(db, path) as (registration, known), db.conn.transaction():
         changes += apply_registration(db, registration, known, str(path), undoes_promotions=undoes_promotions)
-        left += _left_out(db, registration, known if not changes else _known(db))
+        left += _left_out(db, registration, known if not changes else known_now(db))
         if prunes:
             changes += _retire(db, left, f"not in {Path(path).name}")
             left.clear()
@@ -125,7 +125,7 @@ def locked_registration(db: Database, path: Path | str) -> Iterator[tuple[Regist
             cycles, models = _named(db)
             registration = parse(text, str(path), cycles={c.cycle_id for c in cycles}, models=models)
             lock.enter_context(registry.with_exclusive_lock(db))
-            known = _known(db)
+            known = known_now(db)
             if (known.cycles, known.models) == (cycles, models):
                 break
             lock.close()
@@ -187,7 +187,8 @@ def _named(db: Database) -> tuple[list[CycleSpec], list[ModelSpec]]:
     return registry.cycle_specs(db), registry.model_specs(db)
 
 
-def _known(db: Database) -> Known:
+def known_now(db: Database) -> Known:
+    """Return what is registered; call it in the transaction of a change."""
     cycles, models = _named(db)
     return Known(cycles=cycles, models=models, versions=registry.versions(db))
 

@@ -23,10 +23,15 @@ def registration_yaml(db: Database) -> str:
     content = {
         "cycles": {spec.cycle_id: _cycle(spec) for spec in registry.cycle_specs(db)},
         "models": {
-            spec.model_id: _model(spec, [v for v in versions if v.model_id == spec.model_id])
+            spec.model_id: model_entry(spec, [v for v in versions if v.model_id == spec.model_id])
             for spec in registry.model_specs(db)
         },
     }
+    return yaml_text(content)
+
+
+def yaml_text(content: object) -> str:
+    """Return content as YAML that each reader takes for the same."""
     return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
@@ -70,7 +75,8 @@ def _cycle(spec: CycleSpec) -> dict[str, Any]:  # Any: a YAML value
     return entry
 
 
-def _model(spec: ModelSpec, versions: list[RegisteredVersion]) -> dict[str, Any]:  # Any: a YAML value
+def model_entry(spec: ModelSpec, versions: list[RegisteredVersion]) -> dict[str, Any]:  # Any: a YAML value
+    """Return what a registration file says of a model and these of its versions."""
     entry: dict[str, Any] = {"cycle": spec.cycle_id, "entrypoint": spec.entrypoint}
     if spec.depends_on:
         entry["depends_on"] = sorted(spec.depends_on)
