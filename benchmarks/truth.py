@@ -46,7 +46,7 @@ ANY = ("spoofing", "identity_collision", "encounter")
 
 DAY, CYCLES = datetime(2020, 1, 1, tzinfo=UTC), 288
 CLONES = (303457000, 338189586, 366614000, 1193046, 368059550, 338182085, 338034287)
-"""MMSI that two transmitters of the real day have: six for hours, and of the others the one seen longest."""
+"""MMSI of two transmitters: in seven hours of the day or more, fixes over 10 NM apart at more than 100 kn."""
 
 Json = dict[str, Any]  # Any: a result line
 Detectors = Mapping[str, BaseDetectionModel]
