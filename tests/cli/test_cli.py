@@ -233,7 +233,17 @@ def test_a_login_for_models_is_made_once_and_check_is_content_with_it(
         assert f"models read as '{login}', which owns " in warned.err
         wrong = {**options, "AIRFLOW_CONN_READER": "postgres://127.0.0.1:1/none"}
         (unreachable,) = cli(["check"], **wrong)
-        assert unreachable.err.startswith("warning: the connection that models read through: ")
+        assert unreachable.code == 1
+        assert "the connection that models read through: no connection to the registry: " in unreachable.err
+        database.execute("create schema bank")
+        database.execute("create table bank.payments (paid_at timestamptz)")
+        query = "select paid_at from bank.payments where paid_at >= :window_start"
+        sample_registry.put_cycle(database, input_query=query)
+        (own,), (forbidden,) = cli(["check"], PREDICTION_USE_MODEL_REGISTRY="1"), cli(["check"], **options)
+        assert "payments" not in own.err
+        assert forbidden.code == 1
+        assert "cycle fleet: input_query: " in forbidden.err
+        assert "permission denied for schema bank" in forbidden.err
     finally:
         database.execute(SQL("drop role if exists {}").format(Identifier(login)))
 

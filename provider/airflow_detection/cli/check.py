@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ActionCommand
@@ -71,15 +71,43 @@ def _problems(db: Database, settings: Settings) -> Iterator[str]:
     except DetectionError as error:
         yield str(error)
         return
-    for cycle_id in cycles:
-        yield from _cycle_problems(db, settings, cycle_id)
+    try:
+        with _reading(db, settings) as reading:
+            for cycle_id in cycles:
+                yield from _cycle_problems(db, settings, cycle_id, reading)
+    except _NotReadable as error:
+        yield str(error)
     try:
         yield from _model_problems(db, settings)
     except RegistrationError as error:
         yield str(error)
 
 
-def _cycle_problems(db: Database, settings: Settings, cycle_id: str) -> Iterator[str]:
+class _NotReadable(DetectionError):
+    """The connection that models read through cannot be used."""
+
+
+@contextmanager
+def _reading(db: Database, settings: Settings) -> Iterator[Database]:
+    """The database as models read it: through their connection, and as their role."""
+    from airflow_detection.hooks.detection import DetectionHook
+    from airflow_detection.store.database import Database
+    from airflow_detection.store.session import limit_session
+
+    if settings.reader_conn_id is None and settings.reader_role is None:
+        yield db
+        return
+    with ExitStack() as stack:
+        try:
+            hook = DetectionHook(settings.reader_conn_id or settings.conn_id, schema=settings.schema)
+            reading = Database(stack.enter_context(hook.connect(read_only=True)), settings.schema)
+            limit_session(reading, role=settings.reader_role)
+        except DetectionError as error:
+            raise _NotReadable(f"the connection that models read through: {error}") from error
+        yield reading
+
+
+def _cycle_problems(db: Database, settings: Settings, cycle_id: str, reading: Database) -> Iterator[str]:
     from airflow_detection.cycle.input_query import query_problems
     from airflow_detection.domain.cron import cron_problem
     from airflow_detection.engine import flags
@@ -99,7 +127,7 @@ def _cycle_problems(db: Database, settings: Settings, cycle_id: str) -> Iterator
         yield f"cycle {cycle_id}: model {model_id}: {reason}"
     if not spec.is_enabled:
         return
-    for reason in query_problems(db, spec):
+    for reason in query_problems(reading, spec):
         yield f"cycle {cycle_id}: {reason}"
     yield from _deadline_problems(spec, settings)
     if not flags.use_model_registry() and not spec.legacy_entrypoint:
@@ -216,6 +244,8 @@ def _warnings(db: Database, settings: Settings) -> Iterator[str]:
         models, versions = registry.model_specs(db), registry.versions(db)
     except DetectionError:
         return  # a problem, told as such
+    if not models:
+        yield "nothing is registered: airflow detection apply FILE"
     with_role = {version.model_id for version in versions if version.role is not None}
     for spec in models:
         if spec.model_id not in with_role:
@@ -279,9 +309,8 @@ def _reader_warnings(db: Database, settings: Settings) -> Iterator[str]:
         else:
             with DetectionHook(settings.reader_conn_id, schema=settings.schema).connect() as conn:
                 rights = list(rights_beyond_reading(Database(conn, settings.schema)))
-    except DetectionError as error:
-        yield f"the connection that models read through: {error}"
-        return
+    except DetectionError:
+        return  # a problem, told as such
     yield from (f"{right}; {advice}" for right in rights)
 
 
