@@ -3,7 +3,7 @@
 .PHONY: help demo demo-clean test test-long test-matrix check dist docs bench ui constraints
 SHELL := bash
 BIN := .venv/bin
-SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder # the dearest files have few tests: not last
+SIDE_BY_SIDE := -n 2 --dist loadfile
 export AIS CYCLES DSN ONCE PORT STATE
 
 help: ## this list

