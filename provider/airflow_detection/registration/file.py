@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 
 import yaml
 
 from airflow_detection.domain.cron import zoned
+from airflow_detection.domain.garbage import no_collector
 from airflow_detection.domain.names import dag_id_of, task_id_of
 from airflow_detection.domain.specs import CycleSpec, ModelSpec, Role, require_plain
 from airflow_detection.engine.plan import shortest_loop
@@ -41,7 +41,7 @@ def parse(
         RegistrationError: every problem at once, one line each: `source:line: field: reason`.
     """
     problems = Problems(source)
-    with _without_collections():
+    with no_collector():
         return _parse(text, problems, cycles, models)
 
 
@@ -70,18 +70,6 @@ def _parse(
             return _Reader(problems, cycles, models).read(root)
     problems.raise_all()
     return Registration()
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Collect no garbage inside: each collection walks all nodes of a large file again, and finds nothing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _repeated_nodes(root: yaml.Node) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,6 +14,7 @@ import psycopg
 from psycopg.types.json import set_json_loads
 from psycopg.types.string import TextLoader
 
+from airflow_detection.domain.garbage import no_collector
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.json_values import JsonMapping, freeze_in_place, frozen
 from airflow_detection.domain.specs import Cycle, VersionSpec
@@ -125,18 +125,6 @@ class Reader:
         finally:
             if not self._conn.closed:
                 self._conn.execute(self._session["unlock"])
-
-
-@contextmanager
-def no_collector() -> Iterator[None]:
-    """Leave the garbage collector off: it would look through all rows again and again while they come."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _statement(sql: str) -> str:
