@@ -57,6 +57,7 @@ def get_provider_info() -> dict[str, Any]:  # Any: the shape of Airflow's provid
                     "airflow_detection.operators.maintenance",
                     "airflow_detection.operators.snapshot",
                     "airflow_detection.operators.promotion",
+                    "airflow_detection.operators.replay",
                 ],
             }
         ],

@@ -38,3 +38,14 @@ set inputs_digest = coalesce(inputs_digest, %(digest)s)
 where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
   and mode = %(mode)s::{schema}.detection_mode and opened_at = %(opened_at)s and closed_at is null
 returning inputs_digest;
+
+-- name: replayable
+-- The cycles in [start, end) that ran, and whether each of some versions has completed a replay in them.
+select cycle_started_at,
+       count(distinct version_id) filter (where is_replay and outcome = 'SUCCEEDED'
+                                            and version_id = any(%(version_ids)s)) = cardinality(%(version_ids)s)
+  from {schema}.detection_model_runs
+ where cycle_id = %(cycle_id)s and cycle_started_at >= %(start)s and cycle_started_at < %(end)s
+ group by cycle_started_at
+having bool_or(not is_replay)
+ order by cycle_started_at;

@@ -75,6 +75,7 @@ AFTER: Sequence[Sequence[str]] = (
     ("snapshot",),
     ("snapshot", "--diagnostic"),
     ("export",),
+    ("replay", "payments", "--versions", "fraud_score@1.1", "--from", "2026-01-11", "--to", "2026-01-12"),
     ("promote", "velocity@1.1", "--force"),
     ("promotions", "list"),
     ("confirm", "payments"),
@@ -213,6 +214,9 @@ def test_a_wheel_without_extras_runs_a_cycle_the_maintenance_dag_and_every_comma
     assert made == "8156 of 8156 payments are new, with 18 frauds on 2026-01-11\n"
     installation.run("-m", "airflow", "dags", "test", "detection_payments", AT)
     installation.run("-m", "airflow", "dags", "test", "detection_maintenance")
+    span = {"start": "2026-01-11T00:00:00Z", "end": "2026-01-12T00:00:00Z"}
+    replay = json.dumps({"cycle": "payments", "versions": ["velocity@1.1"], **span})
+    installation.run("-m", "airflow", "dags", "test", "detection_replay", "--conf", replay)
 
     with psycopg.connect(installation.env["DSN"]) as conn:
         ran = conn.execute(
@@ -223,6 +227,10 @@ def test_a_wheel_without_extras_runs_a_cycle_the_maintenance_dag_and_every_comma
             "velocity@1.1",
         ]  # fmt: skip
         assert {outcome for _, outcome in ran} == {"SUCCEEDED"}
+        replays = conn.execute(
+            "select count(*) from detection.detection_model_runs where is_replay"
+        ).fetchone()
+        assert replays == (1,)
         assert conn.execute("select count(*) from detection.detection_snapshots").fetchone() == (1,)
         found = conn.execute("select count(*) from detection.detection_open_events").fetchone()
         assert found is not None

@@ -16,6 +16,7 @@ from airflow_detection.cli import (
     plan,
     promotions,
     registry,
+    replay,
     snapshot,
 )
 
@@ -33,6 +34,7 @@ def get_commands() -> list[GroupCommand]:
         *listings.commands(),
         *plan.commands(),
         compare.action(),
+        replay.action(),
         snapshot.action(),
         example.action(),
     )

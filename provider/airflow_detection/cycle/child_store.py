@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import IO, TypeVar
 
 import psycopg
@@ -42,13 +43,20 @@ class PostgresChildStore:
 
     Args:
         db: of this process, in autocommit mode; the children open connections of their own.
+        opened: the cycles that they run in.
         reader_conninfo: the connection string that children connect with; that of `db` when None.
     """
 
     def __init__(
-        self, db: Database, settings: Settings, opened: OpenedCycle, reader_conninfo: str | None = None
+        self,
+        db: Database,
+        settings: Settings,
+        opened: Sequence[OpenedCycle],
+        reader_conninfo: str | None = None,
     ) -> None:
-        self._given_conn, self._db, self._settings, self._opened = db.conn, db, settings, opened
+        self._given_conn, self._db, self._settings = db.conn, db, settings
+        self._opened = {cycle.cycle: cycle for cycle in opened}
+        self._reading: Database | None = None
         self._conninfo = conninfo_of(db.conn)
         self._reader_conninfo = reader_conninfo or self._conninfo
         self.store = PostgresStore(db.conn, db.conn, db.schema, code_version=__version__)
@@ -70,8 +78,8 @@ class PostgresChildStore:
         if self._db.conn is not self._given_conn:
             self._db.conn.close()
 
-    def inputs(self, *, is_shared: bool = False) -> Inputs:
-        """Return the cycle's input rows, read in a session like those of the children; none without a query.
+    def inputs(self, opened: OpenedCycle, *, is_shared: bool = False) -> Inputs:
+        """Return a cycle's input rows, read in a session like those of the children; none without a query.
 
         Args:
             is_shared: other tasks run versions of the cycle, too: rows that one has kept here are taken.
@@ -80,30 +88,41 @@ class PostgresChildStore:
             TerminalModelError: the database refused the query, or its time column holds no times.
             RegistryUnavailable: the database did not answer.
         """
-        if not self._opened.spec.input_query:
+        if not opened.spec.input_query:
             return Inputs()
+        query = partial(self._queried_inputs, opened)
         if not is_shared:
-            return self._queried_inputs()
-        return self.with_reconnect(
-            lambda db: shared_inputs(db, self._settings, self._opened, self._queried_inputs)
-        )
+            return query()
+        return self.with_reconnect(lambda db: shared_inputs(db, self._settings, opened, query))
 
-    def _queried_inputs(self) -> Inputs:
+    def _queried_inputs(self, opened: OpenedCycle) -> Inputs:
+        with self.reading() as db:
+            return read_inputs(cycle_reader(db, opened), opened.spec)
+
+    @contextmanager
+    def reading(self) -> Iterator[Database]:
+        """Open a session like those of the children, which only reads."""
         settings = self._settings
         with connect(self._reader_conninfo) as conn:
             db = Database(conn, self._db.schema)
             timeout_s = settings.statement_timeout_s or settings.inline_timeout_s
             limit_session(db, timeout_s=timeout_s, role=settings.reader_role)
-            return read_inputs(cycle_reader(db, self._opened), self._opened.spec)
+            yield db
+
+    def inputs_in_child(self, opened: OpenedCycle) -> Inputs:
+        """In the child: return a cycle's input rows, read in its own session. Raises as `inputs`."""
+        if self._reading is None:
+            raise StorageError("only the process of a version reads its inputs so")
+        return read_inputs(cycle_reader(self._reading, opened), opened.spec)
 
     @contextmanager
     def access(self, limits: ProcessLimits) -> Iterator[Access]:
         """In the child: open a connection that only reads."""
-        db = Database(connect(self._reader_conninfo), self._db.schema)
+        db = self._reading = Database(connect(self._reader_conninfo), self._db.schema)
         backend = limit_session(db, timeout_s=self._timeout_s(limits), role=self._settings.reader_role)
         yield Access(
             upstream=lambda version, cycle: StoredOutputs(db, cycle, version),
-            database=cycle_reader(db, self._opened),
+            database=lambda cycle: cycle_reader(db, self._opened[cycle]),
             backend=backend,
         )
         with suppress(psycopg.Error):

@@ -62,10 +62,10 @@ def run_inline(
     models = Registry(plan.models.values(), allowed_prefixes=settings.allowed_prefixes)
     with (
         artifact_cache(settings, opener) as artifacts,
-        closing(PostgresChildStore(db, settings, opened, reader_conninfo)) as child_store,
+        closing(PostgresChildStore(db, settings, [opened], reader_conninfo)) as child_store,
     ):
-        inputs = _read(child_store, (StorageError,))
-        _import(settings.inline_preload)
+        inputs = _read(child_store, opened, (StorageError,))
+        import_modules(settings.inline_preload)
         _prepare(models, plan, artifacts, settings.inline_timeout_s)
         return DAGExecutor(
             plan,
@@ -93,13 +93,13 @@ def run_steps(
     """
     reports = []
     if len(steps) > 1:
-        _import(settings.inline_preload)
+        import_modules(settings.inline_preload)
     with (
         artifact_cache(settings, opener) as artifacts,
-        closing(PostgresChildStore(db, settings, opened, reader_conninfo)) as child_store,
+        closing(PostgresChildStore(db, settings, [opened], reader_conninfo)) as child_store,
     ):
         runner = SubprocessRunner(child_store, lambda model: limits_of(settings, model), log_context)
-        inputs = cache(partial(_read, child_store, is_shared=len(steps) < len(opened.steps)))
+        inputs = cache(partial(_read, child_store, opened, is_shared=len(steps) < len(opened.steps)))
         for step in steps:
             report = child_store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
             if report is None:
@@ -110,6 +110,7 @@ def run_steps(
 
 def _read(
     child_store: PostgresChildStore,
+    opened: OpenedCycle,
     left_to_children: tuple[type[Exception], ...] = (Exception,),
     *,
     is_shared: bool = False,
@@ -119,7 +120,7 @@ def _read(
     An error of a kind `left_to_children` is raised where they are asked for: each version fails with it.
     """
     try:
-        inputs = child_store.inputs(is_shared=is_shared)
+        inputs = child_store.inputs(opened, is_shared=is_shared)
     except left_to_children as error:
         failure = error
 
@@ -130,7 +131,7 @@ def _read(
     return lambda: inputs
 
 
-def _import(names: Iterable[str]) -> None:
+def import_modules(names: Iterable[str]) -> None:
     """Import modules that the forked versions then share; one that is not installed is left out."""
     for name in names:
         with suppress(ImportError):

@@ -246,11 +246,12 @@ class OtherVersionsOperator(CycleOperator):
             conninfo = reader_conninfo_of(settings)
             reports = inline.run_steps(db, settings, opened, left, log_context, conninfo, open_artifact)
         emit(self.cycle_id, reports)
-        _raise_failed([r for r in reports if r.outcome is Outcome.FAILED])
+        raise_failed([r for r in reports if r.outcome is Outcome.FAILED])
         return {o.value.lower(): sum(1 for r in reports if r.outcome is o) for o in Outcome}
 
 
-def _raise_failed(failed: Sequence[RunReport]) -> None:
+def raise_failed(failed: Sequence[RunReport]) -> None:
+    """Fail the task if some versions failed; Airflow tries again if another try may help one of them."""
     if not failed:
         return
     reasons = "; ".join(f"{r.version.label}: {r.error}" for r in failed)
@@ -288,7 +289,7 @@ class InlineCycleOperator(CycleOperator):
         failed = [r for r in report.reports if r.outcome is Outcome.FAILED]
         for shadow in (r for r in failed if r.version.role is not Role.PRIMARY):
             self.log.warning("%s failed: %s", shadow.version.label, shadow.error)
-        _raise_failed([r for r in failed if r.version.role is Role.PRIMARY])
+        raise_failed([r for r in failed if r.version.role is Role.PRIMARY])
         self._announce(report.reports)
         add_partition_keys(context, self.outlets, cycle_of_run(context, self.log), settings)
         return {o.value.lower(): sum(1 for r in report.reports if r.outcome is o) for o in Outcome}

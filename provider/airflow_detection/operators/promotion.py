@@ -181,12 +181,13 @@ class PromotionOperator(ApprovalOperator):
         )  # fmt: skip
         reports = []
         reader = reader_conninfo_of(settings)
-        for report in replay(
-            db, settings, cycle_id, asked.label, cycles,
+        for replayed in replay(
+            db, settings, cycle_id, [asked.label], cycles,
             log_context=log_context, reader_conninfo=reader, opener=open_artifact,
         ):  # fmt: skip
+            report = replayed.report
             reports.append(report)
-            at, said = cycles[len(reports) - 1].isoformat(), f": {report.error}" if report.error else ""
+            at, said = replayed.at.isoformat(), f": {report.error}" if report.error else ""
             self.log.info(
                 "replay %d of %d, %s: %s%s", len(reports), len(cycles), at, report.outcome.value, said
             )

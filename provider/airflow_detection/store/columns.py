@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from itertools import pairwise
 from types import MappingProxyType
@@ -105,6 +105,14 @@ class ArrayColumn:
         index = np.repeat((self.ends - sizes)[is_taken] - (ends - kept), kept) + np.arange(total)
         return ArrayColumn(data=self.data[index], ends=ends, is_null=is_null, load=self.load, oid=self.oid)
 
+    def rows(self, is_taken: NDArray[np.bool_]) -> ArrayColumn:
+        """Return some rows as a query of them alone gives the column."""
+        taken = self.take(is_taken)
+        if self.ends is None:
+            taken = replace(taken, data=self.data[is_taken], oid=self.oid)
+        has_nulls = taken.is_null is not None and bool(taken.is_null.any())
+        return taken if has_nulls else replace(taken, is_null=None)
+
     def distinct(self) -> set[Any]:  # Any: what a query selects
         """Return the values, each once; null is None."""
         if self.kind == "O":
@@ -204,6 +212,11 @@ class ArrayColumns(Columns):
         """Return these columns with the values of `tail` behind them."""
         joined = {name: (*self._tail.get(name, ()), *values) for name, values in tail.items()}
         return type(self)(self.columns, self._stored, joined)
+
+    def rows(self, is_taken: NDArray[np.bool_]) -> ArrayColumns:
+        """Return some rows, of columns without a tail, as a query of them alone gives them."""
+        columns = {name: column.rows(is_taken) for name, column in self.columns.items()}
+        return ArrayColumns(columns, int(is_taken.sum()))
 
     def slices(self) -> Iterator[tuple[Values, ...]]:
         """Iterate over tuples of columns, some thousand rows each."""

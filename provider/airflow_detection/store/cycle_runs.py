@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -87,6 +87,20 @@ def record_summary(
         raise PlanError(
             f"cycle {cycle.cycle_id!r} at {cycle.started_at.isoformat()} was never opened as {mode}"
         )
+
+
+def replayable(
+    db: Database, cycle_id: str, version_ids: Sequence[int], *, start: datetime, end: datetime
+) -> list[tuple[datetime, bool]]:
+    """Return the cycles in [start, end) that ran, in order, and whether each version has a replay in them.
+
+    Raises:
+        StorageError, RegistryUnavailable: the database refused or did not answer.
+    """
+    query = db.queries("detection_cycle_runs")["replayable"]
+    values = {"cycle_id": cycle_id, "version_ids": list(set(version_ids)), "start": start, "end": end}
+    with storage_errors():
+        return [(row[0], row[1]) for row in db.conn.execute(query, values)]
 
 
 def inputs_digest(db: Database, cycle: Cycle, mode: Mode, opened_at: datetime) -> str | None:

@@ -88,6 +88,14 @@ class Reader:
         with self._selecting(sql, params) as cursor:
             return _names(cursor)
 
+    def plan(self, sql: str) -> dict[str, Any]:  # Any: a plan in JSON
+        """Return the plan of a SELECT, which is not run, with what each node gives. Raises as `query`."""
+        with self._selecting(sql, None):
+            text = psycopg.ClientCursor(self._conn).mogrify(_statement(sql).encode(), self._window)
+            row = self._conn.execute(b"explain (verbose, format json) " + text.encode()).fetchone()
+        plan: dict[str, Any] = row[0][0]["Plan"] if row else {}  # Any: as above
+        return plan
+
     @contextmanager
     def _selecting(
         self, sql: str, params: JsonMapping | None

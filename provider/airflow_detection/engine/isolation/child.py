@@ -247,6 +247,17 @@ def free_memory_reserve() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
+@contextlib.contextmanager
+def limits_restored() -> Iterator[None]:
+    """Put the limits of memory and file sizes back, at the end, to what they are now."""
+    limits = {kind: resource.getrlimit(kind) for kind in (resource.RLIMIT_DATA, resource.RLIMIT_FSIZE)}
+    try:
+        yield
+    finally:
+        for kind, limit in limits.items():
+            resource.setrlimit(kind, limit)
+
+
 class _PipeHandler(logging.Handler):
     """Sends log records to the parent as text."""
 

@@ -29,6 +29,7 @@ from airflow_detection.engine.isolation.child import (
     allow_spool,
     fork,
     free_memory_reserve,
+    limits_restored,
     occupy_standard_descriptors,
 )
 from airflow_detection.engine.isolation.folder import Folder, remove_leftovers
@@ -94,7 +95,7 @@ class Access:
     """
 
     upstream: Callable[[VersionSpec, Cycle], Upstream]
-    database: ReadOnlyDatabase | None = None
+    database: Callable[[Cycle], ReadOnlyDatabase | None] = lambda _: None
     backend: JsonMapping = field(default_factory=dict)
 
 
@@ -146,18 +147,30 @@ class SubprocessRunner:
         self._store, self._limits, self._log_context = child_store, limits, log_context
 
     def run(self, jobs: Sequence[Job], at_once: int) -> list[RunReport]:
-        """Run each job, at most `at_once` at a time; the reports are in the order of the jobs."""
-        settled = [_with_artifact(job, self._limits(job.model).timeout_s) for job in jobs]
+        """Run each job in a process of its own, at most `at_once` at a time; reports are in order of jobs."""
+        return [report for (report,) in self._run([(job,) for job in jobs], at_once)]
+
+    def run_series(self, jobs: Sequence[Job]) -> list[RunReport]:
+        """Run jobs of one version one after the other in one process; each has the version's time limit.
+
+        The reports are those of the first jobs, and of one at least: the jobs behind one that has ended the
+        process have not run.
+        """
+        (reports,) = self._run([jobs], 1)
+        return reports
+
+    def _run(self, series: Sequence[Sequence[Job]], at_once: int) -> list[list[RunReport]]:
+        settled = [_with_artifact(jobs, self._limits(jobs[0].model).timeout_s) for jobs in series]
         waiting, running = deque(enumerate(settled)), dict[int, _ChildRun]()
-        reports: dict[int, RunReport] = {}
+        reports: dict[int, list[RunReport]] = {}
         occupy_standard_descriptors()
         remove_leftovers()
         with selectors.DefaultSelector() as selector, subreaper() as earlier_children:
             try:
                 while waiting or running:
                     while waiting and len(running) < at_once:
-                        number, job = waiting.popleft()
-                        running[number] = self._start(job, selector)
+                        number, jobs = waiting.popleft()
+                        running[number] = self._start(jobs, selector)
                     for number in self._ended(selector, running):
                         run = running.pop(number)
                         # Before its outputs are read: no process of it may still write to them.
@@ -168,10 +181,10 @@ class SubprocessRunner:
                     run.close()
                     self._end_backend(run)
                 end_orphans(earlier_children)
-        return [reports[number] for number in range(len(jobs))]
+        return [reports[number] for number in range(len(series))]
 
-    def _start(self, job: Job, selector: selectors.BaseSelector) -> _ChildRun:
-        run = _ChildRun(job, self._store, self._limits(job.model))
+    def _start(self, jobs: Sequence[Job], selector: selectors.BaseSelector) -> _ChildRun:
+        run = _ChildRun(jobs, self._store, self._limits(jobs[0].model))
         for fd in (run.child.frames_fd, run.child.text_fd, run.child.pidfd):
             if fd is not None:
                 selector.register(fd, selectors.EVENT_READ, run)
@@ -206,40 +219,49 @@ class SubprocessRunner:
                     with suppress(KeyError):
                         selector.unregister(fd)
 
-    def _conclude(self, run: _ChildRun, selector: selectors.BaseSelector) -> RunReport:
-        job = run.job
-        with run_facts(job.version, job.cycle, self._log_context):
-            try:
+    def _conclude(self, run: _ChildRun, selector: selectors.BaseSelector) -> list[RunReport]:
+        try:
+            with run_facts(run.job.version, run.job.cycle, self._log_context):
                 run.read_pipes(at_end=True)
                 if run.line_count > MAX_LINES:
                     _log.warning("%d log lines were left out", run.line_count - MAX_LINES)
-                return self._stored(run)
+                failure = run.failure()
+            count = len(run.results) if failure is None else run.jobs.index(run.job)
+            reports = [self._concluded(run, number, None) for number in range(count)]
+            if failure is not None:
+                reports.append(self._concluded(run, count, failure))
+            return reports
+        finally:
+            for fd in (run.child.frames_fd, run.child.text_fd, run.child.pidfd):
+                if fd is not None:
+                    with suppress(KeyError):
+                        selector.unregister(fd)
+            run.close()
+            if run.was_terminated or run.left_orphans or run.child.status:
+                self._end_backend(run)
+
+    def _concluded(self, run: _ChildRun, number: int, failure: Exception | None) -> RunReport:
+        """Store the result of one of the process's jobs, or the error that explains why there is none."""
+        job = run.jobs[number]
+        with run_facts(job.version, job.cycle, self._log_context):
+            try:
+                if failure is not None:
+                    raise failure
+                return self._stored(run, job, run.files[number], run.results[number])
             except Exception as error:
                 report = replace(
                     not_run_report(job.version, Outcome.FAILED, ""), duration_ms=ms_since(run.began)
                 )
                 return record_failure(self._store, job.model, report, job.cycle, error)
-            finally:
-                for fd in (run.child.frames_fd, run.child.text_fd, run.child.pidfd):
-                    if fd is not None:
-                        with suppress(KeyError):
-                            selector.unregister(fd)
-                run.close()
-                if run.was_terminated or run.left_orphans or run.child.status:
-                    self._end_backend(run)
 
-    def _stored(self, run: _ChildRun) -> RunReport:
-        """Store the result of the process; raises the error that explains why there is none."""
-        job = run.job
-        if (error := run.failure()) is not None:
-            raise error
-        result = run.result or {}
+    def _stored(self, run: _ChildRun, job: Job, file: IO[bytes], result: dict[str, Any]) -> RunReport:
+        """Store one result of the process; raises the error that explains why it is none."""
         if result.keys() != {"report", "metrics", "spool"} or not isinstance(result["spool"], dict):
             raise MalformedReport("the result does not have the fields of a result")
         report = report_of(result["report"], job.version)
         if report.outcome is Outcome.SUCCEEDED:
             return self._store.save(
-                run.file, result["spool"], job.model, job.cycle, report, metrics_of(result["metrics"])
+                file, result["spool"], job.model, job.cycle, report, metrics_of(result["metrics"])
             )
         if (report.error or "").startswith("MemoryError") and run.limits.memory_bytes is not None:
             reason = f"MemoryError: it may allocate {run.limits.memory_bytes / 2**20:g} MiB"
@@ -256,13 +278,14 @@ class SubprocessRunner:
                 self._store.end(run.backend)
 
 
-def _with_artifact(job: Job, timeout_s: float) -> Job:
-    """Fetch a job's artefact here, before any version runs: their processes have no connections of Airflow.
+def _with_artifact(jobs: Sequence[Job], timeout_s: float) -> list[Job]:
+    """Fetch a version's artefact here, before it runs: its process has no connections of Airflow.
 
     An error is raised in that process, where the artefact is asked for: the version fails with it.
     """
+    job = jobs[0]
     if job.version.artifact is None:
-        return job
+        return list(jobs)
     uri = job.version.artifact.uri
 
     def on_timeout() -> None:
@@ -277,8 +300,8 @@ def _with_artifact(job: Job, timeout_s: float) -> Job:
         def fail() -> Path | None:
             raise failure
 
-        return replace(job, artifact=fail)
-    return replace(job, artifact=lambda: path)
+        return [replace(job, artifact=fail) for job in jobs]
+    return [replace(job, artifact=lambda: path) for job in jobs]
 
 
 class _SpoolingStore:
@@ -311,14 +334,14 @@ class _SpoolingStore:
 
 
 class _ChildRun:
-    """Process of one version, and what it has sent."""
+    """Process of one version, which runs some jobs one after the other, and what it has sent."""
 
-    def __init__(self, job: Job, child_store: ChildStore, limits: ProcessLimits) -> None:
-        self.job, self.limits = job, limits
-        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `close`
+    def __init__(self, jobs: Sequence[Job], child_store: ChildStore, limits: ProcessLimits) -> None:
+        self.jobs, self.limits = jobs, limits
+        self.files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in jobs]  # noqa: SIM115  # closed in `close`
         self.began = time.perf_counter()
         self.deadline = time.monotonic() + limits.timeout_s
-        self.result: dict[str, Any] | None = None  # Any: JSON
+        self.results: list[dict[str, Any]] = []  # Any: JSON
         self.backend: JsonMapping | None = None
         self.pipe_error: Exception | None = None
         self.line_count, self.last_line = 0, ""
@@ -332,10 +355,20 @@ class _ChildRun:
             environment=limits.environment,
         )
         self.child = fork(
-            lambda writer: _work(job, child_store, limits, self.file, writer),
+            lambda writer: _work(jobs, child_store, limits, self.files, writer),
             confinement,
-            keep=[self.file.fileno()],
+            keep=[file.fileno() for file in self.files],
         )
+
+    @property
+    def job(self) -> Job:
+        """The job that it is at, or was at last."""
+        return self.jobs[min(len(self.results), len(self.jobs) - 1)]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a result of each job."""
+        return len(self.results) == len(self.jobs)
 
     def read_pipes(self, *, at_end: bool = False) -> None:
         """Read what the process has written by now: frames, and lines of text."""
@@ -353,7 +386,7 @@ class _ChildRun:
         """Terminate a process that is past its deadline; kill it if it has been terminated before."""
         if now < self.deadline:
             return
-        self.is_overdue = self.is_overdue or self.result is None
+        self.is_overdue = self.is_overdue or not self.is_done
         self.child.kill(signal.SIGKILL if self.was_terminated else signal.SIGTERM)
         self.was_terminated, self.deadline = True, now + GRACE_S
 
@@ -367,7 +400,7 @@ class _ChildRun:
             self.child.kill(signal.SIGKILL)
 
     def failure(self) -> Exception | None:
-        """Return the error that explains why there is no result; None if there is one."""
+        """Return the error that explains why the last job has no result; None if it has one."""
         if self.pipe_error is not None:
             return self.pipe_error
         if self.is_disk_used_up:
@@ -375,7 +408,7 @@ class _ChildRun:
             return TerminalModelError(f"its files took more than the {mib:g} MiB that it may write")
         if self.is_overdue:
             return TransientModelError(f"it had not ended after {self.limits.timeout_s:g} s and was ended")
-        if self.result is not None:
+        if self.is_done or (self.results and not self.child.status):  # it left the others on purpose
             return None
         status, last_line = self.child.status or 0, f": {self.last_line}" if self.last_line else ""
         if status < 0:
@@ -386,10 +419,11 @@ class _ChildRun:
         )
 
     def close(self) -> None:
-        """End the process if it has not ended, and close its pipes and its file."""
+        """End the process if it has not ended, and close its pipes and its files."""
         self.child.end()
         self.child.close()
-        self.file.close()
+        for file in self.files:
+            file.close()
         self.folder.remove()
 
     def _take(self, kind: bytes, values: Any) -> None:  # Any: JSON
@@ -397,9 +431,9 @@ class _ChildRun:
             self._log_line(str(values["name"]), int(values["level"]), str(values["text"]))
         elif kind == BACKEND and self.backend is None:  # the first is sent before code of a model is loaded
             self.backend = values
-        elif kind == RESULT and self.result is None:
-            self.result = values
-            self.deadline = time.monotonic() + GRACE_S
+        elif kind == RESULT and not self.is_done:
+            self.results.append(values)
+            self.deadline = time.monotonic() + (GRACE_S if self.is_done else self.limits.timeout_s)
 
     def _log_line(self, name: str, level: int, text: str) -> None:
         self.line_count += 1
@@ -409,22 +443,31 @@ class _ChildRun:
 
 
 def _work(
-    job: Job, child_store: ChildStore, limits: ProcessLimits, file: IO[bytes], writer: FrameWriter
+    jobs: Sequence[Job],
+    child_store: ChildStore,
+    limits: ProcessLimits,
+    files: Sequence[IO[bytes]],
+    writer: FrameWriter,
 ) -> None:
-    """Run the version in the child, and send its result to the parent."""
-    nothing_ran = not_run_report(job.version, Outcome.FAILED, "")
+    """Run the version in the child, once for each job, and send each result to the parent."""
+    job = jobs[0]
     with ExitStack() as stack:
         try:
             access = stack.enter_context(child_store.access(limits))
         except Exception as error:
-            spooling = _SpoolingStore(child_store, None, file, writer)
+            spooling = _SpoolingStore(child_store, None, files[0], writer)
+            nothing_ran = not_run_report(job.version, Outcome.FAILED, "")
             record_failure(spooling, job.model, nothing_ran, job.cycle, error)
             return
         if access.backend:
             writer.send(BACKEND, access.backend)
-        store = _SpoolingStore(child_store, access, file, writer)
-        try:
-            run_job(job, store, access.database)
-        except MemoryError as error:  # so little was left that the failure could not be stored
-            free_memory_reserve()
-            record_failure(store, job.model, nothing_ran, job.cycle, error)
+        for job, file in zip(jobs, files, strict=True):
+            nothing_ran = not_run_report(job.version, Outcome.FAILED, "")
+            store = _SpoolingStore(child_store, access, file, writer)
+            with limits_restored():
+                try:
+                    run_job(job, store, access.database(job.cycle))
+                except MemoryError as error:  # so little was left that the failure could not be stored
+                    free_memory_reserve()
+                    record_failure(store, job.model, nothing_ran, job.cycle, error)
+                    return
