@@ -106,7 +106,7 @@ def replay(page: Path | None = None) -> tuple[dict[str, Any], list[Row]]:
     if not POSITIONS.exists():
         return {"skipped": "the NOAA day is not here"}, []
     with postgres() as server:
-        dsn = _database(server)
+        dsn = new_database(server)
         with connect(dsn) as conn:
             migrate(Database(conn, SETTINGS.schema), packs=("maritime",))
             apply_file(Database(conn, SETTINGS.schema), REGISTRY)
@@ -146,7 +146,7 @@ def replay(page: Path | None = None) -> tuple[dict[str, Any], list[Row]]:
     }, counts
 
 
-def _database(server: str) -> str:
+def new_database(server: str) -> str:
     with connect(server) as conn:
         conn.execute("drop database if exists detection_noaa_day with (force)")
         conn.execute("create database detection_noaa_day")
