@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from airflow_detection.domain.files import replacing
 from airflow_detection.domain.names import dag_ids
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import CycleSpec, Execution
@@ -66,14 +65,8 @@ def write(path: Path, known: KnownRegistry) -> bool:
     """Replace the file; return whether that worked. A directory that cannot be written to is only logged."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.writelines(_lines(known))
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replacing(path) as file:
+            file.writelines(_lines(known))
     except OSError as error:
         log.warning("the last known good plan could not be written: %s", error)
         return False

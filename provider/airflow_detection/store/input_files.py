@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from airflow_detection.domain.files import replacing
 
 if TYPE_CHECKING:
     from airflow_detection.store.columns import ArrayColumns
@@ -53,14 +53,8 @@ class InputFiles:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             remove_old(self._folder.parent)
-            handle, name = tempfile.mkstemp(dir=self._folder, suffix=".npz")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    np.savez(file, **arrays)
-                Path(name).replace(self._path(digest))
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            with replacing(self._path(digest)) as file:
+                np.savez(file, **arrays)
         except OSError as error:
             log.warning("the input rows of the cycle could not be kept: %s", error)
             return False
