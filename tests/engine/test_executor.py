@@ -77,7 +77,7 @@ def test_a_failed_champion_takes_its_shadows_and_dependents_and_nothing_else(ben
     assert outcomes(report) == {
         "a@1": FAILED, "a@2": SKIPPED, "b@1": SKIPPED, "b@2": SKIPPED, "c@1": SKIPPED, "d@1": RAN,
     }  # fmt: skip
-    assert report.summary == CycleSummary(executed=1, failed=1, skipped_missing_deps=2)
+    assert report.summary == CycleSummary(executed=1, failed=1, skipped_missing_deps=2, shadow_skipped=2)
     assert bench.ran == ["a@1", "d@1"]
 
 
@@ -99,7 +99,7 @@ def test_a_model_without_primary_does_not_run_and_shows_in_the_summary(
 ) -> None:
     report = bench.run(model("a", champion=None, shadows=["2"]), model("b", reads=["a"], shadows=["2"]))
     assert bench.ran == []
-    assert report.summary == CycleSummary(skipped_missing_deps=1, without_primary=("a",))
+    assert report.summary == CycleSummary(skipped_missing_deps=1, shadow_skipped=1, without_primary=("a",))
     assert "model a has shadows but no PRIMARY" in caplog.text
 
 

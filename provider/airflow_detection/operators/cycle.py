@@ -324,7 +324,9 @@ class LegacyPathOperator(CycleOperator):
 
 
 class CloseCycleOperator(CycleOperator):
-    """Write the cycle's summary; fail if a PRIMARY failed. The single leaf, so that it decides the run.
+    """Write the cycle's summary; fail if a PRIMARY failed, or a replay that was asked for.
+
+    The single leaf, so that it decides the run.
 
     What lost its task while the run was under way, such as a challenger that was promoted, is run first.
     """
@@ -335,7 +337,8 @@ class CloseCycleOperator(CycleOperator):
         """Close the cycle; returns the summary's counts.
 
         Raises:
-            AirflowFailException: a PRIMARY failed, the legacy path failed, or the cycle was not opened.
+            AirflowFailException: a PRIMARY failed, a version that was to be replayed has no result, the
+                legacy path failed, or the cycle was not opened.
         """
         ti = context["ti"]
         states = ti.get_task_states(dag_id=self._around().dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
@@ -396,6 +399,11 @@ class CloseCycleOperator(CycleOperator):
             self.log.warning("marked successful by hand, without a result: %s", labels)
         if summary.failed:
             raise AirflowFailException(f"{summary.failed} of the cycle's champions failed; see their tasks")
+        if summary.not_replayed:
+            reasons = "; ".join(f"{label} {reason}" for label, reason in summary.not_replayed.items())
+            if mode_of(context) is Mode.OVERRIDE:
+                raise AirflowFailException(f"not replayed: {reasons}")
+            self.log.warning("not compared with what ran: %s", reasons)  # a change of the registry, no fault
         if collective.get(INLINE) in ("failed", "upstream_failed"):
             raise AirflowFailException(f"task {INLINE!r} failed")
         return {k: v for k, v in closing.summary_json(summary).items() if isinstance(v, int)}
