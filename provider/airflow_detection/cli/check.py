@@ -40,26 +40,39 @@ def check(args: Arguments) -> None:
     say("all is well: connection, migrations, schedules, input queries, entry points, artefacts, plans")
 
 
-def registration_warnings(db: Database, settings: Settings, registration: Registration) -> Iterator[str]:
-    """Describe what would keep the cycles and models of a file from running, stored or not."""
+def registration_warnings(
+    db: Database, settings: Settings, registration: Registration, source: str | None = None
+) -> Iterator[str]:
+    """Describe what would keep the cycles and models of a file from running, stored or not.
+
+    Args:
+        source: the file; its name and the line of the entry stand before each.
+    """
     from airflow_detection.cycle.input_query import query_problems
 
+    def placed(line: int, reason: str) -> str:
+        return f"{source}:{line}: {reason}" if source else reason
+
+    try:
+        with _reading(db, settings) as reading:
+            for cycle in registration.cycles:
+                for reason in query_problems(reading, cycle.spec):
+                    yield placed(cycle.line, f"cycle {cycle.spec.cycle_id}: {reason}")
+    except _NotReadable as error:
+        yield str(error)
     for cycle in registration.cycles:
-        for reason in query_problems(db, cycle.spec):
-            yield f"cycle {cycle.spec.cycle_id}: {reason}"
-        yield from _deadline_problems(cycle.spec, settings)
-    yield from _import_problems(
-        {
-            *((f"model {m.spec.model_id}", m.spec.entrypoint) for m in registration.models),
-            *(
-                (f"version {m.spec.model_id}@{v.version}", v.entrypoint)
-                for m in registration.models
-                for v in m.versions
-                if v.entrypoint
-            ),
-        },
-        settings,
-    )
+        for reason in _deadline_problems(cycle.spec, settings):
+            yield placed(cycle.line, reason)
+    for model in registration.models:
+        named = [(model.line, f"model {model.spec.model_id}", model.spec.entrypoint)]
+        named += [
+            (v.line, f"version {model.spec.model_id}@{v.version}", v.entrypoint)
+            for v in model.versions
+            if v.entrypoint
+        ]
+        for line, place, entrypoint in named:
+            if (problem := _import_problem(place, entrypoint, settings)) is not None:
+                yield placed(line, problem)
 
 
 def _problems(db: Database, settings: Settings) -> Iterator[str]:
@@ -183,15 +196,20 @@ def _entrypoints(
 
 
 def _import_problems(places: Iterable[tuple[str, str]], settings: Settings) -> Iterator[str]:
+    problems = (_import_problem(place, entrypoint, settings) for place, entrypoint in sorted(places))
+    yield from (problem for problem in problems if problem is not None)
+
+
+def _import_problem(place: str, entrypoint: str, settings: Settings) -> str | None:
     from airflow_detection.engine.entrypoints import load_class
 
-    for place, entrypoint in sorted(places):
-        try:
-            load_class(entrypoint, settings.allowed_prefixes)
-        except DetectionError as error:
-            yield f"{place}: {error}"
-        except Exception as error:
-            yield f"{place}: entry point {entrypoint!r} cannot be imported: {type(error).__name__}: {error}"
+    try:
+        load_class(entrypoint, settings.allowed_prefixes)
+    except DetectionError as error:
+        return f"{place}: {error}"
+    except Exception as error:
+        return f"{place}: entry point {entrypoint!r} cannot be imported: {type(error).__name__}: {error}"
+    return None
 
 
 def _artifact_problems(versions: Iterable[RegisteredVersion], settings: Settings) -> Iterator[str]:
@@ -252,7 +270,9 @@ def _warnings(db: Database, settings: Settings) -> Iterator[str]:
             yield f"model {spec.model_id}: no version of it holds a role: it does not run"
     _, others = _entrypoints(models, versions)
     yield from (f"not in force: {reason}" for reason in _import_problems(others, settings))
-    yield from _paused_dags(_readable_cycles(db))
+    cycles = list(_readable_cycles(db))
+    yield from _paused_dags(cycles)
+    yield from _empty_runs(cycles)
 
 
 def _notes(db: Database) -> Iterator[str]:
@@ -294,6 +314,32 @@ def _paused_dags(cycles: Iterable[CycleSpec]) -> Iterator[str]:
             yield f"Airflow has no Dag {dag_id} yet: is there a Dag file that calls cycle_dags()?"
         elif paused[dag_id]:
             yield f"Dag {dag_id} is paused: airflow dags unpause {dag_id}"
+
+
+def _empty_runs(cycles: Iterable[CycleSpec]) -> Iterator[str]:
+    """Name the manual runs that Airflow gave no task: it calls them a success."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import exists, select
+
+    from airflow_detection.domain.names import dag_ids
+
+    cycles = list(cycles)
+    names = dag_ids(cycle.cycle_id for cycle in cycles)
+    starts = {names[cycle.cycle_id]: cycle.start_date for cycle in cycles}
+    has_tasks = exists().where(TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id)
+    statement = (
+        select(DagRun.dag_id, DagRun.run_id, DagRun.logical_date)
+        .where(DagRun.dag_id.in_(starts), DagRun.run_type == "manual", DagRun.state == "success", ~has_tasks)
+        .order_by(DagRun.dag_id, DagRun.run_id)
+    )
+    for dag_id, run_id, at in _metadata(statement):
+        if at is not None and at < starts[dag_id]:
+            yield (
+                f"run {run_id} of Dag {dag_id} is a success in which nothing ran: it is for {at.isoformat()},"
+                f" before start_date {starts[dag_id].isoformat()}, where Airflow gives a manual run no task;"
+                " backfill that cycle instead"
+            )
 
 
 def _reader_warnings(db: Database, settings: Settings) -> Iterator[str]:
