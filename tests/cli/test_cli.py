@@ -456,10 +456,13 @@ def test_what_is_not_in_the_file_is_told_and_pruned(cli: Cli, database: Connecti
     whole = written(tmp_path / "whole.yaml", others=small)
     part = written(tmp_path / "part.yaml")
     database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
-    _, told, dry, pruned, again = cli(
-        ["apply", whole], ["apply", part], ["apply", part, "--prune", "--dry-run"],
-        ["apply", part, "--prune"], ["apply", part, "--prune"],
+    _, before, told, dry, pruned, again, after = cli(
+        ["apply", whole], ["check"], ["apply", part], ["apply", part, "--prune", "--dry-run"],
+        ["apply", part, "--prune"], ["apply", part, "--prune"], ["check"],
+        AIRFLOW__DETECTION__ALLOWED_MODULES="tests", PYTHONPATH=str(ROOT),
     )  # fmt: skip
+    assert "model small: entry point 'e'" in before.err
+    assert "small" not in after.err, "what is retired needs no class any more"
     assert told.out == "nothing to change\n"
     assert "warning: not in the file: small@1, still PRIMARY; --prune ends its role\n" in told.err
     assert "would: ~ role small@2: SHADOW -> none from now\n" in dry.out

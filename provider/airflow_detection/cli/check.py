@@ -157,9 +157,8 @@ def _deadline_problems(spec: CycleSpec, settings: Settings) -> Iterator[str]:
 def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
     from airflow_detection.evidence.policy import policy_problems
     from airflow_detection.registration.task_options import default_arg_problems, option_problems
-    from airflow_detection.store import registry
 
-    models = registry.model_specs(db)
+    models, versions = _current(db)
     cycles = list(_readable_cycles(db))
     for cycle in cycles:
         for key, reason in default_arg_problems(cycle.default_args):
@@ -169,7 +168,6 @@ def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
             yield f"model {spec.model_id}: task_options.{key}: {reason}"
         for key, reason in policy_problems(spec.promotion):
             yield f"model {spec.model_id}: promotion.{key}: {reason}"
-    versions = registry.versions(db)
     in_force, _ = _entrypoints(models, versions)
     yield from _import_problems(in_force, settings)
     yield from _artifact_problems(versions, settings)
@@ -179,6 +177,17 @@ def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
             **{f"model {m.model_id}: task_options.pool": m.task_options.get("pool") for m in models},
         }
     )
+
+
+def _current(db: Database) -> tuple[list[ModelSpec], list[RegisteredVersion]]:
+    """Return the models and versions that are not retired: their roles have not been ended."""
+    from airflow_detection.store import registry
+
+    retired = registry.retired_versions(db)
+    versions = registry.versions(db)
+    current = [version for version in versions if version.version_id not in retired]
+    gone = {v.model_id for v in versions} - {v.model_id for v in current}
+    return [spec for spec in registry.model_specs(db) if spec.model_id not in gone], current
 
 
 def _entrypoints(
@@ -259,10 +268,11 @@ def _warnings(db: Database, settings: Settings) -> Iterator[str]:
     from airflow_detection.store import registry
 
     try:
-        models, versions = registry.model_specs(db), registry.versions(db)
+        models, versions = _current(db)
+        is_empty = not registry.model_specs(db)
     except DetectionError:
         return  # a problem, told as such
-    if not models:
+    if is_empty:
         yield "nothing is registered: airflow detection apply FILE"
     with_role = {version.model_id for version in versions if version.role is not None}
     for spec in models:
@@ -278,10 +288,9 @@ def _warnings(db: Database, settings: Settings) -> Iterator[str]:
 def _notes(db: Database) -> Iterator[str]:
     """Describe what only the models themselves can tell to be right."""
     from airflow_detection.cycle.input_query import keys_of_outputs
-    from airflow_detection.store import registry
 
     with suppress(DetectionError):
-        models = registry.model_specs(db)
+        models, _ = _current(db)
         for cycle in _readable_cycles(db):
             for key, model_ids in keys_of_outputs(db, cycle, models).items():
                 yield (
