@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import (
@@ -30,6 +29,7 @@ from airflow_detection.operators.arguments import TemplatedOperator
 from airflow_detection.operators.assets import add_partition_keys
 from airflow_detection.operators.context import (
     cycle_of_run,
+    instant_of,
     mode_of,
     open_artifact,
     open_database,
@@ -200,7 +200,7 @@ class OpenCycleOperator(CycleOperator):
                 cycle_of_run(context, self.log),
                 mode=mode_of(context),
                 replay=param(context, "replay") or (),
-                known_at=datetime.fromisoformat(known_at) if known_at else None,
+                known_at=instant_of("known_at", known_at) if known_at else None,
                 dag_run_id=context["dag_run"].run_id,
             )
         steps, plan = opened.steps, opened.plan
