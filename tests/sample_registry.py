@@ -34,6 +34,13 @@ class Echo(BaseDetectionModel):
         return ModelResult(outputs_per_input=rows, metrics={"inputs": len(ctx.inputs)})
 
 
+class ReadsTracks(Echo):
+    """Reads an upstream by its name."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        return ModelResult(outputs_per_input=list(ctx.shared["tracks"]))
+
+
 def legacy(cycle: Cycle) -> None:
     """Write a line to the file that LEGACY_FILE names, as what ran before the registry."""
     with Path(os.environ["LEGACY_FILE"]).open("a") as file:

@@ -343,6 +343,10 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"entrypoint": "tests.sample_registry:Ekho"}, "cannot be imported: AttributeError"),
     ({"entrypoint": "tests.sample_registry:legacy"}, "is not a BaseDetectionModel"),
     ({"entrypoint": "os:path"}, "module 'os' is under none of"),
+    (
+        {"entrypoint": "tests.sample_registry:ReadsTracks"},
+        "ReadsTracks reads ctx.shared['tracks'], which depends_on of the model does not have",
+    ),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_detection.domain.settings import Settings
     from airflow_detection.domain.specs import CycleSpec, ModelSpec
+    from airflow_detection.engine.model import BaseDetectionModel
     from airflow_detection.registration.entries import Registration
     from airflow_detection.store.database import Database
     from airflow_detection.store.registry import RegisteredVersion
@@ -50,19 +51,18 @@ def registration_warnings(
     """
     from airflow_detection.cycle.input_query import query_problems
 
-    def placed(line: int, reason: str) -> str:
-        return f"{source}:{line}: {reason}" if source else reason
+    def placed(line: int, reasons: Iterable[str]) -> Iterator[str]:
+        yield from (f"{source}:{line}: {reason}" if source else reason for reason in reasons)
 
     try:
         with _reading(db, settings) as reading:
             for cycle in registration.cycles:
-                for reason in query_problems(reading, cycle.spec):
-                    yield placed(cycle.line, f"cycle {cycle.spec.cycle_id}: {reason}")
+                problems = query_problems(reading, cycle.spec)
+                yield from placed(cycle.line, (f"cycle {cycle.spec.cycle_id}: {p}" for p in problems))
     except _NotReadable as error:
         yield str(error)
     for cycle in registration.cycles:
-        for reason in _deadline_problems(cycle.spec, settings):
-            yield placed(cycle.line, reason)
+        yield from placed(cycle.line, _deadline_problems(cycle.spec, settings))
     for model in registration.models:
         named = [(model.line, f"model {model.spec.model_id}", model.spec.entrypoint)]
         named += [
@@ -71,8 +71,7 @@ def registration_warnings(
             if v.entrypoint
         ]
         for line, place, entrypoint in named:
-            if (problem := _import_problem(place, entrypoint, settings)) is not None:
-                yield placed(line, problem)
+            yield from placed(line, _class_problems(place, entrypoint, model.spec.depends_on, settings))
 
 
 def _problems(db: Database, settings: Settings) -> Iterator[str]:
@@ -205,20 +204,40 @@ def _entrypoints(
 
 
 def _import_problems(places: Iterable[tuple[str, str]], settings: Settings) -> Iterator[str]:
-    problems = (_import_problem(place, entrypoint, settings) for place, entrypoint in sorted(places))
-    yield from (problem for problem in problems if problem is not None)
+    for place, entrypoint in sorted(places):
+        if isinstance(loaded := _loaded(place, entrypoint, settings), str):
+            yield loaded
 
 
-def _import_problem(place: str, entrypoint: str, settings: Settings) -> str | None:
+def _class_problems(
+    place: str, entrypoint: str, depends_on: Collection[str], settings: Settings
+) -> Iterator[str]:
+    """Describe why a class cannot be used, or would fail."""
+    loaded = _loaded(place, entrypoint, settings)
+    yield from [loaded] if isinstance(loaded, str) else _upstream_problems(place, loaded, depends_on)
+
+
+def _upstream_problems(
+    place: str, loaded: type[BaseDetectionModel], depends_on: Collection[str]
+) -> Iterator[str]:
+    """Name the models that a class reads and does not depend on: it would fail."""
+    from airflow_detection.engine.entrypoints import shared_without_dependency
+
+    for model_id in shared_without_dependency(loaded, depends_on):
+        name = loaded.__qualname__
+        yield f"{place}: {name} reads ctx.shared[{model_id!r}], which depends_on of the model does not have"
+
+
+def _loaded(place: str, entrypoint: str, settings: Settings) -> type[BaseDetectionModel] | str:
+    """Return the class of an entry point, or why there is none."""
     from airflow_detection.engine.entrypoints import load_class
 
     try:
-        load_class(entrypoint, settings.allowed_prefixes)
+        return load_class(entrypoint, settings.allowed_prefixes)
     except DetectionError as error:
         return f"{place}: {error}"
     except Exception as error:
         return f"{place}: entry point {entrypoint!r} cannot be imported: {type(error).__name__}: {error}"
-    return None
 
 
 def _artifact_problems(versions: Iterable[RegisteredVersion], settings: Settings) -> Iterator[str]:
@@ -278,8 +297,13 @@ def _warnings(db: Database, settings: Settings) -> Iterator[str]:
     for spec in models:
         if spec.model_id not in with_role:
             yield f"model {spec.model_id}: no version of it holds a role: it does not run"
-    _, others = _entrypoints(models, versions)
+    in_force, others = _entrypoints(models, versions)
     yield from (f"not in force: {reason}" for reason in _import_problems(others, settings))
+    upstreams = {spec.model_id: spec.depends_on for spec in models}
+    for place, entrypoint in sorted(in_force):
+        model_id = place.partition(" ")[2].partition("@")[0]
+        if not isinstance(loaded := _loaded(place, entrypoint, settings), str):
+            yield from _upstream_problems(place, loaded, upstreams[model_id])
     cycles = list(_readable_cycles(db))
     yield from _paused_dags(cycles)
     yield from _empty_runs(cycles)
