@@ -50,13 +50,17 @@ With that first line editors complete the keys and mark mistakes, once the schem
 $ airflow detection schema > registration.schema.json
 ```
 
-`apply` checks more than the schema can say: that cycles and upstreams are registered, that dependencies have
-no loop, that a cron expression fires, that the database can plan an input query, that entry points can be
-imported. Its messages name file, line and field:
+`apply` refuses more than the schema can say: a cycle or an upstream that is not registered, a loop of
+dependencies, a cron expression that never fires. Its messages name file, line and field:
 
 ```text
 registry.yaml:8: models.fast_ships.entity_kye: unknown field; the nearest name is 'entity_key'
 ```
+
+What may be right elsewhere is a warning with file and line, and registered all the same: an entry point that
+this machine cannot import or that is not allowed here, an input query that the database cannot plan for the
+login that models read as. With `--strict` there must be none: nothing is changed and the exit code is 1. Use
+it where the code of the models is installed, such as in CI with `--dry-run --strict`.
 
 Rules of all keys:
 

@@ -34,6 +34,13 @@ class Echo(BaseDetectionModel):
         return ModelResult(outputs_per_input=rows, metrics={"inputs": len(ctx.inputs)})
 
 
+class ReadsTracks(Echo):
+    """Reads an upstream by its name."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        return ModelResult(outputs_per_input=list(ctx.shared["tracks"]))
+
+
 def legacy(cycle: Cycle) -> None:
     """Write a line to the file that LEGACY_FILE names, as what ran before the registry."""
     with Path(os.environ["LEGACY_FILE"]).open("a") as file:
@@ -95,6 +102,13 @@ def register(conn: Any, tracks: dict[str, Any] | None = None, shadow: dict[str, 
     put_version(conn, "tracks@1", Role.PRIMARY, **{"ids": ["a", "b"], **(tracks or {})})
     put_version(conn, "tracks@2", Role.SHADOW, **{"ids": ["a", "b", "c"], **(shadow or {})})
     put_version(conn, "spoofing@1", Role.PRIMARY, ids=["x"])
+
+
+def antedate(conn: Any, at: datetime) -> None:
+    """Let every cycle be registered at an instant of the past: none is due before it is."""
+    conn.execute("alter table detection.detection_cycle_settings disable trigger append_only")
+    conn.execute("update detection.detection_cycle_settings set recorded_at = %s", (at,))
+    conn.execute("alter table detection.detection_cycle_settings enable trigger append_only")
 
 
 def note_run(conn: Any, label: str, outcome: str = "SUCCEEDED", at: datetime = AT) -> None:

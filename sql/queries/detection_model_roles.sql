@@ -38,6 +38,12 @@ select v.version_id, v.model_id, v.version, v.params, v.artifact, v.entrypoint, 
  where %(model_id)s::text is null or v.model_id = %(model_id)s::text
  order by v.model_id, v.version_id;
 
+-- name: retired
+-- The versions that have held a role and hold none now, nor will.
+select distinct r.version_id from {schema}.detection_model_roles r
+ where not exists (select from {schema}.detection_model_roles o
+                    where o.version_id = r.version_id and o.superseded_at is null and upper_inf(o.valid));
+
 -- name: by_label
 -- One version by its label, for a replay.
 select v.version_id, v.model_id, v.version, v.params, v.artifact, coalesce(v.entrypoint, m.entrypoint) as entrypoint

@@ -9,8 +9,8 @@ select v.version, r.role::text as role, lower(r.valid) as since, upper(r.valid) 
  limit %(limit)s;
 
 -- name: runs
--- The manifests of one cycle, or of the newest that has any; replays behind the live ones.
-select r.cycle_started_at, r.model_id, v.version, r.role::text as role, r.is_replay, r.outcome::text as outcome,
+-- The manifests of one cycle, or of the newest that has any; replays, which have no role, behind the live ones.
+select r.cycle_started_at, r.model_id, v.version, case when not r.is_replay then r.role::text end as role, r.is_replay, r.outcome::text as outcome,
        r.input_count, r.output_count, r.duration_ms, r.started_at, r.artifact_sha256, r.error
   from {schema}.detection_model_runs r
   join {schema}.detection_model_versions v on v.version_id = r.version_id
@@ -22,7 +22,8 @@ select r.cycle_started_at, r.model_id, v.version, r.role::text as role, r.is_rep
 
 -- name: outputs
 -- The stored outputs of a model in one cycle, the highest scores first; the champion's unless a version is named.
-select o.entity_id, o.score, v.version, o.role::text as role, o.is_replay, o.outputs, o.input_ref
+-- A replay has no role.
+select o.entity_id, o.score, v.version, case when not o.is_replay then o.role::text end as role, o.is_replay, o.outputs, o.input_ref
   from {schema}.detection_model_run_outputs o
   join {schema}.detection_model_versions v on v.version_id = o.version_id
  where o.cycle_started_at = %(at)s and o.model_id = %(model_id)s

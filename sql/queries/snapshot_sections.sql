@@ -11,16 +11,23 @@ select r.cycle_id, r.cycle_started_at, max(r.input_count) as inputs, max(r.newes
  group by 1, 2 order by 1, 2;
 
 -- name: schedules
--- The cycles, and the first of each that ran when it was due: not a day later, and not in a backfill.
-select c.cycle_id, c.schedule, c.is_enabled, c.start_date, now() as now,
+-- The cycles, and the first of each that ran when it was due: not a day later, and neither by hand nor in a backfill.
+-- One that has never run starts when it was registered, however early its start date is.
+select c.cycle_id, c.schedule, c.is_enabled,
+       case when runs.has_run then c.start_date
+            else greatest(c.start_date, (select min(s.recorded_at) from {schema}.detection_cycle_settings s
+                                          where s.cycle_id = c.cycle_id)) end as start_date,
+       now() as now,
        (select r.cycle_started_at from {schema}.detection_cycle_runs r
          where r.cycle_id = c.cycle_id and r.mode = 'as_of'
            and r.opened_at < r.cycle_started_at + interval '1 day'
-           and not coalesce(r.dag_run_id, '') ^@ 'backfill__'
+           and not (coalesce(r.dag_run_id, '') ^@ 'backfill__' or coalesce(r.dag_run_id, '') ^@ 'manual__')
          order by r.cycle_started_at limit 1) as live_since,
-       exists (select from {schema}.detection_cycle_runs r
-                where r.cycle_id = c.cycle_id and r.mode = 'as_of') as has_run
-  from {schema}.detection_cycles c order by c.cycle_id;
+       runs.has_run
+  from {schema}.detection_cycles c
+ cross join lateral (select exists (select from {schema}.detection_cycle_runs r
+                                     where r.cycle_id = c.cycle_id and r.mode = 'as_of') as has_run) as runs
+ order by c.cycle_id;
 
 -- name: cycle_runs
 -- The cycles that were opened.
@@ -130,10 +137,11 @@ select date_bin('1 hour', first_seen_at, %(end)s) as hour, severity::text as sev
  group by 1, 2 order by 1, 2;
 
 -- name: oldest_critical
--- CRITICAL events that nobody has closed, oldest first.
+-- CRITICAL events that nobody had closed at the end of the period, oldest first.
 select category, entity_id, score, first_seen_at, last_seen_at
   from {schema}.detection_events
- where status = 'OPEN' and severity = 'CRITICAL' and first_seen_at < %(end)s
+ where (status = 'OPEN' or (status = 'CLOSED' and closed_at >= %(end)s))
+   and severity = 'CRITICAL' and first_seen_at < %(end)s
  order by first_seen_at, category, entity_id limit %(most)s;
 
 -- name: drift

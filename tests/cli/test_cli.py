@@ -343,6 +343,10 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"entrypoint": "tests.sample_registry:Ekho"}, "cannot be imported: AttributeError"),
     ({"entrypoint": "tests.sample_registry:legacy"}, "is not a BaseDetectionModel"),
     ({"entrypoint": "os:path"}, "module 'os' is under none of"),
+    (
+        {"entrypoint": "tests.sample_registry:ReadsTracks"},
+        "ReadsTracks reads ctx.shared['tracks'], which depends_on of the model does not have",
+    ),
 ]
 
 
@@ -351,16 +355,22 @@ def test_apply_and_check_tell_a_mistake_before_anything_runs(
 ) -> None:
     database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
     files = [written(tmp_path / f"{n}.yaml", **changes) for n, (changes, _) in enumerate(MISTAKES)]
-    *dry, applied, check, mended, well = cli(
+    two = written(tmp_path / "two.yaml", **MISTAKES[0][0], **MISTAKES[3][0])
+    *dry, strict, versions, applied, check, mended, well = cli(
         *(["apply", file, "--dry-run"] for file in files),
-        ["apply", written(tmp_path / "two.yaml", **MISTAKES[0][0], **MISTAKES[3][0])], ["check"],
-        ["apply", written(tmp_path / "mended.yaml")], ["check"],
+        ["apply", two, "--strict"], ["versions"],
+        ["apply", two], ["check"],
+        ["apply", written(tmp_path / "mended.yaml"), "--strict"], ["check"],
         PREDICTION_USE_MODEL_REGISTRY="1", AIRFLOW__DETECTION__ALLOWED_MODULES="tests", PYTHONPATH=str(ROOT),
     )  # fmt: skip
-    for ran, (_, warning) in zip(dry, MISTAKES, strict=True):
+    for file, ran, (changes, warning) in zip(files, dry, MISTAKES, strict=True):
         assert ran.code == 0
-        assert ran.err.startswith("warning: ")
+        line = 4 if "entrypoint" in changes else 2
+        assert ran.err.startswith(f"warning: {file}:{line}: ")
         assert warning in ran.err
+    assert (strict.code, versions.out) == (1, "No data found\n"), "nothing is registered"
+    assert strict.out.startswith("would: + cycle pay")
+    assert strict.err.endswith("--strict: nothing was changed, there are warnings: 2\n")
     assert (applied.code, check.code) == (0, 1)
     for _, problem in (MISTAKES[0], MISTAKES[3]):
         assert problem in applied.err
@@ -392,14 +402,19 @@ def test_check_tells_what_runs_nothing(cli: Cli, database: Connection, tmp_path:
         "warning: not in force: model idle: ",
         "warning: Dag detection_pay is paused: airflow dags unpause detection_pay",
         "warning: Airflow has no Dag detection_night yet",
+        "warning: run manual__1 of Dag detection_pay is a success in which nothing ran: it is for 2025-12-31",
+        ", before start_date 2026-01-01T00:00:00+00:00, where Airflow gives a manual run no task",
     ):
         assert text in check.err
+    assert "manual__3" not in check.err, "its cycle is not before the start"
 
 
 def migrate_airflow(home: Path, dag_id: str) -> None:
-    """Migrate Airflow's metadata database in a home, and store a Dag there, which is paused."""
+    """Migrate Airflow's metadata database in a home; store a paused Dag with two runs without a task."""
     code = (
-        "import sys\n"
+        "import sys\nfrom datetime import UTC, datetime, timedelta\n"
+        "from airflow.models.dagrun import DagRun\nfrom airflow.utils.state import DagRunState\n"
+        "from airflow.utils.types import DagRunType\n"
         "from airflow.models.dag import DagModel\nfrom airflow.models.dagbundle import DagBundleModel\n"
         "from airflow.utils.db import initdb\nfrom airflow.utils.session import create_session\n"
         "initdb()\n"
@@ -407,6 +422,11 @@ def migrate_airflow(home: Path, dag_id: str) -> None:
         "    session.add(DagBundleModel(name='files'))\n"
         "    session.flush()\n"
         "    session.add(DagModel(dag_id=sys.argv[1], bundle_name='files', is_paused=True))\n"
+        "    session.flush()\n"
+        "    for day in (1, 3):\n"
+        "        at = datetime(2025, 12, 30, tzinfo=UTC) + timedelta(days=day)\n"
+        "        session.add(DagRun(dag_id=sys.argv[1], run_id=f'manual__{day}', logical_date=at,\n"
+        "            run_after=at, run_type=DagRunType.MANUAL, state=DagRunState.SUCCESS))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, dag_id],
@@ -440,10 +460,13 @@ def test_what_is_not_in_the_file_is_told_and_pruned(cli: Cli, database: Connecti
     whole = written(tmp_path / "whole.yaml", others=small)
     part = written(tmp_path / "part.yaml")
     database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
-    _, told, dry, pruned, again = cli(
-        ["apply", whole], ["apply", part], ["apply", part, "--prune", "--dry-run"],
-        ["apply", part, "--prune"], ["apply", part, "--prune"],
+    _, before, told, dry, pruned, again, after = cli(
+        ["apply", whole], ["check"], ["apply", part], ["apply", part, "--prune", "--dry-run"],
+        ["apply", part, "--prune"], ["apply", part, "--prune"], ["check"],
+        AIRFLOW__DETECTION__ALLOWED_MODULES="tests", PYTHONPATH=str(ROOT),
     )  # fmt: skip
+    assert "model small: entry point 'e'" in before.err
+    assert "small" not in after.err, "what is retired needs no class any more"
     assert told.out == "nothing to change\n"
     assert "warning: not in the file: small@1, still PRIMARY; --prune ends its role\n" in told.err
     assert "would: ~ role small@2: SHADOW -> none from now\n" in dry.out

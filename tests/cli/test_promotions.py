@@ -11,7 +11,7 @@ from tests import sample_registry
 from tests.sample_registry import AT, SCHEMA
 
 from airflow_detection.cycle import inline, planning
-from airflow_detection.domain.specs import Execution, Mode
+from airflow_detection.domain.specs import Execution, Mode, Role
 from airflow_detection.store import promotions
 from airflow_detection.store.database import Database
 
@@ -154,3 +154,43 @@ def test_listings_show_what_is_stored(cli: Cli, fleet: Database) -> None:
     assert "SUCCEEDED" in table.out
     assert "tracks@1" in plain.out
     assert unknown.err == "model 'nobody' is not registered; known: spoofing, tracks\n"
+
+
+OFF = "2026-03-01T12:07:00+00:00"
+NO_TICK = (
+    f"cycle 'fleet' has no tick at {OFF}: '*/5 * * * *' has 2026-03-01T12:05:00+00:00 and"
+    " 2026-03-01T12:10:00+00:00\n"
+)
+NO_MODEL = "model 'track' is not registered; the nearest name is 'tracks'\n"
+
+
+def test_a_listing_of_what_there_is_not_names_it(cli: Cli, fleet: Database) -> None:
+    asked = {
+        ("events", "--model", "track"): NO_MODEL,
+        ("versions", "--model", "track"): NO_MODEL,
+        ("promotions", "list", "--model", "track"): NO_MODEL,
+        ("labels", "list", "fleet", "--model", "track"): NO_MODEL,
+        ("roles", "track"): NO_MODEL,
+        ("outputs", "track"): NO_MODEL,
+        ("runs", "fleet", "--at", OFF): NO_TICK,
+        ("outputs", "tracks", "--at", OFF): NO_TICK,
+        ("outputs", "tracks@7"): "version 'tracks@7' is not registered; the nearest name is 'tracks@2'\n",
+        ("runs", "flet"): "cycle 'flet' is not registered; the nearest name is 'fleet'\n",
+    }
+    ended = cli(*(list(args) for args in asked), ["runs", "fleet", "--at", "2026-03-01T13:00Z"])
+    for ran, (args, message) in zip(ended, asked.items(), strict=False):
+        assert (ran.code, ran.out) == (1, ""), args
+        assert ran.err == message, args
+    assert (ended[-1].code, ended[-1].out) == (0, "No data found\n"), "a tick at which nothing ran"
+
+
+def test_a_replay_is_listed_without_a_role(cli: Cli, fleet: Database) -> None:
+    sample_registry.put_version(fleet.conn, "tracks@3", Role.CHALLENGER, since=None, ids=["a"])
+    planning.open_cycle(fleet, "fleet", AT, mode=Mode.OVERRIDE, replay=["tracks@3"])
+    inline.run_inline(fleet, sample_registry.SETTINGS, "fleet", AT, mode=Mode.OVERRIDE)
+    runs, outputs = cli(
+        ["runs", "fleet", "--output", "json"],
+        ["outputs", "tracks@3", "--at", AT.isoformat(), "--output", "json"],
+    )
+    assert [(r["version"], r["role"]) for r in rows(runs.out) if r["is_replay"]] == [("3", None)]
+    assert [(o["entity_id"], o["role"], o["is_replay"]) for o in rows(outputs.out)] == [("a", None, True)]

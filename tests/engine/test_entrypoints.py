@@ -13,7 +13,7 @@ from tests.engine.conftest import model
 
 import airflow_detection
 from airflow_detection.domain.specs import VersionSpec
-from airflow_detection.engine.entrypoints import Registry, load_class
+from airflow_detection.engine.entrypoints import Registry, load_class, shared_without_dependency
 from airflow_detection.engine.flags import concurrent_shadows, use_model_registry
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.engine.params import ParamsLoader
@@ -28,6 +28,15 @@ class Good(BaseDetectionModel):
 
 class Unfinished(BaseDetectionModel):
     pass
+
+class Reads(Good):
+    def run(self, ctx):
+        shared = ctx.shared
+        if "asked" in ctx.shared:
+            list(ctx.shared["asked"])
+        scores = {n: ctx.shared[n] for n in ctx.params["names"]}
+        maybe = ctx.shared.get("maybe")
+        return ModelResult(outputs_per_input=[*ctx.shared["tracks"], *ctx.shared["other"]])
 
 plain = dict
 """
@@ -54,6 +63,14 @@ def test_the_registry_instantiates_a_version_from_its_models_entry_point() -> No
         "1",
         (1,),
     )
+
+
+@pytest.mark.usefixtures("code")
+def test_the_source_tells_which_upstreams_are_read_without_a_dependency() -> None:
+    reads = load_class("fleet_models:Reads", ("fleet_models",))
+    assert shared_without_dependency(reads, ()) == ["other", "tracks"]
+    assert shared_without_dependency(reads, ("tracks",)) == ["other"]
+    assert shared_without_dependency(load_class("fleet_models:Good", ("fleet_models",)), ()) == []
 
 
 @pytest.mark.usefixtures("code")

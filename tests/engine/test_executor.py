@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from tests.engine.conftest import Bench, ListStore, fails, model, one_output, ou
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import CycleSummary
 from airflow_detection.domain.specs import Outcome, Role
+from airflow_detection.engine.entrypoints import Registry
 from airflow_detection.engine.executor import InProcess
 from airflow_detection.engine.model import ModelContext, ModelResult
 from airflow_detection.errors import EntryPointError, TransientModelError
@@ -77,7 +80,7 @@ def test_a_failed_champion_takes_its_shadows_and_dependents_and_nothing_else(ben
     assert outcomes(report) == {
         "a@1": FAILED, "a@2": SKIPPED, "b@1": SKIPPED, "b@2": SKIPPED, "c@1": SKIPPED, "d@1": RAN,
     }  # fmt: skip
-    assert report.summary == CycleSummary(executed=1, failed=1, skipped_missing_deps=2)
+    assert report.summary == CycleSummary(executed=1, failed=1, skipped_missing_deps=2, shadow_skipped=2)
     assert bench.ran == ["a@1", "d@1"]
 
 
@@ -99,7 +102,7 @@ def test_a_model_without_primary_does_not_run_and_shows_in_the_summary(
 ) -> None:
     report = bench.run(model("a", champion=None, shadows=["2"]), model("b", reads=["a"], shadows=["2"]))
     assert bench.ran == []
-    assert report.summary == CycleSummary(skipped_missing_deps=1, without_primary=("a",))
+    assert report.summary == CycleSummary(skipped_missing_deps=1, shadow_skipped=1, without_primary=("a",))
     assert "model a has shadows but no PRIMARY" in caplog.text
 
 
@@ -260,6 +263,20 @@ def test_a_failed_run_is_logged_with_its_traceback(bench: Bench, caplog: pytest.
     record = next(r for r in caplog.records if r.levelno == logging.ERROR)
     assert record.exc_info is not None
     assert record.getMessage() == "a@1 failed: ValueError: no luck"
+
+
+def test_a_clear_error_is_logged_without_frames_but_the_models_own(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    absent = model("a", entrypoint="no_such_module:Model")
+    bench.run(absent, instantiate=Registry([absent], allowed_prefixes=("no_such_module",)).instantiate)
+    bench.run(model("a"), scripts={"a@1": lambda ctx: ctx.shared["b"]})
+    missing, not_upstream = (r for r in caplog.records if r.levelno == logging.ERROR)
+    assert missing.getMessage().startswith("a@1 failed: EntryPointError: entry point 'no_such_module:Model'")
+    assert missing.exc_info is None
+    assert not_upstream.exc_info
+    frames = traceback.extract_tb(not_upstream.exc_info[2])
+    assert {Path(frame.filename).name for frame in frames} == {"conftest.py", "test_executor.py"}
 
 
 def test_the_default_model_gives_one_output(bench: Bench) -> None:

@@ -110,6 +110,7 @@ def test_conditions_say_what_is_missing() -> None:
     verdict = condition("verdicts", comparison(second={"cycles_since_bad": 3, "last_bad_verdict": BAD}))
     assert verdict.reason == "SILENT_FAULT at 2026-03-01T00:00:00+00:00: stuck"
     assert verdict.bound == "no bad verdict in the latest 36 cycles"
+    assert (verdict.figure, verdict.unit) == (3, "cycles since the last bad one")
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,31 @@ def test_a_replay_runs_beside_the_live_results(database: Any, cycles: Cycles) ->
     assert sample_registry.outcomes(database)["spoofing@next!"] == "SUCCEEDED"
 
 
+def test_a_replay_without_a_result_fails_the_run_with_the_reason(
+    database: Any, cycles: Cycles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample_registry.register(database)
+    sample_registry.put_version(database, "spoofing@next", ids=["y"])
+    sample_registry.put_version(database, "tracks@bad", fail="terminal")
+    never_ran = {"conf": {"mode": "override", "replay": ["spoofing@next"]}}
+    failing = {"conf": {"mode": "override", "replay": ["spoofing@next", "tracks@bad"]}}
+    later = (AT + timedelta(minutes=5)).isoformat()
+    ended = cycles(never_ran, {"at": later}, failing | {"at": later})
+    assert [run["state"] for run in ended] == ["failed", "success", "failed"]
+    assert ended[0]["tasks"]["close_cycle"] == ended[2]["tasks"]["close_cycle"] == "failed"
+    printed = capsys.readouterr().out
+    reason = "the champion of 'tracks' has no result in this cycle: not run"
+    assert f"not replayed: spoofing@next SKIPPED: {reason}" in printed
+    assert "not replayed: tracks@bad FAILED: TerminalModelError: told to fail" in printed
+    summaries = database.execute(
+        "select summary->'shadow_ran', summary->'shadow_failed', summary->'shadow_skipped',"
+        " summary->'not_replayed' from detection.detection_cycle_runs where mode = 'override'"
+        " order by cycle_started_at"
+    ).fetchall()
+    assert [row[:3] for row in summaries] == [(0, 0, 1), (1, 1, 0)]
+    assert [list(row[3]) for row in summaries] == [["spoofing@next"], ["tracks@bad"]]
+
+
 def test_a_plan_that_cannot_be_given_fails_the_run(database: Any, cycles: Cycles) -> None:
     sample_registry.register(database)
     (run,) = cycles({"conf": {"mode": "override", "replay": ["spoofing@unknown"]}})

@@ -324,6 +324,7 @@ def test_drift_names_categories_on_one_side_and_keeps_late_ones_apart(database: 
 
 def test_cycles_that_never_came_are_missing_and_role_changes_are_shown(database: Connection) -> None:
     sample_registry.register(database)
+    sample_registry.antedate(database, sample_registry.SINCE)
     report = _take(database)
     facts = {f.label: f.value for f in report.section("cycles").facts}
     assert (facts["Due"], facts["Missing"]) == (12, 12)

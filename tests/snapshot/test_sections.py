@@ -218,6 +218,7 @@ def test_a_cycle_of_any_length_is_expected_when_it_is_due(
     registered: Connection, schedule: str, due: int, says: str
 ) -> None:
     registered.execute("update detection.detection_cycles set schedule = %s", (schedule,))
+    sample_registry.antedate(registered, START)
     report = collector.take(Database(registered, "detection"), sections(), start=START, end=END)
     assert not [s.why for s in report.sections if s.why]
     cycles, feed = report.section("cycles"), report.section("feed")
@@ -336,14 +337,15 @@ def test_events_that_began_ended_and_stay_are_counted(database: Connection) -> N
     _event(database, "worst", old - timedelta(hours=2), severity="CRITICAL", category="spoofing")
     _event(database, "worse", new, severity="CRITICAL")
     _event(database, "handled", DAY, severity="CRITICAL", status="CLOSED", closed=old)
+    _event(database, "handled since", old, severity="CRITICAL", status="CLOSED", closed=late)
     events = _take(database, "events")
     facts = _facts(events)
-    assert [facts[n] for n in ("New", "Closed", "Retracted", "Open")] == [3, 2, 1, 5]
-    assert facts["CRITICAL and open"] == 2
+    assert [facts[n] for n in ("New", "Closed", "Retracted", "Open")] == [3, 2, 1, 6]
+    assert facts["CRITICAL and open"] == 3
     assert facts["Oldest unhandled CRITICAL"] == timedelta(hours=8).total_seconds()
-    assert [r["Entity"] for r in _rows(events, 1)] == ["worst", "worse"]
+    assert [r["Entity"] for r in _rows(events, 1)] == ["worst", "handled since", "worse"]
     rows = {r["Category"]: r for r in _rows(events)}
-    assert [rows["tracks"][n] for n in ("New", "Open", "CRITICAL", "HIGH")] == [3, 4, 1, 3]
+    assert [rows["tracks"][n] for n in ("New", "Open", "CRITICAL", "HIGH")] == [3, 5, 2, 3]
     bars = {line.label: line.values for line in events.series[0].lines}
     assert (bars["HIGH"][-1], bars["CRITICAL"][-1]) == (2, 1)
     assert events.status is Status.ATTENTION

@@ -352,6 +352,17 @@ def test_the_page_and_the_terminal_escape_what_others_wrote(planted: Planted) ->
     assert "May tracks@2 take the place of tracks@1?" in page
 
 
+def test_a_figure_of_the_gate_stands_with_its_unit(planted: Planted) -> None:
+    planted.both(0, {"a": 0.1, "b": 0.9}, {"a": 0.9, "b": 0.2})
+    report = comparison_report(planted.compare(), schema=SCHEMA)
+    (table,) = report.section("gate").tables
+    figures = {row[0]: row[2] for row in table.rows}
+    assert figures["cycles"] == "1 cycles"
+    assert figures["coverage"] == "1 of the entities"
+    assert figures["alert volume"] == "1 times the champion's"
+    assert (figures["canaries"], figures["evidence"]) == ("0 wrong", None)
+
+
 def test_the_json_of_equal_comparisons_is_equal_and_has_the_figures(planted: Planted) -> None:
     planted.both(0, {"a": 0.1, "b": 0.9}, {"a": 0.9, "b": 0.2})
     planted.label("a", True)

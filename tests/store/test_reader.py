@@ -133,6 +133,37 @@ def test_only_real_parameters_are_replaced(text: str, expected: str) -> None:
     assert named(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("select id\n  from sen", 'relation "sen" does not exist (line 2, column 8 of the query)'),
+        (
+            "\n-- 50 % of it: 'all'\nselect id, :window_start, :window_end, :window_start /* :x */ from sen",
+            'relation "sen" does not exist (line 3, column 68 of the query)',
+        ),
+        (
+            "select idd from seen",
+            (
+                'column "idd" does not exist (line 1, column 8 of the query);'
+                ' Perhaps you meant to reference the column "seen.id"'
+            ),
+        ),
+        ("select id frm seen where", 'syntax error at or near "seen" (line 1, column 15 of the query)'),
+        (
+            "select id from seen where id = any(",
+            "syntax error at end of input (line 1, column 36 of the query)",
+        ),
+        ("select 1 / 0 as x", "division by zero"),
+        ("select id + :window_end as é, 'ü' || :nix(1) from seen", "query parameter missing: nix"),
+    ],
+)
+def test_a_refused_query_is_one_line_with_the_place_in_it(reader: Reader, text: str, reason: str) -> None:
+    for ask in (reader.query, reader.columns, reader.read):
+        with pytest.raises(TerminalModelError) as refused:
+            ask(text)
+        assert str(refused.value) == f"the query was refused: {reason}"
+
+
 def test_queries_of_a_table_that_has_none_are_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="no_such_table"):
         load_queries("no_such_table", "detection")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_detection.domain.settings import Settings
     from airflow_detection.domain.specs import CycleSpec, ModelSpec
+    from airflow_detection.engine.model import BaseDetectionModel
     from airflow_detection.registration.entries import Registration
     from airflow_detection.store.database import Database
     from airflow_detection.store.registry import RegisteredVersion
@@ -40,26 +41,37 @@ def check(args: Arguments) -> None:
     say("all is well: connection, migrations, schedules, input queries, entry points, artefacts, plans")
 
 
-def registration_warnings(db: Database, settings: Settings, registration: Registration) -> Iterator[str]:
-    """Describe what would keep the cycles and models of a file from running, stored or not."""
+def registration_warnings(
+    db: Database, settings: Settings, registration: Registration, source: str | None = None
+) -> Iterator[str]:
+    """Describe what would keep the cycles and models of a file from running, stored or not.
+
+    Args:
+        source: the file; its name and the line of the entry stand before each.
+    """
     from airflow_detection.cycle.input_query import query_problems
 
+    def placed(line: int, reasons: Iterable[str]) -> Iterator[str]:
+        yield from (f"{source}:{line}: {reason}" if source else reason for reason in reasons)
+
+    try:
+        with _reading(db, settings) as reading:
+            for cycle in registration.cycles:
+                problems = query_problems(reading, cycle.spec)
+                yield from placed(cycle.line, (f"cycle {cycle.spec.cycle_id}: {p}" for p in problems))
+    except _NotReadable as error:
+        yield str(error)
     for cycle in registration.cycles:
-        for reason in query_problems(db, cycle.spec):
-            yield f"cycle {cycle.spec.cycle_id}: {reason}"
-        yield from _deadline_problems(cycle.spec, settings)
-    yield from _import_problems(
-        {
-            *((f"model {m.spec.model_id}", m.spec.entrypoint) for m in registration.models),
-            *(
-                (f"version {m.spec.model_id}@{v.version}", v.entrypoint)
-                for m in registration.models
-                for v in m.versions
-                if v.entrypoint
-            ),
-        },
-        settings,
-    )
+        yield from placed(cycle.line, _deadline_problems(cycle.spec, settings))
+    for model in registration.models:
+        named = [(model.line, f"model {model.spec.model_id}", model.spec.entrypoint)]
+        named += [
+            (v.line, f"version {model.spec.model_id}@{v.version}", v.entrypoint)
+            for v in model.versions
+            if v.entrypoint
+        ]
+        for line, place, entrypoint in named:
+            yield from placed(line, _class_problems(place, entrypoint, model.spec.depends_on, settings))
 
 
 def _problems(db: Database, settings: Settings) -> Iterator[str]:
@@ -144,9 +156,8 @@ def _deadline_problems(spec: CycleSpec, settings: Settings) -> Iterator[str]:
 def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
     from airflow_detection.evidence.policy import policy_problems
     from airflow_detection.registration.task_options import default_arg_problems, option_problems
-    from airflow_detection.store import registry
 
-    models = registry.model_specs(db)
+    models, versions = _current(db)
     cycles = list(_readable_cycles(db))
     for cycle in cycles:
         for key, reason in default_arg_problems(cycle.default_args):
@@ -156,7 +167,6 @@ def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
             yield f"model {spec.model_id}: task_options.{key}: {reason}"
         for key, reason in policy_problems(spec.promotion):
             yield f"model {spec.model_id}: promotion.{key}: {reason}"
-    versions = registry.versions(db)
     in_force, _ = _entrypoints(models, versions)
     yield from _import_problems(in_force, settings)
     yield from _artifact_problems(versions, settings)
@@ -166,6 +176,17 @@ def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
             **{f"model {m.model_id}: task_options.pool": m.task_options.get("pool") for m in models},
         }
     )
+
+
+def _current(db: Database) -> tuple[list[ModelSpec], list[RegisteredVersion]]:
+    """Return the models and versions that are not retired: their roles have not been ended."""
+    from airflow_detection.store import registry
+
+    retired = registry.retired_versions(db)
+    versions = registry.versions(db)
+    current = [version for version in versions if version.version_id not in retired]
+    gone = {v.model_id for v in versions} - {v.model_id for v in current}
+    return [spec for spec in registry.model_specs(db) if spec.model_id not in gone], current
 
 
 def _entrypoints(
@@ -183,15 +204,40 @@ def _entrypoints(
 
 
 def _import_problems(places: Iterable[tuple[str, str]], settings: Settings) -> Iterator[str]:
+    for place, entrypoint in sorted(places):
+        if isinstance(loaded := _loaded(place, entrypoint, settings), str):
+            yield loaded
+
+
+def _class_problems(
+    place: str, entrypoint: str, depends_on: Collection[str], settings: Settings
+) -> Iterator[str]:
+    """Describe why a class cannot be used, or would fail."""
+    loaded = _loaded(place, entrypoint, settings)
+    yield from [loaded] if isinstance(loaded, str) else _upstream_problems(place, loaded, depends_on)
+
+
+def _upstream_problems(
+    place: str, loaded: type[BaseDetectionModel], depends_on: Collection[str]
+) -> Iterator[str]:
+    """Name the models that a class reads and does not depend on: it would fail."""
+    from airflow_detection.engine.entrypoints import shared_without_dependency
+
+    for model_id in shared_without_dependency(loaded, depends_on):
+        name = loaded.__qualname__
+        yield f"{place}: {name} reads ctx.shared[{model_id!r}], which depends_on of the model does not have"
+
+
+def _loaded(place: str, entrypoint: str, settings: Settings) -> type[BaseDetectionModel] | str:
+    """Return the class of an entry point, or why there is none."""
     from airflow_detection.engine.entrypoints import load_class
 
-    for place, entrypoint in sorted(places):
-        try:
-            load_class(entrypoint, settings.allowed_prefixes)
-        except DetectionError as error:
-            yield f"{place}: {error}"
-        except Exception as error:
-            yield f"{place}: entry point {entrypoint!r} cannot be imported: {type(error).__name__}: {error}"
+    try:
+        return load_class(entrypoint, settings.allowed_prefixes)
+    except DetectionError as error:
+        return f"{place}: {error}"
+    except Exception as error:
+        return f"{place}: entry point {entrypoint!r} cannot be imported: {type(error).__name__}: {error}"
 
 
 def _artifact_problems(versions: Iterable[RegisteredVersion], settings: Settings) -> Iterator[str]:
@@ -241,27 +287,34 @@ def _warnings(db: Database, settings: Settings) -> Iterator[str]:
     from airflow_detection.store import registry
 
     try:
-        models, versions = registry.model_specs(db), registry.versions(db)
+        models, versions = _current(db)
+        is_empty = not registry.model_specs(db)
     except DetectionError:
         return  # a problem, told as such
-    if not models:
+    if is_empty:
         yield "nothing is registered: airflow detection apply FILE"
     with_role = {version.model_id for version in versions if version.role is not None}
     for spec in models:
         if spec.model_id not in with_role:
             yield f"model {spec.model_id}: no version of it holds a role: it does not run"
-    _, others = _entrypoints(models, versions)
+    in_force, others = _entrypoints(models, versions)
     yield from (f"not in force: {reason}" for reason in _import_problems(others, settings))
-    yield from _paused_dags(_readable_cycles(db))
+    upstreams = {spec.model_id: spec.depends_on for spec in models}
+    for place, entrypoint in sorted(in_force):
+        model_id = place.partition(" ")[2].partition("@")[0]
+        if not isinstance(loaded := _loaded(place, entrypoint, settings), str):
+            yield from _upstream_problems(place, loaded, upstreams[model_id])
+    cycles = list(_readable_cycles(db))
+    yield from _paused_dags(cycles)
+    yield from _empty_runs(cycles)
 
 
 def _notes(db: Database) -> Iterator[str]:
     """Describe what only the models themselves can tell to be right."""
     from airflow_detection.cycle.input_query import keys_of_outputs
-    from airflow_detection.store import registry
 
     with suppress(DetectionError):
-        models = registry.model_specs(db)
+        models, _ = _current(db)
         for cycle in _readable_cycles(db):
             for key, model_ids in keys_of_outputs(db, cycle, models).items():
                 yield (
@@ -294,6 +347,32 @@ def _paused_dags(cycles: Iterable[CycleSpec]) -> Iterator[str]:
             yield f"Airflow has no Dag {dag_id} yet: is there a Dag file that calls cycle_dags()?"
         elif paused[dag_id]:
             yield f"Dag {dag_id} is paused: airflow dags unpause {dag_id}"
+
+
+def _empty_runs(cycles: Iterable[CycleSpec]) -> Iterator[str]:
+    """Name the manual runs that Airflow gave no task: it calls them a success."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import exists, select
+
+    from airflow_detection.domain.names import dag_ids
+
+    cycles = list(cycles)
+    names = dag_ids(cycle.cycle_id for cycle in cycles)
+    starts = {names[cycle.cycle_id]: cycle.start_date for cycle in cycles}
+    has_tasks = exists().where(TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id)
+    statement = (
+        select(DagRun.dag_id, DagRun.run_id, DagRun.logical_date)
+        .where(DagRun.dag_id.in_(starts), DagRun.run_type == "manual", DagRun.state == "success", ~has_tasks)
+        .order_by(DagRun.dag_id, DagRun.run_id)
+    )
+    for dag_id, run_id, at in _metadata(statement):
+        if at is not None and at < starts[dag_id]:
+            yield (
+                f"run {run_id} of Dag {dag_id} is a success in which nothing ran: it is for {at.isoformat()},"
+                f" before start_date {starts[dag_id].isoformat()}, where Airflow gives a manual run no task;"
+                " backfill that cycle instead"
+            )
 
 
 def _reader_warnings(db: Database, settings: Settings) -> Iterator[str]:

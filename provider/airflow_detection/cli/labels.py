@@ -43,6 +43,8 @@ def labels_list(args: Arguments) -> None:
 
     with connected() as (db, _):
         registry.cycle_spec(db, args.cycle)
+        if args.model:
+            registry.cycle_of(db, args.model)
         labels = known_labels(
             db,
             args.cycle,

@@ -29,6 +29,8 @@ def versions(args: Arguments) -> None:
     from airflow_detection.store import registry
 
     with connected() as (db, _):
+        if args.model:
+            registry.cycle_of(db, args.model)
         listed = registry.versions(db, args.model)
     rows = (
         {

@@ -114,9 +114,11 @@ def assign(args: Arguments) -> None:
 @command
 def promotions_list(args: Arguments) -> None:
     """List promotions, the newest first."""
-    from airflow_detection.store import promotions
+    from airflow_detection.store import promotions, registry
 
     with connected() as (db, _):
+        if args.model:
+            registry.cycle_of(db, args.model)
         listed = promotions.promotions(db, model_id=args.model, is_under_way=args.open, limit=args.limit)
     rows = (
         {

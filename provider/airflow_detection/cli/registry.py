@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ActionCommand
 
@@ -17,34 +17,47 @@ from airflow_detection.cli.command import (
     arg,
     command,
     connected,
+    fail,
     instant,
     say,
     warn,
 )
 
+if TYPE_CHECKING:
+    from airflow_detection.registration.apply import Applied
+    from airflow_detection.store.database import Database
+
 
 @command
 def apply(args: Arguments) -> None:
-    """Bring the registry to what a YAML file says."""
+    """Bring the registry to what a YAML file says; with `--strict` only what would run."""
     from airflow_detection.registration.apply import apply_and_compare
 
-    with connected() as (db, settings):
-        applied = apply_and_compare(
+    def applied_by(db: Database, *, dry_run: bool) -> Applied:
+        return apply_and_compare(
             db,
             Path(args.file),
-            dry_run=args.dry_run,
+            dry_run=dry_run,
             undoes_promotions=args.roles == "from-file",
             prunes=args.prune,
         )
-        warnings = list(registration_warnings(db, settings, applied.registration))
+
+    with connected() as (db, settings):
+        applied = applied_by(db, dry_run=args.dry_run or args.strict)
+        warnings = list(registration_warnings(db, settings, applied.registration, args.file))
+        if args.strict and not args.dry_run and not warnings:
+            applied = applied_by(db, dry_run=False)
+    is_tried = args.dry_run or (args.strict and warnings)
     for line in applied.changes:
-        say(f"would: {line}" if args.dry_run else line)
+        say(f"would: {line}" if is_tried else line)
     if not applied.changes:
         say("nothing to change")
     for version in applied.left:
         warn(f"warning: not in the file: {version.label}, still {version.role}; --prune ends its role")
     for warning in warnings:
         warn(f"warning: {warning}")
+    if args.strict and warnings:
+        fail(f"--strict: nothing was changed, there are warnings: {len(warnings)}")
 
 
 @command
@@ -163,6 +176,12 @@ def commands() -> list[ActionCommand]:
         help="end the roles of versions of the file's cycles that are not in the file",
         action="store_true",
     )
+    strict = arg(
+        "--strict",
+        help="change nothing and exit 1 where something would not run here, such as a class that cannot be"
+        " imported",
+        action="store_true",
+    )
     cycle = arg("cycle", help="the cycle's id", metavar="CYCLE")
     new = arg("label", help="the new version of a registered model", metavar="MODEL@VERSION")
     source = arg(
@@ -188,7 +207,9 @@ def commands() -> list[ActionCommand]:
             register_model,
             (new, source, held, params, entrypoint, notes, DRY_RUN),
         ),
-        ActionCommand("apply", "Register what a YAML file says", apply, (FILE, DRY_RUN, from_file, prune)),
+        ActionCommand(
+            "apply", "Register what a YAML file says", apply, (FILE, DRY_RUN, strict, from_file, prune)
+        ),
         ActionCommand("export", "Write the registry as a YAML file", export, ()),
         ActionCommand("schema", "Write the JSON Schema of a registration file", schema, ()),
         ActionCommand("confirm", "Confirm the models that a cycle is left with", confirm, (cycle, reason)),

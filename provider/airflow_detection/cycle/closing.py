@@ -26,8 +26,10 @@ def summary_json(summary: CycleSummary) -> dict[str, Any]:  # Any: a JSON object
         "skipped_missing_deps": summary.skipped_missing_deps,
         "shadow_ran": summary.shadow_ran,
         "shadow_failed": summary.shadow_failed,
+        "shadow_skipped": summary.shadow_skipped,
         "without_primary": list(summary.without_primary),
         "marked_successful": list(summary.marked_successful),
+        "not_replayed": dict(summary.not_replayed),
     }
 
 
@@ -58,7 +60,7 @@ def close_cycle(
     cycle_manifests = manifests(db, cycle_id, cycle.started_at)
     shared_state = task_states.get(INLINE, task_states.get(OTHER))
     shared_task_failed = "failed" in (task_states.get(OTHER), task_states.get(INLINE))
-    reports, marked = [], []
+    reports, marked, not_replayed = [], [], {}
     for step in steps_of(plan, mode):
         manifest = cycle_manifests.get((step.version_id, step.is_replay))
         state = task_states.get(task_id(step))
@@ -67,12 +69,15 @@ def close_cycle(
         outcome = _outcome(manifest, state)
         if plan.is_enabled(step.model_id) and _is_marked(manifest, state, shared_state):
             marked.append(step.label)
+        reason = manifest.error if manifest else None
         if manifest is None:
             ended_as = state or ("success" if shared_state == "success" else None)
             reason = f"the task ended as {ended_as!r} without a result" if ended_as else "no task ran it"
             record_missing_run(db, cycle, step, outcome, reason)
+        if step.is_replay and outcome is not Outcome.SUCCEEDED and plan.is_enabled(step.model_id):
+            not_replayed[step.label] = f"{outcome.value}: {reason}" if reason else outcome.value
         reports.append(RunReport(version=step, outcome=outcome, started_at=recorded.opened_at))
-    summary = replace(summarize(plan, reports), marked_successful=tuple(marked))
+    summary = replace(summarize(plan, reports), marked_successful=tuple(marked), not_replayed=not_replayed)
     if mode is Mode.OVERRIDE:  # champions did not run: a broken one did not fail here
         summary = replace(summary, failed=0)
     cycle_runs.record_summary(db, cycle, mode, summary_json(summary))

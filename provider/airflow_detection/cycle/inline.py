@@ -22,9 +22,10 @@ from airflow_detection.engine.artifacts import ArtifactCache
 from airflow_detection.engine.entrypoints import Registry
 from airflow_detection.engine.executor import CycleReport, DAGExecutor, summarize
 from airflow_detection.engine.isolation.runner import SubprocessRunner
+from airflow_detection.engine.job import describe
 from airflow_detection.engine.model import load_once
 from airflow_detection.engine.plan import ExecutionPlan
-from airflow_detection.engine.run_log import LogContext
+from airflow_detection.engine.run_log import LogContext, with_own_frames
 from airflow_detection.errors import StorageError
 from airflow_detection.store.database import Database
 
@@ -153,5 +154,10 @@ def _prepare(models: Registry, plan: ExecutionPlan, artifacts: ArtifactCache, ti
                 model.prepare()
                 if (path := artifacts.of(champion)) is not None:
                     load_once(model, path, champion.params)
-        except (Exception, SystemExit):
-            log.warning("%s could not be prepared", champion.label, exc_info=True)
+        except (Exception, SystemExit) as error:
+            log.warning(
+                "%s could not be prepared: %s",
+                champion.label,
+                describe(error),
+                exc_info=with_own_frames(error),
+            )

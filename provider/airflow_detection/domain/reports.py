@@ -190,7 +190,7 @@ class CycleSummary:
     """The counts of one cycle. `executed` and `failed` are champions; shadows count apart.
 
     `marked_successful` has the versions (`model@version`) whose task somebody marked successful: they have no
-    result.
+    result. `not_replayed` has why each replay has no result, by its version.
     """
 
     executed: int = 0
@@ -198,5 +198,7 @@ class CycleSummary:
     skipped_missing_deps: int = 0
     shadow_ran: int = 0
     shadow_failed: int = 0
+    shadow_skipped: int = 0
     without_primary: tuple[str, ...] = ()
     marked_successful: tuple[str, ...] = ()
+    not_replayed: Mapping[str, str] = field(default_factory=dict)

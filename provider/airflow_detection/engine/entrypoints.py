@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Collection, Iterable
 from importlib.metadata import entry_points
 
 from airflow_detection.domain.specs import Cycle, ModelSpec, VersionSpec
@@ -58,6 +60,34 @@ def load_class(entrypoint: str, allowed_prefixes: tuple[str, ...] = ()) -> type[
     if inspect.isabstract(loaded):
         raise EntryPointError(entrypoint, "is abstract: it does not implement run")
     return loaded
+
+
+def shared_without_dependency(loaded: type[BaseDetectionModel], depends_on: Collection[str]) -> list[str]:
+    """Return the models that a class reads as `ctx.shared["x"]` and that are not in `depends_on`, in order.
+
+    As far as its source tells: what is asked for by another way, or looked for first, is left out.
+    """
+    read: set[str] = set()
+    asked: set[str] = set()
+    for part in loaded.__mro__[: loaded.__mro__.index(BaseDetectionModel)]:
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(part)))
+        except (OSError, TypeError, SyntaxError):
+            continue  # there is no source of it
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Subscript) and _is_shared(node.value):
+                read |= _texts(node.slice)
+            elif isinstance(node, ast.Compare) and any(map(_is_shared, node.comparators)):
+                asked |= _texts(node.left)
+    return sorted(read - asked - set(depends_on))
+
+
+def _is_shared(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "shared"
+
+
+def _texts(node: ast.expr) -> set[str]:
+    return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
 
 
 def load_function(entrypoint: str, allowed_prefixes: tuple[str, ...]) -> Callable[[Cycle], object]:

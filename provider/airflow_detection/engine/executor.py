@@ -63,12 +63,16 @@ class CycleReport:
 
 
 def summarize(plan: ExecutionPlan, reports: Iterable[RunReport]) -> CycleSummary:
-    """Count a cycle. `skipped_missing_deps` counts models; a broken model counts as failed."""
+    """Count a cycle. `skipped_missing_deps` counts models; a broken model counts as failed.
+
+    What is switched off is not counted as skipped.
+    """
     champions: dict[str, Outcome] = {}
     shadows: list[Outcome] = []
     for report in reports:
         if report.version.role is not Role.PRIMARY:
-            shadows.append(report.outcome)
+            if report.outcome is not Outcome.SKIPPED or plan.is_enabled(report.version.model_id):
+                shadows.append(report.outcome)
         elif report.version.model_id not in plan.broken:
             champions[report.version.model_id] = report.outcome
     outcomes = list(champions.values())
@@ -81,6 +85,7 @@ def summarize(plan: ExecutionPlan, reports: Iterable[RunReport]) -> CycleSummary
         skipped_missing_deps=len(skipped),
         shadow_ran=shadows.count(Outcome.SUCCEEDED),
         shadow_failed=shadows.count(Outcome.FAILED),
+        shadow_skipped=shadows.count(Outcome.SKIPPED),
         without_primary=tuple(m for m in plan.without_primary if m not in plan.broken),
     )
 

@@ -31,7 +31,7 @@ from airflow_detection.engine.model import (
     Upstream,
 )
 from airflow_detection.engine.reads import ReadRecorder, newer_rows, shared_scores
-from airflow_detection.engine.run_log import LogContext, run_facts, run_logger
+from airflow_detection.engine.run_log import LogContext, run_facts, run_logger, with_own_frames
 from airflow_detection.errors import (
     NotAnUpstream,
     RegistryUnavailable,
@@ -97,7 +97,9 @@ def run_stage(
         if required:
             raise
         stage_error = error
-        _log.warning("stage %s failed and is left out: %s", name, describe(error), exc_info=True)
+        _log.warning(
+            "stage %s failed and is left out: %s", name, describe(error), exc_info=with_own_frames(error)
+        )
     finally:
         elapsed_ms = ms_since(began)
         if timings is not None:
@@ -187,7 +189,7 @@ def record_failure(
     if isinstance(error, StaleAttempt):
         _log.warning("%s is left out: %s", report.version.label, error)
         return replace(report, outcome=Outcome.SKIPPED, error=describe(error))
-    _log.error("%s failed: %s", report.version.label, describe(error), exc_info=error)
+    _log.error("%s failed: %s", report.version.label, describe(error), exc_info=with_own_frames(error))
     report = replace(report, error=describe(error), is_transient=is_transient(error))
     save_failure(store, model, report, cycle)
     return report

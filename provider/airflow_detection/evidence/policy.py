@@ -103,11 +103,12 @@ UNKNOWN = ConditionState.UNKNOWN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One condition: its figure (None: there is none), and what it must be."""
+    """One condition: its figure (None: there is none) with its unit, and what it must be."""
 
     name: str
     state: ConditionState
     figure: float | None
+    unit: str
     bound: str
     reason: str
 
@@ -143,74 +144,78 @@ def _condition(
     figure: float | None,
     bound: str,
     reason: str,
+    *,
+    unit: str,
 ) -> Condition:
     if isinstance(state, bool):
         state = ConditionState.PASSED if state else ConditionState.FAILED
-    return Condition(name=name, state=state, figure=figure, bound=bound, reason=reason)
+    return Condition(name=name, state=state, figure=figure, unit=unit, bound=bound, reason=reason)
 
 
 def _cycles(c: VersionComparison, policy: PromotionPolicy) -> Condition:
     reason = f"{c.cycles} cycles were completed by both, {c.replayed} of them with a replay"
-    return _condition(
-        "cycles", c.cycles >= policy.min_cycles, c.cycles, f"at least {policy.min_cycles}", reason
-    )
+    bound = f"at least {policy.min_cycles}"
+    return _condition("cycles", c.cycles >= policy.min_cycles, c.cycles, bound, reason, unit="cycles")
 
 
 def _coverage(c: VersionComparison, policy: PromotionPolicy) -> Condition:
     share, bound = c.agreement.coverage, f"at least {policy.min_coverage:g}"
+    unit = "of the entities"
     if share is None:
-        return _condition("coverage", UNKNOWN, None, bound, "there is no entity to compare")
+        return _condition("coverage", UNKNOWN, None, bound, "there is no entity to compare", unit=unit)
     reason = f"both scored {c.agreement.scored} of {c.agreement.entities} entities"
-    return _condition("coverage", share >= policy.min_coverage, share, bound, reason)
+    return _condition("coverage", share >= policy.min_coverage, share, bound, reason, unit=unit)
 
 
 def _alerts(c: VersionComparison, policy: PromotionPolicy) -> Condition:
-    factor = policy.max_alert_factor
+    factor, unit = policy.max_alert_factor, "times the champion's"
     bound = f"{1 / factor:.3g} to {factor:g} times the champion's"
     ratio = _ratio(c.second.alerts, c.first.alerts)
     reason = f"{c.second.alerts} alerts, and {c.first.alerts} of the champion"
     if not c.cycles:
-        return _condition("alert volume", UNKNOWN, None, bound, "no cycle was completed by both")
-    return _condition("alert volume", 1 / factor <= ratio <= factor, ratio, bound, reason)
+        return _condition("alert volume", UNKNOWN, None, bound, "no cycle was completed by both", unit=unit)
+    return _condition("alert volume", 1 / factor <= ratio <= factor, ratio, bound, reason, unit=unit)
 
 
 def _duration(c: VersionComparison, policy: PromotionPolicy) -> Condition:
     bound = f"at most {policy.max_duration_factor:g} times the champion's"
-    own, champion = c.second.median_ms, c.first.median_ms
+    own, champion, unit = c.second.median_ms, c.first.median_ms, "times the champion's"
     if own is None or champion is None:
-        return _condition("duration", UNKNOWN, None, bound, "no cycle was completed by both")
+        return _condition("duration", UNKNOWN, None, bound, "no cycle was completed by both", unit=unit)
     ratio = _ratio(own, champion)
     reason = f"a median of {own:.0f} ms, and {champion:.0f} ms of the champion"
-    return _condition("duration", ratio <= policy.max_duration_factor, ratio, bound, reason)
+    return _condition("duration", ratio <= policy.max_duration_factor, ratio, bound, reason, unit=unit)
 
 
 def _verdicts(c: VersionComparison, policy: PromotionPolicy) -> Condition:
     bound = f"no bad verdict in the latest {policy.verdict_cycles} cycles"
-    since, bad = c.second.cycles_since_bad, c.second.last_bad_verdict
+    since, bad, unit = c.second.cycles_since_bad, c.second.last_bad_verdict, "cycles since the last bad one"
     if not c.second.judged:
-        return _condition("verdicts", UNKNOWN, None, bound, "no cycle of it was judged")
+        return _condition("verdicts", UNKNOWN, None, bound, "no cycle of it was judged", unit=unit)
     if since is None or bad is None:
-        return _condition("verdicts", True, None, bound, f"none is bad of {c.second.judged}")
+        return _condition("verdicts", True, None, bound, f"none is bad of {c.second.judged}", unit=unit)
     reason = f"{bad.kind} at {bad.at.isoformat()}: {bad.reason}"
-    return _condition("verdicts", since >= policy.verdict_cycles, since, bound, reason)
+    return _condition("verdicts", since >= policy.verdict_cycles, since, bound, reason, unit=unit)
 
 
 def _canaries(c: VersionComparison) -> Condition:
-    wrong, bound = c.second.wrong_canaries, "none is wrong"
+    wrong, bound, unit = c.second.wrong_canaries, "none is wrong", "wrong"
     if not c.second.canaries:
-        return _condition("canaries", UNKNOWN, None, bound, "it has no canaries")
+        return _condition("canaries", UNKNOWN, None, bound, "it has no canaries", unit=unit)
     last = f", the last: {c.second.last_wrong_canary}" if wrong else ""
-    return _condition("canaries", not wrong, wrong, bound, f"{wrong} of {c.second.canaries} are wrong{last}")
+    reason = f"{wrong} of {c.second.canaries} are wrong{last}"
+    return _condition("canaries", not wrong, wrong, bound, reason, unit=unit)
 
 
 def _evidence(c: VersionComparison, policy: PromotionPolicy) -> Condition:
-    bound = f"E is at least {1 / policy.alpha:.6g}"
+    bound, unit = f"E is at least {1 / policy.alpha:.6g}", ""
     if c.gate is None:
-        return _condition("evidence", UNKNOWN, None, bound, "no label is about a compared cycle")
+        return _condition("evidence", UNKNOWN, None, bound, "no label is about a compared cycle", unit=unit)
     more = c.gate.more_labels
     to_go = "" if not more else f"; about {more} more labels at the rate so far"
     reason = f"{c.gate.wins} pairs won and {c.gate.losses} lost of {c.gate.units} labels{to_go}"
-    return _condition("evidence", c.gate.log_e >= -math.log(policy.alpha), c.gate.e, bound, reason)
+    is_met = c.gate.log_e >= -math.log(policy.alpha)
+    return _condition("evidence", is_met, c.gate.e, bound, reason, unit=unit)
 
 
 def _ratio(own: float, champion: float) -> float:

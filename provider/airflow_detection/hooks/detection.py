@@ -225,8 +225,10 @@ class DetectionHook(PostgresHook):
     def runs(self, cycle_id: str, at: datetime | None = None) -> list[dict[str, Any]]:  # Any: column values
         """Return the manifests of a cycle (UTC; None: of the newest that has any), replays last.
 
+        A replay has no role.
+
         Raises:
-            PlanError: the cycle is not registered.
+            PlanError: the cycle is not registered, or `at` is none of its ticks and nothing ran then.
         """
         with self._database() as db:
             return listings.runs(db, cycle_id, at)
@@ -243,10 +245,11 @@ class DetectionHook(PostgresHook):
         """Return the outputs of a model's champion, or of a version, in one cycle (UTC; None: the newest).
 
         Rows have `entity_id`, `score`, `version`, `role`, `is_replay`, `outputs` and `input_ref`, the highest
-        score first, at most `limit` of them.
+        score first, at most `limit` of them. A replay has no role.
 
         Raises:
-            PlanError: the model is not registered.
+            PlanError: the model is not registered, or `at` is no tick of its cycle and there are no outputs.
+            RegistrationError: the version is not registered.
         """
         with self._database() as db:
             return listings.outputs(db, model_id, at, version=version, entity_id=entity_id, limit=limit)
@@ -276,7 +279,11 @@ class DetectionHook(PostgresHook):
         has_closed: bool = False,
         limit: int = listings.LIMIT,
     ) -> list[dict[str, Any]]:  # Any: column values
-        """Return the open events, or all of them, the one that was seen last first."""
+        """Return the open events, or all of them, the one that was seen last first.
+
+        Raises:
+            PlanError: the model is not registered.
+        """
         with self._database() as db:
             return listings.events(
                 db, model_id=model_id, entity_id=entity_id, has_closed=has_closed, limit=limit

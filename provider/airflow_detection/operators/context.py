@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from airflow_detection.domain.specs import Mode, require_utc
 from airflow_detection.engine.artifact_files import open_path
 from airflow_detection.errors import (
     ConfigurationError,
+    DetectionError,
     ExpiredPartition,
     MigrationError,
     PlanError,
@@ -78,6 +79,20 @@ def schedule_of(context: Context) -> str | None:
     return zoned(expression, str(getattr(timezone, "name", timezone)))
 
 
+def instant_of(name: str, value: object) -> datetime:
+    """Return an argument that is an instant with a time zone, as such or as text, in UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return require_utc(name, value)
+    raise ValueError(f"{name} is {value!r}: must be an instant such as 2026-01-31T00:00:00Z")
+
+
 def param(context: Context, name: str) -> Any:  # Any: a Dag param
     """A Dag param; None where the Dag has no such param."""
     params: Mapping[str, Any] = context.get("params") or {}
@@ -95,7 +110,8 @@ def terminal_errors() -> Iterator[None]:
     try:
         yield
     except TERMINAL as error:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        told = isinstance(error, DetectionError)  # its message says it all; the frames would be our own
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from (None if told else error)
 
 
 @contextmanager

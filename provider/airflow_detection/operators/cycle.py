@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import (
@@ -30,6 +29,7 @@ from airflow_detection.operators.arguments import TemplatedOperator
 from airflow_detection.operators.assets import add_partition_keys
 from airflow_detection.operators.context import (
     cycle_of_run,
+    instant_of,
     mode_of,
     open_artifact,
     open_database,
@@ -200,7 +200,7 @@ class OpenCycleOperator(CycleOperator):
                 cycle_of_run(context, self.log),
                 mode=mode_of(context),
                 replay=param(context, "replay") or (),
-                known_at=datetime.fromisoformat(known_at) if known_at else None,
+                known_at=instant_of("known_at", known_at) if known_at else None,
                 dag_run_id=context["dag_run"].run_id,
             )
         steps, plan = opened.steps, opened.plan
@@ -324,7 +324,9 @@ class LegacyPathOperator(CycleOperator):
 
 
 class CloseCycleOperator(CycleOperator):
-    """Write the cycle's summary; fail if a PRIMARY failed. The single leaf, so that it decides the run.
+    """Write the cycle's summary; fail if a PRIMARY failed, or a replay that was asked for.
+
+    The single leaf, so that it decides the run.
 
     What lost its task while the run was under way, such as a challenger that was promoted, is run first.
     """
@@ -335,7 +337,8 @@ class CloseCycleOperator(CycleOperator):
         """Close the cycle; returns the summary's counts.
 
         Raises:
-            AirflowFailException: a PRIMARY failed, the legacy path failed, or the cycle was not opened.
+            AirflowFailException: a PRIMARY failed, a version that was to be replayed has no result, the
+                legacy path failed, or the cycle was not opened.
         """
         ti = context["ti"]
         states = ti.get_task_states(dag_id=self._around().dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
@@ -396,6 +399,11 @@ class CloseCycleOperator(CycleOperator):
             self.log.warning("marked successful by hand, without a result: %s", labels)
         if summary.failed:
             raise AirflowFailException(f"{summary.failed} of the cycle's champions failed; see their tasks")
+        if summary.not_replayed:
+            reasons = "; ".join(f"{label} {reason}" for label, reason in summary.not_replayed.items())
+            if mode_of(context) is Mode.OVERRIDE:
+                raise AirflowFailException(f"not replayed: {reasons}")
+            self.log.warning("not compared with what ran: %s", reasons)  # a change of the registry, no fault
         if collective.get(INLINE) in ("failed", "upstream_failed"):
             raise AirflowFailException(f"task {INLINE!r} failed")
         return {k: v for k, v in closing.summary_json(summary).items() if isinstance(v, int)}

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.configuration import conf
 
-from airflow_detection.domain.specs import Outcome, require_utc
+from airflow_detection.domain.specs import Outcome
 from airflow_detection.operators.context import (
     cycle_started_at,
+    instant_of,
     open_database,
     settings_of,
     terminal_errors,
@@ -68,10 +69,12 @@ class DetectionOutputSensor(BaseSensorOperator):
         """Look once."""
         from airflow_detection.store.manifests import run_of
 
-        settings, at = settings_of(), self._cycle(context)
+        settings = settings_of()
         conn_id = self.detection_conn_id or settings.conn_id
-        with terminal_errors(), open_database(conn_id, settings) as db:
-            run = run_of(db, self.model_id, at, version=self.version, outcomes=self.outcomes)
+        with terminal_errors():
+            at = self._cycle(context)
+            with open_database(conn_id, settings) as db:
+                run = run_of(db, self.model_id, at, version=self.version, outcomes=self.outcomes)
         return PokeReturnValue(is_done=run is not None, xcom_value=run)
 
     def execute(self, context: Context) -> Any:  # Any: JSON values
@@ -108,9 +111,6 @@ class DetectionOutputSensor(BaseSensorOperator):
         )
 
     def _cycle(self, context: Context) -> datetime:
-        given = self.cycle_started_at
-        if given is None:
+        if self.cycle_started_at is None:
             return cycle_started_at(context, self.log)
-        return require_utc(
-            "cycle_started_at", datetime.fromisoformat(given) if isinstance(given, str) else given
-        )
+        return instant_of("cycle_started_at", self.cycle_started_at)

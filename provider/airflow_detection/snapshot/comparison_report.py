@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from airflow_detection.evidence.comparison import VersionComparison, VersionRecord
 from airflow_detection.evidence.gate import GateReading
 from airflow_detection.evidence.labelled import Interval, LabelledComparison, LabelledRecord
-from airflow_detection.evidence.policy import ConditionState
-from airflow_detection.snapshot.rendering.formats import counted
+from airflow_detection.evidence.policy import Condition, ConditionState
+from airflow_detection.snapshot.rendering.formats import counted, text
 from airflow_detection.snapshot.report import (
     Cell,
     Column,
@@ -297,15 +297,23 @@ def _gate(c: VersionComparison) -> Iterator[Section]:
                 columns=(
                     Column(label="Condition"),
                     Column(label="Is"),
-                    Column(label="Figure", kind=Kind.NUMBER),
+                    Column(label="Figure"),
                     Column(label="Must be"),
                     Column(label="Because", weight=2),
                 ),
-                rows=tuple((n.name, str(n.state), n.figure, n.bound, n.reason) for n in conditions),
+                rows=tuple((n.name, str(n.state), _figure(n), n.bound, n.reason) for n in conditions),
                 marks=tuple(_MARKS.get(n.state) for n in conditions),
             ),
         ),
     )
+
+
+def _figure(condition: Condition) -> str | None:
+    """Return a condition's figure with its unit, so that it is read as nothing else."""
+    if condition.figure is None:
+        return None
+    kind = Kind.COUNT if float(condition.figure).is_integer() else Kind.NUMBER
+    return f"{text(kind, condition.figure)} {condition.unit}".rstrip()
 
 
 def _e_process(c: VersionComparison) -> Iterator[Section]:

@@ -22,7 +22,7 @@ from airflow_detection.store.connection import in_ms
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import unavailable
 from airflow_detection.store.encoding import to_json
-from airflow_detection.store.queries import bindable, named
+from airflow_detection.store.queries import bindable, named, refusal
 
 _INSERT = (
     "insert into pg_temp.detection_selected_outputs (entity_id, score, outputs) "
@@ -73,7 +73,8 @@ def select_rows(db: Database, model: ModelSpec, outputs: SelectedOutputs, limits
     except psycopg.Error as error:
         if (passing := unavailable(error, "the SELECT did not end")) is not None:
             raise passing from error
-        raise TerminalModelError(f"the SELECT was refused: {str(error).strip()}") from error
+        reason = refusal(error, outputs.statement, before=_INSERT)
+        raise TerminalModelError(f"the SELECT was refused: {reason}") from error
     duration_ms = (time.perf_counter() - began) * 1000
     _check_scores(db, outputs.score_range)
     edges = EventRule.of(model.events).edges

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -32,6 +33,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_PARAM = re.compile(r"%\((\w+)\)s")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
@@ -75,14 +77,68 @@ def named(sql_text: str) -> str:
     """
     parts: list[str] = []
     at = 0
-    while match := _TOKEN.search(sql_text, at):
-        parts.append(sql_text[at : match.start()])
-        at = _comment_end(sql_text, match.end()) if match["comment"] else match.end()
-        if match["param"]:
-            parts.append(f"%({match['param']})s")
-        else:
-            parts.append(sql_text[match.start() : at].replace("%", "%%"))
+    for start, end, param in _tokens(sql_text, 0):
+        parts.append(sql_text[at:start])
+        parts.append(f"%({param})s" if param else sql_text[start:end].replace("%", "%%"))
+        at = end
     return "".join([*parts, sql_text[at:]])
+
+
+def place_of(sql_text: str, position: int, *, before: str = "") -> tuple[int, int] | None:
+    """Return the line and the column, from 1, of somebody's query at which Postgres found a mistake.
+
+    Args:
+        sql_text: the query as it was written, with `:name` parameters.
+        position: the character, from 1, of the statement that was sent: `before`, and the stripped query as
+            `named` makes it, with its parameters as `$1`, `$2`.
+        before: what was sent in front of it.
+
+    None where the position lies outside of the query.
+    """
+    numbers: dict[str, int] = {}
+    sent = position - 1  # characters that are still to be passed
+    for part in _PARAM.split(before)[::2]:
+        sent -= len(part)
+    for name in _PARAM.findall(before):
+        sent -= _width(name, numbers)
+    at = len(sql_text) - len(sql_text.lstrip())
+    for start, end, param in _tokens(sql_text, at):
+        if sent < start - at:
+            break
+        width = _width(param, numbers) if param else end - start
+        if sent < start - at + width:
+            sent, at = (0, start) if param else (sent - (start - at), start)
+            break
+        sent, at = sent - (start - at) - width, end
+    offset = at + sent
+    if sent < 0 or offset > len(sql_text):
+        return None
+    return sql_text.count("\n", 0, offset) + 1, offset - sql_text.rfind("\n", 0, offset)
+
+
+def refusal(error: psycopg.Error, sql_text: str, *, before: str = "") -> str:
+    """Return why Postgres refused somebody's query, on one line, with the place (see `place_of`)."""
+    diag = error.diag
+    if diag.message_primary is None:
+        return " ".join(str(error).split())
+    place = None
+    if diag.statement_position:
+        place = place_of(sql_text, int(diag.statement_position), before=before)
+    at = f" (line {place[0]}, column {place[1]} of the query)" if place else ""
+    reasons = (diag.message_primary + at, diag.message_detail, diag.message_hint)
+    return " ".join("; ".join(reason.rstrip(".") for reason in reasons if reason).split())
+
+
+def _tokens(sql_text: str, at: int) -> Iterator[tuple[int, int, str | None]]:
+    """Yield start, end and parameter of what `named` looks at."""
+    while match := _TOKEN.search(sql_text, at):
+        at = _comment_end(sql_text, match.end()) if match["comment"] else match.end()
+        yield match.start(), at, match["param"]
+
+
+def _width(name: str, numbers: dict[str, int]) -> int:
+    """Return the length of a parameter as it is sent, such as that of `$12`."""
+    return len(f"${numbers.setdefault(name, len(numbers) + 1)}")
 
 
 def bindable(params: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON values, read-only, and times

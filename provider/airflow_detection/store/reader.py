@@ -22,7 +22,7 @@ from airflow_detection.errors import TerminalModelError
 from airflow_detection.store.connection import in_ms
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import unavailable
-from airflow_detection.store.queries import bindable, named
+from airflow_detection.store.queries import bindable, named, refusal
 
 BATCH_ROWS = 5_000
 """Rows that are fetched at a time."""
@@ -101,6 +101,7 @@ class Reader:
         self, sql: str, params: JsonMapping | None
     ) -> Iterator[psycopg.ServerCursor[tuple[Any, ...]]]:  # Any: what the query selects
         bound = {**bindable(params or {}), **self._window}
+        name = _cursor_name()
         try:
             with self._conn.transaction(force_rollback=True):
                 self._conn.execute(self._session["read_only_transaction"])
@@ -111,7 +112,7 @@ class Reader:
                 with (
                     self._releasing_locks(),
                     self._conn.transaction(),
-                    self._conn.cursor(name=_cursor_name()) as cursor,
+                    self._conn.cursor(name=name) as cursor,
                 ):
                     set_json_loads(orjson.loads, cursor)
                     cursor.execute(_statement(sql).encode(), bound)
@@ -120,7 +121,8 @@ class Reader:
         except psycopg.Error as error:
             if (passing := unavailable(error, "the query did not end")) is not None:
                 raise passing from error
-            raise TerminalModelError(f"the query was refused: {str(error).strip()}") from error
+            reason = refusal(error, sql, before=f'DECLARE "{name}" CURSOR FOR ')
+            raise TerminalModelError(f"the query was refused: {reason}") from error
 
     @contextmanager
     def _releasing_locks(self) -> Iterator[None]:

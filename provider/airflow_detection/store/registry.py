@@ -317,6 +317,11 @@ def models_of_cycles_at(
     return found
 
 
+def retired_versions(db: Database) -> set[int]:
+    """Return the ids of the versions that have held a role and hold none any more."""
+    return {row["version_id"] for row in role_rows(db, name="retired")}
+
+
 def named_versions(db: Database, labels: Sequence[str]) -> list[VersionSpec]:
     """Return versions by their labels, `model@version`, as replays; PlanError names an unknown one."""
     specs = []

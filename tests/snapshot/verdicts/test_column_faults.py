@@ -86,6 +86,22 @@ def test_a_column_is_odd_from_its_limit_on(
     assert reasons(run(11, changed(name, **odd)), before=11) == (), "there is too little past"
 
 
+@pytest.mark.parametrize(
+    ("name", "burst", "fewer"),
+    [
+        (NEWEST + "speed", {"count": 400, "distinct_count": 100}, {"count": 400, "distinct_count": 79}),
+        ("speed", {"count": 2000, "distinct_count": 300}, {"count": 2000, "distinct_count": 149}),
+    ],
+)
+def test_rows_of_a_burst_may_repeat_values_and_a_fault_leaves_fewer(
+    name: str, burst: dict[str, float], fewer: dict[str, float]
+) -> None:
+    assert reasons(run(40, changed(name, **burst))) == ()
+    (reason,) = reasons(run(40, changed(name, **fewer)))
+    assert "speed" in reason
+    assert "distinct" in reason or "different" in reason
+
+
 def test_a_single_absurd_value_moves_no_mean() -> None:
     """Of a thousand values one is a million: the deviation grows more than the mean."""
     values = [4.0] * 500 + [9.0] * 499 + [1e6]

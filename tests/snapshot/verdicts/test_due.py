@@ -66,6 +66,20 @@ def test_after_a_backfill_of_the_past_the_present_is_not_due(
     assert never_opened(database, END + 3 * HOUR) == set()
 
 
+def test_no_cycle_is_due_before_it_was_registered(database: Connection) -> None:
+    """Roles and start dates lie in the past, so that it can be backfilled, or run by hand."""
+    sample_registry.register(database)
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    last = now - timedelta(minutes=now.minute % 5)
+    assert due_and_missing(database, last) == (0, 0), "it has never run"
+    open_cycle(database, last - 12 * HOUR, now, "manual__1")
+    for end in (last, last - 3 * HOUR):
+        assert due_and_missing(database, end) == (0, 0)
+        assert never_opened(database, end) == set()
+    open_cycle(database, last - 4 * STEP, last - 4 * STEP, "scheduled__1")
+    assert due_and_missing(database, last) == (4, 3)
+
+
 def test_due_ticks_begin_and_end_at_their_bounds() -> None:
     live = END - timedelta(minutes=20)
     times = due("*/5 * * * *", END - HOUR, END, live_since=live, opened=[])

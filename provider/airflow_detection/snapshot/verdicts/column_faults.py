@@ -28,6 +28,9 @@ from airflow_detection.store.input_facts import NEWEST, ROWS, STATES
 MIN_ROWS = 50
 """Rows, or outputs, that a ratio needs to be compared."""
 
+WHOLE_ROWS = (ENTITY_PROFILE, NEWEST + ROWS, NEWEST + STATES)
+"""Profiles of whole rows and of entities, which repeat each other in no burst."""
+
 STEADY_SHARE = 0.95
 """A measure of at least this share of its last healthy value is not compared any further."""
 
@@ -51,9 +54,9 @@ def column_faults(
         if count < MIN_ROWS:
             continue
         if not is_extra_profile(name):
-            yield from _distinct_faults(name, feature, history, thresholds, numbers)
+            yield from _distinct_faults(name, feature, run, history, thresholds, numbers)
         elif before is not None:
-            yield from _repeat_faults(name, feature, before, history, thresholds, numbers)
+            yield from _repeat_faults(name, feature, before, run, history, thresholds, numbers)
         if before is not None:
             yield from _shift_faults(name, feature, before, count, history, thresholds, numbers)
 
@@ -86,17 +89,38 @@ def _null_faults(
             return
 
 
+def _distinct_ratio(name: str, feature: FeatureMeasures, run: ManifestRun, history: History) -> float | None:
+    """Return the distinct values of a column over its rows, or over the most that were usual.
+
+    More rows than ever, such as payments of a burst, may repeat each other's values, as those of a second or
+    of an account; a fault leaves fewer values than usual. Whole rows that repeat each other stay a sign.
+    """
+    if feature.distinct_ratio is None or name in WHOLE_ROWS:
+        return feature.distinct_ratio
+    counts = [p.count - p.null_count for m in history.healthy if (p := m.run.features.get(name)) is not None]
+    profile = run.features[name]
+    rows = profile.count - profile.null_count
+    return feature.distinct_ratio * rows / min(rows, max(counts, default=rows) or rows)
+
+
 def _distinct_faults(
-    name: str, feature: FeatureMeasures, history: History, thresholds: Thresholds, numbers: Numbers
+    name: str,
+    feature: FeatureMeasures,
+    run: ManifestRun,
+    history: History,
+    thresholds: Thresholds,
+    numbers: Numbers,
 ) -> Iterator[str]:
     share = thresholds.feature_distinct_share
-    ratio, ratios = feature.distinct_ratio, history.past(name, "distinct_ratio")
+    ratio, ratios = _distinct_ratio(name, feature, run, history), history.past(name, "distinct_ratio")
     if ratio is not None and ratios and ratio < share * max(ratios) and ratio < share * median(ratios):
         numbers[f"{name}.distinct_ratio"] = round(ratio, 6)
         numbers[f"{name}.distinct_limit"] = round(share * median(ratios), 6)
         yield f"{name} has {ratio:.2%} distinct values; {median(ratios):.1%} is usual"
         return
     fresh, past = feature.fresh_distinct, history.past(name, "fresh_distinct")
+    if fresh is not None and (feature.fresh_rows or 0.0) > max(history.past(name, "fresh_rows"), default=0.0):
+        fresh = max(fresh, feature.fresh_values or 0.0)  # of a burst it is enough that values arrive as usual
     share -= FRESH_MARGIN
     if fresh is None or not past or fresh >= share * max(past):
         return
@@ -111,11 +135,12 @@ def _repeat_faults(
     name: str,
     feature: FeatureMeasures,
     before: FeatureMeasures,
+    run: ManifestRun,
     history: History,
     thresholds: Thresholds,
     numbers: Numbers,
 ) -> Iterator[str]:
-    ratio, share = feature.distinct_ratio, thresholds.distinct_share
+    ratio, share = _distinct_ratio(name, feature, run, history), thresholds.distinct_share
     if ratio is None or before.distinct_ratio is None or ratio >= STEADY_SHARE * before.distinct_ratio:
         return
     ratios = [r for f in _recent(name, history) if (r := f.distinct_ratio) is not None]

@@ -35,8 +35,9 @@ class FeatureMeasures:
     """Measures of one feature; None where one cannot be computed.
 
     `fresh_null_rate` is of the newly arrived rows. `fresh_distinct` is the rate at which distinct values
-    arrive relative to that of rows, both relative to a window ago: 1 is as usual, 0 is none. `used_share` is
-    the number of rows from which the model computed it over all rows that it was given.
+    arrive relative to that of rows, both relative to a window ago: 1 is as usual, 0 is none; `fresh_rows` and
+    `fresh_values` are the two rates. `used_share` is the number of rows from which the model computed it over
+    all rows that it was given.
     """
 
     null_rate: float | None = None
@@ -45,6 +46,8 @@ class FeatureMeasures:
     deviation: float | None = None
     fresh_null_rate: float | None = None
     fresh_distinct: float | None = None
+    fresh_rows: float | None = None
+    fresh_values: float | None = None
     plain_distinct: float | None = None  # without the correction for a burst a window ago
     used_share: float | None = None
 
@@ -165,7 +168,7 @@ def _feature(
 ) -> FeatureMeasures:
     if before is None or before.count < MIN_REFERENCE_ROWS:
         return plain
-    fresh_null = distinct_rate = None
+    fresh_null = distinct_rate = row_rate = value_rate = None
     arrived = profile.count - before.count + share * before.count
     if arrived >= share * MIN_REFERENCE_ROWS:
         nulls = profile.null_count - before.null_count + share * before.null_count
@@ -179,5 +182,7 @@ def _feature(
         plain,
         fresh_null_rate=fresh_null,
         fresh_distinct=None if distinct_rate is None else max(distinct_rate + burst, 0.0),
+        fresh_rows=row_rate,
+        fresh_values=value_rate,
         plain_distinct=distinct_rate,
     )
