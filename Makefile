@@ -21,7 +21,7 @@ test: .venv/.installed ## the tests, without the long fault counts (ARGS= goes t
 test-long: .venv/.installed ## the tests with the full fault counts
 	@$(BIN)/python -m pytest -m "not matrix" $(ARGS)
 
-test-matrix: .venv/.installed ## the installed wheel on Python 3.11-3.13, PostgreSQL 15 and 18 (those that are here)
+test-matrix: .venv/.installed ## the installed wheel on Python 3.11-3.13, PostgreSQL 15 and 18 (those that are here), the next Airflow, with MLflow
 	@$(BIN)/python -m pytest -m matrix $(ARGS)
 
 check: .venv/.installed ## lint, format, types, layers, secrets, known faults of dependencies

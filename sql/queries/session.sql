@@ -32,6 +32,27 @@ select set_config('search_path', quote_ident(%(schema)s::text) || ', public', tr
        set_config('IntervalStyle', 'postgres', true), set_config('bytea_output', 'hex', true),
        set_config('extra_float_digits', '1', true);
 
+-- name: plan_all_partitions
+-- Leave no partition and no child out of a plan, whatever it is asked for, until the transaction ends.
+select set_config('enable_partition_pruning', 'off', true), set_config('constraint_exclusion', 'off', true);
+
+-- name: table_names
+-- Relations by schema and name, with the table that each is a partition or a child of in its place, as schema.table.
+with recursive relations (oid) as (
+  select c.oid
+    from unnest(%(schemas)s::text[], %(tables)s::text[]) as planned (nspname, relname)
+    join pg_namespace n using (nspname)
+    join pg_class c on c.relnamespace = n.oid and c.relname = planned.relname
+  union
+  select i.inhparent from relations join pg_inherits i on i.inhrelid = relations.oid
+)
+select distinct n.nspname || '.' || c.relname as name
+  from relations
+  join pg_class c using (oid)
+  join pg_namespace n on n.oid = c.relnamespace
+ where not exists (select from pg_inherits i where i.inhrelid = c.oid)
+ order by name;
+
 -- name: unlock
 -- Release the session-level advisory locks of a query.
 select pg_advisory_unlock_all();

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from tests import sample_registry
+from tests.mlflow_server import mlflow_server
 
 from airflow_detection.adapters.mlflow_model import MlflowModel, fixed_uri, open_registered
 from airflow_detection.domain.specs import Role
@@ -39,7 +36,7 @@ PARAMS: dict[str, Any] = {"features": ["a", "b"], "entity_key": "id", "runs_code
 
 
 @pytest.fixture(scope="module")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The server that DETECTION_TEST_MLFLOW names, or another: it has `fraud` 1 and 2, the `best`."""
     folder = tmp_path_factory.mktemp("mlflow")
     with pytest.MonkeyPatch.context() as patch, _running(folder) as url:
@@ -60,35 +57,11 @@ def _running(folder: Path) -> Iterator[str]:
     if url := os.environ.get("DETECTION_TEST_MLFLOW"):
         yield url
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-         "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-         "--artifacts-destination", str(folder / "files")],
-        cwd=folder, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    )  # fmt: skip
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with mlflow_server(sys.executable, folder) as url:
+        yield url
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1200):
-        assert process.poll() is None
-        try:
-            with urlopen(url):  # noqa: S310 - of this machine
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError(url)
-
-
-@pytest.mark.usefixtures("mlflow_server")
+@pytest.mark.usefixtures("registered")
 def test_an_alias_is_a_fixed_version_with_one_digest(tmp_path: Path) -> None:
     assert fixed_uri("models:/fraud@best") == "models:/fraud/2"
     artifact = artifact_of("models:/fraud@best", open_artifact)
@@ -111,7 +84,7 @@ def test_an_alias_is_a_fixed_version_with_one_digest(tmp_path: Path) -> None:
                 run_model(MlflowModel, ROWS, params=PARAMS | params, artifact=path, entity_key="id")
 
 
-@pytest.mark.usefixtures("mlflow_server")
+@pytest.mark.usefixtures("registered")
 def test_a_version_is_registered_from_it(database: Any) -> None:
     sample_registry.register(database)
     db = Database(database, sample_registry.SCHEMA)
@@ -121,7 +94,7 @@ def test_a_version_is_registered_from_it(database: Any) -> None:
     assert (stored.artifact, stored.entrypoint, stored.role) == (artifact, "mlflow", Role.CHALLENGER)
 
 
-@pytest.mark.usefixtures("mlflow_server")
+@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -20,10 +21,10 @@ from tests.ui.page_models import HOSTILE
 
 from airflow_detection.cycle import inline, planning
 from airflow_detection.domain.settings import Settings
-from airflow_detection.domain.specs import Mode, Role
+from airflow_detection.domain.specs import Artifact, Mode, Role
 from airflow_detection.snapshot.collector import hourly
 from airflow_detection.snapshot.sections.catalog import sections
-from airflow_detection.store import promotions
+from airflow_detection.store import promotions, registry
 from airflow_detection.store.database import Database
 from airflow_detection.store.labels import Label, add_labels
 from airflow_detection.store.promotions import State
@@ -70,6 +71,11 @@ def put_demo(airflow: AirflowInstance, folder: Path, cycles: int) -> str:
     detection.apply_models(dsn, folder, cycles)
     detection.load(dsn, detection.simulate(folder))
     db = Database(airflow.registry, detection.SCHEMA)
+    artifact = Artifact(uri="s3://models@acme-models/spoofing/3.0.skops", sha256=hashlib.sha256().hexdigest())
+    params = {"features": ["distance_km", "seconds"], "entity_key": "mmsi"}
+    registry.put_version(
+        db, model_id="spoofing", version="3.0", params=params, artifact=artifact, entrypoint="sklearn"
+    )
     run_id = ""
     for number in reversed(range(cycles)):
         run_id = run_cycle(db, detection.CYCLE_ID, LAST - number * STEP)
@@ -106,6 +112,8 @@ def put_hostile(airflow: AirflowInstance) -> None:
     scores = {HOSTILE: 0.99, HUGE[:400]: 0.9}
     sample_registry.put_version(conn, f"{HOSTILE_MODEL}@1", Role.PRIMARY, since=since, scores=scores)
     sample_registry.put_version(conn, f"{HOSTILE_MODEL}@2", Role.SHADOW, since=since, fail=HOSTILE + HUGE)
+    artifact = Artifact(uri=f"file:///{HOSTILE_MODEL}", sha256=hashlib.sha256().hexdigest())
+    sample_registry.put_version(conn, f"{HOSTILE_MODEL}@3", artifact=artifact)
     run_cycle(db, "fleet", LAST)
     label = Label(
         cycle_id="fleet", entity_id=HOSTILE, is_positive=True, valid_from=LAST, valid_to=LAST + STEP,

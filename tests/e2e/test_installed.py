@@ -22,6 +22,7 @@ from tests.cli.commands import Ran, environment
 from tests.postgres import embedded
 
 ROOT = Path(__file__).parents[2]
+NEXT_AIRFLOW = ">=3.4.0a0,<3.5"
 AT = "2026-01-11T12:00:00Z"
 TIMEOUT_S = 600
 DRIVER = """
@@ -141,9 +142,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def install(version: str, wheel: Path, folder: Path) -> Path:
-    """Install the wheel without extras into an environment of its own; return its Python."""
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+def uv_program() -> str | None:
+    """Return the path of uv, of this environment or on PATH."""
+    return shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def install(
+    version: str, wheel: Path, folder: Path, *more: str, constraints: Path = ROOT / "constraints.txt"
+) -> Path:
+    """Install the wheel, without extras, and more into an environment of its own; return its Python."""
+    uv = uv_program()
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     python = folder / "bin" / "python"
     if uv:
@@ -156,11 +164,30 @@ def install(version: str, wheel: Path, folder: Path) -> Path:
             [python_of(version), "-m", "venv", str(folder)],
             [str(python), "-m", "pip", "install", "--quiet"],
         ]
-    commands[1] += ["-c", str(ROOT / "constraints.txt"), str(wheel)]
+    commands[1] += ["-c", str(constraints), str(wheel), *more]
     for command in commands:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return python
+
+
+def install_next(version: str, wheel: Path, folder: Path) -> Path:
+    """Install the wheel with the next minor version of Airflow, or what there is of it before its release.
+
+    Its own requirement leaves that version out until it is supported, and the pins are those of this one.
+    """
+    if uv_program() is None:
+        return missing("uv, which can override a requirement, is not installed here")
+    overrides, none = folder.with_name("overrides.txt"), folder.with_name("none.txt")
+    overrides.write_text(f"apache-airflow{NEXT_AIRFLOW}\n")
+    none.write_text("")
+    options = ("--prerelease", "allow", "--override", str(overrides))
+    try:
+        return install(version, wheel, folder, *options, constraints=none)
+    except AssertionError as error:
+        if "only apache-airflow<" not in str(error) and "no version of apache-airflow" not in str(error):
+            raise
+        return missing(f"no Airflow {NEXT_AIRFLOW} is in the package index")
 
 
 @contextmanager
@@ -178,14 +205,15 @@ def database(major: int) -> Iterator[str]:
 
 
 @pytest.fixture(
-    params=[("3.11", 15), ("3.12", 18), ("3.13", 18)], ids=lambda p: f"python{p[0]}-postgres{p[1]}"
+    params=[("3.11", 15, install), ("3.12", 18, install), ("3.13", 18, install), ("3.12", 18, install_next)],
+    ids=["python3.11-postgres15", "python3.12-postgres18", "python3.13-postgres18", "next-airflow"],
 )
 def installation(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> Iterator[Installation]:
-    """The wheel on a Python, in front of a PostgreSQL."""
-    version, major = request.param
+    """The wheel on a Python and an Airflow, in front of a PostgreSQL."""
+    version, major, install_into = request.param
     python_of(version)
     with database(major) as dsn:
-        python = install(version, wheel, tmp_path / "venv")
+        python = install_into(version, wheel, tmp_path / "venv")
         folder = tmp_path / "empty"
         folder.mkdir()
         env = environment(tmp_path / "airflow", dsn) | {

@@ -36,7 +36,15 @@ PAGES = {
     "overview": (f"{PAGE}", ["Last report", "spoofing", "champion", "Promotions that wait", "maritime"]),
     "model": (
         f"{PAGE}?view=model&model=spoofing",
-        ["v_max_kn", "differs", "Roles over time", "Duration, median", "spoofing@1.1 (replay)"],
+        [
+            "v_max_kn",
+            "differs",
+            "Roles over time",
+            "Duration, median",
+            "spoofing@1.1 (replay)",
+            "s3://models@acme-models/spoofing/3.0.skops",
+            "e3b0c44298fc1c14",
+        ],
     ),
     "compare": (
         f"{PAGE}?view=compare&first=spoofing@1.0&second=spoofing@1.1",

@@ -1,7 +1,9 @@
-"""What other Dags, people and tools see of a cycle in a real Airflow: sensor, partitions, spans, the form."""
+"""What others see of a cycle in a real Airflow: sensor, partitions, spans, lineage, the connection's form."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
+EVENTS = "lineage.jsonl"
+QUERY = "select id from fleet.positions where at >= :window_start and at < :window_end"
 DAGS = ("detection_fleet", "waits", "per_cycle")
 FOLLOWERS = '''"""Dags that follow a champion: the words dag and airflow make Airflow look into this file."""
 
@@ -98,12 +102,17 @@ def airflow_and_collector(
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
-        options = {"allowed_modules": "tests.sample_registry", "asset_partition_keys": "True"}
         folder = tmp_path_factory.mktemp("signals")
+        transport = {"type": "file", "log_file_path": str(folder / EVENTS), "append": True}
+        environment["AIRFLOW__OPENLINEAGE__TRANSPORT"] = json.dumps(transport)
+        options = {"allowed_modules": "tests.sample_registry", "asset_partition_keys": "True"}
         with airflow_instance(folder, server, environment=environment, **options) as instance:
+            instance.registry.execute(
+                "create schema fleet; create table fleet.positions (id text, at timestamptz)"
+            )
             sample_registry.put_cycle(instance.registry, schedule="5 12 1 3 *")
             sample_registry.register(instance.registry, shadow={"fail": "terminal"})
-            sample_registry.put_cycle(instance.registry, schedule="5 12 1 3 *")
+            sample_registry.put_cycle(instance.registry, schedule="5 12 1 3 *", input_query=QUERY)
             shutil.copy(CHECKOUT / "dags" / "detection_cycles.py", instance.dags)
             followers = FOLLOWERS.format(at=AT.isoformat(), uri=asset_uri_of("fleet", "tracks"))
             (instance.dags / "followers.py").write_text(followers)
@@ -160,6 +169,43 @@ def test_each_version_has_its_span_in_the_trace_of_the_run(
         ("tracks", "2"): ("FAILED", "worker.tracks__2"),
         ("spoofing", "1"): ("SUCCEEDED", "worker.spoofing"),
     }
+
+
+def events(airflow: AirflowInstance, task_id: str, kind: str) -> list[dict[str, Any]]:
+    """Return the events of OpenLineage about a task of the cycle."""
+    file = airflow.folder / EVENTS
+    told = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [e for e in told if e["job"]["name"] == f"detection_fleet.{task_id}" and e["eventType"] == kind]
+
+
+def test_lineage_has_the_tables_that_a_version_reads_and_writes_and_what_it_is(
+    airflow: AirflowInstance,
+) -> None:
+    ended = {"tracks": "COMPLETE", "tracks__2": "FAIL", "spoofing": "COMPLETE"}
+    airflow.wait(lambda: all(events(airflow, *task) for task in ended.items()), "the events of lineage")
+    server, database = f"postgres://127.0.0.1:{airflow.registry_proxy.port}", airflow.registry.info.dbname
+    outputs = (server, f"{database}.detection.detection_model_run_outputs")
+    (event,) = events(airflow, "spoofing", "COMPLETE")
+    assert [(d["namespace"], d["name"]) for d in event["inputs"]] == [
+        (server, f"{database}.fleet.positions"),
+        ("x-detection://fleet", "tracks"),
+    ]
+    assert [(d["namespace"], d["name"]) for d in event["outputs"]] == [
+        outputs,
+        ("x-detection://fleet", "spoofing"),
+    ]
+    assert event["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 1
+    facet = event["run"]["facets"]["detection_versions"]
+    assert (facet["cycle"], facet["cycleStartedAt"]) == ("fleet", AT.isoformat())
+    (version,) = facet["versions"]
+    assert (version["model"], version["version"], version["role"]) == ("spoofing", "1", "PRIMARY")
+    assert (version["outcome"], version["outputCount"]) == ("SUCCEEDED", 1)
+    assert version["paramsSha256"] == hashlib.sha256(b'{"ids":["x"]}').hexdigest()
+    (failed,) = events(airflow, "tracks__2", "FAIL")
+    assert failed["run"]["facets"]["detection_versions"]["versions"][0]["outcome"] == "FAILED"
+    assert failed["run"]["facets"]["errorMessage"]["message"]
+    (started,) = events(airflow, "spoofing", "START")
+    assert [(d["namespace"], d["name"]) for d in started["outputs"]] == [outputs]
 
 
 def test_the_form_of_the_connection_has_its_fields_and_its_test_button(airflow: AirflowInstance) -> None:

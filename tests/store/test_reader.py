@@ -42,6 +42,33 @@ def test_the_window_cannot_be_overridden(reader: Reader) -> None:
     assert reader.query("select :window_start as s", {"window_start": END})["s"] == (START,)
 
 
+def test_a_query_tells_its_tables_and_is_not_run(reader: Reader, database: Connection) -> None:
+    database.execute(
+        "create schema ships;"
+        "create table ships.at (id int, at timestamptz) partition by range (at);"
+        "create table ships.at_2026 partition of ships.at for values from ('2026-01-01Z') to ('2027-01-01Z');"
+        "create table ships.flags (id int);"
+        "create table ships.flags_of_one (check (id = 1)) inherits (ships.flags);"
+        "create view ships.known as select id from ships.flags where id = 1;"
+        "create function ships.wait() returns int language sql volatile as $$select 1 from pg_sleep(60)$$"
+    )
+    query = (
+        "with first as materialized (select id from ships.at where at < :window_start) "
+        "select seen.id, ships.wait() as n from seen join first using (id) "
+        "where exists (select from ships.known where known.id = seen.id) and seen.id not in (select id from"
+        " ships.at_2026 where at >= :window_end);"
+    )
+    assert reader.tables(query) == ["detection.seen", "ships.at", "ships.flags"]
+    assert reader.tables("select :window_start as at") == []
+    for text, reason in (
+        ("select id from nowhere", "nowhere"),
+        ("select 1; commit; drop table detection.seen", "multiple commands"),
+    ):
+        with pytest.raises(TerminalModelError, match=reason):
+            reader.tables(text)
+    assert reader.query("select count(*) as n from seen")["n"] == (8,)
+
+
 def test_a_query_leaves_no_lock_behind(reader: Reader, database: Connection) -> None:
     reader.query("select pg_advisory_lock(1)::text as locked, pg_advisory_lock_shared(2)::text as shared")
     with pytest.raises(TerminalModelError):

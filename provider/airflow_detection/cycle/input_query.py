@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from airflow_detection.cycle.versions import window_reader
+from airflow_detection.cycle.planning import OpenedCycle
+from airflow_detection.cycle.versions import cycle_reader, window_reader
 from airflow_detection.domain.specs import CycleSpec, ModelSpec
 from airflow_detection.errors import DetectionError
 from airflow_detection.store.database import Database
@@ -39,6 +40,17 @@ def keys_of_outputs(db: Database, spec: CycleSpec, models: Sequence[ModelSpec]) 
             for key in sorted({model.entity_key for model in models if model.entity_key} - set(names))
         }
     return {}
+
+
+def input_tables(db: Database, opened: OpenedCycle) -> list[str]:
+    """Return the tables that a cycle's input query reads, as `schema.table`; none without a query.
+
+    Raises:
+        TerminalModelError: the database refused the query.
+        RegistryUnavailable: the database did not answer.
+    """
+    query = opened.spec.input_query
+    return cycle_reader(db, opened, timeout_s=PREPARE_LIMIT_S).tables(query) if query else []
 
 
 def _columns(db: Database, spec: CycleSpec, query: str) -> list[str]:

@@ -39,6 +39,7 @@ from airflow_detection.operators.context import (
     settings_of,
     terminal_errors,
 )
+from airflow_detection.operators.lineage import TaskRun, WithLineage, WithOutputs
 from airflow_detection.operators.model import DetectionModelOperator
 from airflow_detection.operators.telemetry import emit, log_context
 
@@ -218,7 +219,7 @@ class OpenCycleOperator(CycleOperator):
         return task_ids | {OTHER}, {**counts, **mode, "other": len(left), LABELS: labels}
 
 
-class OtherVersionsOperator(CycleOperator):
+class OtherVersionsOperator(WithLineage, CycleOperator):
     """Run the versions of the plan that have no task in the Dag: past shadows, replays, past orders.
 
     Without any it succeeds. Each is run whatever became of the others; the task fails if one of them failed.
@@ -246,6 +247,7 @@ class OtherVersionsOperator(CycleOperator):
             conninfo = reader_conninfo_of(settings)
             reports = inline.run_steps(db, settings, opened, left, log_context, conninfo, open_artifact)
         emit(self.cycle_id, reports)
+        self.ran = TaskRun(self.cycle_id, at, mode, reports)
         raise_failed([r for r in reports if r.outcome is Outcome.FAILED])
         return {o.value.lower(): sum(1 for r in reports if r.outcome is o) for o in Outcome}
 
@@ -258,7 +260,7 @@ def raise_failed(failed: Sequence[RunReport]) -> None:
     raise (AirflowException if any(r.is_transient for r in failed) else AirflowFailException)(reasons)
 
 
-class InlineCycleOperator(CycleOperator):
+class InlineCycleOperator(WithOutputs, CycleOperator):
     """Run the whole plan of a cycle in this one task.
 
     `PREDICTION_CONCURRENT_SHADOWS` lets shadows run beside each other. A failed PRIMARY fails the task; a
@@ -273,25 +275,27 @@ class InlineCycleOperator(CycleOperator):
 
         counts, settings = self._opened(context), settings_of()
         _require_registry(counts)
+        at, mode = cycle_of_run(context, self.log), _mode(context, counts)
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
             report = inline.run_inline(
                 db,
                 settings,
                 self.cycle_id,
-                cycle_of_run(context, self.log),
-                mode=_mode(context, counts),
+                at,
+                mode=mode,
                 concurrent_shadows=flags.concurrent_shadows(),
                 log_context=log_context,
                 reader_conninfo=reader_conninfo_of(settings),
                 opener=open_artifact,
             )
         emit(self.cycle_id, report.reports)
+        self.ran = TaskRun(self.cycle_id, at, mode, report.reports)
         failed = [r for r in report.reports if r.outcome is Outcome.FAILED]
         for shadow in (r for r in failed if r.version.role is not Role.PRIMARY):
             self.log.warning("%s failed: %s", shadow.version.label, shadow.error)
         raise_failed([r for r in failed if r.version.role is Role.PRIMARY])
         self._announce(report.reports)
-        add_partition_keys(context, self.outlets, cycle_of_run(context, self.log), settings)
+        add_partition_keys(context, self.outlets, at, settings)
         return {o.value.lower(): sum(1 for r in report.reports if r.outcome is o) for o in Outcome}
 
     def _announce(self, reports: Sequence[RunReport]) -> None:
@@ -323,7 +327,7 @@ class LegacyPathOperator(CycleOperator):
         call()
 
 
-class CloseCycleOperator(CycleOperator):
+class CloseCycleOperator(WithLineage, CycleOperator):
     """Write the cycle's summary; fail if a PRIMARY failed, or a replay that was asked for.
 
     The single leaf, so that it decides the run.
@@ -365,7 +369,8 @@ class CloseCycleOperator(CycleOperator):
 
         settings, mode, dag = settings_of(), mode_of(context), self._around()
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
-            opened = planning.planned_cycle(db, self.cycle_id, cycle_of_run(context, self.log), mode=mode)
+            at = cycle_of_run(context, self.log)
+            opened = planning.planned_cycle(db, self.cycle_id, at, mode=mode)
             own_states = _states_by_name(dag, states)
             _, left = divide(dag, opened.plan, opened.steps, mode)
             untried = [s for s in left if own_states.get(task_id(s), "skipped") == "skipped"]
@@ -376,6 +381,7 @@ class CloseCycleOperator(CycleOperator):
             conninfo = reader_conninfo_of(settings)
             reports = inline.run_steps(db, settings, opened, lost, log_context, conninfo, open_artifact)
             emit(self.cycle_id, reports)
+            self.ran = TaskRun(self.cycle_id, at, mode, reports)
 
     def _close(self, context: Context, states: dict[str, str], mode: Mode) -> dict[str, int]:
         from airflow_detection.cycle import closing

@@ -22,6 +22,7 @@ from airflow_detection.operators.context import (
     settings_of,
     terminal_errors,
 )
+from airflow_detection.operators.lineage import TaskRun, WithOutputs
 from airflow_detection.operators.links import FindingsLink
 from airflow_detection.operators.telemetry import emit, log_context
 
@@ -58,7 +59,7 @@ def _skipped_if_not_in_plan() -> Iterator[None]:
         raise AirflowSkipException(str(error)) from error
 
 
-class DetectionModelOperator(TemplatedOperator):
+class DetectionModelOperator(WithOutputs, TemplatedOperator):
     """Run one version of a model for the run's cycle and store its outputs.
 
     In a generated Dag it follows the plan that `open_cycle` recorded, and is skipped where that does not have
@@ -122,6 +123,7 @@ class DetectionModelOperator(TemplatedOperator):
                 opener=open_artifact,
             )
         emit(self.cycle_id, [report])
+        self.ran = TaskRun(self.cycle_id, request.started_at, request.mode, [report])
         self.log.info(
             "%s %s: %d inputs, %d outputs, %.0f ms",
             report.version.label,

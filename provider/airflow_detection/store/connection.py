@@ -142,3 +142,11 @@ def conninfo_of(conn: Connection) -> str:
     if (conninfo := _CONNINFOS.get(conn)) is not None:
         return conninfo
     return libpq.make_conninfo(**conn.info.get_parameters(), password=conn.info.password or None)
+
+
+def address_of(conn: Connection) -> tuple[str, int]:
+    """Return the host and the port of a connection's server: of several the first, whichever answered."""
+    named = libpq.conninfo_to_dict(conninfo_of(conn))
+    host = str(named.get("host") or conn.info.host).split(",")[0]
+    port = str(named.get("port") or conn.info.port).split(",")[0]
+    return ("localhost" if not host or host.startswith("/") else host), int(port)

@@ -91,8 +91,24 @@ class Reader:
     def plan(self, sql: str) -> dict[str, Any]:  # Any: a plan in JSON
         """Return the plan of a SELECT, which is not run, with what each node gives. Raises as `query`."""
         with self._selecting(sql, None):
-            text = psycopg.ClientCursor(self._conn).mogrify(_statement(sql).encode(), self._window)
-            row = self._conn.execute(b"explain (verbose, format json) " + text.encode()).fetchone()
+            return self._plan_of(sql)
+
+    def tables(self, sql: str) -> list[str]:
+        """Return the tables that a SELECT reads, as `schema.table`, sorted; it is planned, and not run.
+
+        Those of views and functions that the planner looks through; a table for its partitions. Raises as
+        `query`.
+        """
+        with self._selecting(sql, None):
+            self._conn.execute(self._session["plan_all_partitions"])
+            relations = sorted(set(_relations(self._plan_of(sql))))
+            names = {"schemas": [s for s, _ in relations], "tables": [t for _, t in relations]}
+            return [name for (name,) in self._conn.execute(self._session["table_names"], names)]
+
+    def _plan_of(self, sql: str) -> dict[str, Any]:  # Any: a plan in JSON
+        """Return the plan of what was found to be one SELECT."""
+        text = psycopg.ClientCursor(self._conn).mogrify(_statement(sql).encode(), self._window)
+        row = self._conn.execute(b"explain (verbose, format json) " + text.encode()).fetchone()
         plan: dict[str, Any] = row[0][0]["Plan"] if row else {}  # Any: as above
         return plan
 
@@ -143,6 +159,14 @@ def _statement(sql: str) -> str:
 
 def _names(cursor: psycopg.ServerCursor[tuple[Any, ...]]) -> list[str]:  # Any: what the query selects
     return [column.name for column in cursor.description or ()]
+
+
+def _relations(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  # Any: a node of a plan
+    """Iterate over the schema and the name of each relation that a plan reads."""
+    if "Relation Name" in node:
+        yield node["Schema"], node["Relation Name"]
+    for part in node.get("Plans", ()):
+        yield from _relations(part)
 
 
 def _check_columns(cursor: psycopg.ServerCursor[tuple[Any, ...]]) -> None:  # Any: what the query selects

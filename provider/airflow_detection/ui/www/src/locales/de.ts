@@ -111,6 +111,8 @@ export const de: Texts = {
   "model.depends": "Liest die Ausgaben von",
   "model.versions": "Versionen nebeneinander",
   "model.entry_point": "Einstiegspunkt",
+  "model.artifact": "Artefakt",
+  "model.no_artifact": "keines",
   "model.registered": "Registriert",
   "model.param": "Parameter",
   "model.differs": "verschieden",

@@ -109,6 +109,8 @@ export const en = {
   "model.depends": "Reads the outputs of",
   "model.versions": "Versions side by side",
   "model.entry_point": "Entry point",
+  "model.artifact": "Artefact",
+  "model.no_artifact": "none",
   "model.registered": "Registered",
   "model.param": "Param",
   "model.differs": "differs",

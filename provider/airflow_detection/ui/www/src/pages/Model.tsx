@@ -32,6 +32,17 @@ export const paramRows = (versions: { params: Record<string, unknown> }[]): { na
   });
 };
 
+const Artifact = ({ artifact }: { artifact: Answer["versions"][number]["artifact"] }) => {
+  const t = useTexts();
+  if (!artifact) return <chakra.span color="fg.muted">{t("model.no_artifact")}</chakra.span>;
+  return (
+    <Box>
+      <Text value={artifact.uri} max={80} mono />
+      <Box fontSize="xs" color="fg.muted">sha256 <Text value={artifact.sha256} max={16} mono /></Box>
+    </Box>
+  );
+};
+
 const Versions = ({ model }: { model: Answer }) => {
   const t = useTexts();
   const { versions } = model;
@@ -45,6 +56,7 @@ const Versions = ({ model }: { model: Answer }) => {
         rows={[
           own(t("field.role"), versions.map((v) => <RoleMark key={v.label} role={v.role} />)),
           own(t("model.entry_point"), versions.map((v) => <Text key={v.label} value={v.entry_point} max={80} mono />)),
+          ...(versions.some((v) => v.artifact) ? [own(t("model.artifact"), versions.map((v) => <Artifact key={v.label} artifact={v.artifact} />))] : []),
           own(t("model.registered"), versions.map((v) => <Instant key={v.label} at={v.registered_at} />)),
           ...rows.map((row) => ({
             key: row.name, tone: row.differs ? ("attention" as const) : null,
