@@ -34,6 +34,7 @@ export type Condition = {
   name: string;
   state: "passed" | "failed" | "unknown";
   figure: number | null;
+  unit: string;
   bound: string;
   reason: string;
 };

@@ -127,7 +127,7 @@ const Decision = ({ comparison }: { comparison: Comparison }) => {
           key: condition.name,
           cells: [
             condition.name, <Mark key="s" tone={TONES[condition.state]}>{t(`condition.${condition.state}`)}</Mark>,
-            n(condition.figure, "number"), condition.bound, <Text key="r" value={condition.reason} max={240} />,
+            condition.figure === null ? "–" : `${n(condition.figure, "number")} ${condition.unit}`, condition.bound, <Text key="r" value={condition.reason} max={240} />,
           ],
         }))} />
     </Card>
