@@ -112,6 +112,11 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "numpy",
             "numpy, scipy.spatial",
         ),
+        "training_timeout": _option(
+            "Seconds after which a training step is ended; its other bounds are those of a version.",
+            "float",
+            "3600",
+        ),
         "reader_role": _option(
             "Postgres role that models read as; the connection's login must be a member of it.",
             "string",
@@ -197,6 +202,7 @@ def settings() -> Settings:
         inline_disk_mib=_number("inline_disk", text("inline_disk")) or None,
         shared_inputs_mib=_number("shared_inputs", text("shared_inputs")) or None,
         inline_preload=_names(text("inline_preload")),
+        training_timeout_s=_number("training_timeout", text("training_timeout")),
         reader_role=text("reader_role") or None,
         reader_conn_id=text("reader_conn_id") or None,
         conn_id=text("conn_id"),

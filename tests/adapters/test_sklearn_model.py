@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from airflow_detection.adapters.sklearn_model import SklearnModel
+from airflow_detection.adapters.sklearn_model import SklearnModel, skops_file
 from airflow_detection.engine.artifact_files import open_local
 from airflow_detection.errors import TerminalModelError
 from airflow_detection.testing import ModelRun, run_model
@@ -50,6 +52,30 @@ def test_a_classifier_gives_the_probability_that_the_library_gives(tmp_path: Pat
     forest = RandomForestClassifier(n_estimators=10, random_state=1).fit(MATRIX, LABELS)
     run_ = run(saved(tmp_path, forest, canaries), trusted=TREE)
     assert list(run_.scores) == forest.predict_proba(MATRIX[:50])[:, 1].tolist()
+
+
+def test_the_same_estimator_gives_the_same_file_in_each_process(tmp_path: Path) -> None:
+    """Places in memory, the time, and what lies between the fields of a tree's nodes are no part of it."""
+    program = (
+        "import sys, numpy as np\n"
+        "from sklearn.ensemble import RandomForestClassifier\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import StandardScaler\n"
+        "from airflow_detection.adapters.sklearn_model import skops_file\n"
+        "others = [object() for _ in range(int(sys.argv[1]))]\n"
+        "rows = np.random.default_rng(1).normal(size=(200, 2))\n"
+        "forest = RandomForestClassifier(n_estimators=5, random_state=1)\n"
+        "model = make_pipeline(StandardScaler(), forest).fit(rows, rows[:, 0] > 0.5)\n"
+        "open(sys.argv[2], 'wb').write(skops_file(model))\n"
+    )
+    for count in (1, 50_000):
+        path = tmp_path / f"{count}.skops"
+        subprocess.run([sys.executable, "-c", program, str(count), path], check=True)
+    first, second = (tmp_path / f"{count}.skops" for count in (1, 50_000))
+    assert first.read_bytes() == second.read_bytes()
+    forest = RandomForestClassifier(n_estimators=10, random_state=1).fit(MATRIX, LABELS)
+    first.write_bytes(skops_file(forest))
+    assert list(run(first, trusted=TREE).scores) == forest.predict_proba(MATRIX[:50])[:, 1].tolist()
 
 
 def test_an_anomaly_model_whose_low_scores_are_bad_is_turned_round(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import uuid
@@ -279,6 +280,48 @@ def test_a_version_is_registered_from_a_file(cli: Cli, tmp_path: Path) -> None:
     assert "'[1' is not a mapping such as '{features: [a, b]}'" in malformed.err
     (version,) = [v for v in json.loads(listed.out) if v["version"] == "spoofing@9"]
     assert version["artifact"].startswith(f"{tmp_path}/m.skops (sha256 ")
+
+
+def test_a_version_is_trained_and_tells_what_from(cli: Cli, database: Connection, tmp_path: Path) -> None:
+    query = "select n from generate_series(1, 4) n where :window_end <= :opened_at"
+    sample_registry.put_cycle(database, input_query=query)
+    sample_registry.put_model(database, "m", entrypoint="tests.operators.test_training:Counts")
+    sample_registry.put_version(database, "m@base")
+    new = ["train", "m@2", "--base", "base", "--from", "2026-02-01", "--to-uri", str(tmp_path / "models")]
+    end, as_of = ["--to", "2026-02-01T03:00:00Z"], ["--as-of", "2026-02-02"]
+    empty, done, again, other, listed, views = cli(
+        [*new, "--to", "2026-01-01"],
+        [*new, *end, *as_of, "--actor", "ann"],
+        [*new, *end, *as_of],
+        [*new, *end, *as_of, "--seed", "2"],
+        ["versions", "--output", "json"],
+        ["export"],
+        AIRFLOW__DETECTION__ALLOWED_MODULES="tests",
+    )
+    assert (empty.code, empty.err) == (
+        1, "the data interval of m@2 is empty: [2026-02-01T00:00:00+00:00, 2026-01-01T00:00:00+00:00)\n"
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    lineage = (
+        "from m@base, data of [2026-02-01T00:00:00+00:00, 2026-02-01T03:00:00+00:00), as of"
+        " 2026-02-02T00:00:00+00:00: 12 rows, 0 labels"
+    )
+    first, second, third = done.out.splitlines()
+    assert first == f"m@2 is registered as a CHALLENGER, trained {lineage}"
+    name = r"m_2-[0-9a-f]{16}\.tar \(sha256 [0-9a-f]{12}\)"
+    assert re.fullmatch(f"artefact {re.escape(str(tmp_path))}/models/{name}", second)
+    assert third == "rows 12"
+    assert again.out == done.out
+    assert (other.code, other.err) == (
+        1, f"version 'm@2' is registered already, trained {lineage}: give the trained one another name\n"
+    )  # fmt: skip
+    base, trained = json.loads(listed.out)
+    assert (base["trained"], trained["trained"], trained["role"]) == (None, lineage, "CHALLENGER")
+    assert "role: CHALLENGER" in views.out
+    (row,) = database.execute(
+        "select cycle_id, version, base_version, metrics, actor from detection.detection_trained_versions"
+    )
+    assert row == ("fleet", "2", "base", {"rows": 12.0}, "ann")
 
 
 def test_check_tells_every_problem_and_exits_1(cli: Cli, database: Connection) -> None:

@@ -14,8 +14,10 @@ import pytest
 import yaml
 
 from airflow_detection.cycle import closing, inline, planning
+from airflow_detection.cycle.training import train as train_version
+from airflow_detection.cycle.training_plan import TrainingRequest
 from airflow_detection.domain.settings import Settings
-from airflow_detection.domain.specs import Mode, Outcome
+from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.engine.artifacts import sha256_of
 from airflow_detection.registration.apply import apply_file
 from airflow_detection.snapshot import collector
@@ -23,7 +25,7 @@ from airflow_detection.snapshot.comparison import compare_versions
 from airflow_detection.snapshot.rendering.html import render_html
 from airflow_detection.snapshot.sections.catalog import sections
 from airflow_detection.snapshot.verdicts.run_faults import is_wrong
-from airflow_detection.store import label_file
+from airflow_detection.store import label_file, registry
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
@@ -159,6 +161,50 @@ def test_a_model_that_the_script_has_trained_runs_beside_the_champion_and_a_wron
         closing.close_cycle(db, "payments", at, mode=Mode.AS_OF, task_states={})
         report = collector.take(db, sections(), start=at, end=at + timedelta(minutes=1))
         assert [s.label for s in report.standings if s.is_bad] == ["unusual_amount@2.1"]
+
+
+def test_a_version_that_the_training_step_has_made_runs_beside_the_champion(dsn: str, tmp_path: Path) -> None:
+    """It learns from a week whose frauds of the last day are known; those of another day are then found."""
+    before = DAY - timedelta(days=1)
+    with connect(dsn) as conn:
+        db = Database(conn)
+        apply_file(db, EXAMPLE / "registry.yaml")
+        week, known = generate.week(before)
+        generate.load(dsn, week)
+        generate.write_labels(tmp_path / "labels.csv", before, known)
+        label_file.load_labels(db, tmp_path / "labels.csv", cycle_id="payments", source="generator")
+        request = TrainingRequest(
+            model_id="unusual_amount", version="2.0", base="forest", start=MIDNIGHT - timedelta(days=7),
+            end=MIDNIGHT, target=f"{tmp_path}/models",
+        )  # fmt: skip
+        settings = replace(SETTINGS, artifact_cache=tmp_path / "cache")
+        trained = train_version(db, settings, request)
+        assert trained.window_count == 7 * 24
+        assert trained.label_count == 38
+        assert trained.row_count == trained.metrics["payments"]
+        assert trained.metrics["known_frauds"] > 0
+        assert trained.metrics["auc"] > 0.8
+
+        today, frauds = generate.week(DAY)
+        stolen = next(fraud for fraud in frauds if fraud.kind == "stolen")
+        at = registry.clock(db)
+        shift = at - timedelta(minutes=5) - stolen.payments[-1].paid_at
+        generate.load(dsn, [replace(payment, paid_at=payment.paid_at + shift) for payment in today])
+        ensure_cycle_months(db, at)
+        opened = planning.open_cycle(db, "payments", at, mode=Mode.AS_OF)
+        reports = {r.version.label: r for r in inline.run_steps(db, settings, opened, opened.steps)}
+        assert {r.error for r in reports.values()} == {None}
+        challenger = reports["unusual_amount@2.0"]
+        assert (challenger.version.role, challenger.artifact_sha256) == (
+            Role.CHALLENGER, trained.artifact_sha256,
+        )  # fmt: skip
+        assert [(c.name, is_wrong(c, 1e-4)) for c in challenger.canaries] == [
+            (f"canary:{name}", False) for name in ("usual", "large", "many")
+        ]
+        found = {row[0] for row in conn.execute(
+            "select entity_id from detection.detection_output_scores where version = '2.0' and score > 0.5"
+        )}  # fmt: skip
+        assert stolen.card in found
 
 
 def test_the_labels_of_the_example_are_those_of_the_generator(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An Airflow home with a migrated metadata database."""
     folder = tmp_path_factory.mktemp("airflow")
     (folder / "dags").mkdir()
-    shutil.copy(ROOT / "dags" / "detection_cycles.py", folder / "dags")
+    for name in ("detection_cycles.py", "detection_training.py"):
+        shutil.copy(ROOT / "dags" / name, folder / "dags")
     subprocess.run(
         [sys.executable, "-m", "airflow", "db", "migrate"],
         env=environment(folder),

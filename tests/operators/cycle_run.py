@@ -1,8 +1,9 @@
 """Generated Dags, run in a process of their own as Airflow would, for `tests.forked`.
 
 A request has an environment, and `steps`, a `flight` (see `flight.py`) or an `order` (see `order.py`). A step
-is `{"at": ISO instant or null, "conf": {...}, "env": {...}, "cycle": id, "forked": whether}`; its answer is
-`{"state": ..., "tasks": {id: state}, "rendered": {id: fields}}`.
+is `{"at": ISO instant or null, "conf": {...}, "env": {...}, "cycle": id, "forked": whether}`, with `"dag":
+"training"` of that Dag in place of a cycle's; its answer is `{"state": ..., "tasks": {id: state}, "rendered":
+{id: fields}}`.
 
 A step that is `forked` runs each task as a worker does: in a process that Airflow's supervisor forks, with
 its standard streams, its log channel and its parse of the Dag file.
@@ -22,13 +23,15 @@ SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 
 
 def run(step: dict[str, Any]) -> dict[str, Any]:
-    """Parse the cycles' Dags anew and run one of them."""
+    """Parse the Dags anew and run one of them."""
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
 
     from airflow_detection.dags.cycles import cycle_dags
+    from airflow_detection.dags.training import training_dag
 
     os.environ.update(step.get("env", {}))
-    dag = cycle_dags()[f"detection_{step.get('cycle', 'fleet')}"]
+    is_training = step.get("dag") == "training"
+    dag = training_dag() if is_training else cycle_dags()[f"detection_{step.get('cycle', 'fleet')}"]
     for task in dag.tasks:
         task.retry_delay = task.retry_delay * 0
     at = datetime.fromisoformat(step["at"]) if step["at"] else None
@@ -52,7 +55,7 @@ def run_forked(*, ti: Any, task: Any) -> Any:
 
     process = ActivitySubprocess.start(
         what=ti,
-        dag_rel_path="detection_cycles.py",
+        dag_rel_path=f"{task.dag_id if task.dag_id == 'detection_training' else 'detection_cycles'}.py",
         bundle_info=BundleInfo(name="dags-folder"),
         client=InProcessTestSupervisor._api_client(task.dag),
         logger=structlog.get_logger("task"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 
 import fsspec
 import pytest
+from upath import UPath
 
 from airflow_detection.domain.specs import Artifact
 from airflow_detection.engine.artifact_files import open_local
 from airflow_detection.engine.artifacts import ArtifactCache
 from airflow_detection.errors import ArtifactError
-from airflow_detection.operators.context import open_artifact
+from airflow_detection.operators.context import open_artifact, write_artifact
 
 
 def read(uri: str) -> bytes:
@@ -51,3 +53,31 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, uri: str, sentence:
     artifact = Artifact(uri=uri, sha256=hashlib.sha256(b"").hexdigest())
     with ArtifactCache(tmp_path, 2**20, open_artifact) as cache, pytest.raises(ArtifactError, match=sentence):
         cache.path(artifact)
+
+
+@pytest.mark.parametrize("folder", ["{}/models", "file://{}/models", "memory://written/models"])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, folder: str) -> None:
+    uri = f"{folder.format(tmp_path)}/3/m.tar"
+    write_artifact(uri, io.BytesIO(b"model"))
+    assert read(uri) == b"model"
+    write_artifact(uri, io.BytesIO(b"another"))
+    assert read(uri) == b"another"
+
+    class Cut(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            part = super().read(3)
+            if not part:
+                raise OSError("connection reset")
+            return part
+
+    with pytest.raises(OSError, match="connection reset"):
+        write_artifact(uri, Cut(b"a third"))
+    assert read(uri) == b"another"
+    store = UPath(uri).parent
+    assert [path.name for path in store.iterdir()] == ["m.tar"], "and nothing is left beside it"
+
+
+@pytest.mark.parametrize("uri", ["nowhere://bucket/m.tar", "models:/fraud/3"])
+def test_a_place_that_takes_no_file_is_told(uri: str) -> None:
+    with pytest.raises(ValueError, match=r"nowhere|MLflow"):
+        write_artifact(uri, io.BytesIO(b"model"))

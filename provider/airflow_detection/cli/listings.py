@@ -27,17 +27,19 @@ def _shown(rows: Iterable[Mapping[str, object]], *without: str) -> Iterator[dict
 def versions(args: Arguments) -> None:
     """List the registered versions and the roles that they hold now."""
     from airflow_detection.store import registry
+    from airflow_detection.store.trainings import trainings
 
     with connected() as (db, _):
         if args.model:
             registry.cycle_of(db, args.model)
-        listed = registry.versions(db, args.model)
+        listed, trained = registry.versions(db, args.model), trainings(db, args.model)
     rows = (
         {
             "version": v.label,
             "role": v.role and v.role.value,
             "since": v.since,
             "artifact": v.artifact and str(v.artifact),
+            "trained": str(trained[v.label]) if v.label in trained else None,
             "created_at": v.created_at,
             "notes": v.notes,
         }

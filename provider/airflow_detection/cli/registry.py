@@ -85,6 +85,39 @@ def register_model(args: Arguments) -> None:
         warn(f"warning: {warning}")
 
 
+@command
+def train(args: Arguments) -> None:
+    """Train a version of a model on past windows, and register it as a CHALLENGER."""
+    from airflow_detection.cycle.training import train
+    from airflow_detection.cycle.training_plan import TrainingRequest
+    from airflow_detection.operators.context import open_artifact, reader_conninfo_of, write_artifact
+
+    model_id, _, version = args.label.partition("@")
+    with connected() as (db, settings):
+        trained = train(
+            db,
+            settings,
+            TrainingRequest(
+                model_id=model_id,
+                version=version,
+                base=args.base,
+                start=args.since,
+                end=args.until,
+                as_of=args.as_of,
+                target=args.target,
+                seed=args.seed,
+            ),
+            actor=args.actor,
+            reader_conninfo=lambda: reader_conninfo_of(settings),
+            opener=open_artifact,
+            writer=write_artifact,
+        )
+    say(f"{trained.label} is registered as a CHALLENGER, trained {trained}")
+    say(f"artefact {trained.artifact_uri} (sha256 {trained.artifact_sha256[:12]})")
+    for name, value in sorted(trained.metrics.items()):
+        say(f"{name} {value:g}")
+
+
 def mapping(text: str) -> dict[str, Any]:  # Any: a JSON object
     """Read an argument that is a mapping, as YAML or JSON has it."""
     import yaml
@@ -200,12 +233,42 @@ def commands() -> list[ActionCommand]:
     params = arg("--params", help="its params, as YAML or JSON", type=mapping, metavar="MAPPING", default={})
     entrypoint = arg("--entrypoint", help="its class; the adapter that reads such a file unless given")
     notes = arg("--notes", help="what people should know of it", default="")
+    base = arg(
+        "--base",
+        help="the version of the model whose class has the training step, and whose params it gets",
+        metavar="VERSION",
+        required=True,
+    )
+    start = arg(
+        "--from", help="learn from data since (UTC)", type=instant, metavar="T", dest="since", required=True
+    )
+    end = arg("--to", help="and before (UTC)", type=instant, metavar="T", dest="until", required=True)
+    as_of = arg(
+        "--as-of",
+        help="what was known later (UTC) does not count; now unless given",
+        type=instant,
+        metavar="T",
+    )
+    target = arg(
+        "--to-uri",
+        help="the folder, an absolute path or a URI, into which the artefact is written",
+        metavar="URI",
+        dest="target",
+        required=True,
+    )
+    seed = arg("--seed", help="all that is random follows from it", type=int, default=1, metavar="N")
     return [
         ActionCommand(
             "register-model",
             "Register a version that is made of an artefact",
             register_model,
             (new, source, held, params, entrypoint, notes, DRY_RUN),
+        ),
+        ActionCommand(
+            "train",
+            "Train a version, and register it as a CHALLENGER",
+            train,
+            (new, base, start, end, as_of, target, seed, actor),
         ),
         ActionCommand(
             "apply", "Register what a YAML file says", apply, (FILE, DRY_RUN, strict, from_file, prune)

@@ -21,7 +21,8 @@ class Settings:
 
     `statement_timeout_s` None leaves the server's own. `inline_timeout_s`, `inline_memory_mib`
     and `inline_disk_mib` bound a version whose model sets no limits; `inline_preload` names modules that the
-    task of an inline cycle imports once for all versions. `reader_role` None leaves the login's own rights;
+    task of an inline cycle imports once for all versions. `training_timeout_s` bounds a training step.
+    `reader_role` None leaves the login's own rights;
     `reader_conn_id` None lets models read through the connection of the registry.
     `shared_inputs_mib` is the size from which a task keeps a cycle's input rows in `state_dir` for the tasks
     of its other versions; None keeps none.
@@ -45,6 +46,7 @@ class Settings:
     inline_disk_mib: float | None = 256.0
     shared_inputs_mib: float | None = None
     inline_preload: tuple[str, ...] = ("numpy",)
+    training_timeout_s: float = 3600.0
     reader_role: str | None = None
     conn_id: str = "detection_default"
     reader_conn_id: str | None = None
@@ -69,6 +71,8 @@ class Settings:
             raise ConfigurationError(
                 f"[{SECTION}] inline_timeout is {self.inline_timeout_s:g}: must be above 0 seconds"
             )
+        if self.training_timeout_s <= 0:
+            raise ConfigurationError(f"[{SECTION}] training_timeout is 0: must be above 0 seconds")
         if self.artifact_cache_mib <= 0:
             raise ConfigurationError(f"[{SECTION}] artifact_cache_size is 0: must be above 0 MiB")
         for name in ("page_timeout", "comparison_timeout"):

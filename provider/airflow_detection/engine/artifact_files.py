@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Literal, Protocol, Self
+from typing import IO, Any, Literal, Protocol, Self
+from uuid import uuid4
 
 Opener = Callable[[str], AbstractContextManager[IO[bytes]]]
 """Opens the file of a URI to be read."""
+Writer = Callable[[str, IO[bytes]], None]
+"""Writes a file to a URI: whoever reads it there finds all of it, or none."""
 
 
 class ReadablePath(Protocol):
@@ -57,11 +62,41 @@ def open_local(uri: str) -> Iterator[IO[bytes]]:
     Raises:
         ValueError: the URI has another scheme.
     """
+    with open_path(Path(_local_name(uri)), uri) as file:
+        yield file
+
+
+def _local_name(uri: str, use: str = "read") -> str:
     name = uri.removeprefix("file://")
     if not name.startswith("/"):
-        raise ValueError("only files of this machine can be read here")
-    with open_path(Path(name), uri) as file:
-        yield file
+        raise ValueError(f"only files of this machine can be {use} here")
+    return name
+
+
+def write_path(path: Any, content: IO[bytes]) -> None:  # Any: a local path, or one of an object store
+    """Write a file beside a path, and then give it that name; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.parent / f".part-{uuid4().hex}"
+    try:
+        with part.open("wb") as file:
+            shutil.copyfileobj(content, file)
+            file.flush()
+            with suppress(OSError, AttributeError):  # a file of an object store has no number
+                os.fsync(file.fileno())
+        part.rename(path)
+    except BaseException:
+        with suppress(Exception):
+            part.unlink()
+        raise
+
+
+def write_local(uri: str, content: IO[bytes]) -> None:
+    """Write a file of this machine: an absolute path, or one behind `file://`.
+
+    Raises:
+        ValueError: the URI has another scheme.
+    """
+    write_path(Path(_local_name(uri, "written")), content)
 
 
 def write_archive(target: IO[bytes], files: Iterable[tuple[str, ReadablePath]]) -> None:

@@ -74,7 +74,7 @@ class ArtifactCache:
             self._failed[artifact] = error
             raise
         except OSError as error:
-            reason = f"it cannot be kept in {self._folder}: {_reason(error)}"
+            reason = f"it cannot be kept in {self._folder}: {reason_of(error)}"
             self._failed[artifact] = failure = ArtifactUnavailable(artifact.uri, reason)
             raise failure from error
         return path
@@ -188,9 +188,9 @@ def _chunks(uri: str, opener: Opener) -> Iterator[bytes]:
     except FileNotFoundError as error:
         raise ArtifactError(uri, "does not exist") from error
     except (IsADirectoryError, ImportError, ValueError) as error:
-        raise ArtifactError(uri, f"cannot be read: {_reason(error)}") from error
+        raise ArtifactError(uri, f"cannot be read: {reason_of(error)}") from error
     except Exception as error:  # a client library raises what it likes
-        raise ArtifactUnavailable(uri, _reason(error)) from error
+        raise ArtifactUnavailable(uri, reason_of(error)) from error
     if expected is not None and size < expected:
         raise ArtifactUnavailable(uri, f"it ended after {size} of {expected} bytes")
 
@@ -234,6 +234,7 @@ def _size_of(file: IO[bytes]) -> int | None:
     return None
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return what an error says, in one line."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

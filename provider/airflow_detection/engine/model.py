@@ -14,6 +14,7 @@ from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.json_values import JsonMapping, frozen, plain
 from airflow_detection.domain.scores import SCORE_RANGE
 from airflow_detection.domain.specs import Cycle, Role, Window, require_id
+from airflow_detection.engine.training import TrainedModel, TrainingContext
 from airflow_detection.errors import TerminalModelError
 
 
@@ -136,6 +137,9 @@ class BaseDetectionModel(ABC):
     load_params: ClassVar[tuple[str, ...]] = ()
     """The params that `load` needs: versions that differ in others share what is loaded of one artefact."""
 
+    learns_from_labels: ClassVar[bool] = False
+    """Whether `train` needs labels: without any that was known then a training is refused."""
+
     def __init__(self, model_id: str, version: str = "0", params: JsonMapping | None = None) -> None:
         self.model_id = require_id("model_id", model_id)
         self.version = version
@@ -159,6 +163,19 @@ class BaseDetectionModel(ABC):
         may need threads of that process, or open files.
         """
         return path
+
+    @classmethod
+    def train(cls, ctx: TrainingContext) -> TrainedModel:
+        """Learn from past windows, and return the files of an artefact for a new version of this class.
+
+        It runs in a process of its own, confined as `run` is, when a training is asked for.
+
+        Raises:
+            TransientModelError: trying again may help.
+            TerminalModelError: trying again will not help; the class has no training step unless it
+                overrides this.
+        """
+        raise TerminalModelError(f"{cls.__name__} has no training step: it does not override train")
 
     @property
     def loaded(self) -> Any:  # Any: as `load`

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_detection.domain.cron import neighbours, zoned
 from airflow_detection.domain.settings import SECTION, Settings
 from airflow_detection.domain.specs import Mode, require_utc
-from airflow_detection.engine.artifact_files import open_path
+from airflow_detection.engine.artifact_files import open_path, write_path
 from airflow_detection.errors import (
     ConfigurationError,
     DetectionError,
@@ -24,7 +24,8 @@ from airflow_detection.errors import (
 )
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, ObjectStoragePath
+    from upath import UPath
 
     from airflow_detection.store.connection import Connection
     from airflow_detection.store.database import Database
@@ -155,14 +156,31 @@ def open_artifact(uri: str) -> Iterator[IO[bytes]]:
         with open_registered(uri) as file:
             yield file
         return
+    with open_path(_storage_path(uri), uri) as file:
+        yield file
+
+
+def write_artifact(uri: str, content: IO[bytes]) -> None:
+    """Write a file to a URI, through Airflow's connections or by fsspec, as `open_artifact` reads it.
+
+    Raises:
+        ImportError, ValueError: nothing that is installed writes its scheme.
+        OSError: it cannot be written; client libraries raise others.
+    """
+    from airflow_detection.adapters.mlflow_model import SCHEME
+
+    if uri.startswith(SCHEME):
+        raise ValueError("versions of MLflow's registry are made by MLflow alone")
+    write_path(_storage_path(uri), content)
+
+
+def _storage_path(uri: str) -> ObjectStoragePath | UPath:
     from airflow.sdk import ObjectStoragePath
     from airflow.sdk.io import has_fs
     from upath import UPath
 
     scheme = uri.partition("://")[0] if "://" in uri else "file"
-    path = ObjectStoragePath(uri) if has_fs(scheme) else UPath(uri)
-    with open_path(path, uri) as file:
-        yield file
+    return ObjectStoragePath(uri) if has_fs(scheme) else UPath(uri)
 
 
 def settings_of() -> Settings:
