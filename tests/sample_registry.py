@@ -111,16 +111,18 @@ def antedate(conn: Any, at: datetime) -> None:
     conn.execute("alter table detection.detection_cycle_settings enable trigger append_only")
 
 
-def note_run(conn: Any, label: str, outcome: str = "SUCCEEDED", at: datetime = AT) -> None:
+def note_run(
+    conn: Any, label: str, outcome: str = "SUCCEEDED", at: datetime = AT, *, is_replay: bool = False
+) -> None:
     """Write the manifest of a version's run, as its store would."""
     model_id, _, version = label.partition("@")
     conn.execute(
         "insert into detection.detection_model_runs"
-        " (cycle_id, cycle_started_at, version_id, model_id, role, outcome, attempt, started_at)"
-        " select m.cycle_id, %s, v.version_id, m.model_id, 'PRIMARY', %s, 1, %s"
+        " (cycle_id, cycle_started_at, version_id, model_id, role, outcome, attempt, started_at, is_replay)"
+        " select m.cycle_id, %s, v.version_id, m.model_id, 'PRIMARY', %s, 1, %s, %s"
         " from detection.detection_model_versions v join detection.detection_models m using (model_id)"
         " where m.model_id = %s and v.version = %s",
-        (at, outcome, at, model_id, version),
+        (at, outcome, at, is_replay, model_id, version),
     )
 
 

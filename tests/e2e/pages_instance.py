@@ -28,6 +28,7 @@ from airflow_detection.store import promotions, registry
 from airflow_detection.store.database import Database
 from airflow_detection.store.labels import Label, add_labels
 from airflow_detection.store.promotions import State
+from airflow_detection.store.trainings import Training, put_training
 
 PREFIX = "/behind/a/prefix"
 USERS = {"root": "admin", "viewer": "viewer"}
@@ -76,6 +77,13 @@ def put_demo(airflow: AirflowInstance, folder: Path, cycles: int) -> str:
     registry.put_version(
         db, model_id="spoofing", version="3.0", params=params, artifact=artifact, entrypoint="sklearn"
     )
+    training = Training(
+        model_id="spoofing", version="3.0", base_version="1.0", data_start=LAST - timedelta(days=14),
+        data_end=LAST, as_of=LAST, seed=1, window_count=336, row_count=812_404, label_count=118,
+        input_digest="columns-1:0",
+        artifact_sha256=artifact.sha256, metrics={"average_precision": 0.81, "roc_auc": 0.97},
+    )  # fmt: skip
+    put_training(db, training)
     run_id = ""
     for number in reversed(range(cycles)):
         run_id = run_cycle(db, detection.CYCLE_ID, LAST - number * STEP)

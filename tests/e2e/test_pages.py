@@ -44,6 +44,8 @@ PAGES = {
             "spoofing@1.1 (replay)",
             "s3://models@acme-models/spoofing/3.0.skops",
             "e3b0c44298fc1c14",
+            "Trained on",
+            "812,404 rows, 118 labels",
         ],
     ),
     "compare": (

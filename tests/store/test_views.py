@@ -47,6 +47,16 @@ def test_views_have_labels_and_the_reader_may_read_them(database: Any) -> None:
         assert database.execute("select count(*) from detection.detection_output_scores").fetchone() == (0,)
 
 
+def test_a_replay_is_shown_without_a_role(database: Any) -> None:
+    sample_registry.register(database)
+    note_run(database, "tracks@1")
+    note_run(database, "tracks@2", is_replay=True)
+    rows = database.execute(
+        "select version, role::text, is_replay from detection.detection_run_results order by 1"
+    ).fetchall()
+    assert rows == [("1", "PRIMARY", False), ("2", None, True)]
+
+
 def test_the_statements_of_the_docs_run(database: Any) -> None:
     block = next(b for b in re.findall(r"```sql\n(.*?)```", OPERATIONS, re.DOTALL) if "current_roles" in b)
     statements = [text for text in block.split(";") if text.strip()]

@@ -27,6 +27,7 @@ from airflow_detection.store import promotions
 from airflow_detection.store.database import Database
 from airflow_detection.store.labels import Label, add_labels
 from airflow_detection.store.promotions import State
+from airflow_detection.store.trainings import Training, put_training
 
 USERS = {"root": "admin", "editor": "op", "viewer": "viewer", STRANGER: "admin"}
 FIRST = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -79,6 +80,13 @@ def register(conn: Any) -> None:
     sample_registry.put_version(conn, "spoofing@1", Role.PRIMARY, scores=CHAMPION, step_s=60)
     sample_registry.put_version(conn, "spoofing@2", Role.SHADOW, scores=SHADOW, step_s=90)
     sample_registry.put_version(conn, "spoofing@3", Role.SHADOW, scores={}, fail=HOSTILE)
+    training = Training(
+        model_id="spoofing", version="3", base_version="1", data_start=FIRST - timedelta(days=2),
+        data_end=FIRST, as_of=FIRST, seed=1, window_count=3, row_count=90, label_count=7,
+        input_digest="columns-1:0",
+        artifact_sha256="0" * 64, metrics={"average_precision": 0.75},
+    )  # fmt: skip
+    put_training(Database(conn, sample_registry.SCHEMA), training)
     sample_registry.put_version(conn, "secret@1", Role.PRIMARY, scores={"a": 0.95})
     sample_registry.put_version(conn, "secret@2", Role.SHADOW, scores={"a": 0.15})
 

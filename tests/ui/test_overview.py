@@ -46,6 +46,16 @@ def test_a_model_has_its_versions_and_their_history(pages: Pages) -> None:
     assert model["versions"][0]["params"]["step_s"] == 60
     assert model["versions"][0]["entry_point"] == "tests.ui.page_models:Fixed"
     assert len(model["roles"]) == 3
+    assert [v["trained"] for v in model["versions"][:2]] == [None, None]
+    assert model["versions"][2]["trained"] == {
+        "base_version": "1",
+        "data_start": "2026-02-27T12:00:00Z",
+        "data_end": "2026-03-01T12:00:00Z",
+        "as_of": "2026-03-01T12:00:00Z",
+        "row_count": 90,
+        "label_count": 7,
+        "metrics": {"average_precision": 0.75},
+    }
 
 
 def test_a_series_has_one_line_for_each_version_that_ran(pages: Pages) -> None:

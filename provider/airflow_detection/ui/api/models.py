@@ -13,9 +13,10 @@ from airflow_detection.domain.cron import cron_problem, interval
 from airflow_detection.domain.scores import FLAGGED, GRADES, SEVERITIES
 from airflow_detection.domain.specs import Role
 from airflow_detection.snapshot.verdicts.kinds import Verdict
-from airflow_detection.store import listings, pages, registry
+from airflow_detection.store import listings, pages, registry, trainings
 from airflow_detection.store.manifests import params_digest
 from airflow_detection.store.registry import Row
+from airflow_detection.store.trainings import Training
 from airflow_detection.ui.access import Reader, Registry
 from airflow_detection.ui.api.shapes import Answer, Instant
 from airflow_detection.ui.verdict_cache import Judged, judged
@@ -35,6 +36,18 @@ class ArtifactFacts(Answer):
     sha256: str
 
 
+class TrainingFacts(Answer):
+    """What a version was trained from: data of [start, end), labels as known at `as_of`."""
+
+    base_version: str
+    data_start: Instant
+    data_end: Instant
+    as_of: Instant
+    row_count: int
+    label_count: int
+    metrics: dict[str, float]
+
+
 class VersionAnswer(Answer):
     """A registered version, and the role that it holds now."""
 
@@ -46,6 +59,7 @@ class VersionAnswer(Answer):
     params: dict[str, Any]  # Any: JSON values
     params_digest: str
     artifact: ArtifactFacts | None
+    trained: TrainingFacts | None
     notes: str
     registered_at: Instant
 
@@ -206,12 +220,19 @@ def _score_buckets(row: Row | None) -> list[int] | None:
     return [max(own - graver, 0) for own, graver in zip(above, (*above[1:], 0), strict=True)]
 
 
+def _training_facts(training: Training | None) -> TrainingFacts | None:
+    if training is None:
+        return None
+    return TrainingFacts(**{name: getattr(training, name) for name in TrainingFacts.model_fields})
+
+
 @router.get("/models/{model_id:path}")
 def model(model_id: str, access: Reader, db: Registry) -> ModelAnswer:
     """Return a model with its versions, params and history of roles."""
     cycle_id = access.require_model(model_id)
     facts = pages.model_facts(db, model_id)
     rule = registry.event_rule(db, model_id)
+    trained = trainings.trainings(db, model_id)
     return ModelAnswer(
         model_id=model_id,
         cycle_id=cycle_id,
@@ -233,6 +254,7 @@ def model(model_id: str, access: Reader, db: Registry) -> ModelAnswer:
                 params=dict(v.params),
                 params_digest=params_digest(v.params),
                 artifact=None if v.artifact is None else ArtifactFacts(**asdict(v.artifact)),
+                trained=_training_facts(trained.get(v.label)),
                 notes=v.notes,
                 registered_at=v.created_at,
             )

@@ -1541,6 +1541,37 @@ export interface components {
             kind: string;
         };
         /**
+         * TrainingFacts
+         * @description What a version was trained from: data of [start, end), labels as known at `as_of`.
+         */
+        TrainingFacts: {
+            /**
+             * As Of
+             * Format: date-time
+             */
+            as_of: string;
+            /** Base Version */
+            base_version: string;
+            /**
+             * Data End
+             * Format: date-time
+             */
+            data_end: string;
+            /**
+             * Data Start
+             * Format: date-time
+             */
+            data_start: string;
+            /** Label Count */
+            label_count: number;
+            /** Metrics */
+            metrics: {
+                [key: string]: number;
+            };
+            /** Row Count */
+            row_count: number;
+        };
+        /**
          * Trouble
          * @description A champion whose last verdict is bad: which, why, and since which hour it has been.
          */
@@ -1600,6 +1631,7 @@ export interface components {
             role: components["schemas"]["Role"] | null;
             /** Since */
             since: string | null;
+            trained: components["schemas"]["TrainingFacts"] | null;
             /** Version */
             version: string;
         };

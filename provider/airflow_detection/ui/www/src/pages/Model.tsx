@@ -43,6 +43,22 @@ const Artifact = ({ artifact }: { artifact: Answer["versions"][number]["artifact
   );
 };
 
+const Training = ({ trained }: { trained: Answer["versions"][number]["trained"] }) => {
+  const t = useTexts();
+  const n = useNumbers();
+  if (!trained) return <chakra.span color="fg.muted">{t("model.not_trained")}</chakra.span>;
+  const metrics = Object.entries(trained.metrics).map(([name, value]) => `${name} ${n(value, "number")}`);
+  return (
+    <Box>
+      <Box><Instant at={trained.data_start} /> – <Instant at={trained.data_end} /></Box>
+      <Box fontSize="xs" color="fg.muted">
+        {t("model.trained_from", { base: trained.base_version, rows: n(trained.row_count, "count"), labels: n(trained.label_count, "count") })} <Instant at={trained.as_of} />
+      </Box>
+      {metrics.length > 0 && <Box fontSize="xs"><Text value={metrics.join(" · ")} max={160} /></Box>}
+    </Box>
+  );
+};
+
 const Versions = ({ model }: { model: Answer }) => {
   const t = useTexts();
   const { versions } = model;
@@ -57,6 +73,7 @@ const Versions = ({ model }: { model: Answer }) => {
           own(t("field.role"), versions.map((v) => <RoleMark key={v.label} role={v.role} />)),
           own(t("model.entry_point"), versions.map((v) => <Text key={v.label} value={v.entry_point} max={80} mono />)),
           ...(versions.some((v) => v.artifact) ? [own(t("model.artifact"), versions.map((v) => <Artifact key={v.label} artifact={v.artifact} />))] : []),
+          ...(versions.some((v) => v.trained) ? [own(t("model.trained"), versions.map((v) => <Training key={v.label} trained={v.trained} />))] : []),
           own(t("model.registered"), versions.map((v) => <Instant key={v.label} at={v.registered_at} />)),
           ...rows.map((row) => ({
             key: row.name, tone: row.differs ? ("attention" as const) : null,
