@@ -54,6 +54,26 @@ def test_a_classifier_gives_the_probability_that_the_library_gives(tmp_path: Pat
     assert list(run_.scores) == forest.predict_proba(MATRIX[:50])[:, 1].tolist()
 
 
+def test_reading_and_writing_a_file_makes_no_other_module_warn(tmp_path: Path) -> None:
+    """skops asks each module for each of its names, and those of Airflow warn of some, by thousands."""
+    artifact = saved(tmp_path, LogisticRegression().fit(MATRIX, LABELS))
+    program = (
+        "import sys, types, warnings\n"
+        "from pathlib import Path\n"
+        "class Warns(types.ModuleType):\n"
+        "    def __dir__(self): return ['old']\n"
+        "    def __getattribute__(self, name):\n"
+        "        if not name.startswith('_'): warnings.warn(name, FutureWarning, stacklevel=2)\n"
+        "        return super().__getattribute__(name)\n"
+        "sys.modules['warns'] = Warns('warns')\n"
+        "from airflow_detection.adapters.sklearn_model import SklearnModel, skops_file\n"
+        f"skops_file(SklearnModel.load(Path({str(artifact)!r}), {{}}))\n"
+    )
+    command = [sys.executable, "-W", "always", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "FutureWarning" not in done.stderr
+
+
 def test_the_same_estimator_gives_the_same_file_in_each_process(tmp_path: Path) -> None:
     """Places in memory, the time, and what lies between the fields of a tree's nodes are no part of it."""
     program = (

@@ -423,7 +423,10 @@ def test_apply_and_check_tell_a_mistake_before_anything_runs(
 
 def test_check_tells_what_runs_nothing(cli: Cli, database: Connection, tmp_path: Path) -> None:
     database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
-    others = "  idle: {cycle: night, entrypoint: no_such_name, versions: {'1': {}}}\n"
+    others = (
+        "  idle: {cycle: night, entrypoint: no_such_name, versions: {'1': {}}}\n"
+        "  trial: {cycle: night, entrypoint: no_such_name, versions: {'1': {role: CHALLENGER}}}\n"
+    )
     file = written(tmp_path / "registry.yaml", options=" task_options: {pool: fast},", others=others)
     night = (
         "cycles:\n  night: {schedule: '0 3 * * *', lookback: 1h, start_date: 2026-01-01,"
@@ -442,6 +445,7 @@ def test_check_tells_what_runs_nothing(cli: Cli, database: Connection, tmp_path:
         "cycle night: deadline.callback: entry point 'os:abort' is not allowed: module 'os' is under none of",
         "model big: task_options.pool: there is no pool 'fast', its tasks would never run: airflow pools set",
         "warning: model idle: no version of it holds a role: it does not run",
+        "warning: model trial: no version of it is PRIMARY: the others do not run without one",
         "warning: not in force: model idle: ",
         "warning: Dag detection_pay is paused: airflow dags unpause detection_pay",
         "warning: Airflow has no Dag detection_night yet",

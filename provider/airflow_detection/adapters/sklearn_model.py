@@ -6,6 +6,8 @@ import io
 import re
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,8 +34,11 @@ class SklearnModel(ColumnModel):
     @classmethod
     def load(cls, path: Path, params: JsonMapping) -> Any:  # Any: an estimator
         """Read the estimator; a type that is not trusted is refused, and so is a pickle."""
-        from skops.io import get_untrusted_types, loads
+        with _skops() as skops:
+            return cls._loaded(skops, path, params)
 
+    @classmethod
+    def _loaded(cls, skops: Any, path: Path, params: JsonMapping) -> Any:  # Any: `skops.io`, an estimator
         content = only_file(path, (".skops",))
         if not zipfile.is_zipfile(io.BytesIO(content)):
             raise TerminalModelError(
@@ -42,12 +47,12 @@ class SklearnModel(ColumnModel):
         trusted = params.get("trusted", ())
         if isinstance(trusted, str) or not all(isinstance(name, str) for name in trusted):
             raise TerminalModelError(f"params.trusted is {trusted!r}: must be a list of types")
-        found = get_untrusted_types(data=content)
+        found = skops.get_untrusted_types(data=content)
         if unknown := sorted(set(found) - set(trusted)):
             raise TerminalModelError(
                 f"params.trusted does not name types of the artefact: {', '.join(unknown)}"
             )
-        return loads(content, trusted=found)
+        return skops.loads(content, trusted=found)
 
     def predict(self, matrix: Numbers) -> npt.NDArray[Any]:  # Any: numbers
         """Call the estimator's method."""
@@ -68,20 +73,30 @@ class SklearnModel(ColumnModel):
         return taken(values, column, output)
 
 
+@contextmanager
+def _skops() -> Iterator[Any]:  # Any: a module without types
+    """Give `skops.io`, which asks modules for all of their names: those of Airflow warn, by thousands."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import skops.io
+
+        yield skops.io
+
+
 def skops_file(estimator: Any) -> bytes:  # Any: an estimator
     """Return an estimator as a file of skops: the same bytes whenever the same estimator is written.
 
     skops itself numbers objects by where they are in memory, and writes the time.
     """
-    from skops.io import dumps
-
+    with _skops() as skops:
+        written = skops.dumps(estimator)
     numbers: dict[str, str] = {}
 
     def numbered(match: re.Match[str]) -> str:
         return match[1] + numbers.setdefault(match[2], str(len(numbers)))
 
     target = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(dumps(estimator))) as source, zipfile.ZipFile(target, "w") as file:
+    with zipfile.ZipFile(io.BytesIO(written)) as source, zipfile.ZipFile(target, "w") as file:
         schema = re.sub(r'("__id__": |"file": ")([0-9]+)', numbered, source.read("schema.json").decode())
         members = {
             re.sub("()([0-9]+)", numbered, name, count=1): source.read(name)

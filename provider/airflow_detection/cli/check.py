@@ -284,6 +284,7 @@ def _metadata(statement: Select[*tuple[Any, ...]]) -> list[Any]:  # Any: rows of
 
 def _warnings(db: Database, settings: Settings) -> Iterator[str]:
     """Describe what does not run, and may be meant so."""
+    from airflow_detection.domain.specs import Role
     from airflow_detection.store import registry
 
     try:
@@ -294,9 +295,12 @@ def _warnings(db: Database, settings: Settings) -> Iterator[str]:
     if is_empty:
         yield "nothing is registered: airflow detection apply FILE"
     with_role = {version.model_id for version in versions if version.role is not None}
+    champions = {version.model_id for version in versions if version.role is Role.PRIMARY}
     for spec in models:
         if spec.model_id not in with_role:
             yield f"model {spec.model_id}: no version of it holds a role: it does not run"
+        elif spec.model_id not in champions:
+            yield f"model {spec.model_id}: no version of it is PRIMARY: the others do not run without one"
     in_force, others = _entrypoints(models, versions)
     yield from (f"not in force: {reason}" for reason in _import_problems(others, settings))
     upstreams = {spec.model_id: spec.depends_on for spec in models}

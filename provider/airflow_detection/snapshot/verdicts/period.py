@@ -185,8 +185,8 @@ def replays_to_judge(
 ) -> list[list[ManifestRun]]:
     """Return the replays of some versions of a cycle in [start, end), and before, for `judge_runs`.
 
-    Each is judged by the replays of its version before it. A replay that left no manifest has no verdict:
-    nothing says that it should have run.
+    Each is judged by the replays of its version before it. A replay that did not run has no verdict: without
+    a manifest nothing says that it should have, and skipped it lacked what others had to store.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -200,7 +200,8 @@ def replays_to_judge(
         runs = with_lookback(db, own, end)
     runs_by_version: dict[int, list[ManifestRun]] = defaultdict(list)
     for key in sorted(runs, key=lambda k: (k[2], k[1])):
-        runs_by_version[key[2]].append(runs[key])
+        if runs[key].outcome is not Outcome.SKIPPED:
+            runs_by_version[key[2]].append(runs[key])
     return list(runs_by_version.values())
 
 

@@ -31,8 +31,8 @@ MIN_NEWER, NEWER_FACTOR = 10, 3
 READ_TOLERANCE = 0.01
 """Share by which the mean of the scores that were read may differ from that of the upstream's."""
 
-MIN_RATIOS, MIN_RATIO_SHIFT, RATIO_MARGIN = 30, 0.026, 1.2
-"""Entities that a mean ratio needs; how far it moves at least, and as a multiple of how far it ever was."""
+MIN_RATIOS, MIN_RATIO_SHIFT, RATIO_MARGIN, RATIO_ERRORS = 30, 0.026, 1.2, 3.5
+"""Entities that a mean ratio needs; how far it moves at least, of how far it ever was, and of its error."""
 
 
 def blind_faults(run: ManifestRun) -> Iterator[str]:
@@ -103,13 +103,20 @@ def _stale_rows(run: ManifestRun, history: History, numbers: Numbers) -> Iterato
 def _moved_ratio(
     name: str, run: ManifestRun, history: History, min_cycles: int, numbers: Numbers
 ) -> Iterator[str]:
-    """Compare a mean ratio with those of all healthy runs: what creeps in does not become usual."""
+    """Compare a mean ratio with those of all healthy runs: what creeps in does not become usual.
+
+    Where rows are fewer, so are entities, and rows of each: the mean's error grows as their number falls.
+    """
     now = run.features[name]
-    past = [p.mean for m in history.healthy if (p := m.run.features.get(name)) and p.mean is not None]
+    profiles = [p for m in history.healthy if (p := m.run.features.get(name)) is not None]
+    past = [p.mean for p in profiles if p.mean is not None]
     if now.mean is None or now.count < MIN_RATIOS or len(past) < min_cycles:
         return
     usual = median(past)
-    limit = max(RATIO_MARGIN * max(abs(mean - usual) for mean in past), MIN_RATIO_SHIFT)
+    widening = max(median([float(p.count) for p in profiles]) / now.count, 1.0)
+    error = median([p.deviation or 0.0 for p in profiles]) / now.count**0.5
+    farthest = RATIO_MARGIN * max(abs(mean - usual) for mean in past)
+    limit = max(widening * max(farthest, MIN_RATIO_SHIFT), RATIO_ERRORS * error)
     numbers[name], numbers[f"{name}_limit"] = round(now.mean, 6), round(limit, 6)
     if abs(now.mean - usual) > limit:
         yield f"the mean of {name.removeprefix(RATIO)} is {now.mean:.4g}; {usual:.4g} is usual"
