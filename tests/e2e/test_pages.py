@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ PAGES = {
             "Duration, median",
             "spoofing@1.1 (replay)",
             "s3://models@acme-models/spoofing/3.0.skops",
-            "e3b0c44298fc1c14",
+            hashlib.sha256().hexdigest()[:16],
             "Trained on",
             "812,404 rows, 118 labels",
         ],
