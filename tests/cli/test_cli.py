@@ -610,6 +610,7 @@ def test_the_provider_info_keeps_to_airflows_schema_and_importing_the_cli_stays_
         "plan",
         "promotions",
         "registry",
+        "replay",
         "snapshot",
     )
     commands = {f"cli.{name}" for name in names}
