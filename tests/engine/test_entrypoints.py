@@ -221,3 +221,20 @@ def test_a_version_without_any_entry_point_is_refused() -> None:
     version = VersionSpec(model_id="m", version="1", role="PRIMARY")  # type: ignore[arg-type]
     with pytest.raises(EntryPointError):
         Registry([]).instantiate(version)
+
+
+def test_the_names_of_distributions_are_read_once_for_a_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(EntryPointError, match="'ours' is not a name of entry-point group"):
+        load_class("ours")
+    folder = tmp_path / "ours-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Name: ours\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text(
+        "[airflow_detection.models]\nours = tests.sample_registry:Echo\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_class("ours").__name__ == "Echo"
+    (folder / "entry_points.txt").unlink()
+    assert load_class("ours").__name__ == "Echo"

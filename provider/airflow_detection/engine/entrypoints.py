@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable
+from functools import cache
 from importlib.metadata import entry_points
 
 from airflow_detection.domain.specs import Cycle, ModelSpec, VersionSpec
@@ -130,10 +132,20 @@ def is_under(module_name: str, prefixes: tuple[str, ...]) -> bool:
     return any(name and (module_name == name or module_name.startswith(name + ".")) for name in names)
 
 
+@cache
+def _points_of(group: str, path: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+    """Return name and value of a group's entry points; each distribution on the path is read once.
+
+    A forked process has them from its parent. `path` is `sys.path`, whose change makes others known.
+    """
+    return frozenset((point.name, point.value) for point in entry_points(group=group))
+
+
 def _value_of_name(group: str, name: str) -> str:
-    values = sorted({point.value for point in entry_points(group=group, name=name)})
+    points = _points_of(group, tuple(sys.path))
+    values = sorted({value for of, value in points if of == name})
     if not values:
-        names = sorted({point.name for point in entry_points(group=group)})
+        names = sorted({of for of, _ in points})
         raise EntryPointError(name, f"is not a name of entry-point group {group!r}; known: {names}")
     if len(values) > 1:
         raise EntryPointError(name, f"is given by several distributions: {values}")
