@@ -31,6 +31,8 @@ QUERY = "select id from fleet.positions where at >= :window_start and at < :wind
 DAGS = ("detection_fleet", "waits", "per_cycle")
 FOLLOWERS = '''"""Dags that follow a champion: the words dag and airflow make Airflow look into this file."""
 
+from datetime import timedelta
+
 from airflow.sdk import DAG, Asset, BaseOperator, PartitionedAssetTimetable
 
 from airflow_detection.sensors.output import DetectionOutputSensor
@@ -41,7 +43,8 @@ class Noop(BaseOperator):
         return None
 
 
-with DAG("waits", schedule=None):
+# Airflow may take a task that is deferred and back at once for one that ended without a word, and fail the try.
+with DAG("waits", schedule=None, default_args={{"retries": 3, "retry_delay": timedelta(seconds=1)}}):
     DetectionOutputSensor(
         task_id="wait", model_id="tracks", cycle_started_at={at!r}, deferrable=True, poke_interval=1
     ) >> Noop(task_id="noop")
