@@ -43,7 +43,7 @@ class Noop(BaseOperator):
         return None
 
 
-# Airflow may take a task that is deferred and back at once for one that ended without a word, and fail the try.
+# Airflow may take a task that is deferred and back at once for one that ended silently, and fail the try.
 with DAG("waits", schedule=None, default_args={{"retries": 3, "retry_delay": timedelta(seconds=1)}}):
     DetectionOutputSensor(
         task_id="wait", model_id="tracks", cycle_started_at={at!r}, deferrable=True, poke_interval=1
