@@ -248,7 +248,8 @@ def test_a_wheel_without_extras_runs_a_cycle_the_maintenance_dag_and_every_comma
 
     with psycopg.connect(installation.env["DSN"]) as conn:
         ran = conn.execute(
-            "select model_id || '@' || version, outcome from detection.detection_run_results order by 1"
+            "select model_id || '@' || version, outcome from detection.detection_run_results"
+            " where not is_replay order by 1"
         ).fetchall()
         assert [label for label, _ in ran] == [
             "fraud_score@1.0", "fraud_score@1.1", "two_countries@1.0", "unusual_amount@1.0", "velocity@1.0",
