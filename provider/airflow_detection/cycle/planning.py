@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from time import sleep
 
 from airflow_detection.domain.specs import (
@@ -134,11 +135,40 @@ def open_cycle(
     cycle = spec.at(started_at)
     _ensure_months(db, cycle)
     _wait_for(db, cycle)
+    return _open(db, spec, cycle, mode=mode, replay=replay, known_at=known_at, dag_run_id=dag_run_id)
+
+
+def open_cycles(
+    db: Database, cycle_id: str, starts: Sequence[datetime], *, mode: Mode, replay: Sequence[str] = ()
+) -> list[OpenedCycle]:
+    """Open several cycles, in order of time, each as `open_cycle` does; raises as it does."""
+    spec = registry.cycle_spec(db, cycle_id)
+    cycles = [spec.at(started_at) for started_at in starts]
+    for _, cycles_of_day in groupby(cycles, lambda cycle: cycle.started_at.date()):
+        _ensure_months(db, next(cycles_of_day))
+    if cycles:
+        _wait_for(db, cycles[-1])
+    return [_open(db, spec, cycle, mode=mode, replay=replay) for cycle in cycles]
+
+
+def _open(
+    db: Database,
+    spec: CycleSpec,
+    cycle: Cycle,
+    *,
+    mode: Mode,
+    replay: Sequence[str],
+    known_at: datetime | None = None,
+    dag_run_id: str | None = None,
+) -> OpenedCycle:
+    """Resolve the plan of a cycle and record it."""
     with registry.with_shared_lock(db):  # nothing changes between the plan and its record
         plan = resolve_plan(db, cycle, mode=mode, replay=replay, known_at=known_at)
         _require_steps(cycle, plan, mode)
         mode, plan, opened_at = _record(db, cycle, mode, plan, known_at, dag_run_id)
-    log.info("plan %s of %s at %s: %s", plan.digest[:12], cycle_id, cycle.started_at.isoformat(), mode.value)
+    log.info(
+        "plan %s of %s at %s: %s", plan.digest[:12], cycle.cycle_id, cycle.started_at.isoformat(), mode.value
+    )
     for model_id, reason in plan.broken.items():
         log.error("model %s cannot run: %s", model_id, reason)
     return _opened(db, spec, cycle, plan, opened_at, mode)

@@ -107,9 +107,7 @@ def replay(
     """
     import_modules(settings.inline_preload)
     for stretch in stretches(cycles, registry.cycle_spec(db, cycle_id).lookback):
-        opened_cycles = [
-            planning.open_cycle(db, cycle_id, at, mode=Mode.OVERRIDE, replay=labels) for at in stretch
-        ]
+        opened_cycles = planning.open_cycles(db, cycle_id, stretch, mode=Mode.OVERRIDE, replay=labels)
         for _, same in groupby(opened_cycles, lambda opened: (opened.spec, opened.plan.digest)):
             part = list(same)
             with (
