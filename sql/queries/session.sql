@@ -57,21 +57,21 @@ select distinct n.nspname || '.' || c.relname as name
 -- Release the session-level advisory locks of a query.
 select pg_advisory_unlock_all();
 
--- name: read_only_session
--- Nothing in this session (or transaction) may write or take longer, and the server ends it when the client is gone
--- or idle in a transaction.
-select set_config('default_transaction_read_only', 'on', %(is_local)s),
+-- name: limit
+-- Nothing in this session (or, behind a pooler, transaction) may write or take longer, and the server ends it when the
+-- client is gone or idle in a transaction. Returns its process and start, to end it from another one; sets and returns
+-- nothing where another process answers than `pid`.
+select pid, backend_start,
+       set_config('default_transaction_read_only', 'on', %(is_local)s),
        set_config('client_connection_check_interval', '2s', %(is_local)s),
        set_config('idle_in_transaction_session_timeout', %(idle_ms)s, %(is_local)s),
-       set_config('statement_timeout', coalesce(%(limit_ms)s, current_setting('statement_timeout')), %(is_local)s);
+       set_config('statement_timeout', coalesce(%(limit_ms)s, current_setting('statement_timeout')), %(is_local)s)
+from pg_stat_get_activity(pg_backend_pid())
+where %(pid)s::integer is null or pid = %(pid)s;
 
 -- name: act_as
 -- The rights of this role, and no others.
 select set_config('role', %(role)s, %(is_local)s);
-
--- name: backend
--- The process and start of this session, to end it from another one.
-select pid, backend_start from pg_stat_activity where pid = pg_backend_pid();
 
 -- name: end_backend
 -- End a session, unless its process id belongs to another one by now.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import os
 import signal
 import sys
 import threading
@@ -26,6 +28,7 @@ from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, ModelSpec, Outcome, Role
+from airflow_detection.engine.isolation.child import BACKEND, FrameWriter
 from airflow_detection.engine.isolation.runner import ProcessLimits
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.errors import StorageError
@@ -331,6 +334,60 @@ def test_models_read_through_the_connection_that_is_set(database: Any, dsn: str)
     finally:
         database.execute(sql.SQL("drop owned by {}").format(name))
         database.execute(sql.SQL("drop role {}").format(name))
+
+
+class NamesAnotherSession(BaseDetectionModel):
+    """Tells the task that the session of its params is its own, and exits."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        (writer,) = [o for o in gc.get_objects() if isinstance(o, FrameWriter)]
+        writer.send(BACKEND, dict(ctx.params))
+        os._exit(1)
+
+
+class ReadsNothing(BaseDetectionModel):
+    """Asks the database for nothing."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        return ModelResult()
+
+
+def test_a_version_ends_no_session_but_those_of_its_own_login(database: Any, dsn: str) -> None:
+    """Whatever session its process says is its own: the task ends that one with the login it reads with."""
+    role = f"reads_{uuid.uuid4().hex[:8]}"
+    name = sql.Identifier(role)
+    with connect(dsn) as victim:
+        (session,) = victim.execute(
+            "select jsonb_build_object('pid', pid, 'backend_start', backend_start) from pg_stat_activity"
+            " where pid = pg_backend_pid()"
+        ).fetchone() or ({},)
+        for text in (
+            "create role {} login password 'pw'",
+            "grant usage on schema detection to {}",
+            "grant select on all tables in schema detection to {}",
+        ):
+            database.execute(sql.SQL(text).format(name))
+        try:
+            sample_registry.put_cycle(database)
+            sample_registry.put_model(database, "m", entrypoint="tests.cycle.test_inline:NamesAnotherSession")
+            sample_registry.put_version(database, "m@1", Role.PRIMARY, **session)
+            reports = run(database, reader_conninfo=make_conninfo(dsn, user=role, password="pw"))  # noqa: S106
+            assert "exited with status 1" in str(reports["m@1"].error)
+            assert victim.execute("select 1").fetchone() == (1,)
+        finally:
+            database.execute(sql.SQL("drop owned by {}").format(name))
+            database.execute(sql.SQL("drop role {}").format(name))
+
+
+def test_a_version_that_reads_nothing_opens_no_session(database: Any) -> None:
+    sample_registry.put_cycle(database, input_query="")
+    for model_id, model in (("m", "ReadsNothing"), ("reads", "ReportsRights")):
+        sample_registry.put_model(database, model_id, entrypoint=f"tests.cycle.test_inline:{model}")
+        sample_registry.put_version(database, f"{model_id}@1", Role.PRIMARY)
+    reports = run(database, reader_conninfo="host=127.0.0.1 port=1 dbname=nowhere")
+    assert reports["m@1"].outcome is Outcome.SUCCEEDED
+    assert "no connection to the database" in str(reports["reads@1"].error)
+    assert reports["reads@1"].is_transient
 
 
 def test_a_limited_session_cannot_write(dsn: str) -> None:

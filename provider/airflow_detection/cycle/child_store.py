@@ -56,7 +56,7 @@ class PostgresChildStore:
     ) -> None:
         self._given_conn, self._db, self._settings = db.conn, db, settings
         self._opened = {cycle.cycle: cycle for cycle in opened}
-        self._reading: Database | None = None
+        self._session: _OwnSession | None = None
         self._conninfo = conninfo_of(db.conn)
         self._reader_conninfo = reader_conninfo or self._conninfo
         self.store = PostgresStore(db.conn, db.conn, db.schema, code_version=__version__)
@@ -111,22 +111,36 @@ class PostgresChildStore:
 
     def inputs_in_child(self, opened: OpenedCycle) -> Inputs:
         """In the child: return a cycle's input rows, read in its own session. Raises as `inputs`."""
-        if self._reading is None:
-            raise StorageError("only the process of a version reads its inputs so")
-        return read_inputs(cycle_reader(self._reading, opened), opened.spec)
+        return read_inputs(cycle_reader(self.own_session(), opened), opened.spec)
+
+    def own_session(self) -> Database:
+        """In the child: return the session that it reads in, which is opened when it is first asked for.
+
+        Raises:
+            StorageError: this is not the process of a version.
+            RegistryUnavailable: the database did not answer.
+        """
+        if self._session is None:
+            raise StorageError("only the process of a version has a session of its own")
+        return self._session.db
 
     @contextmanager
-    def access(self, limits: ProcessLimits) -> Iterator[Access]:
-        """In the child: open a connection that only reads."""
-        db = self._reading = Database(connect(self._reader_conninfo), self._db.schema)
-        backend = limit_session(db, timeout_s=self._timeout_s(limits), role=self._settings.reader_role)
+    def access(self, limits: ProcessLimits, tell_backend: Callable[[JsonMapping], None]) -> Iterator[Access]:
+        """In the child: give access to one session that only reads; none is opened before it is needed."""
+
+        def open_session() -> Database:
+            db = Database(connect(self._reader_conninfo), self._db.schema)
+            timeout_s = self._timeout_s(limits)
+            tell_backend(limit_session(db, timeout_s=timeout_s, role=self._settings.reader_role))
+            return db
+
+        self._session = _OwnSession(open_session)
         yield Access(
-            upstream=lambda version, cycle: StoredOutputs(db, cycle, version),
-            database=lambda cycle: cycle_reader(db, self._opened[cycle]),
-            backend=backend,
+            upstream=lambda version, cycle: StoredOutputs(self.own_session(), cycle, version),
+            database=lambda cycle: _CycleQueries(self.own_session, self._opened[cycle]),
         )
         with suppress(psycopg.Error):
-            db.conn.close()
+            self._session.close()
 
     def spool(self, file: IO[bytes], model: ModelSpec, outputs: Iterable[Pair]) -> JsonMapping:
         """In the child: encode the outputs into the file; a SQL model gives its statement instead."""
@@ -164,9 +178,13 @@ class PostgresChildStore:
         self.with_reconnect(lambda _: self.store.save_failure(model, version, cycle, report))
 
     def end(self, backend: JsonMapping) -> None:
-        """End the session of a child that was killed: its server process may still be at work."""
+        """End the session of a child that was killed: its server process may still be at work.
+
+        With the rights of the login that it reads with: its code may have named any session.
+        """
         pid, started_at = int(backend["pid"]), str(backend["backend_start"])
-        self.with_reconnect(lambda db: end_backend(db, pid, started_at))
+        with connect(self._reader_conninfo) as conn:
+            end_backend(Database(conn, self._db.schema), pid, started_at)
 
     def _timeout_s(self, limits: ProcessLimits) -> float:
         """Return the limit of one statement of a version, in seconds."""
@@ -201,6 +219,37 @@ class PostgresChildStore:
                 attempt=self.store.attempt,
             )
             return store.save(model, report.version, cycle, outputs, finish)
+
+
+class _OwnSession:
+    """The session of a version's process; not opened before it is needed, and once."""
+
+    def __init__(self, open_session: Callable[[], Database]) -> None:
+        self._open = open_session
+        self._db: Database | None = None
+
+    @property
+    def db(self) -> Database:
+        """The session; opened now, if it is not."""
+        if self._db is None:
+            self._db = self._open()
+        return self._db
+
+    def close(self) -> None:
+        """Close the session, if there is one."""
+        if self._db is not None:
+            self._db.conn.close()
+
+
+class _CycleQueries:
+    """Read-only queries of a version in one cycle."""
+
+    def __init__(self, session: Callable[[], Database], opened: OpenedCycle) -> None:
+        self._session, self._opened = session, opened
+
+    def query(self, sql: str, params: JsonMapping | None = None) -> Inputs:
+        """Run one SELECT; see `Reader.query`."""
+        return cycle_reader(self._session(), self._opened).query(sql, params)
 
 
 def limits_of(settings: Settings, model: ModelSpec) -> ProcessLimits:

@@ -175,10 +175,8 @@ class TrainingStore(PostgresChildStore):
 
     def windows(self) -> _Windows:
         """In the child: return the windows that it may read."""
-        if self._reading is None:
-            raise StorageError("only the process of a training reads its windows")
         if self._windows is None:
-            self._windows = _Windows(self._reading, self._plan)
+            self._windows = _Windows(self.own_session(), self._plan)
         return self._windows
 
     def spool(self, file: IO[bytes], model: ModelSpec, outputs: Iterable[Pair]) -> JsonMapping:

@@ -27,30 +27,25 @@ def limit_session(
         RegistryUnavailable: the database did not answer.
     """
     conn, session = db.conn, db.queries("session")
-    backend = backend_of(db)
-    is_pooled = backend.get("pid") != conn.info.backend_pid
-    if is_pooled and conn.autocommit:
-        hold_transaction(conn)
-        backend = backend_of(db)
     limit_ms = None if timeout_s is None else in_ms(timeout_s)
-    # A transaction that lasts as long as the model is idle while that computes.
-    idle_ms = "0" if is_pooled or limit_ms is None else limit_ms
+    limits = {
+        "pid": conn.info.backend_pid,
+        "is_local": False,
+        "limit_ms": limit_ms,
+        "idle_ms": limit_ms or "0",
+    }
     with storage_errors():
-        limits = {"idle_ms": idle_ms, "limit_ms": limit_ms, "is_local": is_pooled}
-        conn.execute(session["read_only_session"], limits)
+        row = conn.execute(session["limit"], limits).fetchone()
+        is_pooled = row is None
+        if is_pooled:
+            if conn.autocommit:
+                hold_transaction(conn)
+            # A transaction that lasts as long as the model is idle while that computes.
+            limits |= {"pid": None, "is_local": True, "idle_ms": "0"}
+            row = conn.execute(session["limit"], limits).fetchone()
         if role is not None:
             conn.execute(session["act_as"], {"role": role, "is_local": is_pooled})
-    return backend
-
-
-def backend_of(db: Database) -> dict[str, Any]:  # Any: JSON
-    """Return the pid and start of this session's backend as JSON values, the arguments of `end_backend`.
-
-    Without the start where the session acts as a role that may not see it.
-    """
-    with storage_errors():
-        row = db.conn.execute(db.queries("session")["backend"]).fetchone()
-    pid, started_at = row or (None, None)
+    pid, started_at, *_ = row or (None, None)
     return {"pid": pid} | ({"backend_start": started_at.isoformat()} if started_at else {})
 
 

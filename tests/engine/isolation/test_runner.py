@@ -39,8 +39,9 @@ class ListChildStore:
     ended: list[Any] = field(default_factory=list)
 
     @contextmanager
-    def access(self, limits: ProcessLimits) -> Iterator[Access]:
-        yield Access(upstream=self.store.upstream, backend={"pid": os.getpid()})
+    def access(self, limits: ProcessLimits, tell_backend: Callable[[Any], None]) -> Iterator[Access]:
+        tell_backend({"pid": os.getpid()})
+        yield Access(upstream=self.store.upstream)
 
     def spool(self, file: IO[bytes], model: Any, outputs: Iterable[Any]) -> Mapping[str, Any]:
         count = 0
@@ -404,7 +405,7 @@ def test_threads_of_the_task_are_no_obstacle(isolated: IsolatedBench) -> None:
 
 def test_a_child_without_access_fails_alone(isolated: IsolatedBench) -> None:
     class Unavailable(ListChildStore):
-        def access(self, limits: ProcessLimits) -> Any:
+        def access(self, limits: ProcessLimits, tell_backend: Any) -> Any:
             raise OSError("the database is away")
 
     isolated.child_store = Unavailable()

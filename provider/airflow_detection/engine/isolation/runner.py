@@ -11,7 +11,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -89,21 +90,19 @@ class ProcessLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Read-only access of a child to the database, through connections of its own.
-
-    `backend` says which session the parent has to end if the child is killed.
-    """
+    """Read-only access of a child to the database, through connections of its own."""
 
     upstream: Callable[[VersionSpec, Cycle], Upstream]
     database: Callable[[Cycle], ReadOnlyDatabase | None] = lambda _: None
-    backend: JsonMapping = field(default_factory=dict)
 
 
 class ChildStore(Protocol):
     """Store of the results of children; the engine itself has no database."""
 
-    def access(self, limits: ProcessLimits) -> AbstractContextManager[Access]:
-        """In the child: open what it reads from."""
+    def access(
+        self, limits: ProcessLimits, tell_backend: Callable[[JsonMapping], None]
+    ) -> AbstractContextManager[Access]:
+        """In the child: give what it reads from; `tell_backend` names a session to `end` if it is killed."""
 
     def spool(self, file: IO[bytes], model: ModelSpec, outputs: Iterable[Pair]) -> JsonMapping:
         """In the child: write the outputs into the file; returns what `save` needs to know about it."""
@@ -123,7 +122,10 @@ class ChildStore(Protocol):
         """In the parent: store the manifest of a failure."""
 
     def end(self, backend: JsonMapping) -> None:
-        """In the parent: end the session that a killed child has left running."""
+        """In the parent: end the session that a killed child has left running.
+
+        Code of a model may have named another one: with its own login's rights alone.
+        """
 
 
 class SubprocessRunner:
@@ -429,7 +431,7 @@ class _ChildRun:
     def _take(self, kind: bytes, values: Any) -> None:  # Any: JSON
         if kind == LOG:
             self._log_line(str(values["name"]), int(values["level"]), str(values["text"]))
-        elif kind == BACKEND and self.backend is None:  # the first is sent before code of a model is loaded
+        elif kind == BACKEND and self.backend is None:
             self.backend = values
         elif kind == RESULT and not self.is_done:
             self.results.append(values)
@@ -453,14 +455,12 @@ def _work(
     job = jobs[0]
     with ExitStack() as stack:
         try:
-            access = stack.enter_context(child_store.access(limits))
+            access = stack.enter_context(child_store.access(limits, partial(writer.send, BACKEND)))
         except Exception as error:
             spooling = _SpoolingStore(child_store, None, files[0], writer)
             nothing_ran = not_run_report(job.version, Outcome.FAILED, "")
             record_failure(spooling, job.model, nothing_ran, job.cycle, error)
             return
-        if access.backend:
-            writer.send(BACKEND, access.backend)
         for job, file in zip(jobs, files, strict=True):
             nothing_ran = not_run_report(job.version, Outcome.FAILED, "")
             store = _SpoolingStore(child_store, access, file, writer)
