@@ -99,11 +99,18 @@ OPTIONS: Mapping[str, dict[str, Any]] = MappingProxyType(  # Any: text or null
             "256",
         ),
         "shared_inputs": _option(
-            "MiB of a cycle's input rows from which the task that reads them first keeps them in a file of "
-            "its machine, in ``state_dir``, for the tasks of the cycle's other versions; 0 keeps none.",
+            "MiB of a cycle's input rows from which the task that reads them first keeps them in a file, "
+            "for the tasks of the cycle's other versions; 0 keeps none.",
             "float",
             "0",
             "8",
+        ),
+        "shared_inputs_folder": _option(
+            "Folder of these files that the workers of all hosts have, or one of an object store, through "
+            "Airflow's connections. Without it ``inputs`` in state_dir, for the tasks of one machine.",
+            "string",
+            "",
+            "s3://detection@fleet-data/inputs",
         ),
         "inline_preload": _option(
             "Modules, separated by commas, that the task of an inline cycle imports once, so that each "
@@ -201,6 +208,7 @@ def settings() -> Settings:
         inline_memory_mib=_number("inline_memory", text("inline_memory")) or None,
         inline_disk_mib=_number("inline_disk", text("inline_disk")) or None,
         shared_inputs_mib=_number("shared_inputs", text("shared_inputs")) or None,
+        shared_inputs_folder=_folder("shared_inputs_folder", text("shared_inputs_folder")),
         inline_preload=_names(text("inline_preload")),
         training_timeout_s=_number("training_timeout", text("training_timeout")),
         reader_role=text("reader_role") or None,
@@ -237,6 +245,13 @@ def thresholds() -> Thresholds:
             )
         values[field.name] = value
     return Thresholds(**values)
+
+
+def _folder(name: str, text: str) -> str | None:
+    """Read an absolute folder, or the URI of one; None for nothing."""
+    if text and not (text.startswith("/") or "://" in text):
+        raise ConfigurationError(f"[{SECTION}] {name} is {text!r}: must be an absolute folder or a URI")
+    return text or None
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,12 @@ from tests import sample_registry
 from tests.sample_registry import AT
 
 from airflow_detection.cycle import closing, planning
-from airflow_detection.cycle.shared_inputs import remove_inputs, shared_inputs
+from airflow_detection.cycle.shared_inputs import (
+    inputs_folder,
+    remove_inputs,
+    remove_old_inputs,
+    shared_inputs,
+)
 from airflow_detection.cycle.task import run_task
 from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.inputs import Inputs
@@ -21,6 +28,7 @@ from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
+from airflow_detection.operators.context import _storage_path
 from airflow_detection.store.database import Database
 from airflow_detection.store.input_facts import with_profiles
 from airflow_detection.store.input_files import InputFiles, remove_old
@@ -137,7 +145,7 @@ def test_a_file_with_other_rows_is_not_read(seen: Any, settings: Settings, damag
         other = Reader(Database(seen, "detection"), {}).read(fewer)
         own = InputFiles(settings.state_dir / "elsewhere", ["x"])
         assert own.write("digest", other.columns)  # type: ignore[arg-type] # they are arrays
-        next((settings.state_dir / "elsewhere").glob("inputs/*")).replace(path)
+        next((settings.state_dir / "elsewhere").glob("*")).replace(path)
     arrive(seen)
     assert run(seen, settings, "2").input_count == 51
 
@@ -183,11 +191,69 @@ def test_of_two_that_read_at_once_the_rows_of_the_first_count(seen: Any, setting
 def test_upkeep_removes_what_no_cycle_has_closed(seen: Any, settings: Settings) -> None:
     run(seen, settings)
     (path,) = files(settings)
-    assert remove_old(settings.state_dir) == 0
+    assert remove_old(inputs_folder(settings)) == 0
     day_ago = time.time() - 86_401
     os.utime(path, (day_ago, day_ago))
-    assert remove_old(settings.state_dir) == 1
+    assert remove_old(inputs_folder(settings)) == 1
     assert files(settings) == []
+
+
+@pytest.fixture(params=["file", "object store"])
+def shared(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of hosts that share a folder."""
+    uri = f"file://{tmp_path}/a folder" if request.param == "file" else f"memory://{uuid.uuid4().hex}/inputs"
+    shared = replace(settings, shared_inputs_folder=uri, path_of=_storage_path)
+    yield shared
+    for path in inputs_folder(shared).glob("*"):
+        path.unlink()
+
+
+def kept(settings: Settings) -> list[Any]:
+    return list(inputs_folder(settings).glob("*"))
+
+
+def test_workers_of_other_hosts_take_the_rows_of_a_folder_that_they_share(
+    seen: Any, shared: Settings, tmp_path: Path
+) -> None:
+    run(seen, shared)
+    arrive(seen)
+    other_host = replace(shared, state_dir=tmp_path / "other")
+    assert [run(seen, settings, "2").input_count for settings in (other_host,)] == [50]
+    assert rows(seen, "2") == rows(seen, "1")
+    assert run(seen, replace(other_host, shared_inputs_folder=None), "3").input_count == 51
+    assert not (shared.state_dir / "inputs").exists()
+    assert len(kept(shared)) == 1
+    remove_inputs(Database(seen, "detection"), shared, "fleet", AT, Mode.AS_OF)
+    assert kept(shared) == []
+
+
+def test_a_file_of_the_folder_that_somebody_has_changed_is_not_used(seen: Any, shared: Settings) -> None:
+    run(seen, shared)
+    (path,) = kept(shared)
+    with path.open("rb") as file:
+        content = file.read()
+    with path.open("wb") as file:
+        file.write(content[: len(content) // 2])
+    arrive(seen)
+    assert run(seen, shared, "2").input_count == 51
+
+
+def test_upkeep_removes_old_files_of_the_folder_where_the_store_knows_their_age(
+    seen: Any, shared: Settings
+) -> None:
+    run(seen, shared)
+    time.sleep(0.01)
+    assert remove_old(inputs_folder(shared)) == 0
+    removed = remove_old(inputs_folder(shared), max_age_s=0)
+    assert (removed, len(kept(shared))) in [(1, 0), (0, 1)]
+    assert removed or "memory" in str(shared.shared_inputs_folder)
+
+
+def test_a_store_that_cannot_be_reached_costs_no_result(seen: Any, settings: Settings) -> None:
+    away = replace(settings, shared_inputs_folder="nowhere://here/inputs", path_of=_storage_path)
+    assert run(seen, away).input_count == 50
+    remove_inputs(Database(seen, "detection"), away, "fleet", AT, Mode.AS_OF)
+    remove_old_inputs(away)
 
 
 def test_a_folder_that_cannot_be_written_costs_no_result(seen: Any, settings: Settings) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from airflow_detection.errors import ConfigurationError
 
@@ -24,8 +26,9 @@ class Settings:
     task of an inline cycle imports once for all versions. `training_timeout_s` bounds a training step.
     `reader_role` None leaves the login's own rights;
     `reader_conn_id` None lets models read through the connection of the registry.
-    `shared_inputs_mib` is the size from which a task keeps a cycle's input rows in `state_dir` for the tasks
-    of its other versions; None keeps none.
+    `shared_inputs_mib` is the size from which a task keeps a cycle's input rows for the tasks of its other
+    versions; None keeps none. They are in `state_dir`, or in `shared_inputs_folder`, a folder that all
+    machines have or one of an object store; `path_of` gives the path of such a URI.
     `artifact_cache` is the folder of the artefacts of versions, which take `artifact_cache_mib` at most.
     `page_timeout_s` and `comparison_timeout_s` bound a statement of the pages in Airflow's UI.
     `snaps_manual_runs`: a manual run between two ticks of its cycle is taken for the tick before it.
@@ -45,6 +48,8 @@ class Settings:
     inline_memory_mib: float | None = None
     inline_disk_mib: float | None = 256.0
     shared_inputs_mib: float | None = None
+    shared_inputs_folder: str | None = None
+    path_of: Callable[[str], Any] = Path  # Any: a path of a library for object stores
     inline_preload: tuple[str, ...] = ("numpy",)
     training_timeout_s: float = 3600.0
     reader_role: str | None = None

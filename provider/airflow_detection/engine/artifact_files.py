@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, Literal, Protocol, Self
-from uuid import uuid4
+
+from airflow_detection.domain.files import replacing
 
 Opener = Callable[[str], AbstractContextManager[IO[bytes]]]
 """Opens the file of a URI to be read."""
@@ -76,18 +77,11 @@ def _local_name(uri: str, use: str = "read") -> str:
 def write_path(path: Any, content: IO[bytes]) -> None:  # Any: a local path, or one of an object store
     """Write a file beside a path, and then give it that name; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / f".part-{uuid4().hex}"
-    try:
-        with part.open("wb") as file:
-            shutil.copyfileobj(content, file)
-            file.flush()
-            with suppress(OSError, AttributeError):  # a file of an object store has no number
-                os.fsync(file.fileno())
-        part.rename(path)
-    except BaseException:
-        with suppress(Exception):
-            part.unlink()
-        raise
+    with replacing(path, mode=0o666) as file:
+        shutil.copyfileobj(content, file)
+        file.flush()
+        with suppress(OSError, AttributeError):  # a file of an object store has no number
+            os.fsync(file.fileno())
 
 
 def write_local(uri: str, content: IO[bytes]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any
 
@@ -184,7 +185,7 @@ def _storage_path(uri: str) -> ObjectStoragePath | UPath:
 
 
 def settings_of() -> Settings:
-    """The `[detection]` section."""
+    """The `[detection]` section; paths of object stores are reached through Airflow's connections."""
     from airflow_detection import config
 
-    return config.settings()
+    return replace(config.settings(), path_of=_storage_path)

@@ -83,9 +83,9 @@ class ApplyRetentionOperator(_PartitionsOperator):
 
     def _upkeep(self) -> dict[str, int]:
         """Retire them, and kept input rows of cycles that did not close; returns counts of outcomes."""
-        from airflow_detection.store.input_files import remove_old
+        from airflow_detection.cycle.shared_inputs import remove_old_inputs
 
-        remove_old(settings_of().state_dir)
+        remove_old_inputs(settings_of())
         return self._run("retain")
 
 

@@ -1,4 +1,4 @@
-"""Files of a cycle's input rows on this machine, for its other versions."""
+"""Files of a cycle's input rows, on this machine or in an object store, for its other versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FOLDER = "inputs"
-"""Folder of the files, in the state directory."""
-
 MAX_AGE_S = 86_400.0
 """Age from which a file belongs to no cycle that still runs."""
 
@@ -31,12 +28,12 @@ class InputFiles:
     """The files of one cycle: one for each digest of its rows, and one alone as a rule.
 
     Args:
-        state_dir: the files are in a folder of it.
+        folder: of the files of all cycles: a local path, or one of an object store.
         facts: what tells the cycle from all others.
     """
 
-    def __init__(self, state_dir: Path, facts: Sequence[object]) -> None:
-        self._folder = state_dir / FOLDER
+    def __init__(self, folder: Any, facts: Sequence[object]) -> None:  # Any: as above
+        self._folder = folder
         self._key = hashlib.sha256(orjson.dumps(facts, default=str)).hexdigest()[:32]
 
     def write(self, digest: str, columns: ArrayColumns) -> bool:
@@ -52,10 +49,10 @@ class InputFiles:
                     arrays[f"{number}.{part}"] = array
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            remove_old(self._folder.parent)
+            remove_old(self._folder)
             with replacing(self._path(digest)) as file:
                 np.savez(file, **arrays)
-        except OSError as error:
+        except Exception as error:  # client libraries of object stores raise their own
             log.warning("the input rows of the cycle could not be kept: %s", error)
             return False
         return True
@@ -86,25 +83,35 @@ class InputFiles:
 
     def remove(self, digest: str | None = None) -> None:
         """Remove a file, or all of the cycle."""
-        paths = self._folder.glob(f"{self._key}-*.npz") if digest is None else [self._path(digest)]
         try:
+            paths = self._folder.glob(f"{self._key}-*.npz") if digest is None else [self._path(digest)]
             for path in paths:
-                path.unlink(missing_ok=True)
-        except OSError as error:
+                with suppress(FileNotFoundError):
+                    path.unlink()
+        except Exception as error:  # as above
             log.warning("the kept input rows of the cycle could not be removed: %s", error)
 
-    def _path(self, digest: str) -> Path:
+    def _path(self, digest: str) -> Any:  # Any: as the folder
         return self._folder / f"{self._key}-{hashlib.sha256(digest.encode()).hexdigest()[:32]}.npz"
 
 
-def remove_old(state_dir: Path, max_age_s: float = MAX_AGE_S) -> int:
-    """Remove the files of this machine that no cycle needs any more; return how many there were."""
+def remove_old(folder: Any, max_age_s: float = MAX_AGE_S) -> int:  # Any: as `InputFiles`
+    """Remove the files of a folder that no cycle needs any more; return how many there were.
+
+    Those of a store that does not say how old they are stay.
+    """
     count = 0
-    for path in (state_dir / FOLDER).glob("*.npz"):
+    for path in folder.glob("*.npz"):
         try:
-            if time.time() - path.stat().st_mtime > max_age_s:
+            if 0 < _changed_at_s(path) < time.time() - max_age_s:
                 path.unlink()
                 count += 1
         except OSError:  # another process has removed it
             continue
     return count
+
+
+def _changed_at_s(path: Any) -> float:  # Any: as above
+    """Return when a file was written, in seconds since 1970; 0 where its store does not say it."""
+    found = path.stat()
+    return float(found.st_mtime or getattr(found, "st_birthtime", 0))
