@@ -17,8 +17,8 @@ DetectionError
 ├── StorageError
 │   ├── UnstorableValue         a value that Postgres or JSON cannot hold
 │   ├── StaleAttempt            a newer attempt has already written
-│   ├── MissingPartition        no table partition for that month
-│   └── ExpiredPartition        retention has removed that month
+│   ├── MissingPartition        no table partition for that month or day
+│   └── ExpiredPartition        retention has removed that month or day
 ├── RegistryUnavailable         the registry's database did not answer; trying again may help
 │   ├── RegistryBusy            another session held a lock for too long
 │   └── ClockBehind             its clock is behind what has been planned, or is to be
@@ -196,18 +196,18 @@ class StaleAttempt(StorageError):
 
 
 class MissingPartition(StorageError):
-    """No table partition holds this month."""
+    """No table partition holds this instant."""
 
     def __init__(self, table: str, instant: datetime) -> None:
         super().__init__(table, instant)
         self.table, self.instant = table, instant
 
     def __str__(self) -> str:
-        return f"table {self.table!r} has no table partition for {self.instant:%Y-%m}"
+        return f"table {self.table!r} has no table partition for {self.instant:%Y-%m-%d}"
 
 
 class ExpiredPartition(StorageError):
-    """Retention has removed this month."""
+    """Retention has removed this month or day."""
 
     def __init__(self, table: str, instant: datetime) -> None:
         super().__init__(table, instant)
@@ -215,8 +215,8 @@ class ExpiredPartition(StorageError):
 
     def __str__(self) -> str:
         return (
-            f"table {self.table!r}: the table partition for {self.instant:%Y-%m} was removed by retention; "
-            "'airflow detection partitions apply --recreate-expired' makes it anew"
+            f"table {self.table!r}: the table partition for {self.instant:%Y-%m-%d} was removed by retention;"
+            " 'airflow detection partitions apply --recreate-expired' makes it anew"
         )
 
 

@@ -1,19 +1,20 @@
 -- name: policies
 -- Every policy with its instants computed from now, in UTC whatever the session's time zone is.
 select p.table_name,
-       date_trunc('month', %(now)s::timestamptz at time zone 'UTC') at time zone 'UTC' as month,
-       (date_trunc('month', (%(now)s::timestamptz at time zone 'UTC') + p.ahead) + interval '1 month')
+       date_trunc(p.step, %(now)s::timestamptz at time zone 'UTC') at time zone 'UTC' as period,
+       (date_trunc(p.step, (%(now)s::timestamptz at time zone 'UTC') + p.ahead) + ('1 ' || p.step)::interval)
            at time zone 'UTC' as ahead_until,
        ((%(now)s::timestamptz at time zone 'UTC') + p.ahead / 2) at time zone 'UTC' as alarm_until,
        ((%(now)s::timestamptz at time zone 'UTC') - p.retention) at time zone 'UTC' as cutoff,
        ((%(now)s::timestamptz at time zone 'UTC') - p.grace) at time zone 'UTC' as grace_cutoff,
-       p.empties_default
+       p.empties_default, p.step, p.entity_index
   from {schema}.detection_partition_policies p
  order by p.table_name;
 
 -- name: protections
--- Spans that must not be retired: holds, the time in which a challenger runs, what a version reads, months in which a cycle was opened
--- lately, and months that were created lately: a backfill creates its month just before it notes its first cycle.
+-- Spans that must not be retired: holds, the time in which a challenger runs, what a version reads, months or days in
+-- which a cycle was opened lately, and those that were created lately: a backfill creates its period just before it notes
+-- its first cycle.
 select h.reason, lower(h.covers) as lower, upper(h.covers) as upper
   from {schema}.detection_partition_holds h
  where (h.table_name is null or h.table_name = %(table)s)
@@ -31,7 +32,7 @@ select 'a cycle of ' || c.cycle_id || ' was opened there lately', min(c.cycle_st
        max(c.cycle_started_at) + interval '1 microsecond'
   from {schema}.detection_cycle_runs c
  where c.opened_at > least(%(grace_cutoff)s::timestamptz, %(now)s::timestamptz - interval '24 hours')
- group by c.cycle_id, date_trunc('month', c.cycle_started_at at time zone 'UTC')
+ group by c.cycle_id, date_trunc(%(step)s::text, c.cycle_started_at at time zone 'UTC')
 union all
 select 'it was made lately', lower(l.bounds), upper(l.bounds)
   from {schema}.detection_maintenance_log l
@@ -41,7 +42,7 @@ select 'it was made lately', lower(l.bounds), upper(l.bounds)
  order by 1, 2;
 
 -- name: hold
--- Keep a month for as long as its table's grace period.
+-- Keep a span of time for as long as its table's grace period.
 insert into {schema}.detection_partition_holds (table_name, covers, reason, expires_at)
 select %(table)s, tstzrange(%(lower)s, %(upper)s), %(reason)s,
        clock_timestamp() + greatest(interval '24 hours',
@@ -119,8 +120,9 @@ select f.oid::bigint as oid, f.relname::text as name, f.action, f.logged_at, f.r
  order by lower(f.bounds), f.relname;
 
 -- name: horizon
--- The end of the months that a table may have now; a cycle beyond it comes from a wrong clock.
-select (date_trunc('month', (clock_timestamp() at time zone 'UTC')
-           + coalesce((select p.ahead from {schema}.detection_partition_policies p
-                        where p.table_name = %(table)s), interval '3 months')) + interval '2 months')
-       at time zone 'UTC' as horizon;
+-- The end of the months or days that a table may have now; a cycle beyond it comes from a wrong clock.
+select (date_trunc(coalesce(p.step, 'month'),
+                   (clock_timestamp() at time zone 'UTC') + coalesce(p.ahead, interval '3 months'))
+           + 2 * ('1 ' || coalesce(p.step, 'month'))::interval) at time zone 'UTC' as horizon
+  from (values (%(table)s::text)) t (name)
+  left join {schema}.detection_partition_policies p on p.table_name = t.name;

@@ -37,16 +37,18 @@ select set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', 
        pg_advisory_xact_lock(hashtext('detection partitions'), hashtext(%(schema)s || '.' || %(table)s));
 
 -- name: parent
--- A table that is partitioned by range on one timestamptz column.
+-- A table that is partitioned by range on one timestamptz column, with what its policy says of new partitions.
 select c.oid::bigint as oid, a.attname::text as key,
        (select t.spcname::text from pg_tablespace t where t.oid = c.reltablespace) as tablespace,
        c.relreplident = 'f' as has_full_identity,
+       coalesce(policy.step, 'month') as step, coalesce(policy.leaf_options, '{{}}') as leaf_options,
        c.relacl is null and not c.relrowsecurity and pg_get_userbyid(c.relowner) = current_user
            and not exists (select from pg_default_acl)
            and not exists (select from pg_attribute l where l.attrelid = c.oid and l.attacl is not null) as is_plain
   from pg_class c
   join pg_partitioned_table p on p.partrelid = c.oid
   join pg_attribute a on a.attrelid = c.oid and a.attnum = p.partattrs[0]
+  left join {schema}.detection_partition_policies policy on policy.table_name = c.relname
  where c.relnamespace = to_regnamespace(%(schema)s) and c.relname = %(table)s
    and p.partstrat = 'r' and p.partnatts = 1 and a.atttypid = 'timestamptz'::regtype;
 
@@ -93,7 +95,7 @@ select set_config('default_tablespace', %(tablespace)s, true);
 
 -- name: create
 -- A table like the parent, without its identity column property, which a partition may not have of its own.
-create table {schema}.{{child}} (like {schema}.{{parent}} including all excluding identity);
+create table {schema}.{{child}} (like {schema}.{{parent}} including all excluding identity) {{options}};
 
 -- name: identify
 -- Identify a row by all of its values in a publication, as the parent does: a partition does not inherit it.
@@ -142,20 +144,21 @@ select set_config('enable_indexscan', 'off', true), set_config('enable_indexonly
 select set_config('enable_indexscan', 'on', true), set_config('enable_indexonlyscan', 'on', true),
        set_config('enable_bitmapscan', 'on', true);
 
--- name: default_months
--- The months before an instant of which a default partition holds rows, in order: one step along the index for each.
+-- name: default_periods
+-- The months or days before an instant of which a default partition holds rows, in order: one step along the index for
+-- each.
 with recursive found as (
-    select date_trunc('month', min({{key}}) at time zone 'UTC') as month
+    select date_trunc({{step}}, min({{key}}) at time zone 'UTC') as period
       from {{namespace}}.{{default}}
      where {{key}} < {{before}}
     union all
-    select (select date_trunc('month', min(d.{{key}}) at time zone 'UTC')
+    select (select date_trunc({{step}}, min(d.{{key}}) at time zone 'UTC')
               from {{namespace}}.{{default}} d
-             where d.{{key}} >= (f.month + interval '1 month') at time zone 'UTC' and d.{{key}} < {{before}})
+             where d.{{key}} >= (f.period + ('1 ' || {{step}})::interval) at time zone 'UTC' and d.{{key}} < {{before}})
       from found f
-     where f.month is not null
+     where f.period is not null
 )
-select month at time zone 'UTC' as month from found where month is not null order by month limit 12;
+select period at time zone 'UTC' as period from found where period is not null order by period limit 12;
 
 -- name: read_default
 -- Read every page of the default partition.
@@ -166,7 +169,7 @@ select count(*) from {{namespace}}.{{default}};
 lock table {{namespace}}.{{default}} in access exclusive mode;
 
 -- name: move
--- Move the rows of a month from the default partition to a table.
+-- Move the rows of a span of time from the default partition to a table.
 with moved as (
     delete from {{namespace}}.{{default}} where {{key}} >= {{lower}} and {{key}} < {{upper}} returning {{columns}}
 )
@@ -200,3 +203,57 @@ select from {schema}.{{child}} where not coalesce({{key}} >= {{lower}} and {{key
 -- name: drop
 -- Drop a table, without cascade: objects that depend on it prevent it.
 drop table {schema}.{{child}};
+
+-- name: entity_indexes
+-- The table (`is_parent`) and its ordinary table partitions with their whole indexes of entity and time: `is_done` if one
+-- is there and is part of the table's, `complete` one to attach, `leftovers` those that were begun and not ended.
+with relations as (
+    select c.oid, c.relname, n.nspname, c.oid = %(parent)s::bigint::oid as is_parent
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where c.oid = %(parent)s::bigint::oid
+        or c.relkind = 'r' and c.oid in (select inhrelid from pg_inherits
+                                          where inhparent = %(parent)s::bigint::oid and not inhdetachpending)
+), indexes as (
+    select r.oid, i.relname::text as name, x.indisvalid, exists (select from pg_inherits h where h.inhrelid = i.oid) as is_part
+      from relations r
+      join pg_index x on x.indrelid = r.oid and x.indpred is null and x.indexprs is null and x.indnkeyatts = 2
+      join pg_class i on i.oid = x.indexrelid
+      join pg_am m on m.oid = i.relam and m.amname = 'btree'
+     where (select array_agg(a.attname::text order by k.at)
+              from unnest(x.indkey::int2[]) with ordinality k (attnum, at)
+              join pg_attribute a on a.attrelid = r.oid and a.attnum = k.attnum) = array['entity_id', %(key)s::text]
+)
+select r.oid::bigint as oid, r.is_parent,
+       coalesce(bool_or(r.is_parent or i.is_part and i.indisvalid) filter (where i.oid is not null), false) as is_done,
+       min(i.name) filter (where r.is_parent or i.indisvalid) as complete,
+       coalesce(array_agg(i.name order by i.name) filter (where not r.is_parent and not i.indisvalid and not i.is_part),
+                '{{}}') as leftovers
+  from relations r left join indexes i on i.oid = r.oid
+ group by r.oid, r.is_parent;
+
+-- name: index_parent
+-- Give new table partitions an index of entity and time; those that exist have none yet.
+create index {{index}} on only {schema}.{{parent}} (entity_id, {{key}});
+
+-- name: index_leaf
+-- Index a table partition without blocking its writers.
+create index concurrently {{index}} on {{namespace}}.{{child}} (entity_id, {{key}});
+
+-- name: drop_index
+-- Drop an index that was begun and not ended.
+drop index concurrently {{namespace}}.{{index}};
+
+-- name: attach_index
+-- Make an index of a table partition part of the table's.
+alter index {schema}.{{index}} attach partition {{namespace}}.{{child_index}};
+
+-- name: sizes
+-- Bytes of tables and of their indexes, their estimated rows, their last vacuum and their storage parameters.
+select c.oid::bigint as oid, pg_table_size(c.oid) as table_bytes, pg_indexes_size(c.oid) as index_bytes,
+       case when s.n_live_tup > 0 then s.n_live_tup when c.reltuples >= 0 then c.reltuples::bigint end as rows,
+       greatest(s.last_vacuum, s.last_autovacuum) as vacuumed_at,
+       coalesce((select jsonb_object_agg(o.option_name, o.option_value) from pg_options_to_table(c.reloptions) o),
+                '{{}}') as options
+  from pg_class c
+  left join pg_stat_all_tables s on s.relid = c.oid
+ where c.oid::bigint = any(%(oids)s::bigint[]) and pg_table_size(c.oid) is not null;

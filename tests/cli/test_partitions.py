@@ -56,4 +56,7 @@ def test_the_command_line_plans_does_and_brings_back(
     assert "detection_model_metrics 2020-05: was there" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         partitions.partitions_apply(_args(recreate_expired="soon"))
-    assert "--recreate-expired is 'soon': must be a month, YYYY-MM" in capsys.readouterr().err
+    assert (
+        "--recreate-expired is 'soon': must be a month, YYYY-MM, or a day, YYYY-MM-DD"
+        in capsys.readouterr().err
+    )

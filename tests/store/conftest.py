@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.store.partition_schema import PartitionSchema
+from tests.store.partition_schema import Clock, PartitionSchema
 
 from airflow_detection.domain.specs import Role, VersionSpec
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.migrations import migrate
+from airflow_detection.store.partitions.catalog import Step
 
 NUMBERS = itertools.count()
 
@@ -48,9 +49,13 @@ def upkeep_dsn(server: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def schema(upkeep_dsn: str) -> Iterator[PartitionSchema]:
+def schema(upkeep_dsn: str, request: pytest.FixtureRequest) -> Iterator[PartitionSchema]:
     created = PartitionSchema(upkeep_dsn, f"s{next(NUMBERS)}")
     migrate(Database(created.conn, created.name))
     created.only_metrics()
+    Clock.step = getattr(request, "param", Step.MONTH)
+    if Clock.step is Step.DAY:
+        created.use_days()
     yield created
+    Clock.step = Step.MONTH
     created.conn.close()

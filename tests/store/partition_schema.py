@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg import sql
 
 from airflow_detection.store.connection import Connection, connect
 from airflow_detection.store.database import Database
-from airflow_detection.store.partitions.catalog import TablePartition, read_table
+from airflow_detection.store.partitions.catalog import NAME_FORMATS, Step, TablePartition, day_of, read_table
 from airflow_detection.store.partitions.plan import Phase, UpkeepLimits
 from airflow_detection.store.partitions.upkeep import UpkeepReport, apply
 
@@ -29,9 +30,21 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+class Clock:
+    """Step of the schema of the test: `month` counts days where it is day."""
+
+    step = Step.MONTH
+
+
+both_steps = pytest.mark.parametrize("schema", list(Step), indirect=True)
+"""Runs a test with table partitions of months, and again with days."""
+
+
 def month(ahead: int, at: datetime | None = None) -> datetime:
-    """Return the start of the month that is `ahead` months from this one."""
+    """Return the start of the month (or day, see `Clock`) that is `ahead` months (or days) from this one."""
     instant = at or now()
+    if Clock.step is Step.DAY:
+        return day_of(instant)[0] + timedelta(days=ahead)
     index = instant.year * 12 + instant.month - 1 + ahead
     return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
 
@@ -56,6 +69,12 @@ class PartitionSchema:
                 ),
                 (value, table),
             )
+
+    def use_days(self) -> None:
+        """Make table partitions of days, as many ahead and as long kept as there are months by default."""
+        self.run(
+            "update @detection_partition_policies set step = 'day', ahead = '3 days', retention = '25 days'"
+        )
 
     def only_metrics(self) -> None:
         self.run("delete from @detection_partition_policies where table_name <> %s", METRICS)
@@ -122,6 +141,11 @@ def wait_for(condition: Any, limit_s: float = 10) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.02)
+
+
+def label(instant: datetime) -> str:
+    """Return a month as 2026-01, or a day as 2026-01-31."""
+    return f"{instant:{NAME_FORMATS[Clock.step].replace('_', '-')}}"
 
 
 def assert_months(partitions: tuple[TablePartition, ...], first: datetime, count: int) -> None:

@@ -109,7 +109,7 @@ def test_a_table_with_rows_of_another_month_is_kept_in_the_copy(restored: Partit
     restored.run("insert into @old_30 values ('m', 1, 'PRIMARY', false, 'k', 1, now())")
     assert dropped(restored) == [("old_30", "failed"), ("old_29", "done")]
     details = restored.log("details ->> 'error'")
-    assert ("'old_30' has rows outside the month that was detached: it is kept",) in details
+    assert ("'old_30' has rows outside the span that was detached: it is kept",) in details
     assert list(oids(restored)) == ["old_30"]
 
 

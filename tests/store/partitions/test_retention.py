@@ -15,6 +15,7 @@ from tests.store.partition_schema import (
     PartitionSchema,
     Writer,
     apply_ignoring_errors,
+    both_steps,
     month,
     now,
     wait_for,
@@ -28,6 +29,7 @@ from airflow_detection.store.partitions.plan import ActionKind, Phase, UpkeepLim
 from airflow_detection.store.partitions.upkeep import UpkeepReport, apply
 
 
+@both_steps
 def test_retention_detaches_first_and_drops_after_the_grace_period(schema: PartitionSchema) -> None:
     schema.upkeep(Phase.ENSURE)
     schema.add_old_months(30, 29, 3)
@@ -71,6 +73,7 @@ def test_a_clock_that_is_a_year_off_is_refused(schema: PartitionSchema, days: in
     assert "old_30" in schema.names()
 
 
+@both_steps
 def test_a_run_takes_no_more_than_its_limit(schema: PartitionSchema) -> None:
     schema.upkeep(Phase.ENSURE)
     schema.policy(grace="0")
@@ -84,16 +87,17 @@ def test_a_run_takes_no_more_than_its_limit(schema: PartitionSchema) -> None:
     assert outcomes[2] == [ActionKind.DETACH] + [ActionKind.DROP] * 2
 
 
+@both_steps
 @pytest.mark.parametrize("reason", ["hold", "challenger", "backfill", "made lately"])
 def test_a_protected_month_is_kept_and_the_plan_says_why(schema: PartitionSchema, reason: str) -> None:
     schema.upkeep(Phase.ENSURE)
     schema.add_old_months(31, 30)
-    inside = month(-30) + timedelta(days=9)
+    inside = month(-30) + timedelta(hours=9)
     if reason == "hold":
         schema.run(
             "insert into @detection_partition_holds (table_name, covers, reason) "
             "values (%s, tstzrange(%s, %s), 'hold')",
-            METRICS, inside, inside + timedelta(days=1),
+            METRICS, inside, inside + timedelta(hours=1),
         )  # fmt: skip
     elif reason == "challenger":
         schema.run(
@@ -124,6 +128,7 @@ def test_a_protected_month_is_kept_and_the_plan_says_why(schema: PartitionSchema
     assert schema.names()[0] == "old_30"
 
 
+@both_steps
 def test_the_last_table_partition_is_never_taken(schema: PartitionSchema) -> None:
     schema.add_old_months(40, 39)
     report = schema.upkeep(Phase.RETAIN)
@@ -147,6 +152,7 @@ def test_a_table_that_others_refer_to_is_refused(schema: PartitionSchema) -> Non
     assert schema.log("action", "outcome")[-1] == ("refuse", "skipped")
 
 
+@both_steps
 def test_a_view_on_a_retired_table_keeps_it(schema: PartitionSchema) -> None:
     schema.upkeep(Phase.ENSURE)
     schema.policy(grace="0")
@@ -157,6 +163,7 @@ def test_a_view_on_a_retired_table_keeps_it(schema: PartitionSchema) -> None:
     assert schema.table_exists("old_40")
 
 
+@both_steps
 def test_a_long_reader_stalls_no_writer_and_the_retry_succeeds(schema: PartitionSchema) -> None:
     schema.upkeep(Phase.ENSURE)
     schema.run(f"create table @spare partition of @{METRICS} default")  # the plain path: the exclusive lock
@@ -177,6 +184,7 @@ def test_a_long_reader_stalls_no_writer_and_the_retry_succeeds(schema: Partition
     assert not writer.errors
 
 
+@both_steps
 def test_a_concurrent_detachment_that_was_killed_is_finalised_next_time(schema: PartitionSchema) -> None:
     schema.upkeep(Phase.ENSURE)
     schema.policy(grace="0")
@@ -229,6 +237,7 @@ def test_an_interrupted_detachment_that_was_not_ours_is_finalised_and_never_drop
     assert schema.table_exists("old_3")
 
 
+@both_steps
 def test_a_maintainer_killed_between_detaching_and_noting_it_is_understood(schema: PartitionSchema) -> None:
     schema.upkeep(Phase.ENSURE)
     schema.add_old_months(40)
@@ -249,6 +258,7 @@ def test_a_maintainer_killed_between_detaching_and_noting_it_is_understood(schem
     ]
 
 
+@both_steps
 def test_a_maintainer_killed_between_detach_and_drop_leaves_a_table_for_the_next(
     schema: PartitionSchema,
 ) -> None:
@@ -272,6 +282,7 @@ def test_a_maintainer_killed_between_detach_and_drop_leaves_a_table_for_the_next
     ]
 
 
+@both_steps
 def test_a_maintainer_killed_between_create_and_attach_leaves_nothing_behind(schema: PartitionSchema) -> None:
     schema.run(f"create table @spare partition of @{METRICS} default")
     before = schema.run("select count(*) from pg_class where relnamespace = %s::regnamespace", schema.name)

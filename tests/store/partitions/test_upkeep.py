@@ -10,18 +10,29 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from tests.store.partition_schema import METRICS, QUICK, PartitionSchema, assert_months, month, now
+from tests.store.partition_schema import (
+    METRICS,
+    QUICK,
+    Clock,
+    PartitionSchema,
+    assert_months,
+    both_steps,
+    label,
+    month,
+    now,
+)
 
 from airflow_detection.cli.partitions import apply_lines, plan_lines, recreate_lines
 from airflow_detection.errors import ExpiredPartition, StorageError
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
-from airflow_detection.store.partitions.catalog import month_of
+from airflow_detection.store.partitions.catalog import period_of
 from airflow_detection.store.partitions.create import create, ensure_cycle_months, ensure_month
 from airflow_detection.store.partitions.plan import Action, ActionKind, Phase
 from airflow_detection.store.partitions.upkeep import UpkeepReport, apply
 
 
+@both_steps
 def test_two_maintainers_at_once_do_the_work_once(schema: PartitionSchema) -> None:
     reports: list[UpkeepReport] = []
     gate = threading.Barrier(2)
@@ -52,11 +63,12 @@ def test_a_run_beside_another_says_skipped_and_is_no_success(schema: PartitionSc
     assert schema.log("action", "outcome") == [("retain", "skipped")]
 
 
+@both_steps
 @pytest.mark.parametrize("rounds", [12, pytest.param(200, marks=pytest.mark.long)])
 def test_upkeep_beside_copy_never_deadlocks_and_loses_no_row(schema: PartitionSchema, rounds: int) -> None:
     schema.upkeep(Phase.ENSURE)
     schema.policy(grace="0")
-    schema.policy(retention="1 month")
+    schema.policy(retention="1 month" if Clock.step == "month" else "1 day")
     errors: list[str] = []
     stop, copied = threading.Event(), [0]
 
@@ -95,20 +107,22 @@ def test_upkeep_beside_copy_never_deadlocks_and_loses_no_row(schema: PartitionSc
     assert schema.run(f"select count(*) from @{METRICS}") == [(copied[0],)]
 
 
+@both_steps
 def test_a_backfill_into_a_month_that_never_existed_gets_it(schema: PartitionSchema) -> None:
-    at = month(-50) + timedelta(days=3)
+    at = month(-50) + timedelta(hours=3)
     ensure_cycle_months(Database(schema.conn, schema.name), at)
     schema.insert(at)
-    assert schema.partitions()[0].span == month_of(at)
+    assert schema.partitions()[0].span == period_of(at, Clock.step)
 
 
+@both_steps
 @pytest.mark.parametrize("dropped", [False, True])
 def test_a_backfill_into_an_expired_month_is_told_so_and_can_have_it_back(
     schema: PartitionSchema, dropped: bool  # noqa: FBT001
 ) -> None:  # fmt: skip
     schema.upkeep(Phase.ENSURE)
     schema.add_old_months(40)
-    at = month(-40) + timedelta(days=3)
+    at = month(-40) + timedelta(hours=3)
     schema.insert(at)
     schema.upkeep(Phase.RETAIN)
     if dropped:
@@ -117,9 +131,9 @@ def test_a_backfill_into_an_expired_month_is_told_so_and_can_have_it_back(
     assert schema.table_exists("old_40") is not dropped
     with pytest.raises(ExpiredPartition, match="--recreate-expired"):
         ensure_month(Database(schema.conn, schema.name), METRICS, at)
-    lines = recreate_lines(Database(schema.conn, schema.name), f"{at:%Y-%m}")
+    lines = recreate_lines(Database(schema.conn, schema.name), label(at))
     said = "is new and empty: no detached table has it" if dropped else "is back"
-    assert lines[1] == f"{METRICS} {at:%Y-%m}: {said}"
+    assert lines[1] == f"{METRICS} {label(at)}: {said}"
     assert schema.run(f"select count(*) from @{METRICS}") == [(0 if dropped else 1,)]
     assert ensure_month(Database(schema.conn, schema.name), METRICS, at) is False
     assert [r.action.kind for r in schema.upkeep(Phase.RETAIN).results] == [ActionKind.KEEP]
@@ -142,6 +156,7 @@ def member(schema: PartitionSchema, *, owns: bool) -> str:
     return psycopg.conninfo.make_conninfo(schema.dsn, user=role, password="x")  # noqa: S106
 
 
+@both_steps
 def test_an_owner_who_is_no_superuser_can_do_all_of_it(schema: PartitionSchema) -> None:
     schema.add_old_months(40)
     with connect(member(schema, owns=True)) as conn:
@@ -153,6 +168,7 @@ def test_an_owner_who_is_no_superuser_can_do_all_of_it(schema: PartitionSchema) 
     assert [(r.action.kind, r.outcome) for r in dropped.results] == [(ActionKind.DROP, "done")]
 
 
+@both_steps
 def test_a_missing_privilege_fails_loudly_and_is_noted(schema: PartitionSchema) -> None:
     with connect(member(schema, owns=False)) as conn:
         report = apply(Database(conn, schema.name), Phase.ENSURE, now=now(), limits=QUICK)
@@ -179,6 +195,7 @@ def test_inside_a_transaction_the_plain_path_is_taken_and_said(schema: Partition
     assert "old_40" not in schema.names()
 
 
+@both_steps
 def test_the_plan_is_what_the_run_does(schema: PartitionSchema) -> None:
     schema.policy(grace="0")
     schema.add_old_months(42)
@@ -201,6 +218,7 @@ def test_the_plan_is_what_the_run_does(schema: PartitionSchema) -> None:
     assert noted == ["create"] * 3 + ["detach_started", "detach"] * 2 + ["drop"]
 
 
+@both_steps
 def test_headroom_below_half_raises_an_alarm(schema: PartitionSchema) -> None:
     schema.add_partition(month(0), month(1), "now")
     report = schema.upkeep(Phase.RETAIN)

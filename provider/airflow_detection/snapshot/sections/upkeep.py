@@ -42,7 +42,7 @@ class Upkeep(BaseSection):
         last = max((r["logged_at"] for r in actions), default=None)
         return Findings(
             status=Status.BAD if alarms else Status.ATTENTION if failed else Status.OK,
-            summary="; ".join(remarks) or "months enough lie ahead, and upkeep does its work",
+            summary="; ".join(remarks) or "enough table partitions lie ahead, and upkeep does its work",
             facts=(
                 Fact(label="Tables", value=len(tables)),
                 Fact(label="Alarms", value=len(alarms), status=Status.BAD if alarms else None),

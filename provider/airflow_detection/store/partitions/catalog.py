@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from psycopg import sql
@@ -19,8 +20,16 @@ from airflow_detection.store.queries import load_queries
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
 NAME_BYTES = 63
+NAME_FORMATS = {"month": "%Y_%m", "day": "%Y_%m_%d"}
 Span = tuple[datetime, datetime]
 Row = dict[str, Any]  # Any: a row holds what its statement selects
+
+
+class Step(StrEnum):
+    """Length of the table partitions that a table gets, in UTC."""
+
+    MONTH = "month"
+    DAY = "day"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +57,7 @@ class PartitionedTable:
 
     `is_plain`: the current user owns it and it has no grants and no row security, so that a new table has the
     same owner and rights. `has_full_identity`: a publication identifies its rows by all of their values.
+    `step` and `leaf_options` (storage parameters) are those of its policy, for new table partitions.
     """
 
     name: str
@@ -56,6 +66,8 @@ class PartitionedTable:
     tablespace: str | None
     is_plain: bool
     has_full_identity: bool
+    step: Step
+    leaf_options: Mapping[str, float | bool]
     partitions: tuple[TablePartition, ...]
 
     @property
@@ -87,11 +99,24 @@ def month_of(instant: datetime) -> Span:
     return start, datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
 
 
-def gaps(partitions: Sequence[TablePartition], start: datetime, end: datetime) -> Iterator[Span]:
-    """Iterate over the spans of [start, end) that no partition covers, month by month, in order."""
+def day_of(instant: datetime) -> Span:
+    """Return the half-open UTC day that holds `instant`."""
+    start = require_utc("instant", instant).replace(hour=0, minute=0, second=0, microsecond=0)
+    return start, LAST if start.date() == LAST.date() else start + timedelta(days=1)
+
+
+def period_of(instant: datetime, step: Step) -> Span:
+    """Return the half-open UTC month or day that holds `instant`."""
+    return day_of(instant) if step is Step.DAY else month_of(instant)
+
+
+def gaps(
+    partitions: Sequence[TablePartition], start: datetime, end: datetime, step: Step = Step.MONTH
+) -> Iterator[Span]:
+    """Iterate over the spans of [start, end) that no partition covers, period by period, in order."""
     spans = sorted(p.span for p in partitions if not p.is_default)
     while start < end:
-        stop = min(month_of(start)[1], end)
+        stop = min(period_of(start, step)[1], end)
         at = start
         for low, high in spans:
             if low >= stop or high <= at:
@@ -162,13 +187,19 @@ def read_table(db: Database, table: str) -> PartitionedTable:
         tablespace=parent["tablespace"],
         is_plain=parent["is_plain"],
         has_full_identity=parent["has_full_identity"],
+        step=Step(parent["step"]),
+        leaf_options=parent["leaf_options"],
         partitions=tuple(TablePartition(**p) for p in partitions),
     )
 
 
-def free_names(db: Database, table: str, spans: Sequence[Span]) -> list[str]:
+def free_names(db: Database, table: str, spans: Sequence[Span], step: Step) -> list[str]:
     """Return readable names for new partitions that no relation or type has yet."""
-    stems = [f"_p{span[0]:%Y_%m}" for span in spans]
+    return free_names_with(db, table, [f"_p{span[0]:{NAME_FORMATS[step]}}" for span in spans])
+
+
+def free_names_with(db: Database, table: str, stems: Sequence[str]) -> list[str]:
+    """Return a name for each stem that begins with the table's and that no relation or type has yet."""
     candidates = [[_named(table, s if n == 1 else f"{s}_{n}") for n in range(1, 10)] for s in stems]
     names = [name for group in candidates for name in group]
     taken = {row["name"] for row in rows(db, "taken", {"schema": db.schema, "names": names})}
@@ -180,6 +211,16 @@ def free_names(db: Database, table: str, spans: Sequence[Span]) -> list[str]:
         taken.add(name)
         chosen.append(name)
     return chosen
+
+
+def free_name(db: Database, table: str, stem: str) -> str:
+    """Return a name that begins with a table's and that no relation or type has yet."""
+    return free_names_with(db, table, [stem])[0]
+
+
+def entity_indexes(db: Database, table: PartitionedTable) -> list[Row]:
+    """Return the table and its ordinary partitions with what each has of an index of entity and time."""
+    return rows(db, "entity_indexes", {"parent": table.oid, "key": table.key})
 
 
 def _named(table: str, suffix: str) -> str:

@@ -1,4 +1,4 @@
-"""Creation of monthly table partitions when they are needed."""
+"""Creation of table partitions of a month or a day when they are needed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from airflow_detection.store.partitions.catalog import (
     gaps,
     literal,
     month_of,
+    period_of,
     read_table,
     rows,
     statement,
@@ -40,7 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 PARTITIONED = ("detection_model_run_outputs", "detection_model_metrics")
-"""The tables with a table partition for each month of `cycle_started_at`."""
+"""The tables with a table partition for each month, or day, of `cycle_started_at`."""
 NO_LOCK = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 T = TypeVar("T")
 
@@ -58,15 +59,16 @@ class CreatedPartition:
 def ensure_month(db: Database, table: str, instant: datetime, *, recreate_expired: bool = False) -> bool:
     """Make sure that a table partition holds `instant`; return whether one was created.
 
-    Existing table partitions may have any bounds: the new one covers what they leave of the UTC month.
-    Of several concurrent calls one creates it. Reads and writes of other months are not blocked.
+    Existing table partitions may have any bounds: the new one covers what they leave of the UTC month, or of
+    the day where the table's policy has days. Of several concurrent calls one creates it. Reads and writes of
+    other table partitions are not blocked.
 
     Args:
-        recreate_expired: create or reattach a month that retention has removed.
+        recreate_expired: create or reattach a month or day that retention has removed.
 
     Raises:
-        ExpiredPartition: retention has removed this month.
-        MissingPartition: the month is beyond those that the table's policy creates ahead.
+        ExpiredPartition: retention has removed this month or day.
+        MissingPartition: it is beyond those that the table's policy creates ahead.
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     at = require_utc("instant", instant)
@@ -87,8 +89,8 @@ def ensure_cycle_months(db: Database, started_at: datetime) -> None:
     """Make sure that the results of a cycle at `started_at` can be stored.
 
     Raises:
-        ExpiredPartition: retention has removed this month.
-        MissingPartition: the month is beyond those that a policy creates ahead.
+        ExpiredPartition: retention has removed this month or day.
+        MissingPartition: it is beyond those that a policy creates ahead.
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     for table in PARTITIONED:
@@ -96,7 +98,7 @@ def ensure_cycle_months(db: Database, started_at: datetime) -> None:
 
 
 class Recreated(StrEnum):
-    """What became of a month that was asked for."""
+    """What became of a month or day that was asked for."""
 
     THERE = "was there"
     BACK = "is back"
@@ -104,9 +106,9 @@ class Recreated(StrEnum):
 
 
 def recreate(db: Database, table: str, instant: datetime) -> Recreated:
-    """Bring back the month of `instant`: attach the detached table if it still exists, else create one.
+    """Bring back the month or day of `instant`: attach its detached table if there is one, else create one.
 
-    The month gets a hold for the table's grace period (a day at least): the next run does not detach it.
+    It gets a hold for the table's grace period (a day at least): the next run does not detach it.
     """
     at = require_utc("instant", instant)
     with storage_errors():
@@ -243,7 +245,8 @@ def _open_span(table: PartitionedTable, at: datetime) -> Span | None:
     if holder is not None and not holder.is_detaching:
         return None
     attached = [p for p in table.ranges if not p.is_detaching]
-    return next((span for span in gaps(attached, *month_of(at)) if span[0] <= at < span[1]), None)
+    period = period_of(at, table.step)
+    return next((span for span in gaps(attached, *period, table.step) if span[0] <= at < span[1]), None)
 
 
 def _is_expired(db: Database, table: str, at: datetime) -> bool:
@@ -278,7 +281,7 @@ def _create(
         missing = next(iter(gaps(table.ranges, *span)), None)
         if missing is None:
             return None
-        child = child_name or free_names(db, name, [missing])[0]
+        child = child_name or free_names(db, name, [missing], table.step)[0]
         _make_like(db, table, [child])
         moved = _move(db, table, table.default, child, missing) if table.default else 0
         db.conn.execute(_attach_ddl(db.schema, name, child, missing))
@@ -294,7 +297,11 @@ def _make_like(db: Database, table: PartitionedTable, children: Sequence[str]) -
         setting = {"tablespace": table.tablespace}
         db.conn.execute(db.queries("table_partitions")["use_tablespace"], setting)
     parent = sql.Identifier(table.name)
-    ddl = [statement(db.schema, "create", child=sql.Identifier(c), parent=parent) for c in children]
+    options = _storage_parameters(table)
+    ddl = [
+        statement(db.schema, "create", child=sql.Identifier(c), parent=parent, options=options)
+        for c in children
+    ]
     _run_all(db.conn, [*ddl, *_identities(db, table, children)])
     if table.is_plain:
         return
@@ -302,6 +309,16 @@ def _make_like(db: Database, table: PartitionedTable, children: Sequence[str]) -
         params = {"parent": table.oid, "child": child, "schema": db.schema}
         for row in rows(db, "likeness", params):
             db.conn.execute(sql.SQL(cast("LiteralString", row["statement"])))
+
+
+def _storage_parameters(table: PartitionedTable) -> sql.Composable:
+    if not table.leaf_options:
+        return sql.SQL("")
+    pairs = [
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
+        for name, value in sorted(table.leaf_options.items())
+    ]
+    return sql.SQL("with ({})").format(sql.SQL(", ").join(pairs))
 
 
 def _identities(db: Database, table: PartitionedTable, children: Sequence[str]) -> list[sql.Composed]:

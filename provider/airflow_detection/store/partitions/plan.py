@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -17,12 +17,14 @@ from airflow_detection.store.partitions.catalog import (
     LAST,
     PartitionedTable,
     Span,
+    Step,
     TablePartition,
     covered_until,
+    entity_indexes,
     free_names,
     gaps,
     literal,
-    month_of,
+    period_of,
     read_table,
     rows,
     statement,
@@ -33,6 +35,7 @@ class ActionKind(StrEnum):
     """Kind of an action; `keep`, `refuse` and `alarm` change nothing, they are for the report."""
 
     CREATE = "create"
+    INDEX = "index"
     FINALIZE = "finalize"
     DETACH = "detach"
     DROP = "drop"
@@ -54,18 +57,22 @@ class UpkeepLimits:
 
     Args:
         max_drops: at most so many detachments, and as many drops, a run.
+        max_indexes: at most so many table partitions of a table get an index a run.
         max_skew: by how much the clocks of this host and of the database may differ.
         lock_timeout: how long a statement waits for a lock, and so how long writers queue behind it.
         detach_wait: how long a concurrent detachment waits for older transactions; it blocks nobody.
+        index_wait: how long an index that is made concurrently waits for them; it blocks nobody.
         attempts: how often a statement that got no lock is tried.
         pause: the mean time between two attempts.
         lease: how long a run through a pooler excludes others if it is killed.
     """
 
     max_drops: int = 6
+    max_indexes: int = 6
     max_skew: timedelta = timedelta(minutes=5)
     lock_timeout: timedelta = timedelta(milliseconds=400)
     detach_wait: timedelta = timedelta(seconds=5)
+    index_wait: timedelta = timedelta(minutes=1)
     attempts: int = 6
     pause: timedelta = timedelta(milliseconds=500)
     lease: timedelta = timedelta(minutes=15)
@@ -75,20 +82,25 @@ class UpkeepLimits:
 class Policy:
     """Policy of a table, its intervals already resolved to instants (UTC).
 
-    `month` is the start of the current month, `ahead_until` the end of the last month that should exist,
-    `alarm_until` the instant up to which months must exist, `cutoff` the latest upper bound of a partition
-    that is detached (None keeps every month), and `grace_cutoff` the instant before which a table must have
-    been detached to be dropped. `empties_default`: what the default partition holds of past months is moved
-    to months of their own.
+    `period` is the start of the current month or day, by `step`, `ahead_until` the end of the last one that
+    should exist, `alarm_until` the instant up to which they must exist, `cutoff` the latest upper bound of a
+    partition that is detached (None keeps all), and `grace_cutoff` the instant before which a table must have
+    been detached to be dropped. `empties_default`: what the default partition holds of past periods is moved
+    to partitions of their own. `entity_index`: every partition gets an index of entity and time.
     """
 
     table_name: str
-    month: datetime
+    period: datetime
     ahead_until: datetime
     alarm_until: datetime
     cutoff: datetime | None
     grace_cutoff: datetime
     empties_default: bool = False
+    step: Step = Step.MONTH
+    entity_index: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step", Step(self.step))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +162,8 @@ def plan(
             continue
         actions += _interrupted(table)
         if Phase.ENSURE in phases:
-            actions += _creations(db, table, policy)
+            of_table, of_leaves = _indexes(db, table, policy, limits.max_indexes)
+            actions += [*of_table, *_creations(db, table, policy), *of_leaves]
         if Phase.RETAIN in phases:
             actions += _detachments(db, table, policy, now)
             actions += _drops(db, table, policy, now)
@@ -204,35 +217,58 @@ def _interrupted(table: PartitionedTable) -> Iterator[Action]:
 
 
 def _creations(db: Database, table: PartitionedTable, policy: Policy) -> list[Action]:
-    spans = [span for month in _default_months(db, table, policy) for span in gaps(table.ranges, *month)]
-    spans += gaps(table.ranges, policy.month, policy.ahead_until)
-    names = free_names(db, table.name, spans)
+    past = _default_periods(db, table, policy)
+    spans = [span for period in past for span in gaps(table.ranges, *period, policy.step)]
+    spans += gaps(table.ranges, policy.period, policy.ahead_until, policy.step)
+    names = free_names(db, table.name, spans, policy.step)
     return [
         Action(kind=ActionKind.CREATE, table=table.name, partition=name, lower=low, upper=high)
         for name, (low, high) in zip(names, spans, strict=True)
     ]
 
 
-def _default_months(db: Database, table: PartitionedTable, policy: Policy) -> list[Span]:
-    """Return past months of which the default partition holds rows that are to move; the oldest first."""
+def _indexes(
+    db: Database, table: PartitionedTable, policy: Policy, max_a_run: int
+) -> tuple[list[Action], list[Action]]:
+    """Return the action for the table itself, and those for its partitions, the newest first."""
+    if not policy.entity_index:
+        return [], []
+    done = {r["oid"]: r["is_done"] for r in entity_indexes(db, table)}
+    of_table = Action(kind=ActionKind.INDEX, table=table.name, note="of entities, for new table partitions")
+    missing = [p for p in reversed(table.partitions) if not done.get(p.oid, True)]
+    later = len(missing) - max_a_run
+    of_leaves = [_on(ActionKind.INDEX, table, p, "of entities") for p in missing[:max_a_run]]
+    if later > 0:
+        of_leaves[-1] = replace(of_leaves[-1], note=f"of entities; {later} more in later runs")
+    return [] if done[table.oid] else [of_table], of_leaves
+
+
+def _default_periods(db: Database, table: PartitionedTable, policy: Policy) -> list[Span]:
+    """Return past months or days of which the default partition holds rows to move; the oldest first."""
     if table.default is None or not policy.empties_default:
         return []
     found = db.conn.execute(
         statement(
             db.schema,
-            "default_months",
+            "default_periods",
             namespace=sql.Identifier(table.default.namespace),
             default=sql.Identifier(table.default.name),
             key=sql.Identifier(table.key),
-            before=literal(policy.month),
+            before=literal(policy.period),
+            step=sql.Literal(policy.step.value),
         )
     )
-    return [month_of(row[0]) for row in found.fetchall()]
+    return [period_of(row[0], policy.step) for row in found.fetchall()]
 
 
 def protections(db: Database, policy: Policy, now: datetime) -> list[Protection]:
     """Return the spans of time that retention does not touch in this table."""
-    params = {"table": policy.table_name, "now": now, "grace_cutoff": policy.grace_cutoff}
+    params = {
+        "table": policy.table_name,
+        "now": now,
+        "grace_cutoff": policy.grace_cutoff,
+        "step": policy.step.value,
+    }
     return [
         Protection(reason=r["reason"], lower=r["lower"] or FIRST, upper=r["upper"] or LAST)
         for r in rows(db, "protections", params, "detection_partition_policies")
@@ -248,7 +284,7 @@ def _detachments(db: Database, table: PartitionedTable, policy: Policy, now: dat
         return []
     protected = protections(db, policy, now)
     attached = [p for p in table.ranges if not p.is_detaching]
-    old = [p for p in attached if p.upper and p.upper <= min(policy.cutoff, policy.month)]
+    old = [p for p in attached if p.upper and p.upper <= min(policy.cutoff, policy.period)]
     foreign_keys = rows(db, "referring", {"oids": [table.oid, *(p.oid for p in old)]})
     actions = []
     for child in old:
@@ -282,8 +318,8 @@ def _drops(db: Database, table: PartitionedTable, policy: Policy, now: datetime)
             yield _on(ActionKind.KEEP, table, child, reason)
         elif policy.cutoff is None or child.span[1] > policy.cutoff:
             yield _on(ActionKind.KEEP, table, child, "it is within retention again")
-        elif child.span[1] > month_of(now)[0]:
-            yield _on(ActionKind.REFUSE, table, child, "it reaches into this month")
+        elif child.span[1] > policy.period:
+            yield _on(ActionKind.REFUSE, table, child, f"it reaches into this {policy.step}")
         else:
             yield _on(ActionKind.DROP, table, child)
 

@@ -1,4 +1,4 @@
-"""Upkeep of table partitions: carries out a plan, month by month; a run may be killed at any point."""
+"""Upkeep of table partitions: carries out a plan, one after the other; a run may be killed at any point."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from airflow_detection.store.partitions.create import (
     note,
     retry_on_lock,
 )
+from airflow_detection.store.partitions.entity_index import make_entity_index
 from airflow_detection.store.partitions.plan import Action, ActionKind, Phase, UpkeepLimits, alarms, plan
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class UpkeepReport:
 
     @property
     def is_success(self) -> bool:
-        """Whether all that was planned was done, and enough months exist ahead."""
+        """Whether all that was planned was done, and enough table partitions exist ahead."""
         return not (self.is_skipped or self.failed or self.alarms)
 
     def lines(self) -> list[str]:
@@ -344,7 +345,7 @@ def _check_detached(db: Database, action: Action) -> None:
         upper=literal(row["upper"] or LAST), key=sql.Identifier(read_table(db, action.table).key),
     )  # fmt: skip
     if db.conn.execute(outside).fetchone() is not None:
-        raise StorageError(f"{action.partition!r} has rows outside the month that was detached: it is kept")
+        raise StorageError(f"{action.partition!r} has rows outside the span that was detached: it is kept")
 
 
 def _table_of(db: Database, action: Action) -> dict[str, object]:
@@ -365,8 +366,13 @@ def _do_drop(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool
     return ""
 
 
+def _do_index(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
+    return make_entity_index(db, action, limits, is_pooled=is_pooled)
+
+
 _CARRY_OUT: Mapping[ActionKind, Callable[[Database, Action, UpkeepLimits, bool], str]] = {
     ActionKind.CREATE: _do_create,
+    ActionKind.INDEX: _do_index,
     ActionKind.FINALIZE: _do_finalize,
     ActionKind.DETACH: _do_detach,
     ActionKind.DROP: _do_drop,
