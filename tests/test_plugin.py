@@ -63,6 +63,33 @@ def test_a_component_starts_although_an_import_fails(tmp_path: Path) -> None:
     assert "airflow_detection.dags.cycles" in facts["started"]
 
 
+CELERY_WORKER = """
+import json, sys
+from airflow.providers.celery.executors.celery_executor import app
+app.loader.import_default_modules()  # as `airflow celery worker` does before it forks
+from airflow_detection.store.queries import load_queries
+print(json.dumps({"loaded": sorted(sys.modules), "queries": load_queries.cache_info().currsize}))
+"""
+
+
+def test_a_celery_worker_imports_what_its_tasks_need_by_its_own_option(tmp_path: Path) -> None:
+    imports = json.dumps({"imports": ["airflow_detection.dags.preload"]})
+    env = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://",
+           "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG": imports}  # fmt: skip
+    process = subprocess.run(
+        [sys.executable, "-c", CELERY_WORKER], env=env, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    facts = json.loads(process.stdout.splitlines()[-1])
+    expected = {
+        "airflow_detection.dags.cycles",
+        "airflow_detection.cycle.task",
+        "airflow.dag_processing.dagbag",
+    }
+    assert expected <= set(facts["loaded"])
+    assert facts["queries"] > 10
+
+
 COST = """
 import json, sys, time
 import airflow.listeners, airflow.plugins_manager  # what a component has imported before it looks for plugins

@@ -15,11 +15,6 @@ from airflow.plugins_manager import AirflowPlugin
 from airflow_detection.ui.app import LazyApp
 from airflow_detection.ui.surfaces import URL_PREFIX, react_apps
 
-PRELOADED = (
-    "airflow_detection.dags.cycles",
-    "airflow_detection.hooks.connection",
-    "airflow_detection.cycle.task",
-)
 log = logging.getLogger(__name__)
 
 
@@ -35,20 +30,9 @@ class Preload:
         if type(component).__name__ != "Job":
             return
         try:
-            for name in PRELOADED:
-                importlib.import_module(name)
-            _read_queries()
+            importlib.import_module("airflow_detection.dags.preload")
         except Exception:  # a component of Airflow starts, whatever is wrong with a provider
             log.warning("the imports of detection tasks could not be made ahead", exc_info=True)
-
-
-def _read_queries() -> None:
-    from airflow_detection.config import settings
-    from airflow_detection.store.queries import load_queries, sql_root
-
-    for file in sorted((sql_root() / "queries").glob("*.sql")):
-        load_queries(file.stem, settings().schema)
-    load_queries("session", "public")
 
 
 class DetectionPlugin(AirflowPlugin):

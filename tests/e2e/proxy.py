@@ -1,4 +1,4 @@
-"""A TCP proxy before a Postgres that can refuse connections, and can accept them and never answer."""
+"""A TCP proxy before a server that can refuse connections, and can accept them and never answer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from psycopg.conninfo import conninfo_to_dict
 
 @dataclass(slots=True)
 class Proxy:
-    """Proxy on 127.0.0.1:`port`; the port stays the same when it is closed and opened again.
+    """Proxy on `host`:`port`; the port stays the same when it is closed and opened again.
 
     `silenced` counts the connections that were accepted and never answered.
     """
 
     target: dict[str, str]
+    host: str = "127.0.0.1"
     port: int = 0
     silenced: int = 0
     is_silent: bool = False
@@ -45,7 +46,7 @@ class Proxy:
     def _listen(self, *, is_silent: bool) -> None:
         self.refuse()
         self.is_silent = is_silent
-        self._listener = socket.create_server(("127.0.0.1", self.port))  # sets SO_REUSEADDR
+        self._listener = socket.create_server((self.host, self.port))  # sets SO_REUSEADDR
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
@@ -88,10 +89,10 @@ def _end(sock: socket.socket) -> None:
 
 
 @contextmanager
-def proxy(dsn: str) -> Iterator[Proxy]:
-    """A reachable proxy before the server that `dsn` names."""
+def proxy(dsn: str, host: str = "127.0.0.1") -> Iterator[Proxy]:
+    """A reachable proxy, on an address of this machine, before the server that `dsn` names."""
     target = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
-    opened = Proxy(target)
+    opened = Proxy(target, host)
     opened.open()
     try:
         yield opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -263,6 +264,20 @@ def test_of_many_processes_one_asks_the_registry(ten: Any, dsn: str, tmp_path: P
     lines = [line for process in many for line in process.communicate(timeout=120)[0].splitlines()]
     assert lines.count("asked") == 1
     assert lines.count("13") == 4
+
+
+def test_a_plan_that_is_too_old_is_not_used_while_another_process_asks(ten: Any, settings: Settings) -> None:
+    of_dag(settings)
+    retire(ten, 0)
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(len(of_dag(settings)[1])))
+    with file.path_of(settings).with_suffix(".lock").open("ab") as asking:
+        fcntl.flock(asking, fcntl.LOCK_EX)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive(), "it waits for what the other will read"
+    thread.join()
+    assert found == [9]
 
 
 @contextmanager

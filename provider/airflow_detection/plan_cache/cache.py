@@ -31,7 +31,8 @@ def known_registry(
     """Return the registry, at most `plan_ttl` seconds old if it answers; of one Dag if `dag_id` is given.
 
     Where Airflow runs one task, only its own cycle is asked for, and kept in a file of its own: the machine
-    may have no Dag processor. A plan that is young but lacks the task is asked anew.
+    may have no Dag processor. A plan that is young but lacks the task is asked anew. Another process that
+    asks is waited for, but not while the registry is known not to answer.
 
     Raises:
         RegistryUnavailable: it does not answer, and there is no last known good plan.
@@ -48,11 +49,13 @@ def known_registry(
     last = newest()
     if last is not None and will_do(last):
         return last
-    with _asking_lock(path, wait_s=0.0 if last else LOCK_WAIT_S) as is_mine:
+    is_outage_known = last is not None and _outage_file(whole).exists()
+    with _asking_lock(path, wait_s=0.0 if is_outage_known else LOCK_WAIT_S) as is_mine:
         last = newest() or last
         if last is not None and will_do(last):
             return last
         if last is not None and (not is_mine or _failed_lately(whole, settings)):
+            log.warning("the registry did not answer, Dags stand on the plan of %s", last.instant)
             return replace(last, is_last_known=_outage_file(whole).exists())
         return _read_anew(conn_id, settings, dag_id, last)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -21,6 +23,14 @@ Connection = psycopg.Connection[tuple[Any, ...]]  # Any: a row holds what its st
 
 CONNECT_TIMEOUT_S = 5
 """Seconds to wait for each address of a server, where a connection string does not say it."""
+
+_SILENCE = {
+    "keepalives_idle": ("TCP_KEEPIDLE", 10),
+    "keepalives_interval": ("TCP_KEEPINTVL", 5),
+    "keepalives_count": ("TCP_KEEPCNT", 4),
+    "tcp_user_timeout": ("TCP_USER_TIMEOUT", 30_000),
+}
+"""By libpq's name: the socket's option and value by which half a minute of silence ends a connection."""
 
 _CONNINFOS: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
 
@@ -47,6 +57,9 @@ def begin_session(conn: Connection, *, read_only: bool = False) -> None:
 
     One that cannot be made so is closed.
 
+    Where the connection string says nothing else, the connection is lost after half a minute in which the
+    server's machine does not answer: the system's own limits are a quarter of an hour, and over two hours.
+
     Behind a pooler in transaction mode nothing is set in the session, which is others' as well: instants are
     converted here, and a read-only connection is one transaction until it is closed.
 
@@ -55,6 +68,7 @@ def begin_session(conn: Connection, *, read_only: bool = False) -> None:
         RegistryUnavailable: the connection was lost.
     """
     try:
+        _limit_silence(conn)
         _begin(conn, read_only=read_only)
     except psycopg.Error as error:
         conn.close()
@@ -62,6 +76,16 @@ def begin_session(conn: Connection, *, read_only: bool = False) -> None:
     except ConfigurationError:
         conn.close()
         raise
+
+
+def _limit_silence(conn: Connection) -> None:
+    given = conn.info.get_parameters()
+    with socket.socket(fileno=os.dup(conn.fileno())) as sock:
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        for name, (option, value) in _SILENCE.items():
+            if name not in given and hasattr(socket, option):  # each system has its own
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _begin(conn: Connection, *, read_only: bool) -> None:
