@@ -97,7 +97,7 @@ def _sections() -> Iterator[tuple[str, str, Iterable[Row]]]:
     yield "versions", f"Of a model: {keys.VERSIONS.bounds}.", _rows(keys.VERSION_KEYS, VersionEntry)
     yield (
         "task_options",
-        "Of a model; each version runs with them.",
+        "Of a model; each version runs with them, or with what its role has under `roles`.",
         _option_rows(OPTIONS),
     )
     yield "promotion", "Of a model, see [the gate](../promotion.md).", _policy_rows()

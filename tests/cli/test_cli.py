@@ -427,7 +427,8 @@ def test_check_tells_what_runs_nothing(cli: Cli, database: Connection, tmp_path:
         "  idle: {cycle: night, entrypoint: no_such_name, versions: {'1': {}}}\n"
         "  trial: {cycle: night, entrypoint: no_such_name, versions: {'1': {role: CHALLENGER}}}\n"
     )
-    file = written(tmp_path / "registry.yaml", options=" task_options: {pool: fast},", others=others)
+    options = "{pool: fast, pod_template_file: /no/gpu.yaml, roles: {SHADOW: {pool: spare}}}"
+    file = written(tmp_path / "registry.yaml", options=f" task_options: {options},", others=others)
     night = (
         "cycles:\n  night: {schedule: '0 3 * * *', lookback: 1h, start_date: 2026-01-01,"
         " default_args: {pool: slow}, deadline: {after: 1h, callback: 'os:abort'}}\n"
@@ -444,6 +445,8 @@ def test_check_tells_what_runs_nothing(cli: Cli, database: Connection, tmp_path:
         "cycle night: default_args.pool: there is no pool 'slow', its tasks would never run: airflow pools",
         "cycle night: deadline.callback: entry point 'os:abort' is not allowed: module 'os' is under none of",
         "model big: task_options.pool: there is no pool 'fast', its tasks would never run: airflow pools set",
+        "model big: task_options.roles.SHADOW.pool: there is no pool 'spare', its tasks would never run:",
+        "warning: model big: task_options.pod_template_file: /no/gpu.yaml is no file on this machine: Kubern",
         "warning: model idle: no version of it holds a role: it does not run",
         "warning: model trial: no version of it is PRIMARY: the others do not run without one",
         "warning: not in force: model idle: ",

@@ -39,6 +39,12 @@ VALUES = (
     "{after: 4m, callback: a.b:c}", "{after: 4m}", "{callback: a.b:c}", "{after: 0m, callback: a.b:c}",
     "{after: 4m, callback: a}", "{after: 4m, callback: null}",
     "{severity: {CRITICAL: 0.95}}", "{severity: {LOW: 0.1}}", "{severity: 1}",
+    "{resources: {limits: {nvidia.com/gpu: 1, cpu: 0.5, memory: 4Gi}}}", "{resources: {limits: {cpu: -1}}}",
+    "{resources: {limits: {cpu: x}}}", "{resources: {limit: {cpu: 1}}}", "{resources: {limits: {a/: 1}}}",
+    "{resources: {limits: 1}}", "{pod_template_file: /a.yaml}", "{pod_template_file: a.yaml}",
+    "{executor_config: {a: 1}}", "{executor_config: {pod_override: 1}}", "{executor_config: 1}",
+    "{roles: {SHADOW: {queue: q}}}", "{roles: {SHADOW: {quue: q}}}", "{roles: {shadow: {queue: q}}}",
+    "{roles: {SHADOW: {memory_limit: 1}}}", "{roles: {SHADOW: 1}}", "{roles: 1}",
 )  # fmt: skip
 """What people may write behind a key, right or wrong."""
 DIGEST = "a" * 64

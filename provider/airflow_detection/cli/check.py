@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ActionCommand
@@ -172,8 +173,8 @@ def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
     yield from _artifact_problems(versions, settings)
     yield from _pool_problems(
         {
-            **{f"cycle {c.cycle_id}: default_args.pool": c.default_args.get("pool") for c in cycles},
-            **{f"model {m.model_id}: task_options.pool": m.task_options.get("pool") for m in models},
+            **{f"cycle {c.cycle_id}: default_args": c.default_args.get("pool") for c in cycles},
+            **{place: own.get("pool") for place, own in _task_options(models)},
         }
     )
 
@@ -265,8 +266,35 @@ def _pool_problems(named: Mapping[str, str | None]) -> Iterator[str]:
     for place, pool in sorted(named.items()):
         if pool is not None and known and pool not in known:
             yield (
-                f"{place}: there is no pool {pool!r}, its tasks would never run:"
+                f"{place}.pool: there is no pool {pool!r}, its tasks would never run:"
                 f" airflow pools set {pool} SLOTS DESCRIPTION"
+            )
+
+
+def _task_options(models: Iterable[ModelSpec]) -> Iterator[tuple[str, Mapping[str, Any]]]:  # Any: JSON
+    """Iterate over the options of models, and those of their roles, each behind its place."""
+    for model in models:
+        place = f"model {model.model_id}: task_options"
+        yield place, model.task_options
+        for role, own in sorted(dict(model.task_options.get("roles") or {}).items()):
+            yield f"{place}.roles.{role}", own
+
+
+def _pod_warnings(models: Iterable[ModelSpec]) -> Iterator[str]:
+    """Name what `KubernetesExecutor` would not find if it ran on this machine."""
+    from airflow_detection.dags.pods import has_client
+
+    for place, options in _task_options(models):
+        template = options.get("pod_template_file")
+        if template is not None and not Path(template).is_file():
+            yield (
+                f"{place}.pod_template_file: {template} is no file on this machine: KubernetesExecutor would"
+                " start pods without a template, if the scheduler runs here"
+            )
+        if options.get("resources") and not has_client():
+            yield (
+                f"{place}.resources: left out of Dags that are parsed on this machine, which has no"
+                " apache-airflow-providers-cncf-kubernetes"
             )
 
 
@@ -301,6 +329,7 @@ def _warnings(db: Database, settings: Settings) -> Iterator[str]:
             yield f"model {spec.model_id}: no version of it holds a role: it does not run"
         elif spec.model_id not in champions:
             yield f"model {spec.model_id}: no version of it is PRIMARY: the others do not run without one"
+    yield from _pod_warnings(models)
     in_force, others = _entrypoints(models, versions)
     yield from (f"not in force: {reason}" for reason in _import_problems(others, settings))
     upstreams = {spec.model_id: spec.depends_on for spec in models}

@@ -37,7 +37,7 @@ from airflow_detection.domain.names import (
     task_ids,
 )
 from airflow_detection.domain.settings import Settings
-from airflow_detection.domain.specs import Execution, Mode, ModelSpec, VersionSpec
+from airflow_detection.domain.specs import Execution, Mode, ModelSpec, Role, VersionSpec
 from airflow_detection.domain.text import cut, visible
 from airflow_detection.engine import flags
 from airflow_detection.engine.plan import ExecutionPlan, build_plan
@@ -67,7 +67,11 @@ from airflow_detection.registration.task_options import (
 log = logging.getLogger(__name__)
 RETRIES, RETRY_DELAY = 2, timedelta(seconds=30)
 TAG, HELD_BACK, LAST_KNOWN, REGISTRY_OFF = "detection", "held back", "last known plan", "registry off"
-NO_DEADLINE = "no deadline"
+NO_DEADLINE, NO_RESOURCES = "no deadline", "no resources"
+_NO_RESOURCES_NOTE = (
+    "The resources of its models are left out: apache-airflow-providers-cncf-kubernetes is not installed"
+    " where Dags are parsed."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +232,7 @@ class _Builder:
         self.target_model = next((m for (m, _), name in self.ids.items() if name == task_id), None)
         """The model whose task is about to run; None where the whole Dag is wanted."""
         self.options, self.option_reasons = self._options()
+        self.has_pods = self.target_model is None and self._has_pods()
         self.common_args: dict[str, Any] = {  # Any: the operators' own
             "cycle_id": self.spec.cycle_id,
             "detection_conn_id": conn_id,
@@ -244,6 +249,18 @@ class _Builder:
                 reasons[model_id] = cut(visible(f"model {model_id!r}: {error}"), MAX_TEXT)
                 options[model_id] = TaskOptions()
         return options, reasons
+
+    def _has_pods(self) -> bool:
+        """Tell whether tasks have pods with resources of their own; a note says where they cannot."""
+        if not any(
+            o.resources or any("resources" in own for own in o.roles.values()) for o in self.options.values()
+        ):
+            return False
+        from airflow_detection.dags.pods import has_client
+
+        if not has_client():
+            self.notes = {NO_RESOURCES: _NO_RESOURCES_NOTE} | self.notes
+        return has_client()
 
     def build(self) -> DAG:
         spec, arguments = self.spec, self.arguments
@@ -338,6 +355,7 @@ class _Builder:
 
     def _task(self, model: ModelSpec, shadow: VersionSpec | None) -> DetectionModelOperator:
         outlets = [] if shadow else [Asset(asset_uri_of(self.spec.cycle_id, model.model_id))]
+        options = self.options[model.model_id].of_role(shadow.role if shadow else Role.PRIMARY)
         return DetectionModelOperator(
             task_id=self.ids[model.model_id, shadow.version if shadow else None],
             model_id=model.model_id,
@@ -346,9 +364,18 @@ class _Builder:
             trigger_rule="none_failed",
             do_xcom_push=False,  # its counts are in the manifest; a push is one more call of the API server
             outlets=outlets,
+            executor_config=self._executor_config(options),
             **self.common_args,
-            **self.options[model.model_id].arguments(is_primary=shadow is None),
+            **options.arguments(is_primary=shadow is None),
         )
+
+    def _executor_config(self, options: TaskOptions) -> dict[str, Any] | None:  # Any: Airflow's own
+        """Return what the scheduler gives to the executor; a task that runs has no use of it."""
+        if self.target_model is not None or not options.has_executor_config:
+            return None
+        from airflow_detection.dags.pods import executor_config
+
+        return executor_config(options, with_pods=self.has_pods)
 
 
 def _priority(weight: int) -> dict[str, Any]:  # Any: BaseOperator's own

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+from airflow_detection.domain.json_values import plain
 from airflow_detection.domain.names import is_secret_variable
+from airflow_detection.domain.specs import Role
 from airflow_detection.errors import ConfigurationError, hint
 
 CLOSE_PRIORITY, PRIMARY_PRIORITY, SHADOW_PRIORITY, OPEN_PRIORITY = 20, 10, 2, 1
 """Where slots are short, what is open is finished before more is opened, and champions come first in it."""
 TASK_GRACE_S = 30.0
 """Seconds after a version's own limit at which Airflow ends its task."""
+MAX_CONFIG_CHARS = 10_000
+"""Characters of an executor's values as JSON: each task instance keeps them."""
+MAX_RESOURCES, MAX_QUANTITY = 20, 2**49
+_RESOURCE = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+_QUANTITY = r"^[0-9]{1,15}(\.[0-9]{1,9})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +95,126 @@ class Variables:
 
 
 @dataclass(frozen=True, slots=True)
+class AbsolutePath:
+    """A path that does not depend on where a process was started."""
+
+    max_length: int
+
+    @property
+    def schema(self) -> Mapping[str, Any]:  # Any: a JSON Schema
+        """Its JSON Schema."""
+        return {"type": "string", "maxLength": self.max_length, "pattern": "^/"}
+
+    def fits(self, value: object) -> bool:
+        """Tell whether it may be `value`."""
+        return Name(self.max_length).fits(value) and str(value).startswith("/")
+
+    def __str__(self) -> str:
+        return f"an absolute path of at most {self.max_length} characters"
+
+
+@dataclass(frozen=True, slots=True)
+class PlainValues:
+    """Values that an executor reads; those that have an option of their own, or are objects, are left out."""
+
+    max_chars: int
+    refused: tuple[str, ...]
+
+    @property
+    def schema(self) -> Mapping[str, Any]:  # Any: a JSON Schema
+        """Its JSON Schema."""
+        return {"type": "object", "propertyNames": {"not": {"enum": [*self.refused]}}}
+
+    def fits(self, value: object) -> bool:
+        """Tell whether it may be `value`."""
+        return (
+            isinstance(value, Mapping)
+            and not value.keys() & {*self.refused}
+            and len(json.dumps(plain(value))) <= self.max_chars
+        )
+
+    def __str__(self) -> str:
+        keys = ", ".join(self.refused)
+        return f"a mapping of at most {self.max_chars} characters of JSON, without the keys {keys}"
+
+
+@dataclass(frozen=True, slots=True)
+class PodResources:
+    """What a pod asks for, and what it may use at most."""
+
+    max_count: int
+
+    @property
+    def schema(self) -> Mapping[str, Any]:  # Any: a JSON Schema
+        """Its JSON Schema."""
+        number = {"type": "number", "minimum": 0, "maximum": MAX_QUANTITY}
+        amounts = {
+            "type": "object",
+            "maxProperties": self.max_count,
+            "propertyNames": {"pattern": _RESOURCE},
+            "additionalProperties": {"anyOf": [number, {"type": "string", "pattern": _QUANTITY}]},
+        }
+        properties = dict.fromkeys(("requests", "limits"), amounts)
+        return {"type": "object", "additionalProperties": False, "properties": properties}
+
+    def fits(self, value: object) -> bool:
+        """Tell whether it may be `value`."""
+        return (
+            isinstance(value, Mapping)
+            and value.keys() <= {"requests", "limits"}
+            and all(
+                isinstance(amounts, Mapping) and len(amounts) <= self.max_count for amounts in value.values()
+            )
+            and all(
+                re.fullmatch(_RESOURCE, name) and _is_quantity(amount)
+                for amounts in value.values()
+                for name, amount in amounts.items()
+            )
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"requests and limits, each of up to {self.max_count} resources such as cpu, memory or"
+            " nvidia.com/gpu with a quantity such as 2, 500m or 4Gi"
+        )
+
+
+def _is_quantity(amount: object) -> bool:
+    if isinstance(amount, str):
+        return re.fullmatch(_QUANTITY, amount) is not None
+    return isinstance(amount, (int, float)) and not isinstance(amount, bool) and 0 <= amount <= MAX_QUANTITY
+
+
+@dataclass(frozen=True, slots=True)
+class OfRoles:
+    """Options that differ for the versions in a role."""
+
+    names: tuple[str, ...]
+
+    @property
+    def schema(self) -> Mapping[str, Any]:  # Any: a JSON Schema
+        """Its JSON Schema."""
+        options = {name: OPTIONS[name].bound.schema for name in self.names}
+        own = {"type": "object", "additionalProperties": False, "properties": options}
+        return {"type": "object", "propertyNames": {"enum": [*Role]}, "additionalProperties": own}
+
+    def fits(self, value: object) -> bool:
+        """Tell whether it may be `value`, whatever the options of a role are."""
+        return (
+            isinstance(value, Mapping)
+            and value.keys() <= {*Role}
+            and all(isinstance(own, Mapping) for own in value.values())
+        )
+
+    def __str__(self) -> str:
+        return f"a mapping of {', '.join(Role)} to mappings of {', '.join(self.names)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Option:
     """One option: its bound, and what people are told of it."""
 
-    bound: Number | Name | Variables
+    bound: Number | Name | Variables | AbsolutePath | PlainValues | PodResources | OfRoles
     means: str
     example: str
     default: str
@@ -111,11 +236,23 @@ OPTIONS: Mapping[str, Option] = {
         "`[detection] inline_timeout`",
     ),
     "executor": Option(Name(1000), "The executor of its task.", "LocalExecutor", "Airflow's default"),
+    "executor_config": Option(
+        PlainValues(MAX_CONFIG_CHARS, ("KubernetesExecutor", "pod_override", "pod_template_file")),
+        "Values that the executor reads of its task, see [Kubernetes](../howto/kubernetes.md).",
+        '{overrides: {cpu: "256"}}',
+        "none",
+    ),
     "memory_limit": Option(
         Number(1, 2**24, "MiB"),
         "What the version may allocate beyond what its task holds.",
         "2048",
         "`[detection] inline_memory`",
+    ),
+    "pod_template_file": Option(
+        AbsolutePath(1000),
+        "The template of its pod under `KubernetesExecutor`: a file on the machines of the scheduler.",
+        "/opt/airflow/pods/gpu.yaml",
+        "`[kubernetes_executor] pod_template_file`",
     ),
     "pool": Option(Name(256), "The pool of its task.", "heavy", "`default_pool`"),
     "priority_weight": Option(
@@ -125,7 +262,21 @@ OPTIONS: Mapping[str, Option] = {
         str(PRIMARY_PRIORITY),
     ),
     "queue": Option(Name(256), "The queue of its task.", "gpu", "`[operators] default_queue`"),
+    "resources": Option(
+        PodResources(MAX_RESOURCES),
+        "What its pod asks for, and may use at most, under `KubernetesExecutor`.",
+        "{requests: {cpu: 2}, limits: {nvidia.com/gpu: 1}}",
+        "those of the template",
+    ),
     "retries": Option(Number(0, 100), "How often its task is tried again.", "0", "the Dag's"),
+    "roles": Option(
+        OfRoles(
+            ("executor", "executor_config", "pod_template_file", "pool", "queue", "resources", "retries")
+        ),
+        "Options of the versions in a role, each in place of the model's.",
+        "{SHADOW: {queue: spare, resources: {requests: {cpu: 1}}}}",
+        "none",
+    ),
 }
 
 
@@ -168,6 +319,10 @@ class TaskOptions:
     memory_limit: float | None = None  # MiB
     disk_limit: float | None = None  # MiB
     environment: Sequence[str] = ()  # names of variables
+    executor_config: Mapping[str, Any] = field(default_factory=dict)  # Any: what the executor reads
+    pod_template_file: str | None = None
+    resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # Any: text or a number
+    roles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # Any: a JSON object
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> TaskOptions:  # Any: a JSON object
@@ -175,6 +330,15 @@ class TaskOptions:
         if problems := [f"{key}: {reason}" for key, reason in option_problems(options)]:
             raise ConfigurationError(f"task_options: {'; '.join(problems)}")
         return cls(**options)
+
+    @property
+    def has_executor_config(self) -> bool:
+        """Whether there is something that the executor has to be given."""
+        return bool(self.executor_config or self.pod_template_file or self.resources)
+
+    def of_role(self, role: Role) -> TaskOptions:
+        """Return the options of a version in a role."""
+        return replace(self, roles={}, **self.roles.get(role, {}))
 
     def arguments(self, *, is_primary: bool) -> dict[str, Any]:  # Any: BaseOperator's own
         """The operator's arguments; a shadow comes behind its champion in any queue.
@@ -207,6 +371,10 @@ def option_problems(
             yield key, f"must be {known[key].bound}, not {reprlib.repr(value)}"
         elif key == "executor" and not _is_configured(value):
             yield key, f"{reprlib.repr(value)} is not configured"
+        elif isinstance(bound := known[key].bound, OfRoles):
+            of_a_role = {name: OPTIONS[name] for name in bound.names}
+            for role, own in sorted(value.items()):
+                yield from ((f"{key}.{role}.{name}", why) for name, why in option_problems(own, of_a_role))
 
 
 def _is_configured(executor: str) -> bool:

@@ -309,10 +309,16 @@ class ValueReader:
         options = self.json_object(node, place)
         if options is None:
             return None
-        lines = {key: at for key, at, _ in self.entries(node, place)}
         for key, reason in problems_of_options(options):
-            self.problems.add(lines.get(key, node), f"{place}.{key}", reason)
+            self.problems.add(self._key_node(node, place, key.split(".")), f"{place}.{key}", reason)
         return options
+
+    def _key_node(self, node: yaml.Node, place: str, path: Sequence[str]) -> yaml.Node:
+        """Return the node of the last key of a path, or of the last that there is."""
+        for key, at, value in self.entries(node, place):
+            if path and key == path[0]:
+                return self._key_node(value, f"{place}.{key}", path[1:]) if path[1:] else at
+        return node
 
     def _check_json(self, loader: yaml.SafeLoader, node: yaml.Node, place: str, depth: int = 0) -> None:
         """Note each key that is not text and each value that JSON, or a plan, cannot hold."""
