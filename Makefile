@@ -1,6 +1,6 @@
 # Every command sets up what it needs in .venv, in this checkout: Python 3.11-3.13 and make are enough.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test test-long test-matrix check dist docs bench ui constraints
+.PHONY: help demo demo-clean test test-long test-matrix test-celery check dist docs bench ui constraints
 SHELL := bash
 BIN := .venv/bin
 SIDE_BY_SIDE := -n 2 --dist loadfile
@@ -19,10 +19,13 @@ test: .venv/.installed ## the tests, without the long fault counts (ARGS= goes t
 	@$(BIN)/python -m pytest -m "not long" $(SIDE_BY_SIDE) $(ARGS)
 
 test-long: .venv/.installed ## the tests with the full fault counts
-	@$(BIN)/python -m pytest -m "not matrix" $(ARGS)
+	@$(BIN)/python -m pytest -m "not matrix and not celery" $(ARGS)
 
 test-matrix: .venv/.installed ## the installed wheel on Python 3.11-3.13, PostgreSQL 15 and 18 (those that are here), the next Airflow, with MLflow
 	@$(BIN)/python -m pytest -m matrix $(ARGS)
+
+test-celery: .venv/.installed ## cycles on Celery workers in network namespaces: one dies, one is cut off (root, Redis)
+	@$(BIN)/python -m pytest -m celery $(ARGS)
 
 check: .venv/.installed ## lint, format, types, layers, secrets, known faults of dependencies
 	$(BIN)/ruff check .
