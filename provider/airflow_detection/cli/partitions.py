@@ -74,7 +74,12 @@ def partitions_sizes(args: Arguments) -> None:
 def partitions_read(args: Arguments) -> None:
     """Write rows that were exported before their table was dropped: from a folder, or of a table."""
     from airflow_detection.operators.partition_files import partition_files
-    from airflow_detection.store.partitions.exported_rows import exports_of, find_exports, read_exports
+    from airflow_detection.store.partitions.exported_rows import (
+        columns_of,
+        exports_of,
+        find_exports,
+        read_exports,
+    )
 
     start, end = _read_span(args)
     files = partition_files()
@@ -86,7 +91,7 @@ def partitions_read(args: Arguments) -> None:
     if not found:
         fail(f"{args.source} has no export")
     batches = read_exports(files, found, start=start, end=end, model_id=args.model)
-    columns = found[0][1].columns
+    columns = columns_of(found)
     if args.output == CSV:
         write_csv(batches, sys.stdout.buffer, columns, limit=args.limit)
     else:
@@ -131,12 +136,13 @@ def write_csv(
     """Write rows of exports as COPY ... (format csv, header) reads them: null is empty, text is quoted."""
     from pyarrow import csv
 
+    from airflow_detection.store.partitions.exported_rows import aligned
     from airflow_detection.store.partitions.parquet import arrow_schema
 
-    left = limit
-    with csv.CSVWriter(target, arrow_schema(tuple(columns))) as writer:
+    left, schema = limit, arrow_schema(tuple(columns))
+    with csv.CSVWriter(target, schema) as writer:
         for batch in batches:
-            part = batch if left is None else batch.slice(0, left)
+            part = aligned(batch if left is None else batch.slice(0, left), schema)
             writer.write_batch(part)
             left = None if left is None else left - len(part)
             if left == 0:

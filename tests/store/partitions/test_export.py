@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,14 +30,20 @@ from tests.store.partition_schema import (
 )
 from tests.store.servers import pooler
 
-from airflow_detection.cli.partitions import exported_rows
+from airflow_detection.cli.partitions import exported_rows, write_csv
+from airflow_detection.errors import StorageError
 from airflow_detection.operators.partition_files import partition_files
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
 from airflow_detection.store.partitions import export
 from airflow_detection.store.partitions.create import recreate
 from airflow_detection.store.partitions.export import FileAccess
-from airflow_detection.store.partitions.exported_rows import exports_of, find_exports, read_exports
+from airflow_detection.store.partitions.exported_rows import (
+    columns_of,
+    exports_of,
+    find_exports,
+    read_exports,
+)
 from airflow_detection.store.partitions.plan import Phase, UpkeepLimits, plan
 from airflow_detection.store.partitions.upkeep import UpkeepReport, apply
 
@@ -451,6 +458,33 @@ def test_a_table_without_rows_has_an_export_without_rows(cold: PartitionSchema, 
     ((_, found),) = find_exports(FILES, f"file://{tmp_path}")
     assert (found.rows, len(found.files)) == (0, 1)
     assert read_back(f"file://{tmp_path}") == []
+
+
+def test_exports_from_before_a_column_was_added_are_read_with_the_others(
+    cold: PartitionSchema, tmp_path: Path
+) -> None:
+    want(cold, f"file://{tmp_path}")
+    assert retain(cold).is_success
+    cold.run(f"alter table @{METRICS} add column unit text")
+    cold.add_old_months(39)
+    cold.run(f"insert into @{METRICS} values ('m', 1, 'PRIMARY', false, 'k', 1, %s, 'm/s')", month(-39))
+    retain(cold)
+    assert retain(cold).is_success
+    found = list(find_exports(FILES, f"file://{tmp_path}"))
+    text = BytesIO()
+    write_csv(read_exports(FILES, found), text, columns_of(found), limit=None)
+    lines = text.getvalue().splitlines()
+    assert lines[0].endswith(b',"cycle_started_at","unit"')
+    assert sum(line.endswith(b',"m/s"') for line in lines) == 1
+    assert sum(line.endswith(b",") for line in lines) == ROWS
+
+
+def test_exports_of_two_tables_are_not_read_as_one(cold: PartitionSchema, tmp_path: Path) -> None:
+    want(cold, f"file://{tmp_path}")
+    assert retain(cold).is_success
+    ((folder, found),) = find_exports(FILES, f"file://{tmp_path}")
+    with pytest.raises(StorageError, match=f"several tables, {METRICS}, other: name the folder of one"):
+        columns_of([(folder, found), (folder, replace(found, table="other"))])
 
 
 @pytest.mark.parametrize(

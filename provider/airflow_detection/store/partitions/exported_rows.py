@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from airflow_detection.errors import DetectionError, StorageError
 from airflow_detection.store.database import Database
 from airflow_detection.store.partitions.catalog import FIRST, LAST, rows
 from airflow_detection.store.partitions.export import Export, FileAccess, read_manifest
-from airflow_detection.store.partitions.parquet import require_pyarrow
+from airflow_detection.store.partitions.parquet import ExportColumn, require_pyarrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,6 +65,32 @@ def _names(files: FileAccess, uri: str) -> list[str]:
         return []
     except Exception as error:  # as above
         raise StorageError(f"{uri} cannot be listed: {str(error) or type(error).__name__}") from error
+
+
+def columns_of(found: Sequence[Found]) -> tuple[ExportColumn, ...]:
+    """Return the columns of exports of one table; a column that some of them lack comes after the others.
+
+    Raises:
+        StorageError: they are of several tables.
+    """
+    tables = sorted({export.table for _, export in found})
+    if len(tables) > 1:
+        raise StorageError(
+            f"there are exports of several tables, {', '.join(tables)}: name the folder of one"
+        )
+    return tuple({c.name: c for _, export in found for c in export.columns}.values())
+
+
+def aligned(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return rows with the columns of a schema: null where they have none."""
+    import pyarrow as pa
+
+    names = set(batch.schema.names)
+    arrays = [
+        batch.column(field.name).cast(field.type) if field.name in names else pa.nulls(len(batch), field.type)
+        for field in schema
+    ]
+    return pa.record_batch(arrays, schema=schema)
 
 
 def read_exports(
