@@ -1,12 +1,14 @@
-"""Storing and planning while the table partitions, or the versions, grow in number: a line for each step.
+"""Storing and planning while table partitions, versions, or stored rows grow in number: a line for each step.
 
 `ours_ms` is the time to store 1000 outputs through the engine, `plan_ms` that to plan as of a past cycle.
+`GROWTH_ROWS` (a million unless set) is how many rows the table partition has in the last step of the rows.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from statistics import median
 from typing import Any
@@ -21,6 +23,7 @@ from benchmarks._workload import AT, SCHEMA, BenchDatabase, bench_database, line
 from benchmarks.persist import Ready, engine
 
 PARTITIONS, VERSIONS = (12, 60, 240), (20, 200, 2000)
+STORED = (10_000, 100_000, int(os.environ.get("GROWTH_ROWS", "1000000")))
 ROWS, REPEATS = 1_000, 7
 TABLES = ("detection_model_run_outputs", "detection_model_metrics")
 Grow = Callable[[BenchDatabase, int, int], None]
@@ -40,13 +43,28 @@ select version_id, v.model_id, model_no, 'PRIMARY',
 """
 
 
+STORE = """
+insert into detection.detection_model_run_outputs
+    (cycle_started_at, model_id, version_id, role, entity_id, score, input_ref, outputs)
+select %(at)s + n / 1000 * interval '1 minute', 'other', 1, 'PRIMARY', (200000000 + n %% 1000)::text,
+       n %% 100 / 200.0,
+       jsonb_build_object('mmsi', 200000000 + n %% 1000, 'n', n %% 97, 'source', repeat('a', 40)),
+       jsonb_build_object('mmsi', 200000000 + n %% 1000, 'score', n %% 100 / 200.0,
+                          'evidence', repeat('e', 200))
+  from generate_series(%(from)s::int, %(to)s::int - 1) n
+"""
+
+
 def run() -> Iterator[dict[str, Any]]:  # Any: JSON
-    """Yield three lines for partitions, then three for versions; a growth is relative to the first line."""
+    """Yield three lines for partitions, for versions and for rows; a growth is relative to the first line."""
     with postgres() as server:
         with bench_database(server) as database:
             yield from _steps(database, "partitions", PARTITIONS, _grow_partitions)
         with bench_database(server) as database:
             yield from _steps(database, "versions", VERSIONS, _grow_versions)
+        with bench_database(server) as database:
+            _grow_versions(database, 1, 1)
+            yield from _steps(database, "rows", STORED, _grow_rows)
 
 
 def _steps(
@@ -85,6 +103,11 @@ def _grow_partitions(database: BenchDatabase, previous: int, size: int) -> None:
                     sql.Literal(low.isoformat()), sql.Literal(high.isoformat()),
                 )
             )  # fmt: skip
+
+
+def _grow_rows(database: BenchDatabase, previous: int, size: int) -> None:
+    """Store rows of earlier cycles in the table partition of the month, a thousand a cycle."""
+    database.conn.execute(STORE, {"from": previous, "to": size, "at": AT + timedelta(days=1)})
 
 
 def _grow_versions(database: BenchDatabase, previous: int, size: int) -> None:

@@ -7,7 +7,7 @@ select p.table_name,
        ((%(now)s::timestamptz at time zone 'UTC') + p.ahead / 2) at time zone 'UTC' as alarm_until,
        ((%(now)s::timestamptz at time zone 'UTC') - p.retention) at time zone 'UTC' as cutoff,
        ((%(now)s::timestamptz at time zone 'UTC') - p.grace) at time zone 'UTC' as grace_cutoff,
-       p.empties_default, p.step, p.entity_index
+       p.empties_default, p.step, p.entity_index, p.retention_export
   from {schema}.detection_partition_policies p
  order by p.table_name;
 
@@ -87,7 +87,8 @@ select l.action
 -- name: retired
 -- Tables that upkeep detached and that still exist, with the last log line of each. In the database that was logged they
 -- have the oid of the line; in a restored copy (`is_restored`) no table has it, or one of another name that upkeep knows
--- too, and a table is recognised by its name and its columns.
+-- too, and a table is recognised by its name and its columns. `exported_rows`: how many rows its last export since then
+-- has, null without one that succeeded.
 with last as (
     select distinct on (partition_name) *, (details ->> 'oid')::bigint as oid
       from {schema}.detection_maintenance_log
@@ -95,13 +96,17 @@ with last as (
        and action in ('create', 'attach', 'detach_started', 'detach', 'drop')
      order by partition_name, log_id desc
 ), found as (
-    select c.*, l.action, l.logged_at, l.bounds, c.oid::bigint is distinct from l.oid as is_restored, l.oid as logged_oid
+    select c.*, l.action, l.log_id, l.logged_at, l.bounds, c.oid::bigint is distinct from l.oid as is_restored, l.oid as logged_oid
       from last l
       join pg_class c on c.relname = l.partition_name and c.relnamespace = %(schema)s::regnamespace
      where l.action in ('detach_started', 'detach') and not c.relispartition
 )
 select f.oid::bigint as oid, f.relname::text as name, f.action, f.logged_at, f.relkind::text as kind, f.is_restored,
-       nullif(lower(f.bounds), '-infinity') as lower, nullif(upper(f.bounds), 'infinity') as upper
+       nullif(lower(f.bounds), '-infinity') as lower, nullif(upper(f.bounds), 'infinity') as upper,
+       (select case when e.outcome = 'done' then (e.details ->> 'rows')::bigint end
+          from {schema}.detection_maintenance_log e
+         where e.table_name = %(table)s and e.partition_name = f.relname and e.action = 'export' and e.log_id > f.log_id
+         order by e.log_id desc limit 1) as exported_rows
   from found f
  where not f.is_restored
     or not exists (
@@ -126,3 +131,12 @@ select (date_trunc(coalesce(p.step, 'month'),
            + 2 * ('1 ' || coalesce(p.step, 'month'))::interval) at time zone 'UTC' as horizon
   from (values (%(table)s::text)) t (name)
   left join {schema}.detection_partition_policies p on p.table_name = t.name;
+
+-- name: exports
+-- The tables that were exported and are recorded so, the oldest first; the last export of each.
+select distinct on (lower(l.bounds), l.partition_name, l.details ->> 'oid')
+       l.partition_name, l.details ->> 'uri' as uri, nullif(lower(l.bounds), '-infinity') as lower,
+       nullif(upper(l.bounds), 'infinity') as upper
+  from {schema}.detection_maintenance_log l
+ where l.table_name = %(table)s and l.action = 'export' and l.outcome = 'done'
+ order by lower(l.bounds) nulls first, l.partition_name, l.details ->> 'oid', l.log_id desc;

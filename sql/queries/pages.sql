@@ -149,8 +149,16 @@ select own.*, c.score as champion_score
  order by own.number;
 
 -- name: complete_from
--- The start of a period, or the first cycle from which on the outputs of models are few enough to be read one by one.
-select case when coalesce(bool_and(total <= %(rows)s), true) then %(start)s::timestamptz
+-- The start of a period, or the first cycle from which on the outputs of models are few enough to be read one by one:
+-- the start, too, where every table partition has an index of entity and time.
+select case when coalesce(bool_and(total <= %(rows)s), true) or exists (
+                 select from pg_index x join pg_class c on c.oid = x.indrelid
+                   join pg_attribute first on first.attrelid = c.oid and first.attnum = x.indkey[0]
+                   join pg_attribute second on second.attrelid = c.oid and second.attnum = x.indkey[1]
+                  where c.relnamespace = to_regnamespace(%(schema)s) and c.relname = 'detection_model_run_outputs'
+                    and x.indisvalid and x.indpred is null and x.indnkeyatts = 2
+                    and (first.attname, second.attname) = ('entity_id', 'cycle_started_at'))
+            then %(start)s::timestamptz
             else coalesce(min(at) filter (where total <= %(rows)s), %(end)s) end as at
   from (select r.cycle_started_at as at,
                sum(sum(r.output_count)) over (order by r.cycle_started_at desc) as total

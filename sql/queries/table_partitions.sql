@@ -257,3 +257,32 @@ select c.oid::bigint as oid, pg_table_size(c.oid) as table_bytes, pg_indexes_siz
   from pg_class c
   left join pg_stat_all_tables s on s.relid = c.oid
  where c.oid::bigint = any(%(oids)s::bigint[]) and pg_table_size(c.oid) is not null;
+
+-- name: export_facts
+-- The database that a table is in, and how many blocks it has.
+select current_database() || ' of ' || (select system_identifier from pg_control_system())
+           || ', schema ' || n.nspname as origin,
+       pg_relation_size(c.oid) / current_setting('block_size')::bigint as blocks
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = %(oid)s::bigint::oid;
+
+-- name: export_columns
+-- The columns of a table in order, with their types.
+select a.attname::text as name, t.typname::text as type_name, format_type(a.atttypid, a.atttypmod) as declared
+  from pg_attribute a join pg_type t on t.oid = a.atttypid
+ where a.attrelid = %(oid)s::bigint::oid and a.attnum > 0 and not a.attisdropped
+ order by a.attnum;
+
+-- name: exact_text
+-- Print times in UTC and ISO format, and every digit of numbers, until the transaction ends.
+select set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true),
+       set_config('IntervalStyle', 'iso_8601', true), set_config('extra_float_digits', '1', true),
+       set_config('bytea_output', 'hex', true);
+
+-- name: copy_blocks
+-- The rows of a range of blocks of a detached table, in their order there.
+copy (select {{columns}} from {schema}.{{child}} where ctid >= {{first}} and ctid < {{last}})
+  to stdout (format csv, encoding 'UTF8');
+
+-- name: count_rows
+-- The rows of a detached table.
+select count(*) from {schema}.{{child}};

@@ -139,3 +139,27 @@ def test_retention_takes_the_past_only(database: Conn) -> None:
     assert _run(operators.ApplyRetentionOperator(task_id="t")) == {"done": 1}
     left = read_table(Database(database, "detection"), "detection_model_metrics").partitions
     assert left[0].lower == month_of(datetime.now(UTC))[0]
+
+
+def test_retention_writes_to_parquet_what_it_drops_where_the_policy_says_so(
+    database: Conn, tmp_path: Path
+) -> None:
+    database.execute(
+        "create table detection.ancient partition of detection.detection_model_metrics "
+        "for values from ('2001-01-01Z') to ('2001-02-01Z')"
+    )
+    database.execute(
+        "insert into detection.detection_model_metrics "
+        "values ('m', 1, 'PRIMARY', false, 'k', 1, '2001-01-05Z')"
+    )
+    database.execute(
+        "update detection.detection_partition_policies set grace = '0', retention_export = %s",
+        (f"file://{tmp_path}/cold",),
+    )
+    _run(operators.EnsurePartitionsOperator(task_id="t"))
+    assert _run(operators.ApplyRetentionOperator(task_id="t")) == {"done": 1}
+    assert _run(operators.ApplyRetentionOperator(task_id="t")) == {"done": 2}, "exported and dropped"
+    assert database.execute("select to_regclass('detection.ancient')").fetchone() == (None,)
+    assert [path.name for path in sorted(tmp_path.glob("cold/detection_model_metrics/*/*"))] == [
+        "manifest.json", "part-00000.parquet",
+    ]  # fmt: skip

@@ -111,6 +111,11 @@ def test_scores_of_long_ago_are_shown_where_they_are_high(
     high = store_pages.entity_outputs(pages.db, period, period.end, limit=100)
     assert high == [row for row in whole if row["score"] > 0.3]
     assert {row["model_id"] for row in whole} - {row["model_id"] for row in high} == {"tracks"}
+    with pages.db.conn.transaction(force_rollback=True):
+        pages.db.conn.execute(
+            "create index by_entity on detection.detection_model_run_outputs (entity_id, cycle_started_at)"
+        )
+        assert store_pages.complete_from(pages.db, period) == FIRST, "an index of all of them"
 
 
 def test_an_entity_has_nothing_of_a_cycle_that_the_user_may_not_read(pages: Pages) -> None:

@@ -90,10 +90,36 @@ def _problems(db: Database, settings: Settings) -> Iterator[str]:
                 yield from _cycle_problems(db, settings, cycle_id, reading)
     except _NotReadable as error:
         yield str(error)
+    yield from _policy_problems(db)
     try:
         yield from _model_problems(db, settings)
     except RegistrationError as error:
         yield str(error)
+
+
+def _policy_problems(db: Database) -> Iterator[str]:
+    """Name the policies of table partitions that upkeep cannot follow."""
+    from datetime import UTC, datetime
+
+    from airflow_detection.operators.context import _storage_path
+    from airflow_detection.store.partitions.catalog import read_table
+    from airflow_detection.store.partitions.parquet import require_pyarrow
+    from airflow_detection.store.partitions.plan import policies
+
+    for policy in policies(db, datetime.now(UTC)):
+        place = f"policy of table partitions of {policy.table_name}"
+        try:
+            read_table(db, policy.table_name)
+            if policy.retention_export is not None:
+                require_pyarrow()
+        except DetectionError as error:
+            yield f"{place}: {error}"
+        if policy.retention_export is not None:
+            try:
+                _storage_path(policy.retention_export)
+            except Exception as error:  # of client libraries
+                reason = str(error) or type(error).__name__
+                yield f"{place}: retention_export {policy.retention_export!r}: {reason}"
 
 
 class _NotReadable(DetectionError):

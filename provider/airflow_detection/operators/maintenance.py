@@ -48,11 +48,12 @@ class MaintenanceOperator(BaseOperator):
 
 class _PartitionsOperator(MaintenanceOperator):
     def _run(self, phase_name: str) -> dict[str, int]:
+        from airflow_detection.operators.partition_files import partition_files
         from airflow_detection.store.partitions.plan import Phase
         from airflow_detection.store.partitions.upkeep import apply
 
         with terminal_errors(), open_database(self.detection_conn_id, settings_of()) as db:
-            report = apply(db, Phase(phase_name), now=datetime.now(UTC))
+            report = apply(db, Phase(phase_name), now=datetime.now(UTC), files=partition_files())
         return self._outcomes(report)
 
     def _outcomes(self, report: UpkeepReport) -> dict[str, int]:
@@ -77,7 +78,7 @@ class EnsurePartitionsOperator(_PartitionsOperator):
 
 
 class ApplyRetentionOperator(_PartitionsOperator):
-    """Detach the table partitions that are past retention, and drop them after the grace period."""
+    """Detach what is past retention; after the grace period export it, by policy, and drop it."""
 
     switch = "apply_retention"
 

@@ -140,9 +140,10 @@ class EntityPeriod:
 def complete_from(db: Database, entity: EntityPeriod) -> datetime:
     """Return from which cycle of the period on an entity's outputs are read whatever their score, UTC.
 
-    There is no index of all of them: as many of the newest cycles as have MAX_READ outputs together.
+    All of them where the table has its index of entities; else as many of the newest cycles as have MAX_READ
+    outputs together.
     """
-    rows = _rows(db, name="complete_from", params=entity.params() | {"rows": MAX_READ})
+    rows = _rows(db, name="complete_from", params=entity.params() | {"rows": MAX_READ, "schema": db.schema})
     at: datetime = rows[0]["at"]
     return at
 

@@ -38,6 +38,7 @@ class ActionKind(StrEnum):
     INDEX = "index"
     FINALIZE = "finalize"
     DETACH = "detach"
+    EXPORT = "export"
     DROP = "drop"
     KEEP = "keep"
     REFUSE = "refuse"
@@ -56,7 +57,7 @@ class UpkeepLimits:
     """Limits of a run.
 
     Args:
-        max_drops: at most so many detachments, and as many drops, a run.
+        max_drops: at most so many detachments, and as many exports and drops, a run.
         max_indexes: at most so many table partitions of a table get an index a run.
         max_skew: by how much the clocks of this host and of the database may differ.
         lock_timeout: how long a statement waits for a lock, and so how long writers queue behind it.
@@ -87,6 +88,7 @@ class Policy:
     partition that is detached (None keeps all), and `grace_cutoff` the instant before which a table must have
     been detached to be dropped. `empties_default`: what the default partition holds of past periods is moved
     to partitions of their own. `entity_index`: every partition gets an index of entity and time.
+    `retention_export`: the URI of the folder to which a detached table is exported before it is dropped.
     """
 
     table_name: str
@@ -98,6 +100,7 @@ class Policy:
     empties_default: bool = False
     step: Step = Step.MONTH
     entity_index: bool = False
+    retention_export: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step", Step(self.step))
@@ -321,12 +324,14 @@ def _drops(db: Database, table: PartitionedTable, policy: Policy, now: datetime)
         elif child.span[1] > policy.period:
             yield _on(ActionKind.REFUSE, table, child, f"it reaches into this {policy.step}")
         else:
+            if policy.retention_export and row["exported_rows"] is None:
+                yield _on(ActionKind.EXPORT, table, child, f"to {policy.retention_export}")
             yield _on(ActionKind.DROP, table, child)
 
 
 def _within_limit(actions: Sequence[Action], max_a_run: int) -> Iterator[Action]:
     """Replace the actions beyond the limit of a run by `keep`: a later run does them."""
-    remaining = {ActionKind.DETACH: max_a_run, ActionKind.DROP: max_a_run}
+    remaining = dict.fromkeys((ActionKind.DETACH, ActionKind.EXPORT, ActionKind.DROP), max_a_run)
     for action in actions:
         if action.kind not in remaining or remaining[action.kind] > 0:
             yield action

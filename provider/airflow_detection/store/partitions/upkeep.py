@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 
 import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from airflow_detection.errors import RegistryUnavailable, StorageError
+from airflow_detection.errors import ConfigurationError, RegistryUnavailable, StorageError
 from airflow_detection.store.connection import Connection, in_ms
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
@@ -28,7 +29,16 @@ from airflow_detection.store.partitions.create import (
     retry_on_lock,
 )
 from airflow_detection.store.partitions.entity_index import make_entity_index
-from airflow_detection.store.partitions.plan import Action, ActionKind, Phase, UpkeepLimits, alarms, plan
+from airflow_detection.store.partitions.export import FileAccess, export_table
+from airflow_detection.store.partitions.plan import (
+    Action,
+    ActionKind,
+    Phase,
+    UpkeepLimits,
+    alarms,
+    plan,
+    policies,
+)
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +80,23 @@ class UpkeepReport:
         return [str(r) for r in self.results] + [str(a) for a in self.alarms]
 
 
-def apply(db: Database, phase: Phase, *, now: datetime, limits: UpkeepLimits | None = None) -> UpkeepReport:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What the actions of a run share: its limits, whether a pooler is before the server, access to files."""
+
+    limits: UpkeepLimits
+    is_pooled: bool
+    files: FileAccess | None
+
+
+def apply(
+    db: Database,
+    phase: Phase,
+    *,
+    now: datetime,
+    limits: UpkeepLimits | None = None,
+    files: FileAccess | None = None,
+) -> UpkeepReport:
     """Carry out the plan of one phase.
 
     An action that fails is noted, and the others are carried out.
@@ -78,6 +104,8 @@ def apply(db: Database, phase: Phase, *, now: datetime, limits: UpkeepLimits | N
     Args:
         db: its connection is in autocommit mode; otherwise a detachment is not concurrent.
         now: the clock of this host.
+        files: access to where tables are exported; without it an export fails, and nothing that waits for one
+            is dropped.
 
     Raises:
         StorageError: the database is read-only, or its clock and `now` are too far apart; nothing was done.
@@ -94,11 +122,12 @@ def apply(db: Database, phase: Phase, *, now: datetime, limits: UpkeepLimits | N
                 note(db, Action(kind=ActionKind.KEEP, table=""), "skipped", logged_as=phase.value,
                      fact="another run holds the lock")  # fmt: skip
                 return UpkeepReport(is_skipped=True)
+            run = _Run(limits=limits, is_pooled=is_pooled, files=files)
             planned = plan(db, now=now, limits=limits, phases=(phase,))
             results = tuple(
                 result
                 for (_, is_new), group in groupby(planned, lambda a: (a.table, a.kind is ActionKind.CREATE))
-                for result in _carry_out(db, phase, tuple(group), limits, is_pooled=is_pooled, is_new=is_new)
+                for result in _carry_out(db, phase, tuple(group), run, is_new=is_new)
             )
             raised_alarms = alarms(db, now=now)
             for alarm in raised_alarms:
@@ -185,22 +214,16 @@ def _session_lock_timeout(db: Database, limits: UpkeepLimits, *, is_pooled: bool
 
 
 def _carry_out(
-    db: Database,
-    phase: Phase,
-    actions: Sequence[Action],
-    limits: UpkeepLimits,
-    *,
-    is_pooled: bool,
-    is_new: bool,
+    db: Database, phase: Phase, actions: Sequence[Action], run: _Run, *, is_new: bool
 ) -> Iterator[ActionResult]:
     """Carry out the actions of one table; several creations are tried in one transaction, then one by one."""
-    if is_new and len(actions) > 1 and _are_created_together(db, phase, actions, limits):
+    if is_new and len(actions) > 1 and _are_created_together(db, phase, actions, run.limits):
         for action in actions:
             log.info("partition_action_done phase=%s %s", phase, action)
             yield ActionResult(action=action, outcome="done")
         return
     for action in actions:
-        yield _attempt(db, phase, action, limits, is_pooled=is_pooled)
+        yield _attempt(db, phase, action, run)
 
 
 def _are_created_together(
@@ -215,17 +238,15 @@ def _are_created_together(
         return False
 
 
-def _attempt(
-    db: Database, phase: Phase, action: Action, limits: UpkeepLimits, *, is_pooled: bool
-) -> ActionResult:
+def _attempt(db: Database, phase: Phase, action: Action, run: _Run) -> ActionResult:
     """Carry out one action; an error is noted and ends this action only."""
     if not action.changes:
         if action.kind is ActionKind.REFUSE:
             note(db, action, "skipped")
         return ActionResult(action=action, outcome="skipped", details=action.note)
     try:
-        details = _CARRY_OUT[action.kind](db, action, limits, is_pooled)
-    except (psycopg.Error, StorageError) as error:
+        details = _CARRY_OUT[action.kind](db, action, run)
+    except (psycopg.Error, StorageError, ConfigurationError) as error:
         if db.conn.closed:
             raise RegistryUnavailable(f"the connection was lost: {str(error).strip()}") from error
         log.warning("partition_action_failed phase=%s %s: %s", phase, action, error)
@@ -236,10 +257,10 @@ def _attempt(
     return ActionResult(action=action, outcome="done", details=details)
 
 
-def _do_create(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
+def _do_create(db: Database, action: Action, run: _Run) -> str:
     if action.lower is None or action.upper is None:
         raise StorageError("a new table partition needs two bounds")
-    created = create(db, action.table, (action.lower, action.upper), name=action.partition, limits=limits)
+    created = create(db, action.table, (action.lower, action.upper), name=action.partition, limits=run.limits)
     if created is None:
         return "it was there"
     notes = [f"as {created.name}"] if created.name != action.partition else []
@@ -247,10 +268,12 @@ def _do_create(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bo
     return "; ".join(notes)
 
 
-def _do_finalize(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
+def _do_finalize(db: Database, action: Action, run: _Run) -> str:
     child = next((p for p in read_table(db, action.table).partitions if p.oid == action.oid), None)
     if child is not None and child.is_detaching:
-        retry_on_lock(lambda: _in_transaction(db, limits, _ddl(db.schema, "finalize", action)), limits)
+        retry_on_lock(
+            lambda: _in_transaction(db, run.limits, _ddl(db.schema, "finalize", action)), run.limits
+        )
     elif child is not None:
         return "it is attached"
     if _was_ours(db, action):
@@ -265,8 +288,9 @@ def _was_ours(db: Database, action: Action) -> bool:
     return any(r["oid"] == action.oid for r in retired)
 
 
-def _do_detach(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
-    reason = _reason_against_concurrent(db.conn, is_pooled=is_pooled)
+def _do_detach(db: Database, action: Action, run: _Run) -> str:
+    limits = run.limits
+    reason = _reason_against_concurrent(db.conn, is_pooled=run.is_pooled)
     # The start is noted first: a run that is killed after the detachment leaves a note that upkeep began it.
     if not reason and not note(
         db, action, "done", logged_as="detach_started", async_commit=True, unless_default=True
@@ -352,28 +376,75 @@ def _table_of(db: Database, action: Action) -> dict[str, object]:
     return {"schema": db.schema, "table": action.table}
 
 
-def _do_drop(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
+def _do_drop(db: Database, action: Action, run: _Run) -> str:
     def drop() -> None:
         with db.conn.transaction():
             child = sql.Identifier(action.partition or "")
-            limit = sql.Literal(in_ms(limits.lock_timeout))
+            limit = sql.Literal(in_ms(run.limits.lock_timeout))
             db.conn.execute(statement(db.schema, "lock_child", child=child, limit=limit), prepare=False)
             _check_detached(db, action)
+            _check_exported(db, action)
             db.conn.execute(statement(db.schema, "drop", child=child))
             note(db, action, "done")
 
-    retry_on_lock(drop, limits)
+    try:
+        retry_on_lock(drop, run.limits)
+    except _ExportOutdated as error:
+        note(db, action, "failed", logged_as=ActionKind.EXPORT.value, error=str(error))
+        raise
     return ""
 
 
-def _do_index(db: Database, action: Action, limits: UpkeepLimits, is_pooled: bool) -> str:  # noqa: FBT001
-    return make_entity_index(db, action, limits, is_pooled=is_pooled)
+class _ExportOutdated(StorageError):
+    """The table has other rows than its export."""
 
 
-_CARRY_OUT: Mapping[ActionKind, Callable[[Database, Action, UpkeepLimits, bool], str]] = {
+def _check_exported(db: Database, action: Action) -> None:
+    """Raise StorageError unless the policy wants no export, or the last one has as many rows as the table."""
+    retired = rows(db, "retired", _table_of(db, action), "detection_partition_policies")
+    exported = next((r["exported_rows"] for r in retired if r["oid"] == action.oid), None)
+    uri = _export_uri(db, action)
+    if uri is None:
+        return
+    if exported is None:
+        raise StorageError(f"{action.partition!r} has not been exported to {uri}: it is kept")
+    counted = db.conn.execute(
+        statement(db.schema, "count_rows", child=sql.Identifier(action.partition or ""))
+    ).fetchone()
+    if counted != (exported,):
+        found = counted[0] if counted else None
+        raise _ExportOutdated(f"{action.partition!r} has {found} rows, and its export {exported}: it is kept")
+
+
+def _export_uri(db: Database, action: Action) -> str | None:
+    named = {p.table_name: p.retention_export for p in policies(db, datetime.now(UTC))}
+    return named.get(action.table)
+
+
+def _do_export(db: Database, action: Action, run: _Run) -> str:
+    uri = _export_uri(db, action)
+    if uri is None:
+        return "the policy wants no export any more"
+    if run.files is None:
+        raise StorageError(f"{action.partition!r} cannot be exported: this run has no access to files")
+    began_s = time.monotonic()
+    folder, export = export_table(db, action, uri, run.files)
+    note(
+        db, action, "done", uri=folder, rows=export.rows, bytes=export.size_bytes, sha256=export.sha256,
+        seconds=round(time.monotonic() - began_s, 1),
+    )  # fmt: skip
+    return f"{export.rows} rows, {export.size_bytes} bytes in {folder}"
+
+
+def _do_index(db: Database, action: Action, run: _Run) -> str:
+    return make_entity_index(db, action, run.limits, is_pooled=run.is_pooled)
+
+
+_CARRY_OUT: Mapping[ActionKind, Callable[[Database, Action, _Run], str]] = {
     ActionKind.CREATE: _do_create,
     ActionKind.INDEX: _do_index,
     ActionKind.FINALIZE: _do_finalize,
     ActionKind.DETACH: _do_detach,
+    ActionKind.EXPORT: _do_export,
     ActionKind.DROP: _do_drop,
 }
