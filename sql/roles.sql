@@ -59,6 +59,7 @@ grant insert, update on {schema}.detection_cycle_runs, {schema}.detection_model_
 grant insert, delete on {schema}.detection_model_run_outputs, {schema}.detection_model_metrics
     to detection_writer;
 grant insert, update, delete on {schema}.detection_events to detection_writer;
+grant insert, update, delete on {schema}.detection_shards, {schema}.detection_shard_chunks to detection_writer;
 grant insert on {schema}.detection_labels to detection_writer;
 
 -- Tables of the maritime pack, where the schema has it.

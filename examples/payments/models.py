@@ -53,6 +53,8 @@ def canary(
 class TwoCountries(BaseDetectionModel):
     """Rule: a card is not in two countries within `within_min` minutes. Score 0.9, else 0."""
 
+    shard_by = "entity"
+
     def run(self, ctx: ModelContext) -> ModelResult:
         """Look at each pair of payments that follow each other."""
         scores: dict[str, tuple[float | None, JsonMapping]] = {}
@@ -77,6 +79,8 @@ class TwoCountries(BaseDetectionModel):
 
 class Velocity(BaseDetectionModel):
     """Payments of a card within `minutes`: at `limit` of them the score is 0.5, at twice as many 1."""
+
+    shard_by = "entity"
 
     def run(self, ctx: ModelContext) -> ModelResult:
         """Count, for each payment, those of the minutes before it; the most of them make the score."""

@@ -8,7 +8,7 @@ values (%(cycle_id)s, %(cycle_started_at)s, %(mode)s::{schema}.detection_mode, %
 on conflict (cycle_id, cycle_started_at, mode) do update set
     opened_at = clock_timestamp(),
     plan = excluded.plan, plan_digest = excluded.plan_digest, dag_run_id = excluded.dag_run_id,
-    closed_at = null, summary = null, inputs_digest = null
+    closed_at = null, summary = null, inputs_digest = null, shard_bounds = '{{}}'
 where detection_cycle_runs.plan_digest = excluded.plan_digest or not %(is_first_to_stay)s
 returning opened_at;
 
@@ -38,6 +38,25 @@ set inputs_digest = coalesce(inputs_digest, %(digest)s)
 where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
   and mode = %(mode)s::{schema}.detection_mode and opened_at = %(opened_at)s and closed_at is null
 returning inputs_digest;
+
+-- name: lock_shard_bounds
+-- One session at a time computes the bounds of a cycle, until its transaction ends.
+select pg_advisory_xact_lock(hashtextextended(
+    format('detection_shard_bounds:%%s:%%s', %(cycle_id)s::text,
+           extract(epoch from %(cycle_started_at)s::timestamptz)), 0));
+
+-- name: shard_bounds
+-- Where the shards of an entity key begin, if that is known since the cycle was opened.
+select shard_bounds -> %(name)s::text from {schema}.detection_cycle_runs
+where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
+  and mode = %(mode)s::{schema}.detection_mode and opened_at = %(opened_at)s;
+
+-- name: keep_shard_bounds
+-- Keep where the shards begin.
+update {schema}.detection_cycle_runs
+set shard_bounds = jsonb_build_object(%(name)s::text, %(bounds)s::jsonb) || shard_bounds
+where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
+  and mode = %(mode)s::{schema}.detection_mode and opened_at = %(opened_at)s;
 
 -- name: replayable
 -- The cycles in [start, end) that ran, and whether each of some versions has completed a replay in them.

@@ -13,6 +13,16 @@ select key, pg_try_advisory_xact_lock(key),
                   extract(epoch from %(cycle_started_at)s::timestamptz), %(version_id)s::bigint,
                   %(is_replay)s::boolean), 0) as key;
 
+-- name: try_lock_shard
+-- The same for one shard of a run.
+select key, pg_try_advisory_xact_lock(key),
+       set_config('client_connection_check_interval', '2s', true),
+       set_config('application_name', 'airflow_detection attempt ' || %(attempt)s::bigint, true)
+  from hashtextextended(
+           format('detection_shards:%%s:%%s:%%s:%%s:%%s:%%s', %(cycle_id)s::text,
+                  extract(epoch from %(cycle_started_at)s::timestamptz), %(version_id)s::bigint,
+                  %(is_replay)s::boolean, %(shard_count)s::integer, %(shard)s::integer), 0) as key;
+
 -- name: lock
 -- Wait for the other writer.
 select pg_advisory_xact_lock(%(key)s::bigint);

@@ -1,13 +1,14 @@
 -- name: feed
--- What each cycle was given: versions of one cycle read the same inputs. Digests of arrays and those of JSON, which a
--- worker of an earlier release makes, are of two kinds.
-select r.cycle_id, r.cycle_started_at, max(r.input_count) as inputs, max(r.newest_input_at) as newest,
-       greatest(count(distinct r.input_digest) filter (where r.input_digest ^@ 'columns-1:'),
-                count(distinct r.input_digest) filter (where not r.input_digest ^@ 'columns-1:')) as digests
-  from {schema}.detection_model_runs r
- where r.cycle_id = any (array(select c.cycle_id from {schema}.detection_cycles c))
-   and r.cycle_started_at >= %(day)s and r.cycle_started_at < %(end)s
-   and not r.is_replay and r.outcome <> 'SKIPPED'
+-- What each cycle was given: versions of one cycle read the same inputs. Digests of arrays, of shards, and those of JSON,
+-- which a worker of an earlier release makes, are of kinds that are not compared: the kind ends with the last colon.
+select k.cycle_id, k.cycle_started_at, max(k.inputs) as inputs, max(k.newest) as newest, max(k.digests) as digests
+  from (select r.cycle_id, r.cycle_started_at, max(r.input_count) as inputs, max(r.newest_input_at) as newest,
+               count(distinct r.input_digest) as digests
+          from {schema}.detection_model_runs r
+         where r.cycle_id = any (array(select c.cycle_id from {schema}.detection_cycles c))
+           and r.cycle_started_at >= %(day)s and r.cycle_started_at < %(end)s
+           and not r.is_replay and r.outcome <> 'SKIPPED'
+         group by r.cycle_id, r.cycle_started_at, regexp_replace(r.input_digest, '[^:]*$', '')) as k
  group by 1, 2 order by 1, 2;
 
 -- name: schedules

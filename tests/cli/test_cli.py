@@ -421,6 +421,34 @@ def test_apply_and_check_tell_a_mistake_before_anything_runs(
     assert (mended.code, mended.err, well.code) == (0, "", 0)
 
 
+def test_apply_and_check_refuse_shards_of_a_class_that_does_not_declare_them(
+    cli: Cli, database: Connection, tmp_path: Path
+) -> None:
+    database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
+    plain = written(tmp_path / "plain.yaml", options=" task_options: {shards: 1},")
+    sharded = written(tmp_path / "sharded.yaml", options=" task_options: {shards: 8},")
+    wrong = written(tmp_path / "wrong.yaml", options=" task_options: {shards: 257},")
+    reason = (
+        "model big: task_options.shards is 8: its class Echo has shard_by None: must be 'entity', or shards 1"
+    )
+    refused, versions, beyond, applied, well = cli(
+        ["apply", sharded], ["versions"], ["apply", wrong], ["apply", plain], ["check"],
+        PREDICTION_USE_MODEL_REGISTRY="1", AIRFLOW__DETECTION__ALLOWED_MODULES="tests", PYTHONPATH=str(ROOT),
+    )  # fmt: skip
+    assert (refused.code, refused.err) == (1, f"{sharded}:4: {reason}\n")
+    assert versions.out == "No data found\n", "nothing is registered"
+    assert beyond.code == 1
+    assert "task_options.shards: must be a whole number from 1 to 256, not 257" in beyond.err
+    assert (applied.code, applied.err, well.code) == (0, "", 0)
+    database.execute("""update detection.detection_models set task_options = '{"shards": 8}'""")
+    (check,) = cli(
+        ["check"],
+        PREDICTION_USE_MODEL_REGISTRY="1", AIRFLOW__DETECTION__ALLOWED_MODULES="tests", PYTHONPATH=str(ROOT),
+    )  # fmt: skip
+    assert check.code == 1
+    assert reason in check.err
+
+
 def test_check_tells_what_runs_nothing(cli: Cli, database: Connection, tmp_path: Path) -> None:
     database.execute("create table detection.payments (card text, amount numeric, paid_at timestamptz)")
     others = (

@@ -337,10 +337,14 @@ def test_ids_from_before_stay_readable_and_can_be_retired(empty_dsn: str, tmp_pa
         assert registry.models_at(db, "c", None)[0].versions == ()
 
 
+def names(line: str) -> set[str]:
+    return set(re.findall("detection_[a-z_]+", line))
+
+
 def grant_as_before_labels(db: Database) -> None:
-    """Grant what the roles had before there was a table of labels."""
+    """Grant what the roles had before there was a table of labels, or one of shards."""
     lines = (sql_root() / "roles.sql").read_text().splitlines()
-    text = "\n".join(line for line in lines if "detection_labels" not in line)
+    text = "\n".join(line for line in lines if not {"detection_labels", "detection_shards"} & names(line))
     db.conn.execute(composed(text, db.schema))
 
 

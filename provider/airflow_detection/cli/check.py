@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_detection.domain.settings import Settings
     from airflow_detection.domain.specs import CycleSpec, ModelSpec
     from airflow_detection.engine.model import BaseDetectionModel
-    from airflow_detection.registration.entries import Registration
+    from airflow_detection.registration.entries import ModelEntry, Registration
     from airflow_detection.store.database import Database
     from airflow_detection.store.registry import RegisteredVersion
 
@@ -65,14 +65,28 @@ def registration_warnings(
     for cycle in registration.cycles:
         yield from placed(cycle.line, _deadline_problems(cycle.spec, settings))
     for model in registration.models:
-        named = [(model.line, f"model {model.spec.model_id}", model.spec.entrypoint)]
-        named += [
-            (v.line, f"version {model.spec.model_id}@{v.version}", v.entrypoint)
-            for v in model.versions
-            if v.entrypoint
-        ]
-        for line, place, entrypoint in named:
-            yield from placed(line, _class_problems(place, entrypoint, model.spec.depends_on, settings))
+        for line, place, entrypoint in _named_classes(model):
+            problems = _class_problems(place, entrypoint, model.spec.depends_on, settings)
+            yield from placed(line, problems)
+
+
+def shard_refusals(registration: Registration, settings: Settings, source: str) -> Iterator[str]:
+    """Describe which classes of a file are to run in shards and do not declare that they can.
+
+    Args:
+        source: the file; its name and the line of the entry stand before each.
+    """
+    for model in registration.models:
+        for line, place, entrypoint in _named_classes(model) if model.spec.shards > 1 else ():
+            if not isinstance(loaded := _loaded(place, entrypoint, settings), str):
+                yield from (f"{source}:{line}: {r}" for r in _shard_problems(place, loaded, model.spec))
+
+
+def _named_classes(model: ModelEntry) -> list[tuple[int, str, str]]:
+    """Return the line, the place and the entry point of a model, and of its versions that have their own."""
+    label = model.spec.model_id
+    own = [(v.line, f"version {label}@{v.version}", v.entrypoint) for v in model.versions if v.entrypoint]
+    return [(model.line, f"model {label}", model.spec.entrypoint), *own]
 
 
 def _problems(db: Database, settings: Settings) -> Iterator[str]:
@@ -196,6 +210,11 @@ def _model_problems(db: Database, settings: Settings) -> Iterator[str]:
             yield f"model {spec.model_id}: promotion.{key}: {reason}"
     in_force, _ = _entrypoints(models, versions)
     yield from _import_problems(in_force, settings)
+    of_models = {spec.model_id: spec for spec in models}
+    for place, entrypoint in sorted(in_force):
+        spec = of_models[_model_of(place)]
+        if spec.shards > 1 and not isinstance(loaded := _loaded(place, entrypoint, settings), str):
+            yield from _shard_problems(place, loaded, spec)
     yield from _artifact_problems(versions, settings)
     yield from _pool_problems(
         {
@@ -230,6 +249,10 @@ def _entrypoints(
     return in_force, others - in_force
 
 
+def _model_of(place: str) -> str:
+    return place.partition(" ")[2].partition("@")[0]
+
+
 def _import_problems(places: Iterable[tuple[str, str]], settings: Settings) -> Iterator[str]:
     for place, entrypoint in sorted(places):
         if isinstance(loaded := _loaded(place, entrypoint, settings), str):
@@ -242,6 +265,14 @@ def _class_problems(
     """Describe why a class cannot be used, or would fail."""
     loaded = _loaded(place, entrypoint, settings)
     yield from [loaded] if isinstance(loaded, str) else _upstream_problems(place, loaded, depends_on)
+
+
+def _shard_problems(place: str, loaded: type[BaseDetectionModel], spec: ModelSpec) -> Iterator[str]:
+    """Describe why the versions of a model cannot run in shards, where they are to."""
+    from airflow_detection.engine.job import shards_problem
+
+    if spec.shards > 1 and (reason := shards_problem(loaded)):
+        yield f"{place}: task_options.shards is {spec.shards}: {reason}, or shards 1"
 
 
 def _upstream_problems(
@@ -360,9 +391,8 @@ def _warnings(db: Database, settings: Settings) -> Iterator[str]:
     yield from (f"not in force: {reason}" for reason in _import_problems(others, settings))
     upstreams = {spec.model_id: spec.depends_on for spec in models}
     for place, entrypoint in sorted(in_force):
-        model_id = place.partition(" ")[2].partition("@")[0]
         if not isinstance(loaded := _loaded(place, entrypoint, settings), str):
-            yield from _upstream_problems(place, loaded, upstreams[model_id])
+            yield from _upstream_problems(place, loaded, upstreams[_model_of(place)])
     cycles = list(_readable_cycles(db))
     yield from _paused_dags(cycles)
     yield from _empty_runs(cycles)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ActionCommand
 
-from airflow_detection.cli.check import registration_warnings
+from airflow_detection.cli.check import registration_warnings, shard_refusals
 from airflow_detection.cli.command import (
     DRY_RUN,
     FILE,
@@ -40,6 +40,7 @@ def apply(args: Arguments) -> None:
             dry_run=dry_run,
             undoes_promotions=args.roles == "from-file",
             prunes=args.prune,
+            refusals=lambda registration: shard_refusals(registration, settings, args.file),
         )
 
     with connected() as (db, settings):

@@ -165,7 +165,7 @@ class PostgresChildStore:
         """
         if "selection" in spool_facts:
             return self._select(selection_of(spool_facts["selection"]), model, cycle, report, metrics)
-        spool = _spool_of(file, spool_facts)
+        spool = spool_of(file, spool_facts)
         if spool.count != report.output_count:
             raise StorageError(f"{spool.count} encoded outputs were found, not {report.output_count}")
         self.with_reconnect(
@@ -266,7 +266,12 @@ def _bytes(mib: float | None) -> int | None:
     return None if mib is None else round(mib * 2**20)
 
 
-def _spool_of(file: IO[bytes], facts: JsonMapping) -> Spool:
+def spool_of(file: IO[bytes], facts: JsonMapping) -> Spool:
+    """Return the outputs that a child has encoded into a file, as it tells of them.
+
+    Raises:
+        StorageError: it does not tell their count, digest or scores.
+    """
     count, digest, scores = facts.get("count"), facts.get("digest"), facts.get("score_counts")
     if (
         not isinstance(count, int)

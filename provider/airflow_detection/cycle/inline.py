@@ -11,6 +11,7 @@ from importlib import import_module
 
 from airflow_detection.cycle.child_store import PostgresChildStore, limits_of
 from airflow_detection.cycle.planning import OpenedCycle, planned_cycle
+from airflow_detection.cycle.shards import run_in_shards
 from airflow_detection.cycle.versions import artifact_cache, job_of, skip_unrunnable
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import RunReport
@@ -87,10 +88,15 @@ def run_steps(
     log_context: LogContext | None = None,
     reader_conninfo: str | None = None,
     opener: Opener = open_local,
+    shards: int | None = None,
 ) -> list[RunReport]:
     """Run some steps of a plan in turn, each in a process of its own; the inputs are read once.
 
-    A step that cannot run, or fails, is a report; the others run all the same.
+    A step that cannot run, or fails, is a report; the others run all the same. The shards of a version that
+    runs in shards follow one another, each with rows of its own.
+
+    Args:
+        shards: in how many shards a version runs; as many as its model's task options have when None.
     """
     reports = []
     if len(steps) > 1:
@@ -102,6 +108,20 @@ def run_steps(
         runner = SubprocessRunner(child_store, lambda model: limits_of(settings, model), log_context)
         inputs = cache(partial(_read, child_store, opened, is_shared=len(steps) < len(opened.steps)))
         for step in steps:
+            count = shards or opened.plan.models[step.model_id].shards
+            if count > 1:
+                run = partial(
+                    run_in_shards,
+                    settings=settings,
+                    opened=opened,
+                    step=step,
+                    count=count,
+                    log_context=log_context,
+                    reader_conninfo=reader_conninfo,
+                    opener=opener,
+                )
+                reports.append(child_store.with_reconnect(run))
+                continue
             report = child_store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
             if report is None:
                 (report,) = runner.run([job_of(settings, opened, step, inputs(), artifacts)], 1)

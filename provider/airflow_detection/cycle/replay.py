@@ -15,6 +15,7 @@ from airflow_detection.cycle.child_store import PostgresChildStore, limits_of
 from airflow_detection.cycle.closing import close_cycle
 from airflow_detection.cycle.inline import import_modules
 from airflow_detection.cycle.planning import OpenedCycle
+from airflow_detection.cycle.shards import run_in_shards
 from airflow_detection.cycle.versions import artifact_cache, job_of, skip_unrunnable
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.reports import RunReport
@@ -117,6 +118,20 @@ def replay(
                 runner = SubprocessRunner(child_store, partial(limits_of, settings), log_context)
                 inputs = _Inputs(child_store, part)
                 for step in part[0].steps:
+                    if (count := part[0].plan.models[step.model_id].shards) > 1:
+                        for opened in part:
+                            run = partial(
+                                run_in_shards,
+                                settings=settings,
+                                opened=opened,
+                                step=step,
+                                count=count,
+                                log_context=log_context,
+                                reader_conninfo=reader_conninfo,
+                                opener=opener,
+                            )
+                            yield Replayed(opened.cycle.started_at, child_store.with_reconnect(run))
+                        continue
                     jobs = []
                     for opened in part:
                         skipped = child_store.with_reconnect(
@@ -145,7 +160,9 @@ class _Inputs:
 
     def __init__(self, child_store: PostgresChildStore, part: Sequence[OpenedCycle]) -> None:
         self._child_store, self._stretch = child_store, None
-        if part[0].spec.input_query and len(part) > 1:
+        models = part[0].plan.models
+        are_read = any(models[step.model_id].shards == 1 for step in part[0].steps)
+        if part[0].spec.input_query and len(part) > 1 and are_read:
             from airflow_detection.cycle.stretch_inputs import stretch_inputs  # numpy
 
             try:

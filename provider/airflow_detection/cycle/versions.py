@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 
 from airflow_detection.cycle.planning import OpenedCycle, planned_cycle
 from airflow_detection.domain.inputs import Inputs
+from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.reports import RunReport
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Cycle, CycleSpec, Mode, ModelSpec, Outcome, Role, VersionSpec
@@ -141,15 +143,24 @@ def cycle_reader(db: Database, opened: OpenedCycle, *, timeout_s: float | None =
 
 
 def window_reader(
-    db: Database, cycle: Cycle, opened_at: datetime, *, timeout_s: float | None = None
+    db: Database,
+    cycle: Cycle,
+    opened_at: datetime,
+    *,
+    timeout_s: float | None = None,
+    more: JsonMapping = MappingProxyType({}),
 ) -> Reader:
-    """Return read-only access for a cycle that was opened at an instant; see `cycle_reader`."""
+    """Return read-only access for a cycle that was opened at an instant; see `cycle_reader`.
+
+    Args:
+        more: params that queries have besides.
+    """
     params = {
         "window_start": cycle.window.start,
         "window_end": cycle.window.end,
         "cycle_started_at": cycle.started_at,
         "opened_at": opened_at,
-    }
+    } | dict(more)
     return Reader(db, params, timeout_s=timeout_s)
 
 

@@ -34,6 +34,7 @@ from airflow_detection.domain.names import (
     OTHER,
     asset_uri_of,
     dag_id_of,
+    shard_task_ids,
     task_ids,
 )
 from airflow_detection.domain.settings import Settings
@@ -51,7 +52,7 @@ from airflow_detection.operators.cycle import (
     RefusedOperator,
     no_path_reason,
 )
-from airflow_detection.operators.model import DetectionModelOperator
+from airflow_detection.operators.model import DetectionModelOperator, DetectionShardOperator
 from airflow_detection.plan_cache.cache import known_registry
 from airflow_detection.plan_cache.known import KnownCycle, KnownRegistry
 from airflow_detection.registration.task_options import (
@@ -229,7 +230,9 @@ class _Builder:
         self.models = {m.model_id: m for m in sorted(cycle.models, key=lambda m: m.model_id)}
         self.plan: ExecutionPlan = build_plan(self.models.values(), strict=False)
         self.ids = task_ids(self.models.values())
-        self.target_model = next((m for (m, _), name in self.ids.items() if name == task_id), None)
+        self.shard_ids = shard_task_ids(self.models.values(), self.ids)
+        named = (*self.ids.items(), *self.shard_ids.items())
+        self.target_model = next((m for (m, _), name in named if name == task_id), None)
         """The model whose task is about to run; None where the whole Dag is wanted."""
         self.options, self.option_reasons = self._options()
         self.has_pods = self.target_model is None and self._has_pods()
@@ -331,11 +334,30 @@ class _Builder:
             upstreams = self._upstreams(model_id)
             upstream_tasks = [champions[upstream] for upstream in upstreams if upstream in champions]
             if upstream_tasks or not upstreams:
-                champion.set_upstream(upstream_tasks or first)
+                self._set_upstream(champion, model_id, None, upstream_tasks or first)
             for shadow in self.models[model_id].shadows if self.target_model in (None, model_id) else ():
-                champion >> self._task(self.models[model_id], shadow) >> last
+                task = self._task(self.models[model_id], shadow)
+                self._set_upstream(task, model_id, shadow, champion)
+                task >> last
         other.set_upstream([first, *champions.values()])
         last.set_upstream([other, *champions.values()])
+
+    def _set_upstream(
+        self,
+        task: DetectionModelOperator,
+        model_id: str,
+        shadow: VersionSpec | None,
+        upstream: BaseOperator | Sequence[BaseOperator],
+    ) -> None:
+        """Put a version's task behind others, with its shards in between where it runs in shards."""
+        if (task_id := self.shard_ids.get((model_id, shadow.version if shadow else None))) is None:
+            task.set_upstream(upstream)
+            return
+        model = self.models[model_id]
+        arguments = {**self._arguments(model, shadow), "task_id": task_id, "outlets": []}
+        shards = DetectionShardOperator.partial(**arguments).expand(shard=list(range(model.shards)))
+        shards.set_upstream(upstream)
+        task.set_upstream(shards)
 
     def _neighbours(self) -> list[str]:
         """Return the models to make tasks of: all, or the target, those it reads and those that read it."""
@@ -354,20 +376,26 @@ class _Builder:
         ]
 
     def _task(self, model: ModelSpec, shadow: VersionSpec | None) -> DetectionModelOperator:
-        outlets = [] if shadow else [Asset(asset_uri_of(self.spec.cycle_id, model.model_id))]
+        return DetectionModelOperator(**self._arguments(model, shadow))
+
+    def _arguments(
+        self, model: ModelSpec, shadow: VersionSpec | None
+    ) -> dict[str, Any]:  # Any: the operator's own
+        key = (model.model_id, shadow.version if shadow else None)
         options = self.options[model.model_id].of_role(shadow.role if shadow else Role.PRIMARY)
-        return DetectionModelOperator(
-            task_id=self.ids[model.model_id, shadow.version if shadow else None],
-            model_id=model.model_id,
-            version=shadow.version if shadow else None,
-            problem=self.option_reasons.get(model.model_id),
-            trigger_rule="none_failed",
-            do_xcom_push=False,  # its counts are in the manifest; a push is one more call of the API server
-            outlets=outlets,
-            executor_config=self._executor_config(options),
+        return {
+            "task_id": self.ids[key],
+            "model_id": model.model_id,
+            "version": shadow.version if shadow else None,
+            "problem": self.option_reasons.get(model.model_id),
+            "trigger_rule": "none_failed",
+            "do_xcom_push": False,  # counts are in the manifest; a push is one more call of the API server
+            "outlets": [] if shadow else [Asset(asset_uri_of(self.spec.cycle_id, model.model_id))],
+            "executor_config": self._executor_config(options),
+            **({"shards": model.shards} if key in self.shard_ids else {}),
             **self.common_args,
             **options.arguments(is_primary=shadow is None),
-        )
+        }
 
     def _executor_config(self, options: TaskOptions) -> dict[str, Any] | None:  # Any: Airflow's own
         """Return what the scheduler gives to the executor; a task that runs has no use of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -73,6 +73,25 @@ def task_ids(models: Iterable[ModelSpec]) -> dict[tuple[str, str | None], str]:
     for keys in (champions, shadows):
         ids |= _given({key: _written(*key) for key in keys}, taken)
     return ids
+
+
+def shard_task_ids(
+    models: Iterable[ModelSpec], ids: Mapping[tuple[str, str | None], str]
+) -> dict[tuple[str, str | None], str]:
+    """The id of the mapped task of each version that runs in shards; its task puts them together.
+
+    Airflow tells the states of its parts as `<id>_<number>`: neither is an id of another task.
+    """
+    shards = {model.model_id: model.shards for model in models if model.shards > 1}
+    taken, found = {*RESERVED, *ids.values()}, {}
+    for key in ids:
+        if (count := shards.get(key[0], 1)) > 1:
+            name = f"{ids[key]}__shards"
+            while taken & {name, *(f"{name}_{n}" for n in range(count))}:
+                name += "_"
+            taken |= {name, *(f"{name}_{n}" for n in range(count))}
+            found[key] = name
+    return found
 
 
 def asset_uri_of(cycle_id: str, model_id: str) -> str:

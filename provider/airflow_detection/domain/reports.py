@@ -161,7 +161,8 @@ class RunReport:
     `reads_since`, `history_tables` and `projection` are the model's own (see `BaseDetectionModel`).
     `peak_memory_bytes` is what its process had at once, with what it shares with the process that started it.
     `artifact_sha256` is the digest of the file that was loaded.
-    `reads` says in numbers what was really read (see migration 0026).
+    `reads` says in numbers what was really read (see migration 0026). `merges` is the model's own
+    `metrics_of_shards`, of a shard alone.
     """
 
     version: VersionSpec
@@ -183,6 +184,7 @@ class RunReport:
     is_transient: bool = False
     projection: str | None = None
     artifact_sha256: str | None = None
+    merges: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,8 @@ MAX_ID_LENGTH = 64
 """Characters of a cycle id, a model id and a metric key; the columns are varchar(64)."""
 MAX_URI_LENGTH = 2000
 """Characters of the URI of an artefact."""
+MAX_SHARDS = 256
+"""In how many shards a version may run."""
 _NOT_PLAIN = re.compile(r"[{}\x00-\x1f\x7f-\x9f\u2028\u2029]")  # as in migration 0014
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*:/")
@@ -257,6 +259,12 @@ class ModelSpec:
     promotion: Mapping[str, Any] = field(default_factory=dict)  # Any: a JSON object, read at the edge
     event_gap: timedelta | None = None
     events: Events = field(default_factory=dict)
+
+    @property
+    def shards(self) -> int:
+        """In how many shards its versions run; 1, as a whole, where the option has no valid value."""
+        count = self.task_options.get("shards")
+        return count if type(count) is int and 1 <= count <= MAX_SHARDS else 1
 
     @property
     def primary(self) -> VersionSpec | None:

@@ -40,6 +40,9 @@ from airflow_detection.errors import (
     TransientModelError,
 )
 
+MERGES = ("max", "min", "mean")
+"""What `metrics_of_shards` may say; metrics that it does not name are added up."""
+
 _MAX_ERROR_LENGTH = 2000
 _ATOMS = frozenset({type(None), bool, int, float, str, bytes, datetime, date, timedelta, Decimal, UUID})
 
@@ -112,7 +115,8 @@ class Job:
     """Version that is to run for one cycle; nothing of it has begun.
 
     `upstreams` maps each model id that it reads to the champion whose outputs are to be read. `artifact`
-    gives the file of the version's artefact, which is fetched if need be.
+    gives the file of the version's artefact, which is fetched if need be. `is_shard`: the inputs are those of
+    some entities.
     """
 
     model: ModelSpec
@@ -122,6 +126,7 @@ class Job:
     inputs: Callable[[], Inputs]
     upstreams: Mapping[str, VersionSpec]
     artifact: Callable[[], Path | None] = lambda: None
+    is_shard: bool = False
 
 
 def run_job(
@@ -145,12 +150,14 @@ def run_version(
     shared: Mapping[str, Upstream],
     store: Store,
     database: ReadOnlyDatabase | None = None,
+    is_shard: bool = False,
 ) -> RunReport:
     """Run one version for one cycle and store its result; its failure is a report, not an exception.
 
-    The context that the model gets is read-only. A `SystemExit` of the model is a failure of the model.
+    The context that the model gets is read-only. A `SystemExit` of the model is a failure of the model. With
+    `is_shard` the inputs are those of some entities, and outputs about others fail it.
     """
-    run = _VersionRun(model, version, cycle, inputs)
+    run = _VersionRun(model, version, cycle, inputs, is_shard=is_shard)
     if version.artifact is not None and detector.artifact is not None:
         run.artifact_sha256 = version.artifact.sha256
     try:
@@ -217,6 +224,8 @@ def _run_job(job: Job, store: Store, database: ReadOnlyDatabase | None) -> RunRe
     run = _VersionRun(job.model, job.version, job.cycle, Inputs())
     try:
         detector = job.instantiate(job.version)
+        if job.is_shard:
+            require_shards(detector, job.version.label)
         detector.artifact = job.artifact()
         run.inputs = job.inputs()
         shared = {
@@ -227,14 +236,38 @@ def _run_job(job: Job, store: Store, database: ReadOnlyDatabase | None) -> RunRe
     return run_version(
         job.model, job.version, job.cycle,
         detector=detector, inputs=run.inputs, shared=shared, store=store, database=database,
+        is_shard=job.is_shard,
     )  # fmt: skip
+
+
+def shards_problem(detector: type[BaseDetectionModel]) -> str | None:
+    """Return why a class cannot run in shards; None if it can."""
+    if detector.shard_by != "entity":
+        return f"its class {detector.__qualname__} has shard_by {detector.shard_by!r}: must be 'entity'"
+    wrong = {key: merge for key, merge in detector.metrics_of_shards.items() if merge not in MERGES}
+    if wrong:
+        return f"{detector.__qualname__}.metrics_of_shards is {wrong!r}: must be {', '.join(MERGES)}"
+    return None
+
+
+def require_shards(detector: BaseDetectionModel, label: str) -> None:
+    """Refuse to run a model in shards whose class does not declare that it can.
+
+    Raises:
+        TerminalModelError: it does not.
+    """
+    if reason := shards_problem(type(detector)):
+        raise TerminalModelError(f"{label} cannot run in shards: {reason}")
 
 
 class _VersionRun:
     """Run of one version: its times so far, and the report at any moment."""
 
-    def __init__(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, inputs: Inputs) -> None:
+    def __init__(
+        self, model: ModelSpec, version: VersionSpec, cycle: Cycle, inputs: Inputs, *, is_shard: bool = False
+    ) -> None:
         self.model, self.version, self.cycle, self.inputs = model, version, cycle, inputs
+        self.is_shard = is_shard
         self.started_at = datetime.now(UTC)
         self.stage_ms: dict[str, float] = {}
         self.artifact_sha256: str | None = None
@@ -303,6 +336,7 @@ class _VersionRun:
                 canaries=watch.results(),
                 features=(*(features or ()), *watch.entity_profiles(), *self.inputs.newest),
                 projection=detector.projection,
+                merges=detector.metrics_of_shards if self.is_shard else {},
             )
             return report, clean_metrics(
                 result.metrics,
@@ -313,6 +347,8 @@ class _VersionRun:
 
         outputs = result.outputs_per_input
         pairs: Iterable[Pair] = watch.without_canaries(self.checked_pairs(outputs, detector.score_range))
+        if self.is_shard:
+            pairs = self._of_own_entities(pairs, inputs)
         if isinstance(outputs, SelectedOutputs):
             pairs = outputs
         elif type(outputs) in (list, tuple):  # all computed: rows can be stored while others are encoded
@@ -333,6 +369,19 @@ class _VersionRun:
             yield checked
             began = time.perf_counter()
         self.stage_ms["outputs"] += ms_since(began)
+
+    def _of_own_entities(self, pairs: Iterable[Pair], inputs: Inputs) -> Iterator[Pair]:
+        """Iterate over the outputs, none of them about an entity that another shard may judge."""
+        key = self.model.entity_key or ""
+        own = {None if value is None else str(value) for value in inputs.distinct(key)}
+        for pair in pairs:
+            entity = entity_of(key, *pair)
+            if entity not in own:
+                raise TerminalModelError(
+                    f"output about {entity!r}: a model with shard_by 'entity' judges the entities of its"
+                    f" inputs alone, and none of the shard's has this {key}"
+                )
+            yield pair
 
     def _checked(
         self, number: int, pair: Any, score_key: str | None, score_range: tuple[float, float]

@@ -140,6 +140,14 @@ class BaseDetectionModel(ABC):
     learns_from_labels: ClassVar[bool] = False
     """Whether `train` needs labels: without any that was known then a training is refused."""
 
+    shard_by: ClassVar[str | None] = None
+    """`"entity"` if it judges each entity of its inputs by itself, whatever other entities there are: its
+    versions can then run in shards, each with the rows of some entities (the task option `shards`)."""
+
+    metrics_of_shards: ClassVar[Mapping[str, str]] = {}
+    """How its metrics become those of the version when it runs in shards, by key: `max`, `min`, or `mean`,
+    weighted by the outputs of each shard. All others are added up."""
+
     def __init__(self, model_id: str, version: str = "0", params: JsonMapping | None = None) -> None:
         self.model_id = require_id("model_id", model_id)
         self.version = version

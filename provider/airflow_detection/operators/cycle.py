@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import (
@@ -40,7 +40,7 @@ from airflow_detection.operators.context import (
     terminal_errors,
 )
 from airflow_detection.operators.lineage import TaskRun, WithLineage, WithOutputs
-from airflow_detection.operators.model import DetectionModelOperator
+from airflow_detection.operators.model import DetectionModelOperator, DetectionShardOperator
 from airflow_detection.operators.telemetry import emit, log_context
 
 if TYPE_CHECKING:
@@ -56,13 +56,41 @@ def _model_tasks(dag: DAG) -> dict[tuple[str, str | None], DetectionModelOperato
     return {(t.model_id, t.version): t for t in dag.tasks if isinstance(t, DetectionModelOperator)}
 
 
+def _shard_tasks(dag: DAG) -> dict[str, tuple[str, int]]:
+    """Return the mapped task of each version that runs in shards, and how many, by the version's task."""
+    return {
+        task.task_id: (other, task.shards or 1)
+        for task in _model_tasks(dag).values()
+        for other in task.upstream_task_ids
+        if getattr(dag.task_dict[other], "operator_class", None) is DetectionShardOperator
+    }
+
+
 def _states_by_name(dag: DAG, states: Mapping[str, str]) -> dict[str, str]:
     """Return the states of a Dag's model tasks by the names that the plan has for them.
 
-    A task whose id had to give way to another's is known to the plan by its model and version.
+    A task whose id had to give way to another's is known to the plan by its model and version. One that did
+    not run because a shard of its version failed counts as failed.
     """
+    shards = _shard_tasks(dag)
+
+    def state_of(task_id: str) -> str:
+        mapped, count = shards.get(task_id, ("", 0))
+        of_shards = {states.get(f"{mapped}_{number}") for number in range(count)}
+        is_failed = states[task_id] == "upstream_failed" and "failed" in of_shards
+        return "failed" if is_failed else str(states[task_id])
+
     tasks = _model_tasks(dag).items()
-    return {task_id_of(*key): str(states[t.task_id]) for key, t in tasks if t.task_id in states}
+    return {task_id_of(*key): state_of(t.task_id) for key, t in tasks if t.task_id in states}
+
+
+def _instances(dag: DAG, task_ids: Iterable[str]) -> list[str | tuple[str, int]]:
+    """Return what Airflow is told to skip: tasks, and each part of a mapped one."""
+    counts = dict(_shard_tasks(dag).values())
+    return [
+        *sorted(task_ids),
+        *((task_id, number) for task_id in sorted(task_ids) for number in range(counts.get(task_id, 0))),
+    ]
 
 
 def divide(
@@ -182,7 +210,8 @@ class OpenCycleOperator(CycleOperator):
             is_registry = flags.use_model_registry()
             task_ids, counts = self._open(context, dag) if is_registry else self._legacy(others)
         context["ti"].xcom_push(key=COUNTS, value=counts)
-        if skipped := sorted(others - task_ids):
+        task_ids |= {mapped for task_id, (mapped, _) in _shard_tasks(dag).items() if task_id in task_ids}
+        if skipped := _instances(dag, others - task_ids):
             raise DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]
 
     def _legacy(self, others: set[str]) -> tuple[set[str], dict[str, Any]]:  # Any: counts

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from airflow_detection.cycle.versions import VersionRequest
     from airflow_detection.domain.reports import RunReport
+    from airflow_detection.domain.settings import Settings
 
 
 def conclude(report: RunReport) -> dict[str, int]:
@@ -74,6 +75,8 @@ class DetectionModelOperator(WithOutputs, TemplatedOperator):
         cycle_id: the model's own cycle when None.
         detection_conn_id: the connection to the registry's database.
         problem: the reason why the registration cannot run; the task fails with it and does nothing else.
+        shards: in how many shards the version runs; as many as its model's task options have when None. Those
+            that other tasks have not run are run here, one after the other.
 
     Returns (XCom, but not in a generated Dag): `input_count` and `output_count`. The outputs are in
     `detection_model_run_outputs`.
@@ -91,6 +94,7 @@ class DetectionModelOperator(WithOutputs, TemplatedOperator):
         cycle_id: str | None = None,
         detection_conn_id: str = "detection_default",
         problem: str | None = None,
+        shards: int | None = None,
         **kwargs: Any,  # Any: BaseOperator's own
     ) -> None:
         super().__init__(**kwargs)
@@ -99,13 +103,23 @@ class DetectionModelOperator(WithOutputs, TemplatedOperator):
         self.cycle_id = cycle_id
         self.detection_conn_id = detection_conn_id
         self.problem = problem
+        self.shards = shards
 
     def execute(self, context: Context) -> dict[str, int]:
         """Run the version; see the class for what is raised and returned."""
+        settings, request = settings_of(), self._request(context)
+        report = self._run(request, settings)
+        emit(self.cycle_id, [report])
+        self.ran = TaskRun(self.cycle_id, request.started_at, request.mode, [report])
+        self._tell(report, report.version.label)
+        counts = conclude(report)
+        add_partition_keys(context, self.outlets, request.started_at, settings)
+        return counts
+
+    def _run(self, request: VersionRequest, settings: Settings, shard: int | None = None) -> RunReport:
         from airflow_detection.cycle.task import run_task
         from airflow_detection.cycle.versions import find_step
 
-        settings, request = settings_of(), self._request(context)
         with (
             terminal_errors(),
             _skipped_if_not_in_plan(),
@@ -114,33 +128,32 @@ class DetectionModelOperator(WithOutputs, TemplatedOperator):
             if self.problem:
                 find_step(db, request)
                 raise AirflowFailException(self.problem)
-            report = run_task(
+            return run_task(
                 db,
                 settings,
                 request,
                 log_context=log_context,
                 reader_conninfo=lambda: reader_conninfo_of(settings),
                 opener=open_artifact,
+                shard=shard,
+                shards=self.shards,
             )
-        emit(self.cycle_id, [report])
-        self.ran = TaskRun(self.cycle_id, request.started_at, request.mode, [report])
+
+    def _tell(self, report: RunReport, name: str) -> None:
         self.log.info(
             "%s %s: %d inputs, %d outputs, %.0f ms",
-            report.version.label,
+            name,
             report.outcome.value,
             report.input_count,
             report.output_count,
             report.duration_ms,
         )
-        counts = conclude(report)
-        add_partition_keys(context, self.outlets, request.started_at, settings)
-        return counts
 
     def _request(self, context: Context) -> VersionRequest:
         from airflow_detection.cycle.versions import VersionRequest
 
         dag = self.get_dag()
-        others = [t for t in dag.tasks if t is not self] if dag is not None else []
+        others = [t for t in dag.tasks if t.task_id != self.task_id] if dag is not None else []
         is_opened = any(t.task_id == OPEN for t in others)
         return VersionRequest(
             model_id=self.model_id,
@@ -155,3 +168,25 @@ class DetectionModelOperator(WithOutputs, TemplatedOperator):
                 for t in others
             ),
         )
+
+
+class DetectionShardOperator(DetectionModelOperator):
+    """Run one shard of a version and stage its result, for the version's own task behind it.
+
+    It is expanded over the shards in a generated Dag. Nothing of it is a template.
+
+    Args:
+        shard: the shard, from 0 on.
+    """
+
+    template_fields: Sequence[str] = ()
+
+    def __init__(self, *, shard: int, **kwargs: Any) -> None:  # Any: DetectionModelOperator's own
+        super().__init__(**kwargs)
+        self.shard = shard
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Run the shard; what is raised and returned is as of the version."""
+        report = self._run(self._request(context), settings_of(), self.shard)
+        self._tell(report, f"{report.version.label}, shard {self.shard} of {self.shards}")
+        return conclude(report)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from airflow_detection.domain.names import RESERVED, task_ids
+from airflow_detection.domain.names import RESERVED, shard_task_ids, task_ids
 from airflow_detection.domain.settings import Settings
 from airflow_detection.errors import RegistryUnavailable
 from airflow_detection.plan_cache import file as plan_file
@@ -102,7 +102,8 @@ def _has_task(last: KnownRegistry, dag_id: str | None, task_id: str | None) -> b
         return True
     ids = last.dag_ids
     return any(
-        task_id in task_ids(cycle.models).values()
+        task_id in (names := task_ids(cycle.models)).values()
+        or task_id in shard_task_ids(cycle.models, names).values()
         for cycle in last.cycles
         if ids[cycle.spec.cycle_id] == dag_id and not cycle.refused_reason
     )

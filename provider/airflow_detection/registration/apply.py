@@ -24,6 +24,7 @@ MAX_SHOWN = 40
 """Characters of a long text that a line shows."""
 Key = tuple[str, str]
 """Model id and version."""
+Refusals = Callable[[Registration], Iterable[str]]
 T = TypeVar("T")
 
 
@@ -70,15 +71,17 @@ def apply_and_compare(
     dry_run: bool = False,
     undoes_promotions: bool = False,
     prunes: bool = False,
+    refusals: Refusals = lambda _: (),
 ) -> Applied:
     """Do as `apply_file`, and look for what stands in the file's cycles without being in the file.
 
     Args:
         prunes: end the roles of those versions.
+        refusals: gives the reasons, one line each, why the file is refused although it is well formed.
     """
     changes: list[str] = []
     left: list[registry.RegisteredVersion] = []
-    with locked_registration(db, path) as (registration, known), db.conn.transaction():
+    with locked_registration(db, path, refusals) as (registration, known), db.conn.transaction():
         changes += apply_registration(db, registration, known, str(path), undoes_promotions=undoes_promotions)
         left += _left_out(db, registration, known if not changes else known_now(db))
         if prunes:
@@ -110,7 +113,9 @@ def _retire(db: Database, versions: Sequence[registry.RegisteredVersion], reason
 
 
 @contextmanager
-def locked_registration(db: Database, path: Path | str) -> Iterator[tuple[Registration, Known]]:
+def locked_registration(
+    db: Database, path: Path | str, refusals: Refusals = lambda _: ()
+) -> Iterator[tuple[Registration, Known]]:
     """One transaction that alone may change the registry, the file as checked, and what is registered.
 
     The file is read and checked before the lock is taken, and again only if the registry has changed by then:
@@ -124,6 +129,8 @@ def locked_registration(db: Database, path: Path | str) -> Iterator[tuple[Regist
         while True:
             cycles, models = _named(db)
             registration = parse(text, str(path), cycles={c.cycle_id for c in cycles}, models=models)
+            if reasons := list(refusals(registration)):
+                raise RegistrationError("\n".join(reasons))
             lock.enter_context(registry.with_exclusive_lock(db))
             known = known_now(db)
             if (known.cycles, known.models) == (cycles, models):

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_detection.domain.json_values import plain
 from airflow_detection.domain.names import is_secret_variable
-from airflow_detection.domain.specs import Role
+from airflow_detection.domain.specs import MAX_SHARDS, Role
 from airflow_detection.errors import ConfigurationError, hint
 
 CLOSE_PRIORITY, PRIMARY_PRIORITY, SHADOW_PRIORITY, OPEN_PRIORITY = 20, 10, 2, 1
@@ -277,6 +277,13 @@ OPTIONS: Mapping[str, Option] = {
         "{SHADOW: {queue: spare, resources: {requests: {cpu: 1}}}}",
         "none",
     ),
+    "shards": Option(
+        Number(1, MAX_SHARDS),
+        "In how many [shards](../howto/shards.md) the version runs, each a task with the rows of some"
+        " entities; its class must have `shard_by`.",
+        "8",
+        "1, as a whole",
+    ),
 }
 
 
@@ -323,6 +330,7 @@ class TaskOptions:
     pod_template_file: str | None = None
     resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # Any: text or a number
     roles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # Any: a JSON object
+    shards: int = 1
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> TaskOptions:  # Any: a JSON object

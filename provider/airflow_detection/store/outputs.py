@@ -30,7 +30,7 @@ from airflow_detection.store.pushdown import SelectLimits, select_rows, store_ro
 from airflow_detection.store.queries import load_queries
 from airflow_detection.store.reader import StoredOutputs
 from airflow_detection.store.run_lock import lock_run
-from airflow_detection.store.spool import Encoder, Spool, encode_outputs
+from airflow_detection.store.spool import EncodedOutputs, Encoder, encode_outputs
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class PostgresStore:
         model: ModelSpec,
         version: VersionSpec,
         cycle: Cycle,
-        spool: Spool,
+        spool: EncodedOutputs,
         report: RunReport,
         metrics: Mapping[str, float],
     ) -> None:

@@ -88,6 +88,14 @@ class Reader:
         with self._selecting(sql, params) as cursor:
             return _names(cursor)
 
+    def types(self, sql: str) -> dict[str, int]:
+        """Return the type, by OID, of each of a SELECT's columns; it is planned, and not run.
+
+        Raises as `query`.
+        """
+        with self._selecting(sql, None) as cursor:
+            return {column.name: column.type_code for column in cursor.description or ()}
+
     def plan(self, sql: str) -> dict[str, Any]:  # Any: a plan in JSON
         """Return the plan of a SELECT, which is not run, with what each node gives. Raises as `query`."""
         with self._selecting(sql, None):

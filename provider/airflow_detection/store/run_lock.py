@@ -19,8 +19,14 @@ ORPHAN_S = 5.0
 _POLL_S = 0.1
 
 
-def lock_run(db: Database, run: Mapping[str, Any], label: str) -> None:  # Any: a statement's params
-    """Lock a run until the open transaction ends.
+def lock_run(
+    db: Database,
+    run: Mapping[str, Any],  # Any: a statement's params
+    label: str,
+    *,
+    statement: str = "try_lock",
+) -> None:
+    """Lock a run, or a shard of it, until the open transaction ends.
 
     An earlier attempt at it that holds the lock is at an end, or will be overwritten: after ORPHAN_S its
     session is ended. A later one is waited for, and so is one that this login has no right to end.
@@ -28,11 +34,12 @@ def lock_run(db: Database, run: Mapping[str, Any], label: str) -> None:  # Any: 
     Args:
         run: the params that identify the run, and `attempt`.
         label: names the run in the log.
+        statement: tries the lock: `try_lock` that of a run, `try_lock_shard` that of one of its shards.
     """
     queries = db.queries("detection_model_runs")
     end = time.monotonic() + ORPHAN_S
     while True:
-        key, is_locked, *_ = db.conn.execute(queries["try_lock"], run).fetchone() or (0, False)
+        key, is_locked, *_ = db.conn.execute(queries[statement], run).fetchone() or (0, False)
         if is_locked:
             return
         if time.monotonic() >= end:

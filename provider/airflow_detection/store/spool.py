@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Protocol
 
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.scores import EventRule
@@ -18,7 +18,26 @@ CHUNK_BYTES = 2**16
 """Encoded bytes of a chunk: the server works on one while the next is encoded."""
 
 _FIELDS = 4
-_MARK_BYTES = 16
+MARK_BYTES = 16
+
+
+class EncodedOutputs(Protocol):
+    """Outputs of one version that are encoded already; count and digest are known once they were read."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the encoded rows, in hex."""
+
+    @property
+    def score_counts(self) -> Mapping[str, int]:
+        """How many have a score, have none, and are above each edge."""
+
+    def chunks(self, prefix: bytes) -> Iterator[bytes]:
+        """Iterate over chunks of rows in the format of binary COPY, each row behind `prefix`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +65,7 @@ class Spool:
             StorageError: the file holds another number of rows than `count`, or bytes that are not rows.
         """
         self.file.seek(0)
-        mark = self.file.read(_MARK_BYTES)
+        mark = self.file.read(MARK_BYTES)
         row_count = 0
         while head := self.file.read(4):
             chunk = self.file.read(int.from_bytes(head, "big"))
@@ -138,7 +157,7 @@ def encode_outputs(
         UnstorableValue: an output cannot be stored exactly.
     """
     encoder = Encoder(model)
-    mark = os.urandom(_MARK_BYTES)  # before each row, in place of the columns that all rows share
+    mark = os.urandom(MARK_BYTES)  # before each row, in place of the columns that all rows share
     file.write(mark)
     for batch in encoder.batches(outputs):
         chunk = mark + mark.join(batch)

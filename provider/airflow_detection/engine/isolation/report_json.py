@@ -27,6 +27,7 @@ def report_json(report: RunReport) -> dict[str, Any]:  # Any: JSON
         "outcome": report.outcome.value,
         "stage_ms": dict(report.stage_ms),
         "reads": dict(report.reads),
+        "merges": dict(report.merges),
         "history_tables": list(report.history_tables),
         "canaries": [asdict(c) | {"expected": finite(c.expected)} for c in report.canaries],
         "features": [asdict(f) for f in report.features],
@@ -147,4 +148,5 @@ _REPORT: Mapping[str, Callable[[Any], Any]] = {
     "is_transient": _exactly(bool),
     "projection": _or_none(_text),
     "artifact_sha256": _or_none(_text),
+    "merges": lambda v: {_text(key): _text(merge) for key, merge in _exactly(dict)(v).items()},
 }
