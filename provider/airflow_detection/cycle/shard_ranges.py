@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from airflow_detection.cycle.child_store import PostgresChildStore
 from airflow_detection.cycle.planning import OpenedCycle
 from airflow_detection.cycle.versions import cycle_reader, read_inputs, window_reader
 from airflow_detection.domain.inputs import Inputs
@@ -57,18 +56,21 @@ class ShardRanges:
 
 
 def shard_ranges(
-    db: Database, child_store: PostgresChildStore, opened: OpenedCycle, model: ModelSpec, count: int
+    db: Database, reading: Database, opened: OpenedCycle, model: ModelSpec, count: int
 ) -> ShardRanges:
     """Return the ranges of a model's shards in a cycle, with about as many rows each.
 
     In a cycle whose plan is recorded the first that asks computes them, and all others get the same.
+
+    Args:
+        reading: a session like those of versions, which only reads.
 
     Raises:
         TerminalModelError: the model has no entity key, or the input query has no such column of whole
             numbers, text or uuid; or the database refused the query.
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
-    column, is_text = _entity_column(child_store, opened, model)
+    column, is_text = _entity_column(reading, opened, model)
     name = f"{'text' if is_text else 'whole'}:{count}:{column}"
     key = opened.cycle, opened.mode, opened.opened_at, name
     found = shards.bounds(db, *key) if opened.is_recorded else None
@@ -76,16 +78,14 @@ def shard_ranges(
         with shards.locked_bounds(db, opened.cycle):
             found = shards.bounds(db, *key)
             if found is None:
-                found = _bounds(child_store, opened, column, count, is_text=is_text)
+                found = _bounds(reading, opened, column, count, is_text=is_text)
                 shards.keep_bounds(db, *key, found)
     if found is None:
-        found = _bounds(child_store, opened, column, count, is_text=is_text)
+        found = _bounds(reading, opened, column, count, is_text=is_text)
     return ShardRanges(column=column, is_text=is_text, bounds=found)
 
 
-def shard_inputs(
-    child_store: PostgresChildStore, opened: OpenedCycle, ranges: ShardRanges, shard: int
-) -> Inputs:
+def shard_inputs(reading: Database, opened: OpenedCycle, ranges: ShardRanges, shard: int) -> Inputs:
     """Return the input rows of one shard, with their digest and newest time.
 
     Raises:
@@ -93,22 +93,18 @@ def shard_inputs(
         RegistryUnavailable: the database did not answer.
     """
     query, params = ranges.query(opened.spec.input_query or "", shard)
-    with child_store.reading() as db:
-        reader = window_reader(db, opened.cycle, opened.opened_at, more=params)
-        return read_inputs(reader, replace(opened.spec, input_query=query))
+    reader = window_reader(reading, opened.cycle, opened.opened_at, more=params)
+    return read_inputs(reader, replace(opened.spec, input_query=query))
 
 
-def _entity_column(
-    child_store: PostgresChildStore, opened: OpenedCycle, model: ModelSpec
-) -> tuple[str, bool]:
+def _entity_column(reading: Database, opened: OpenedCycle, model: ModelSpec) -> tuple[str, bool]:
     """Return the column that a model's shards are ranges of, and whether it is compared as text."""
     prefix = f"model {model.model_id!r} cannot run in shards: "
     if not opened.spec.input_query:
         raise TerminalModelError(f"{prefix}cycle {opened.spec.cycle_id!r} has no input_query")
     if model.entity_key is None:
         raise TerminalModelError(f"{prefix}it has no entity_key")
-    with child_store.reading() as db:
-        types = cycle_reader(db, opened).types(opened.spec.input_query)
+    types = cycle_reader(reading, opened).types(opened.spec.input_query)
     if model.entity_key not in types:
         raise TerminalModelError(
             f"{prefix}its entity_key {model.entity_key!r} is no column of input_query: {', '.join(types)}"
@@ -124,14 +120,13 @@ def _entity_column(
 
 
 def _bounds(
-    child_store: PostgresChildStore, opened: OpenedCycle, column: str, count: int, *, is_text: bool
+    reading: Database, opened: OpenedCycle, column: str, count: int, *, is_text: bool
 ) -> list[Any]:  # Any: text or whole numbers
     """Return the entities at which shards begin, each with about as many rows; few entities make fewer."""
     name, query = sql.Identifier(column), _inner(opened.spec.input_query or "")
-    with child_store.reading() as db:
-        template = sql.SQL(_text(db.queries("detection_shards")["bounds"]))
-        text = template.format(key=_key(name, is_text=is_text), column=name, query=query)
-        found = cycle_reader(db, opened).query(_text(text), {"shard_count": count})["bound"]
+    template = sql.SQL(_text(reading.queries("detection_shards")["bounds"]))
+    text = template.format(key=_key(name, is_text=is_text), column=name, query=query)
+    found = cycle_reader(reading, opened).query(_text(text), {"shard_count": count})["bound"]
     return list(found[1:])
 
 

@@ -192,10 +192,13 @@ def _run_one(
 def _inputs(store: ShardStore, opened: OpenedCycle, model: ModelSpec, shard: int) -> Callable[[], Inputs]:
     """Read the rows of a shard before the fork; an error is raised where they are asked for."""
     try:
-        if store.ranges is None:
-            count = store.run.shard_count
-            store.ranges = store.with_reconnect(lambda db: shard_ranges(db, store, opened, model, count))
-        inputs = shard_inputs(store, opened, store.ranges, shard)
+        with store.reading() as reading:
+            if store.ranges is None:
+                count = store.run.shard_count
+                store.ranges = store.with_reconnect(
+                    lambda db: shard_ranges(db, reading, opened, model, count)
+                )
+            inputs = shard_inputs(reading, opened, store.ranges, shard)
     except Exception as error:
         failure = error
 
