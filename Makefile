@@ -1,10 +1,10 @@
 # Every command sets up what it needs in .venv, in this checkout: Python 3.11-3.13 and make are enough.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test test-long test-matrix test-celery check dist docs bench ui constraints
+.PHONY: help demo demo-clean test test-long test-matrix test-celery test-compose check dist docs bench ui constraints
 SHELL := bash
 BIN := .venv/bin
 SIDE_BY_SIDE := -n 2 --dist loadfile
-export AIS CYCLES DSN ONCE PORT STATE
+export AIS CYCLES DSN ONCE PORT STAND_IN_BASE STATE
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,13 +19,17 @@ test: .venv/.installed ## the tests, without the long fault counts (ARGS= goes t
 	@$(BIN)/python -m pytest -m "not long" $(SIDE_BY_SIDE) $(ARGS)
 
 test-long: .venv/.installed ## the tests with the full fault counts
-	@$(BIN)/python -m pytest -m "not matrix and not celery" $(ARGS)
+	@$(BIN)/python -m pytest -m "not matrix and not celery and not compose" $(ARGS)
 
 test-matrix: .venv/.installed ## the installed wheel on Python 3.11-3.13, PostgreSQL 15 and 18 (those that are here), the next Airflow, with MLflow
 	@$(BIN)/python -m pytest -m matrix $(ARGS)
 
 test-celery: .venv/.installed ## cycles on Celery workers in network namespaces: one dies, one is cut off (root, Redis)
 	@$(BIN)/python -m pytest -m celery $(ARGS)
+
+test-compose: .venv/.installed ## docker-compose.yaml under podman, with stand-ins for its images (as root; STAND_IN_BASE=folder keeps Debian's files)
+	@.ci/containers
+	@$(BIN)/python -m pytest -m compose $(ARGS)
 
 check: .venv/.installed ## lint, format, types, layers, secrets, known faults of dependencies
 	$(BIN)/ruff check .

@@ -17,8 +17,9 @@ SERVERS = {"api-server", "scheduler", "dag-processor", "triggerer", "worker"}
 ONE_SHOT = {"migrate", "cli"}
 # The Celery provider comes with Airflow's image, not with ours; these are options of its [celery] section.
 CELERY = {"broker_url", "result_backend"}
-# Read by the images' own entry points.
-IMAGES = {"POSTGRES_PASSWORD", "POSTGRES_DB", "DUMB_INIT_SETSID"}
+# Read by the images' own entry points, and by Python.
+IMAGES = {"POSTGRES_PASSWORD", "DUMB_INIT_SETSID", "PYTHONPATH"}
+DATABASES = (ROOT / "compose" / "create-databases.sh").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,7 @@ def test_the_airflow_image_is_the_airflow_that_the_tests_run(compose: dict[str, 
     installed = version("apache-airflow")
     assert f"FROM apache/airflow:{installed}-python3.12" in dockerfile
     assert f'"apache-airflow=={installed}"' in dockerfile
+    assert "pip install --no-cache-dir --constraint /opt/airflow/package/constraints.txt" in dockerfile
     assert compose["services"]["worker"]["image"].endswith(f":{version('airflow-provider-detection')}")
 
 
@@ -101,7 +103,9 @@ def test_every_other_name_is_read_by_somebody(compose: dict[str, Any]) -> None:
     connections = {name for name in others if name.startswith("AIRFLOW_CONN_")}
     assert connections == {"AIRFLOW_CONN_DETECTION_DEFAULT", "AIRFLOW_CONN_DETECTION_READER"}
     assert '"detection_default"' in source
-    flags = others - connections
+    passwords = {name for name in others if name.endswith("_PASSWORD")}
+    assert all(f'"${name}"' in DATABASES for name in passwords)
+    flags = others - connections - passwords
     assert flags
     for name in flags:
         assert re.search(rf'"{name}"', source), name
@@ -118,16 +122,57 @@ def test_secrets_come_from_outside_and_nothing_is_open_to_the_network(
             assert port.startswith("127.0.0.1:"), name
 
 
-def test_named_volumes_and_configs_are_declared(compose: dict[str, Any]) -> None:
+def test_named_volumes_are_declared_and_mounted_paths_are_there(compose: dict[str, Any]) -> None:
+    mounted = set()
     for service in compose["services"].values():
         for volume in service.get("volumes", []):
-            assert volume.split(":")[0] in compose["volumes"]
-        for config in service.get("configs", []):
-            assert config["source"] in compose["configs"]
+            source, target = re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", volume).split(":")[:2]
+            if source.startswith("./"):
+                assert (ROOT / source).exists(), volume
+                assert volume.endswith(":ro"), volume
+                mounted.add(target)
+            else:
+                assert source in compose["volumes"], volume
+    own = "/docker-entrypoint-initdb.d/create-databases.sh"
+    assert mounted == {"/opt/airflow/models", "/opt/airflow/dags/own", own}
+    assert (ROOT / "compose" / "create-databases.sh").stat().st_mode & 0o111
+    assert compose["services"]["worker"]["environment"]["PYTHONPATH"] == "/opt/airflow/models"
 
 
-def test_no_service_reaches_the_registry_as_a_superuser(compose: dict[str, Any]) -> None:
-    worker = compose["services"]["worker"]["environment"]
-    logins = [worker[f"AIRFLOW_CONN_DETECTION_{name}"] for name in ("DEFAULT", "READER")]
-    assert [re.match(r"postgres://(\w+):", uri)[1] for uri in logins] == ["detection", "detection_models"]  # type: ignore[index]
-    assert worker["AIRFLOW__DETECTION__READER_CONN_ID"] == "detection_reader"
+def logins(service: dict[str, Any]) -> dict[str, str]:
+    """Return the login and database of each address of PostgreSQL that a service has."""
+    uris = {
+        key: re.search(r"//(\w+):.*@postgres/(\w+)$", str(v)) for key, v in service["environment"].items()
+    }
+    return {key: f"{found[1]}@{found[2]}" for key, found in uris.items() if found}
+
+
+def test_each_service_connects_with_the_login_of_its_own_need(compose: dict[str, Any]) -> None:
+    worker = {
+        "AIRFLOW_CONN_DETECTION_DEFAULT": "detection@detection",
+        "AIRFLOW_CONN_DETECTION_READER": "detection_models@detection",
+        "AIRFLOW__CELERY__RESULT_BACKEND": "celery@celery",
+    }
+    metadata = ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC")
+    server = worker | dict.fromkeys(metadata, "airflow@airflow")
+    owner = {"AIRFLOW_CONN_DETECTION_DEFAULT": "detection_owner@detection"}
+    for name in SERVERS | ONE_SHOT:
+        expected = {"worker": worker, "migrate": server | owner}.get(name, server)
+        assert logins(compose["services"][name]) == expected, name
+    for login, powers in re.findall(r"create role (\w+) login (.*)password", DATABASES):
+        assert powers.strip() == ("createrole" if login == "detection_owner" else ""), login
+    assert (
+        compose["services"]["worker"]["environment"]["AIRFLOW__DETECTION__READER_CONN_ID"]
+        == "detection_reader"
+    )
+
+
+def test_a_worker_has_no_key_of_tokens_or_connections(compose: dict[str, Any]) -> None:
+    keys = {"AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__CORE__FERNET_KEY"}
+    assert not keys & compose["services"]["worker"]["environment"].keys()
+    assert keys <= compose["services"]["scheduler"]["environment"].keys()
+
+
+def test_a_health_check_names_its_host_without_a_variable_of_the_shell(compose: dict[str, Any]) -> None:
+    for name in SERVERS:
+        assert "HOSTNAME" not in str(compose["services"][name]["healthcheck"]), "sh does not set it"
