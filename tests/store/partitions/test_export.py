@@ -492,7 +492,7 @@ def test_exports_of_two_tables_are_not_read_as_one(cold: PartitionSchema, tmp_pa
     [("cold", "must be the URI of a folder, such as s3://bucket/cold or file:///cold"),
      ("file://cold", "must be the URI of a folder"), ("s3://", "must be the URI of a folder"),
      ("s3://a\nb", "must be the URI of a folder"),
-     ("s3://me:" "pw@bucket/cold", "holds a password: must name an Airflow connection")],
+     ("s3://me:{}@bucket/cold".format("pw"), "holds a password: must name an Airflow connection")],
 )  # fmt: skip
 def test_a_folder_that_is_no_uri_is_refused_with_a_sentence(
     schema: PartitionSchema, uri: str, message: str
