@@ -154,6 +154,19 @@ def test_plain_values_reach_the_executor_and_a_parse_for_the_task_has_none() -> 
     assert running.executor_config == {}, "the scheduler alone reads it"
 
 
+@needs_kubernetes
+def test_each_shard_has_the_pod_of_its_version() -> None:
+    options = {"resources": GPU, "shards": 3, "roles": {"SHADOW": {"queue": "spare"}}}
+    written = [DagSerialization.to_dict(build_dag(cycle(in_each_role(options)))) for _ in range(2)]
+    assert json.dumps(written[0]) == json.dumps(written[1])
+    tasks = DagSerialization.from_dict(written[0]).task_dict
+    for task_id in ("vision", "vision__2", "vision__3"):
+        mapped, own = tasks[f"{task_id}__shards"], tasks[task_id]
+        assert mapped.partial_kwargs["executor_config"] == own.executor_config
+        assert own.executor_config["pod_override"].spec.containers[0].resources.limits["nvidia.com/gpu"] == "1"
+        assert mapped.queue == own.queue
+
+
 def test_where_the_client_is_not_installed_the_dag_says_that_the_resources_are_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
