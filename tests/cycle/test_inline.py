@@ -129,10 +129,14 @@ def run_version(
 
 @contextmanager
 def max_connections(dsn: str) -> Iterator[list[int]]:
-    """Give a list whose one item is the highest number of connections so far, without the observer's own."""
+    """Give a list whose one item is the highest number of connections so far, without the observer's own.
+
+    A session that is idle and does not wait for its client has none any more: the server is ending it.
+    """
     highest, stop = [0], threading.Event()
     query = (
         "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        " and not (state = 'idle' and wait_event is distinct from 'ClientRead')"
     )
 
     def watch() -> None:
