@@ -39,6 +39,11 @@ where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
   and mode = %(mode)s::{schema}.detection_mode and opened_at = %(opened_at)s and closed_at is null
 returning inputs_digest;
 
+-- name: patient_shard_bounds
+-- A session that computes the bounds is idle meanwhile; one that waits for it gives up after ten minutes.
+select set_config('idle_in_transaction_session_timeout', '0', true), set_config('lock_timeout', '10min', true),
+       set_config('client_connection_check_interval', '2s', true);
+
 -- name: lock_shard_bounds
 -- One session at a time computes the bounds of a cycle, until its transaction ends.
 select pg_advisory_xact_lock(hashtextextended(

@@ -14,10 +14,11 @@ where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s and ve
 -- Stage a shard; its chunks follow.
 insert into {schema}.detection_shards (
     cycle_id, cycle_started_at, version_id, is_replay, shard_count, shard, opened_at, attempt, report, metrics,
-    score_counts, row_mark)
+    score_counts, score_edges, row_mark)
 values (
     %(cycle_id)s, %(cycle_started_at)s, %(version_id)s, %(is_replay)s, %(shard_count)s, %(shard)s, %(opened_at)s,
-    %(attempt)s, %(report)s::jsonb, %(metrics)s::jsonb, %(score_counts)s::jsonb, %(row_mark)s);
+    %(attempt)s, %(report)s::jsonb, %(metrics)s::jsonb, %(score_counts)s::jsonb,
+    %(score_edges)s::jsonb, %(row_mark)s);
 
 -- name: copy_chunks
 -- The chunks of one shard.
@@ -26,11 +27,13 @@ copy {schema}.detection_shard_chunks (
 from stdin (format binary);
 
 -- name: staged
--- The shards of a run that are there, in order: of this opening of the cycle, and newer than the result that is stored.
+-- The shards of a run that are there, in order: of this opening of the cycle, with scores counted at the edges of today,
+-- and newer than the result that is stored.
 select s.shard, s.report, s.metrics, s.score_counts
   from {schema}.detection_shards s
  where s.cycle_id = %(cycle_id)s and s.cycle_started_at = %(cycle_started_at)s and s.version_id = %(version_id)s
    and s.is_replay = %(is_replay)s and s.shard_count = %(shard_count)s and s.opened_at = %(opened_at)s
+   and s.score_edges = %(score_edges)s::jsonb
    and not exists (select from {schema}.detection_model_runs r
                     where r.cycle_id = s.cycle_id and r.cycle_started_at = s.cycle_started_at
                       and r.version_id = s.version_id and r.is_replay = s.is_replay
@@ -48,12 +51,18 @@ select s.row_mark, c.rows
  order by c.shard, c.chunk;
 
 -- name: clear
--- Delete the shards of a run, those of another number of shards too, and what runs that never ended have left.
+-- Delete the shards of a run, those of another number of shards too.
 delete from {schema}.detection_shards s
  using (select d.ctid from {schema}.detection_shards d
-         where (d.cycle_id = %(cycle_id)s and d.cycle_started_at = %(cycle_started_at)s
-                and d.version_id = %(version_id)s and d.is_replay = %(is_replay)s and d.attempt <= %(attempt)s)
-            or d.staged_at < clock_timestamp() - interval '7 days'
+         where d.cycle_id = %(cycle_id)s and d.cycle_started_at = %(cycle_started_at)s
+           and d.version_id = %(version_id)s and d.is_replay = %(is_replay)s and d.attempt <= %(attempt)s
+           for update skip locked) as spent
+ where s.ctid = spent.ctid;
+
+-- name: clear_old
+-- Delete the shards that runs which never ended have left.
+delete from {schema}.detection_shards s
+ using (select d.ctid from {schema}.detection_shards d where d.staged_at < clock_timestamp() - interval '7 days'
            for update skip locked) as spent
  where s.ctid = spent.ctid;
 

@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -29,12 +30,13 @@ from airflow_detection.cycle.shards import ShardStore
 from airflow_detection.cycle.task import run_task
 from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.scores import EventRule
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Cycle, Mode, ModelSpec, Outcome, Role
 from airflow_detection.engine.job import not_run_report
 from airflow_detection.engine.model import BaseDetectionModel, Canary, ModelContext, ModelResult
 from airflow_detection.engine.sql_model import SqlDetectionModel
-from airflow_detection.errors import StaleAttempt
+from airflow_detection.errors import StaleAttempt, StorageError
 from airflow_detection.store import shards as shard_store
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
@@ -350,7 +352,11 @@ def test_an_earlier_success_stays_in_force_until_all_shards_are_there(database: 
 def store_of(conn: Any, opened: planning.OpenedCycle, shards: int = 3) -> ShardStore:
     """Return the store of an attempt that begins now."""
     run = shard_store.ShardedRun(
-        cycle=opened.cycle, version=opened.steps[0], shard_count=shards, opened_at=opened.opened_at
+        cycle=opened.cycle,
+        version=opened.steps[0],
+        shard_count=shards,
+        opened_at=opened.opened_at,
+        score_edges=EventRule().edges,
     )
     return ShardStore(Database(conn, "detection"), SETTINGS, opened, run)
 
@@ -360,6 +366,51 @@ def stage_empty(store: ShardStore, shard: int) -> None:
     empty = shard_store.StagedShard(shard=shard, report={}, metrics={}, score_counts={})
     spool = encode_outputs(BytesIO(), ModelSpec(model_id="m"), [])
     shard_store.stage(store._db, store.run, empty, spool, store.store.attempt)
+
+
+def test_shards_that_were_counted_at_other_edges_do_not_count(database: Any) -> None:
+    put(database, ENTITIES)
+    for shard in range(3):
+        assert run(database, shard, 3).outcome is Outcome.SUCCEEDED
+    database.execute("update detection.detection_models set events = '{\"above\": 0.01}'")
+    assert run(database, None, 3).outcome is Outcome.SUCCEEDED
+    of_shards = stored(database)
+    assert of_shards["events"]
+    reset(database)
+    assert of_shards == of_whole(database)
+
+
+def test_what_is_staged_can_be_read_again_where_the_first_reading_broke_off(database: Any, dsn: str) -> None:
+    """As it is when the connection that writes was lost and another one was opened."""
+    put(database, ENTITIES)
+    opened = planning.planned_cycle(Database(database, "detection"), "fleet", AT, mode=Mode.AS_OF)
+    for shard in range(3):
+        assert run(database, shard, 3).outcome is Outcome.SUCCEEDED
+    with connect(dsn) as conn, shard_store.snapshot(conn):
+        db, of_run = Database(conn, "detection"), store_of(database, opened).run
+        outputs = shard_store.StagedOutputs(db, of_run, shard_store.staged(db, of_run), len(ENTITIES))
+        broken_off = outputs.chunks(b"|")
+        first = next(broken_off)
+        assert next(outputs.chunks(b"|")) == first
+
+
+def test_a_shard_whose_process_tells_another_number_of_outputs_is_not_staged(database: Any) -> None:
+    put(database, ENTITIES)
+    opened = planning.planned_cycle(Database(database, "detection"), "fleet", AT, mode=Mode.AS_OF)
+    store, step, file = store_of(database, opened), opened.steps[0], BytesIO()
+    facts = store.spool(file, ModelSpec(model_id="m"), [({}, {})])
+    report = replace(not_run_report(step, Outcome.SUCCEEDED, ""), output_count=99)
+    with pytest.raises(StorageError, match="1 encoded outputs were found, not 99"):
+        store.save(file, facts, opened.plan.models["m"], opened.cycle, report, {})
+    assert staged(database) == []
+
+
+def test_shards_of_runs_that_never_ended_go_after_a_week(database: Any) -> None:
+    put(database, ENTITIES)
+    assert run(database, 2, 3).outcome is Outcome.SUCCEEDED
+    database.execute("update detection.detection_shards set staged_at = staged_at - interval '8 days'")
+    assert run(database, 0, 3).outcome is Outcome.SUCCEEDED
+    assert [shard for shard, _ in staged(database)] == [0]
 
 
 def test_a_stale_attempt_at_a_shard_changes_nothing(database: Any) -> None:

@@ -163,7 +163,9 @@ def test_each_shard_has_the_pod_of_its_version() -> None:
     for task_id in ("vision", "vision__2", "vision__3"):
         mapped, own = tasks[f"{task_id}__shards"], tasks[task_id]
         assert mapped.partial_kwargs["executor_config"] == own.executor_config
-        assert own.executor_config["pod_override"].spec.containers[0].resources.limits["nvidia.com/gpu"] == "1"
+        assert (
+            own.executor_config["pod_override"].spec.containers[0].resources.limits["nvidia.com/gpu"] == "1"
+        )
         assert mapped.queue == own.queue
 
 

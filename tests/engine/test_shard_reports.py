@@ -129,3 +129,26 @@ def test_metrics_are_added_unless_the_model_says_otherwise() -> None:
 def test_a_report_tells_another_process_how_its_metrics_merge() -> None:
     shard = report(merges={"top": "max"})
     assert report_of(report_json(shard), VERSION) == shard
+
+
+def test_whole_numbers_of_metrics_are_numbers_like_others() -> None:
+    """jsonb gives 1e16 back as a whole number."""
+    shards = [report(merges={"most": "max"}), report(merges={"most": "max"})]
+    merged = merged_metrics(shards, [{"most": 10**16, "all": 10**16}, {"most": 0.5, "all": 1}])
+    assert merged == {"most": 1e16, "all": 1e16 + 1}
+    assert {type(value) for value in merged.values()} == {float}
+
+
+def test_what_is_in_excess_of_all_floats_is_left_out() -> None:
+    shards = [report(output_count=1), report(output_count=1)]
+    assert merged_metrics(shards, [{"a": 1.7e308, "b": 1.0}, {"a": 1.7e308, "b": 1.0}]) == {"b": 2.0}
+
+
+def test_values_whose_squares_are_in_excess_of_all_floats_have_no_moments() -> None:
+    parts = [
+        FeatureProfile(name="x", count=2, null_count=0, distinct_count=2, mean=mean, deviation=0.0)
+        for mean in (1e200, -1e200)
+    ]
+    shards = [report(features=(part,)) for part in parts]
+    (merged,) = merged_report(shards, "id").features
+    assert (merged.count, merged.mean, merged.deviation) == (4, None, None)

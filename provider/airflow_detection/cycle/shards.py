@@ -16,6 +16,7 @@ from airflow_detection.cycle.versions import artifact_cache, job_of, skip_unrunn
 from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.scores import EventRule
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Cycle, ModelSpec, Outcome, VersionSpec
 from airflow_detection.engine.artifact_files import Opener, open_local
@@ -24,7 +25,7 @@ from airflow_detection.engine.isolation.runner import SubprocessRunner
 from airflow_detection.engine.job import not_run_report, record_failure
 from airflow_detection.engine.run_log import LogContext, run_facts
 from airflow_detection.engine.shard_reports import merged_metrics, merged_report
-from airflow_detection.errors import DetectionError, TransientModelError
+from airflow_detection.errors import DetectionError, RegistryUnavailable, StorageError, TransientModelError
 from airflow_detection.store import shards
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
@@ -65,6 +66,8 @@ class ShardStore(PostgresChildStore):
     ) -> RunReport:
         """Stage the outputs that a child has encoded; raises as `stage`."""
         spool = spool_of(file, spool_facts)
+        if spool.count != report.output_count:
+            raise StorageError(f"{spool.count} encoded outputs were found, not {report.output_count}")
         staged = StagedShard(
             shard=self.shard or 0,
             report=report_json(report),
@@ -91,22 +94,27 @@ class ShardStore(PostgresChildStore):
             TransientModelError: one of them is not there any more.
             StaleAttempt, StorageError, RegistryUnavailable: as `PostgresStore.save_spool`.
         """
-        run = self.run
-        with connect(self._conninfo) as conn, shards.snapshot(conn):
-            db = Database(conn, self._db.schema)
-            staged = shards.staged(db, run)
-            if len(staged) < run.shard_count:
-                raise TransientModelError(
-                    f"{len(staged)} shards of {run.version.label} are there: must be {run.shard_count}"
+        run, stored = self.run, None
+        try:
+            with connect(self._conninfo) as conn, shards.snapshot(conn):
+                db = Database(conn, self._db.schema)
+                staged = shards.staged(db, run)
+                if len(staged) < run.shard_count:
+                    raise TransientModelError(
+                        f"{len(staged)} shards of {run.version.label} are there: must be {run.shard_count}"
+                    )
+                reports = [report_of(shard.report, run.version) for shard in staged]
+                report = merged_report(reports, model.entity_key or "")
+                metrics = merged_metrics(reports, [shard.metrics for shard in staged])
+                outputs = StagedOutputs(db, run, staged, report.output_count)
+                self.with_reconnect(
+                    lambda _: self.store.save_spool(model, run.version, run.cycle, outputs, report, metrics)
                 )
-            reports = [report_of(shard.report, run.version) for shard in staged]
-            report = merged_report(reports, model.entity_key or "")
-            metrics = merged_metrics(reports, [shard.metrics for shard in staged])
-            outputs = StagedOutputs(db, run, staged, report.output_count)
-            self.with_reconnect(
-                lambda _: self.store.save_spool(model, run.version, run.cycle, outputs, report, metrics)
-            )
-        return report
+                stored = report
+        except RegistryUnavailable:
+            if stored is None:  # else the transaction that has read was lost, and it had done its work
+                raise
+        return stored
 
 
 def run_in_shards(
@@ -142,10 +150,7 @@ def run_in_shards(
             except Exception as error:
                 failed = not_run_report(step, Outcome.FAILED, "")
                 return record_failure(store, model, failed, opened.cycle, error)
-        try:
-            store.with_reconnect(lambda db: shards.clear(db, store.run, store.store.attempt))
-        except DetectionError as error:  # they are spent, and go with those of a later run
-            log.warning("the shards of %s could not be deleted: %s", step.label, error)
+        _clear(lambda: store.with_reconnect(lambda db: shards.clear(db, store.run, store.store.attempt)))
         return report
 
 
@@ -163,12 +168,28 @@ def run_shard(
 ) -> RunReport:
     """Run one shard of a step in a process of its own and stage its result, in place of an earlier one."""
     with closing(ShardStore(db, settings, opened, _run(opened, step, count), reader_conninfo)) as store:
+        if shard == 0:
+            _clear(partial(store.with_reconnect, shards.clear_old))
         report = store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
         return report or _run_one(store, settings, opened, step, shard, log_context, opener)
 
 
+def _clear(delete: Callable[[], None]) -> None:
+    """Delete shards that are spent; those that stay go with a later run."""
+    try:
+        delete()
+    except DetectionError as error:
+        log.warning("spent shards could not be deleted: %s", error)
+
+
 def _run(opened: OpenedCycle, step: VersionSpec, count: int) -> ShardedRun:
-    return ShardedRun(cycle=opened.cycle, version=step, shard_count=count, opened_at=opened.opened_at)
+    return ShardedRun(
+        cycle=opened.cycle,
+        version=step,
+        shard_count=count,
+        opened_at=opened.opened_at,
+        score_edges=EventRule.of(opened.plan.models[step.model_id].events).edges,
+    )
 
 
 def _run_one(

@@ -30,7 +30,7 @@ def merged_report(shards: Sequence[RunReport], entity_key: str) -> RunReport:
     return replace(
         first,
         started_at=min(shard.started_at for shard in shards),
-        duration_ms=math.fsum(shard.duration_ms for shard in shards),
+        duration_ms=_total(shard.duration_ms for shard in shards),
         input_count=sum(shard.input_count for shard in shards),
         input_digest=_digest([shard.input_digest for shard in shards], entity_key),
         newest_input_at=max(newest, default=None),
@@ -47,11 +47,14 @@ def merged_report(shards: Sequence[RunReport], entity_key: str) -> RunReport:
 
 
 def merged_metrics(shards: Sequence[RunReport], metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the metrics of a version of those of its shards, each merged as the model has it."""
+    """Return the metrics of a version of those of its shards, each merged as the model has it.
+
+    One that is in excess of all floats is left out.
+    """
     merges = shards[0].merges
     merged: dict[str, float] = {}
     for key in dict.fromkeys(key for values in metrics for key in values):
-        known = [(v[key], s.output_count) for v, s in zip(metrics, shards, strict=True) if key in v]
+        known = [(float(v[key]), s.output_count) for v, s in zip(metrics, shards, strict=True) if key in v]
         numbers = [number for number, _ in known]
         match merges.get(key):
             case "max":
@@ -60,10 +63,10 @@ def merged_metrics(shards: Sequence[RunReport], metrics: Sequence[Mapping[str, f
                 merged[key] = min(numbers)
             case "mean":
                 mean = _mean(known)
-                merged[key] = math.fsum(numbers) / len(numbers) if mean is None else mean
+                merged[key] = _total(number / len(numbers) for number in numbers) if mean is None else mean
             case _:
-                merged[key] = math.fsum(numbers)
-    return merged
+                merged[key] = _total(numbers)
+    return {key: value for key, value in merged.items() if math.isfinite(value)}
 
 
 def _digest(digests: Sequence[str | None], entity_key: str) -> str | None:
@@ -76,7 +79,7 @@ def _digest(digests: Sequence[str | None], entity_key: str) -> str | None:
 
 def _sums(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for numbers in values for name in numbers)
-    return {name: math.fsum(numbers.get(name, 0.0) for numbers in values) for name in names}
+    return {name: _total(numbers.get(name, 0.0) for numbers in values) for name in names}
 
 
 def _merged_reads(reads: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -140,14 +143,22 @@ def _moments(parts: Sequence[FeatureProfile]) -> dict[str, float | None]:
     mean = _mean([(m, n) for m, _, n in known])
     if mean is None:
         return {"mean": None, "deviation": None}
-    square = _mean([(d * d + (m - mean) ** 2, n) for m, d, n in known]) or 0.0
+    square = _mean([(d * d + (m - mean) * (m - mean), n) for m, d, n in known])
+    if square is None:
+        return {"mean": None, "deviation": None}
     return {"mean": mean, "deviation": math.sqrt(square)}
 
 
 def _mean(weighted: Sequence[tuple[float, int]]) -> float | None:
     """Return the mean of numbers by their weights; without any weight, or in excess of all floats, None."""
     weight = sum(n for _, n in weighted)
+    mean = _total(number * n for number, n in weighted) / weight if weight else math.nan
+    return mean if math.isfinite(mean) else None
+
+
+def _total(numbers: Iterable[float]) -> float:
+    """Return the sum of numbers, rounded once; infinity where it is in excess of all floats."""
     try:
-        return math.fsum(number * n for number, n in weighted) / weight if weight else None
-    except OverflowError:
-        return None
+        return math.fsum(numbers)
+    except (OverflowError, ValueError):
+        return math.inf

@@ -36,7 +36,8 @@ _MONEY = frozenset({790, 791})
 _numbers = count(1)
 
 
-def _cursor_name() -> str:
+def cursor_name() -> str:
+    """Return a name that no other cursor of this process has."""
     return f"detection_{next(_numbers)}"
 
 
@@ -125,7 +126,7 @@ class Reader:
         self, sql: str, params: JsonMapping | None
     ) -> Iterator[psycopg.ServerCursor[tuple[Any, ...]]]:  # Any: what the query selects
         bound = {**bindable(params or {}), **self._window}
-        name = _cursor_name()
+        name = cursor_name()
         try:
             with self._conn.transaction(force_rollback=True):
                 self._conn.execute(self._session["read_only_transaction"])
@@ -226,7 +227,7 @@ class StoredOutputs:
 
     def __iter__(self) -> Iterator[tuple[JsonMapping, JsonMapping]]:
         """Iterate over (input_ref, output), read-only at every depth, a batch at a time."""
-        with self._conn.cursor(name=_cursor_name(), withhold=True) as cursor:
+        with self._conn.cursor(name=cursor_name(), withhold=True) as cursor:
             cursor.adapters.register_loader("jsonb", TextLoader)  # parsed below, without a call per value
             cursor.execute(self._queries["read"], self._run)
             while rows := cursor.fetchmany(BATCH_ROWS):
@@ -237,7 +238,7 @@ class StoredOutputs:
         """Return only entity ids and scores, in the order of iteration."""
         entities: list[Any] = []  # Any: text or null
         scores: list[Any] = []  # Any: a float or null
-        with self._conn.cursor(name=_cursor_name(), withhold=True, binary=True) as cursor:
+        with self._conn.cursor(name=cursor_name(), withhold=True, binary=True) as cursor:
             cursor.execute(self._queries["read_columns"], self._run)
             while rows := cursor.fetchmany(COLUMN_BATCH_ROWS):
                 for column, values in zip((entities, scores), zip(*rows, strict=True), strict=True):

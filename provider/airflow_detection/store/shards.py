@@ -19,11 +19,12 @@ from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
 from airflow_detection.store.encoding import field, to_json
 from airflow_detection.store.manifests import run_params
+from airflow_detection.store.reader import cursor_name
 from airflow_detection.store.run_lock import lock_run
 from airflow_detection.store.spool import MARK_BYTES, EncodedOutputs
 
-FETCHED_CHUNKS = 32
-"""Chunks of outputs that are fetched at a time."""
+FETCHED_CHUNKS = 4
+"""Chunks of outputs that are fetched at a time: each has one output at least, however large that is."""
 
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _COPY_TAIL = struct.pack(">h", -1)
@@ -33,16 +34,21 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardedRun:
-    """The run of a version in shards: for a cycle as it was opened at an instant."""
+    """The run of a version in shards: for a cycle as it was opened, its scores counted at edges."""
 
     cycle: Cycle
     version: VersionSpec
     shard_count: int
     opened_at: datetime
+    score_edges: Mapping[str, float]
 
     def params(self) -> dict[str, Any]:  # Any: a statement's params
         """Return the statement params that identify it."""
-        more = {"shard_count": self.shard_count, "opened_at": self.opened_at}
+        more = {
+            "shard_count": self.shard_count,
+            "opened_at": self.opened_at,
+            "score_edges": to_json(self.score_edges).decode(),
+        }
         return run_params(self.version, self.cycle) | more
 
 
@@ -111,7 +117,7 @@ def _chunk_prefix(run: ShardedRun, shard: int) -> bytes:
 
 
 def staged(db: Database, run: ShardedRun) -> list[StagedShard]:
-    """Return the shards of a run that are there, in order; those of another opening of the cycle are not.
+    """Return the shards of a run that are there, in order; those of another opening or other edges are not.
 
     Raises:
         RegistryUnavailable: the database did not answer.
@@ -122,13 +128,23 @@ def staged(db: Database, run: ShardedRun) -> list[StagedShard]:
 
 
 def clear(db: Database, run: ShardedRun, attempt: int) -> None:
-    """Delete the shards of a run up to an attempt, and those that are a week old, whatever run they are of.
+    """Delete the shards of a run up to an attempt.
 
     Raises:
         StorageError, RegistryUnavailable: the database refused or did not answer.
     """
     with storage_errors(run.cycle):
         db.conn.execute(db.queries("detection_shards")["clear"], run.params() | {"attempt": attempt})
+
+
+def clear_old(db: Database) -> None:
+    """Delete the shards that are a week old, whatever run they are of.
+
+    Raises:
+        StorageError, RegistryUnavailable: the database refused or did not answer.
+    """
+    with storage_errors():
+        db.conn.execute(db.queries("detection_shards")["clear_old"])
 
 
 @contextmanager
@@ -165,7 +181,7 @@ class StagedOutputs:
         """
         self._digest, row_count = hashlib.sha256(), 0
         query = self._db.queries("detection_shards")["chunks"]
-        with self._db.conn.cursor(name="detection_shards", binary=True) as cursor:
+        with self._db.conn.cursor(name=cursor_name(), binary=True) as cursor:
             cursor.itersize = FETCHED_CHUNKS
             for mark, rows in cursor.execute(query, self._run.params()):
                 row_count += rows.count(mark)
@@ -197,6 +213,7 @@ def locked_bounds(db: Database, cycle: Cycle) -> Iterator[None]:
     params = {"cycle_id": cycle.cycle_id, "cycle_started_at": cycle.started_at}
     with db.conn.transaction():
         with storage_errors(cycle):
+            db.conn.execute(db.queries("detection_cycle_runs")["patient_shard_bounds"])
             db.conn.execute(db.queries("detection_cycle_runs")["lock_shard_bounds"], params)
         yield
 

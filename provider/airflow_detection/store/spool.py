@@ -12,10 +12,13 @@ from airflow_detection.domain.json_values import JsonMapping
 from airflow_detection.domain.scores import EventRule
 from airflow_detection.domain.specs import ModelSpec
 from airflow_detection.errors import StorageError
-from airflow_detection.store.encoding import row_encoder
+from airflow_detection.store.encoding import MAX_JSON_BYTES, row_encoder
 
 CHUNK_BYTES = 2**16
 """Encoded bytes of a chunk: the server works on one while the next is encoded."""
+
+MAX_CHUNK_BYTES = 2 * MAX_JSON_BYTES + 4 * CHUNK_BYTES
+"""Bytes that a chunk may have: those before it was full, the largest row, and the marks of the rows."""
 
 _FIELDS = 4
 MARK_BYTES = 16
@@ -68,7 +71,9 @@ class Spool:
         mark = self.file.read(MARK_BYTES)
         row_count = 0
         while head := self.file.read(4):
-            chunk = self.file.read(int.from_bytes(head, "big"))
+            if (size := int.from_bytes(head, "big")) > MAX_CHUNK_BYTES:
+                raise StorageError("the encoded outputs of the version are no rows")
+            chunk = self.file.read(size)
             if not self.is_foreign:
                 row_count += chunk.count(mark)
                 yield chunk.replace(mark, prefix)
