@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -101,7 +102,7 @@ def remove_old(folder: Any, max_age_s: float = MAX_AGE_S) -> int:  # Any: as `In
     Those of a store that does not say how old they are stay.
     """
     count = 0
-    for path in folder.glob("*.npz"):
+    for path in chain(folder.glob("*.npz"), folder.glob(".part-*")):
         try:
             if 0 < _changed_at_s(path) < time.time() - max_age_s:
                 path.unlink()

@@ -35,7 +35,7 @@ from airflow_detection.errors import StorageError
 from airflow_detection.operators.partition_files import partition_files
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
-from airflow_detection.store.partitions import export
+from airflow_detection.store.partitions import export, parquet
 from airflow_detection.store.partitions.create import recreate
 from airflow_detection.store.partitions.export import FileAccess
 from airflow_detection.store.partitions.exported_rows import (
@@ -218,6 +218,23 @@ def test_a_time_that_parquet_has_not_is_refused_and_the_table_kept(
     assert outcomes(report) == [("export", "failed"), ("drop", "failed")]
     assert "a row cannot be written to Parquet: " in report.failed[0].details
     assert f"'odd_2001' has not been exported to file://{tmp_path}: it is kept" == report.failed[1].details
+    assert schema.table_exists("odd_2001")
+
+
+def test_an_export_that_breaks_off_within_its_rows_leaves_the_connection_free(
+    schema: PartitionSchema, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "MAX_CHUNK_ROWS", 100)
+    schema.run("delete from @detection_partition_policies")
+    for statement in VALUES.split(";\n"):
+        schema.run(statement)
+    schema.run("update @odd set naive = 'infinity'")
+    schema.run(
+        "insert into @odd select o.* from @odd o, generate_series(1, 50000) where o.at < '2001-02-01Z'"
+    )
+    want(schema, f"file://{tmp_path}")
+    retain(schema)
+    assert outcomes(retain(schema)) == [("export", "failed"), ("drop", "failed")]
     assert schema.table_exists("odd_2001")
 
 

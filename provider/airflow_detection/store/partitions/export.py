@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -177,8 +177,9 @@ def _written_files(
         name = f"part-{number:05}.parquet"
         uri = f"{folder}/{name}"
         with TemporaryFile() as file:
-            copied = _copied_rows(db, action, columns, start)
-            digest = write_parquet(file, tables_of(copied, schema), schema)
+            # Ended at once after an error: the connection is locked for as long as a COPY is open.
+            with closing(_copied_rows(db, action, columns, start)) as copied:
+                digest = write_parquet(file, tables_of(copied, schema), schema)
             size = file.tell()
             file.seek(0)
             files.write(uri, file)
@@ -194,7 +195,7 @@ def _written_files(
 
 def _copied_rows(
     db: Database, action: Action, columns: tuple[ExportColumn, ...], start: int
-) -> Iterator[Any]:  # Any: buffers
+) -> Generator[Any, None, None]:  # Any: buffers
     """Yield the rows of `BLOCKS` blocks of the table as CSV, each by itself."""
     copy_out = statement(
         db.schema,
