@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_detection.store.database import Database
-    from airflow_detection.store.partitions.catalog import Step
     from airflow_detection.store.partitions.parquet import ExportColumn
     from airflow_detection.store.partitions.plan import Phase, UpkeepLimits
 
@@ -198,26 +197,26 @@ def apply_lines(
 def recreate_lines(db: Database, period: str) -> list[str]:
     """The lines of `partitions apply --recreate-expired YYYY-MM[-DD]`.
 
-    Of a month, a table with a table partition for each day gets all days of it back.
+    Of a month, a table gets all table partitions back that have a part of it, each with a line.
 
     Raises:
         ConfigurationError: `period` is neither a month nor a day.
     """
-    from airflow_detection.store.partitions.catalog import period_of, read_table
+    from airflow_detection.store.partitions.catalog import read_table
     from airflow_detection.store.partitions.create import PARTITIONED, recreate
 
     start, end = _period("--recreate-expired", period, "month", "day")
     lines = []
     for table in PARTITIONED:
-        step, at = read_table(db, table).step, start
+        at = start
         while at < end:
-            lines.append(f"{table} {_label(at, period, step)}: {recreate(db, table, at)}")
-            at = period_of(at, step)[1]
+            outcome, (lower, upper) = recreate(db, table, at), (start, end)
+            if (holder := read_table(db, table).holder(at)) is not None:
+                lower, upper = holder.span
+            name = period if lower <= start and end <= upper else f"{at:%Y-%m-%d}"
+            lines.append(f"{table} {name}: {outcome}")
+            at = upper
     return lines
-
-
-def _label(at: datetime, period: str, step: Step) -> str:
-    return period if step == "month" else f"{at:%Y-%m-%d}"
 
 
 FORMS = {"month": ("%Y-%m", "a month, YYYY-MM"), "day": ("%Y-%m-%d", "a day, YYYY-MM-DD")}

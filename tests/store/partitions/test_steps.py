@@ -240,3 +240,28 @@ def test_sizes_tell_bytes_rows_and_what_is_detached(schema: PartitionSchema) -> 
     )[0]
     assert listed[0]["vacuumed_at"]
     assert "autovacuum_freeze_min_age=0" in str(listed[0]["options"])
+
+
+@pytest.mark.parametrize("is_first_dropped", [False, True])
+def test_days_are_brought_back_where_the_policy_has_months_again(
+    schema: PartitionSchema, *, is_first_dropped: bool
+) -> None:
+    schema.upkeep(Phase.ENSURE)
+    schema.use_days()
+    first = datetime(2026, 2, 1, tzinfo=UTC)
+    for n in range(3):
+        schema.add_partition(first + n * DAY, first + (n + 1) * DAY, f"day_{n}")
+        schema.insert(first + n * DAY)
+    schema.upkeep(Phase.RETAIN)
+    set_policy(schema, ahead="3 months", retention="6 months", step="month")
+    if is_first_dropped:
+        schema.run("drop table @day_0")
+    new = "is new and empty: no detached table has it"
+    lines = recreate_lines(Database(schema.conn, schema.name), "2026-02")
+    assert [line for line in lines if line.startswith(METRICS)] == [
+        f"{METRICS} 2026-02-01: {new if is_first_dropped else 'is back'}",
+        f"{METRICS} 2026-02-02: is back",
+        f"{METRICS} 2026-02-03: is back",
+        f"{METRICS} 2026-02-04: {new}",
+    ]
+    assert schema.run(f"select count(*) from @{METRICS}") == [(3 - is_first_dropped,)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import LiteralString, TypeVar, cast
+from typing import Any, LiteralString, TypeVar, cast
 
 import psycopg
 from psycopg import sql
@@ -82,7 +82,7 @@ def ensure_month(db: Database, table: str, instant: datetime, *, recreate_expire
             return recreate(db, table, at) is not Recreated.THERE
         if at >= _horizon(db, table):
             raise MissingPartition(table, at)
-        return create(db, table, span) is not None
+        return create(db, table, _beside(_retired(db, table), span, at)) is not None
 
 
 def ensure_cycle_months(db: Database, started_at: datetime) -> None:
@@ -115,8 +115,7 @@ def recreate(db: Database, table: str, instant: datetime) -> Recreated:
         span = _open_span(read_table(db, table), at)
         if span is None:
             return Recreated.THERE
-        params = {"schema": db.schema, "table": table}
-        retired = rows(db, "retired", params, "detection_partition_policies")
+        retired = _retired(db, table)
         detached = next((r for r in retired if (r["lower"] or FIRST) <= at < (r["upper"] or LAST)), None)
         limits = UpkeepLimits()
         with db.conn.transaction():
@@ -125,7 +124,7 @@ def recreate(db: Database, table: str, instant: datetime) -> Recreated:
                 bounds = (detached["lower"] or FIRST, detached["upper"] or LAST)
                 retry_on_lock(lambda: _reattach(db, table, detached["name"], bounds, limits), limits)
             else:
-                create(db, table, span, limits=limits)
+                create(db, table, _beside(retired, span, at), limits=limits)
     return Recreated.NEW if detached is None else Recreated.BACK
 
 
@@ -247,6 +246,23 @@ def _open_span(table: PartitionedTable, at: datetime) -> Span | None:
     attached = [p for p in table.ranges if not p.is_detaching]
     period = period_of(at, table.step)
     return next((span for span in gaps(attached, *period, table.step) if span[0] <= at < span[1]), None)
+
+
+def _retired(db: Database, table: str) -> list[dict[str, Any]]:  # Any: rows of a statement
+    """Return the detached tables of a partitioned one that still stand."""
+    params = {"schema": db.schema, "table": table}
+    return list(rows(db, "retired", params, "detection_partition_policies"))
+
+
+def _beside(
+    retired: Sequence[dict[str, Any]],  # Any: as above
+    span: Span,
+    at: datetime,
+) -> Span:
+    """Return the part of a span around `at` that no detached table has: those could not be attached again."""
+    spans = [(row["lower"] or FIRST, row["upper"] or LAST) for row in retired]
+    lower = max([span[0], *(high for _, high in spans if high <= at)])
+    return lower, min([span[1], *(low for low, _ in spans if low > at)])
 
 
 def _is_expired(db: Database, table: str, at: datetime) -> bool:
