@@ -162,7 +162,11 @@ def test_the_command_line_plans_does_and_brings_back(
     partitions.partitions_apply(_args())
     assert re.match("detach +ancient .* -> done", capsys.readouterr().out)
     partitions.partitions_apply(_args(recreate_expired=f"{old:%Y-%m}"))
-    assert f"detection_model_metrics {old:%Y-%m}: is back" in capsys.readouterr().out
+    told = [line for line in capsys.readouterr().out.splitlines() if "metrics" in line]
+    assert told == [
+        f"detection_model_metrics {old:%Y-%m-%d}: is back",
+        f"detection_model_metrics {old:%Y-%m}-21: is new and empty: no detached table has it",
+    ]
     partitions.partitions_apply(_args(recreate_expired="2020-05"))
     said = "2020-05: is new and empty: no detached table has it"
     assert f"detection_model_metrics {said}" in capsys.readouterr().out
