@@ -6,7 +6,7 @@ import json
 import math
 import struct
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from math import isfinite
 from typing import Any
 
@@ -37,6 +37,10 @@ _DOUBLE = struct.Struct(">id").pack
 _JSONB = struct.Struct(">ib").pack  # jsonb's binary form is JSON text behind a version, 1
 _NONE = type(None)
 _SHORT = 256
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+COPY_HEAD, COPY_TAIL = b"PGCOPY\n\xff\r\n\x00" + bytes(8), struct.pack(">h", -1)
+"""What stands before the rows of a binary COPY, and behind them."""
 
 
 def _jsonable(value: Any) -> Any:  # Any: what orjson does not know
@@ -283,3 +287,8 @@ def encode_row(
 def field(value: bytes | None) -> bytes:
     """Return one field of a binary COPY: its length, then its bytes; None is null."""
     return _NULL if value is None else _LENGTH(len(value)) + value
+
+
+def instant_field(at: datetime) -> bytes:
+    """Return a timestamptz as a field of a binary COPY."""
+    return field(struct.pack(">q", (at - _EPOCH) // _EPOCH.resolution))

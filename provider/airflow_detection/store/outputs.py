@@ -8,7 +8,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from airflow_detection.domain.inputs import MaterializedOutputs, SelectedOutputs
@@ -23,7 +23,7 @@ from airflow_detection.errors import (
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
-from airflow_detection.store.encoding import field, to_json
+from airflow_detection.store.encoding import COPY_HEAD, COPY_TAIL, field, instant_field, to_json
 from airflow_detection.store.events import flagged_entities, refresh
 from airflow_detection.store.manifests import params_digest, run_params, storable_text
 from airflow_detection.store.pushdown import SelectLimits, select_rows, store_rows
@@ -37,10 +37,7 @@ log = logging.getLogger(__name__)
 MEMORY_BYTES = 32 * 2**20
 """Bytes of encoded outputs of one version that are kept in memory; more of them go to a temporary file."""
 
-_COPY_HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
-_COPY_TAIL = struct.pack(">h", -1)
 _COPY_COLUMNS = 10
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _NO_LIMITS = SelectLimits()
 
 Finish = Callable[[int], tuple[RunReport, Mapping[str, float]]]
@@ -271,10 +268,10 @@ class PostgresStore:
         if first is None:
             return
         with self._conn.cursor() as cursor, cursor.copy(self._rows["copy"]) as copy:
-            copy.write(_COPY_HEAD + first)
+            copy.write(COPY_HEAD + first)
             for chunk in remaining:
                 copy.write(chunk)
-            copy.write(_COPY_TAIL)
+            copy.write(COPY_TAIL)
 
     def _manifest(self, report: RunReport, cycle: Cycle) -> dict[str, Any]:  # Any: a statement's params
         return {
@@ -301,12 +298,11 @@ class PostgresStore:
 
 def _prefix(version: VersionSpec, cycle: Cycle, duration_ms: float) -> bytes:
     """Return the columns that are the same in every row of a run, in the format of binary COPY."""
-    micros = (cycle.started_at - _EPOCH) // _EPOCH.resolution
     return b"".join(
         (
             struct.pack(">h", _COPY_COLUMNS),
             field(struct.pack(">d", duration_ms)),
-            field(struct.pack(">q", micros)),
+            instant_field(cycle.started_at),
             field(version.model_id.encode()),
             field(struct.pack(">q", version.version_id)),
             field(version.role.value.encode()),

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from airflow_detection.domain.json_values import JsonMapping
@@ -17,7 +17,7 @@ from airflow_detection.errors import StaleAttempt, StorageError
 from airflow_detection.store.connection import Connection
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import storage_errors
-from airflow_detection.store.encoding import field, to_json
+from airflow_detection.store.encoding import COPY_HEAD, COPY_TAIL, field, instant_field, to_json
 from airflow_detection.store.manifests import run_params
 from airflow_detection.store.reader import cursor_name
 from airflow_detection.store.run_lock import lock_run
@@ -26,10 +26,7 @@ from airflow_detection.store.spool import MARK_BYTES, EncodedOutputs
 FETCHED_CHUNKS = 4
 """Chunks of outputs that are fetched at a time: each has one output at least, however large that is."""
 
-_COPY_HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
-_COPY_TAIL = struct.pack(">h", -1)
 _COPY_COLUMNS = 8
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,20 +91,19 @@ def _newest(db: Database, params: Mapping[str, Any]) -> int:  # Any: a statement
 
 def _copy_chunks(db: Database, prefix: bytes, chunks: Iterator[bytes]) -> None:
     with db.conn.cursor() as cursor, cursor.copy(db.queries("detection_shards")["copy_chunks"]) as copy:
-        copy.write(_COPY_HEAD)
+        copy.write(COPY_HEAD)
         for number, chunk in enumerate(chunks):
             copy.write(prefix + field(struct.pack(">i", number)) + field(chunk))
-        copy.write(_COPY_TAIL)
+        copy.write(COPY_TAIL)
 
 
 def _chunk_prefix(run: ShardedRun, shard: int) -> bytes:
     """Return the columns that are the same in every chunk of a shard, in the format of binary COPY."""
-    micros = (run.cycle.started_at - _EPOCH) // _EPOCH.resolution
     return b"".join(
         (
             struct.pack(">h", _COPY_COLUMNS),
             field(run.cycle.cycle_id.encode()),
-            field(struct.pack(">q", micros)),
+            instant_field(run.cycle.started_at),
             field(struct.pack(">q", run.version.version_id)),
             field(struct.pack(">?", run.version.is_replay)),
             field(struct.pack(">i", run.shard_count)),
