@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -49,7 +50,7 @@ class Slow(BaseDetectionModel):
     def run(self, ctx: ModelContext) -> ModelResult:
         assert ctx.database
         ctx.database.query("select 1 as n")
-        time.sleep(0.4)
+        time.sleep(0.6)
         return ModelResult()
 
 
@@ -128,22 +129,23 @@ def run_version(
 
 
 @contextmanager
-def max_connections(dsn: str) -> Iterator[list[int]]:
+def max_connections(dsn: str, held_s: float = 0.3) -> Iterator[list[int]]:
     """Give a list whose one item is the highest number of connections so far, without the observer's own.
 
-    A session that is idle and does not wait for its client has none any more: the server is ending it.
+    Those count that were there together for `held_s`: the server shows a session that its client has closed
+    until it comes to end it.
     """
     highest, stop = [0], threading.Event()
-    query = (
-        "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-        " and not (state = 'idle' and wait_event is distinct from 'ClientRead')"
-    )
+    query = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 
     def watch() -> None:
+        samples: deque[tuple[float, set[int]]] = deque()
         with connect(dsn) as conn:
             while not stop.wait(0.01):
-                row = conn.execute(query.encode()).fetchone()
-                highest[0] = max(highest[0], row[0] if row else 0)
+                samples.append((time.monotonic(), {pid for (pid,) in conn.execute(query).fetchall()}))
+                while samples[-1][0] - samples[0][0] >= held_s:
+                    highest[0] = max(highest[0], len(set.intersection(*(pids for _, pids in samples))))
+                    samples.popleft()
 
     thread = threading.Thread(target=watch)
     thread.start()
