@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import logging
 import math
 import os
@@ -35,7 +36,24 @@ class MisbehavingModel(BaseDetectionModel):
 
     def run(self, ctx: ModelContext) -> ModelResult:
         behaviour = ctx.params.get("behaviour")
-        return well_behaved(ctx) if behaviour is None else BEHAVIOURS[behaviour](ctx)  # type: ignore[no-any-return]
+        return self.well_behaved(ctx) if behaviour is None else BEHAVIOURS[behaviour](ctx)  # type: ignore[no-any-return]
+
+    def well_behaved(self, ctx: ModelContext) -> ModelResult:
+        return well_behaved(ctx)
+
+
+class MisbehavingInShards(MisbehavingModel):
+    """Misbehaves in the shard of entity 3; in the others, says of each entity all that is in its context."""
+
+    shard_by = "entity"
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        return super().run(ctx) if "3" in ctx.inputs["id"] else self.well_behaved(ctx)
+
+    def well_behaved(self, ctx: ModelContext) -> ModelResult:
+        *rows, (_, about_all) = well_behaved(ctx).outputs_per_input
+        seen = hashlib.sha256(repr(about_all).encode()).hexdigest()
+        return ModelResult(outputs_per_input=[(ref, {**output, "seen": seen}) for ref, output in rows])
 
 
 def well_behaved(ctx: ModelContext) -> ModelResult:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -34,9 +35,10 @@ SETTINGS = Settings(
 )
 LIMIT_S = 2.0
 INPUTS = """
-select n, jsonb_build_object('list', jsonb_build_array(n, n + 1), 'k', n) as deep
-from generate_series(1, 5) as n
+select n, n::text as id, jsonb_build_object('list', jsonb_build_array(n, n + 1), 'k', n) as deep
+from generate_series(1, 5) as n order by n
 """
+SHARDS = 2
 QUERIES = {
     "outputs": """
         select model_id, version_id, role::text, is_replay, cycle_started_at, entity_id, score,
@@ -92,12 +94,15 @@ def clone(server: str, template: str) -> Iterator[str]:
         conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
-def register(conn: Any, plan: Planned, *, with_shadows: bool) -> None:
+def register(conn: Any, plan: Planned, *, with_shadows: bool, shards: int = 1) -> None:
     """Champions first, so that they have the same ids with and without shadows."""
+    name = "MisbehavingInShards" if shards > 1 else "MisbehavingModel"
     sample_registry.put_cycle(conn, input_query=INPUTS)
     for n, reads in enumerate(plan.reads):
-        options = {"execution_timeout": LIMIT_S} if SLOW_BEHAVIOURS & set(plan.shadows[n]) else {}
-        fields = {"entrypoint": "tests.misbehaving_models:MisbehavingModel", "task_options": options}
+        options: dict[str, Any] = {"shards": shards} if shards > 1 else {}
+        if SLOW_BEHAVIOURS & set(plan.shadows[n]):
+            options["execution_timeout"] = LIMIT_S
+        fields = {"entrypoint": f"tests.misbehaving_models:{name}", "task_options": options}
         sample_registry.put_model(conn, f"m{n}", tuple(f"m{r}" for r in reads), **fields)
         sample_registry.put_version(conn, f"m{n}@1", Role.PRIMARY, weights=[{"w": n + 1}, {"w": 0.1}])
     for n, behaviours in enumerate(plan.shadows if with_shadows else ()):
@@ -121,30 +126,37 @@ def run_tasks(dsn: str) -> None:
     with connect(dsn) as conn:
         opened = planning.open_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF)
     for step in opened.steps:
-        limit_s = opened.plan.models[step.model_id].task_options.get("execution_timeout", 30)
-        pid = os.fork()
-        if pid == 0:
-            run_task_and_exit(dsn, step)
-        end_at = time.monotonic() + limit_s
-        while os.waitpid(pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > end_at:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                break
-            time.sleep(0.005)
+        model = opened.plan.models[step.model_id]
+        limit_s = model.task_options.get("execution_timeout", 30)
+        for shard in (*range(model.shards), None) if model.shards > 1 else (None,):
+            run_in_process(partial(run_task_and_exit, dsn, step, shard), limit_s)
     with connect(dsn) as conn:
         closing.close_cycle(Database(conn, SETTINGS.schema), "fleet", AT, mode=Mode.AS_OF, task_states={})
 
 
-def run_task_and_exit(dsn: str, step: Any) -> None:
-    """Run one version as an operator does, and end this process."""
+def run_in_process(run: Callable[[], None], limit_s: float) -> None:
+    """Run in a process that is ended after `limit_s`."""
+    pid = os.fork()
+    if pid == 0:
+        run()
+    end_at = time.monotonic() + limit_s
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > end_at:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            break
+        time.sleep(0.005)
+
+
+def run_task_and_exit(dsn: str, step: Any, shard: int | None) -> None:
+    """Run one version, or one shard of it, as an operator does, and end this process."""
     status = 1
     try:
         os.dup2(os.open(os.devnull, os.O_RDWR), 2)
         with connect(dsn) as conn:
             version = None if step.role is Role.PRIMARY else step.version
             request = VersionRequest(model_id=step.model_id, version=version, cycle_id="fleet", started_at=AT)
-            run_task(Database(conn, SETTINGS.schema), SETTINGS, request)
+            run_task(Database(conn, SETTINGS.schema), SETTINGS, request, shard=shard)
         status = 0
     finally:
         os._exit(status)
@@ -169,12 +181,14 @@ def run_concurrent(dsn: str) -> None:
     run_inline(dsn, concurrent=True)
 
 
-def check(server: str, template: str, plan: Planned, run: Run) -> None:
+def check(server: str, template: str, plan: Planned, how: str) -> None:
+    run, _ = RUNS[how]
+    shards, outputs = (SHARDS, 5) if how == "sharded" else (1, 6)
     rows = []
     for with_shadows in (True, False):
         with clone(server, template) as dsn:
             with connect(dsn) as conn:
-                register(conn, plan, with_shadows=with_shadows)
+                register(conn, plan, with_shadows=with_shadows, shards=shards)
             run(dsn)
             rows.append(primary_rows(dsn))
             if with_shadows:
@@ -182,7 +196,7 @@ def check(server: str, template: str, plan: Planned, run: Run) -> None:
     assert rows[0] == rows[1]
     assert len(rows[0]["manifests"]) == len(plan.reads)
     assert all("SUCCEEDED" in manifest for manifest in rows[0]["manifests"])
-    assert len(rows[0]["outputs"]) == 6 * len(plan.reads)
+    assert len(rows[0]["outputs"]) == outputs * len(plan.reads)
 
 
 def check_shadow_outcomes(dsn: str, plan: Planned) -> None:
@@ -197,6 +211,7 @@ def check_shadow_outcomes(dsn: str, plan: Planned) -> None:
 
 RUNS: dict[str, tuple[Run, frozenset[str]]] = {
     "task": (run_tasks, TASK_BEHAVIOURS),
+    "sharded": (run_tasks, TASK_BEHAVIOURS),
     "inline": (run_inline, frozenset(BEHAVIOURS)),
     "concurrent": (run_concurrent, frozenset(BEHAVIOURS)),
 }
@@ -222,18 +237,15 @@ def every_behaviour(behaviours: frozenset[str]) -> Planned:
 
 @pytest.mark.parametrize("how", RUNS)
 def test_no_behaviour_of_a_shadow_changes_a_primary_row(server: str, template: str, how: str) -> None:
-    run, behaviours = RUNS[how]
-    check(server, template, every_behaviour(behaviours), run)
+    check(server, template, every_behaviour(RUNS[how][1]), how)
 
 
 @pytest.mark.parametrize("how", RUNS)
 def test_no_shadow_of_any_plan_changes_a_primary_row(server: str, template: str, how: str) -> None:
-    run, behaviours = RUNS[how]
-
     @QUICK
-    @given(plans(behaviours))
+    @given(plans(RUNS[how][1]))
     def holds(plan: Planned) -> None:
-        check(server, template, plan, run)
+        check(server, template, plan, how)
 
     holds()
 
@@ -241,11 +253,9 @@ def test_no_shadow_of_any_plan_changes_a_primary_row(server: str, template: str,
 @pytest.mark.long
 @pytest.mark.parametrize("how", RUNS)
 def test_no_shadow_of_a_hundred_plans_changes_a_primary_row(server: str, template: str, how: str) -> None:
-    run, behaviours = RUNS[how]
-
     @LONG
-    @given(plans(behaviours))
+    @given(plans(RUNS[how][1]))
     def holds(plan: Planned) -> None:
-        check(server, template, plan, run)
+        check(server, template, plan, how)
 
     holds()

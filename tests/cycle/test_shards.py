@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests import sample_registry
-from tests.misbehaving_models import BEHAVIOURS, SLOW_BEHAVIOURS
+from tests.misbehaving_models import BEHAVIOURS
 from tests.sample_registry import AT
 
 from airflow_detection.cycle import inline, planning
@@ -559,22 +559,6 @@ def test_what_cannot_run_in_shards_says_so(database: Any, change: dict[str, Any]
     assert not report.is_transient
     assert reason in (report.error or "")
     assert staged(database) == []
-
-
-def test_no_behaviour_of_a_shard_of_a_shadow_changes_a_primary_row(database: Any, dsn: str) -> None:
-    behaviours = sorted({*BEHAVIOURS} - SLOW_BEHAVIOURS)
-    put(database, ENTITIES, shadows=[{"at": "c", "behaviour": behaviour} for behaviour in behaviours])
-    whole = of_whole(database)
-    assert run_all(database, 3).outcome is Outcome.SUCCEEDED
-    for n in range(len(behaviours)):
-        for shard in (0, 1, 2, None):
-            with connect(dsn) as conn:  # a behaviour may end it
-                run(conn, shard, 3, str(n + 2))
-    with connect(dsn) as conn:
-        assert stored(conn) == whole
-        outcomes = sample_registry.outcomes(conn)
-    assert len(outcomes) == len(behaviours) + 1, "each has a manifest"
-    assert outcomes[f"m@{behaviours.index('raises') + 2}"] == "FAILED"
 
 
 @given(
