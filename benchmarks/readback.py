@@ -60,7 +60,7 @@ def run() -> Iterator[dict[str, Any]]:  # Any: JSON
 def _shared(database: BenchDatabase) -> SharedOutputs:
     """Return `ctx.shared[model_id]` of a downstream model."""
     return SharedOutputs(
-        StoredOutputs(Database(database.reader, SCHEMA), database.cycle(0), database.version)
+        StoredOutputs(lambda: Database(database.reader, SCHEMA), database.cycle(0), database.version)
     )
 
 

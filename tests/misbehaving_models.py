@@ -13,6 +13,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import psycopg
@@ -172,17 +173,24 @@ def runs_sql(*statements: str) -> Behaviour:
 
 def uses_private_connections(ctx: ModelContext) -> ModelResult:
     """Write through every connection that can be reached from the context."""
-    connections, objects = [], [ctx.database, *ctx.shared.values()]
-    for _ in range(6):
-        objects = gc.get_referents(*objects)
-        connections += [o for o in objects if isinstance(o, psycopg.Connection)]
-        objects = [o for o in objects if not isinstance(o, (type, psycopg.Connection))]
+    for upstream in ctx.shared.values():
+        len(upstream)  # opens its session
+    objects = [ctx.database, *ctx.shared.values()]
+    seen: dict[int, Any] = {}
+    while objects := [o for o in gc.get_referents(*objects) if id(o) not in seen and _is_data(o)]:
+        seen |= {id(o): o for o in objects}
+    connections = [o for o in seen.values() if isinstance(o, psycopg.Connection)]
     assert connections
-    for conn in {id(conn): conn for conn in connections}.values():
+    for conn in connections:
         for statement in (FORGED, "drop table detection.detection_model_runs cascade", "begin"):
             with contextlib.suppress(psycopg.Error):
                 conn.execute(statement)
     return ModelResult(outputs_per_input=[({}, {"id": "shadow", "score": 0.5})])
+
+
+def _is_data(value: Any) -> bool:
+    """Whether it is neither a class, nor a module, nor the names of one."""
+    return not isinstance(value, (type, ModuleType)) and not (isinstance(value, dict) and "__name__" in value)
 
 
 def forges(ctx: ModelContext) -> ModelResult:

@@ -65,14 +65,14 @@ def peak_mib(rows: Iterator[Any]) -> float:
 def test_the_memory_of_a_reader_does_not_grow_with_what_it_reads(database: Connection) -> None:
     version, size = champion(database, "1"), 1000
     save(database, version, pairs(6 * BATCH_ROWS, size))
-    upstream = SharedOutputs(StoredOutputs(Database(database, "detection"), CYCLE, version))
+    upstream = SharedOutputs(StoredOutputs(lambda: Database(database, "detection"), CYCLE, version))
     assert len(upstream) == 6 * BATCH_ROWS
     assert peak_mib(iter(upstream)) < 2.5 * BATCH_ROWS * size / 2**20  # all of it takes six times that size
 
 
 def test_nothing_is_read_before_it_is_asked_for(database: Connection) -> None:
     version = champion(database, "1")
-    upstream = SharedOutputs(StoredOutputs(Database(database, "detection"), CYCLE, version))
+    upstream = SharedOutputs(StoredOutputs(lambda: Database(database, "detection"), CYCLE, version))
     save(database, version, pairs(3))
     assert len(list(upstream)) == 3
 
@@ -80,14 +80,14 @@ def test_nothing_is_read_before_it_is_asked_for(database: Connection) -> None:
 def test_what_is_read_is_read_only_at_every_depth(database: Connection) -> None:
     version = champion(database, "1")
     save(database, version, pairs(1))
-    ((ref, output),) = SharedOutputs(StoredOutputs(Database(database, "detection"), CYCLE, version))
+    ((ref, output),) = SharedOutputs(StoredOutputs(lambda: Database(database, "detection"), CYCLE, version))
     mappings: list[Any] = [ref, output, output["deep"][0]]
     for mapping in mappings:
         with pytest.raises(TypeError):
             mapping["mine"] = 1
     for value in (output["deep"], output["deep"][0]["text"]):
         assert type(value) is tuple
-    assert list(SharedOutputs(StoredOutputs(Database(database, "detection"), CYCLE, version))) == [
+    assert list(SharedOutputs(StoredOutputs(lambda: Database(database, "detection"), CYCLE, version))) == [
         (ref, output)
     ]
 
@@ -98,7 +98,7 @@ def test_columns_are_those_of_the_rows_in_their_order(
     monkeypatch.setattr("airflow_detection.store.reader.COLUMN_BATCH_ROWS", 7)
     version = champion(database, "1")
     save(database, version, pairs(50))
-    upstream = StoredOutputs(Database(database, "detection"), CYCLE, version)
+    upstream = StoredOutputs(lambda: Database(database, "detection"), CYCLE, version)
     entities, scores = upstream.columns()
     assert entities == tuple(ref["entity"] for ref, _ in upstream)
     assert scores == (0.1,) * 50

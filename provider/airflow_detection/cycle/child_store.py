@@ -136,7 +136,7 @@ class PostgresChildStore:
 
         self._session = _OwnSession(open_session)
         yield Access(
-            upstream=lambda version, cycle: StoredOutputs(self.own_session(), cycle, version),
+            upstream=lambda version, cycle: StoredOutputs(self.own_session, cycle, version),
             database=lambda cycle: _CycleQueries(self.own_session, self._opened[cycle]),
         )
         with suppress(psycopg.Error):

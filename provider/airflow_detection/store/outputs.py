@@ -101,7 +101,7 @@ class PostgresStore:
 
     def upstream(self, version: VersionSpec, cycle: Cycle) -> StoredOutputs:
         """Return the stored outputs of a champion, read lazily."""
-        return StoredOutputs(Database(self._reader, self._schema), cycle, version)
+        return StoredOutputs(lambda: Database(self._reader, self._schema), cycle, version)
 
     def save(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import orjson
 import psycopg
+from psycopg import sql
 from psycopg.types.json import set_json_loads
 from psycopg.types.string import TextLoader
 
@@ -19,7 +20,7 @@ from airflow_detection.domain.inputs import Inputs
 from airflow_detection.domain.json_values import JsonMapping, freeze_in_place, frozen
 from airflow_detection.domain.specs import Cycle, VersionSpec
 from airflow_detection.errors import TerminalModelError
-from airflow_detection.store.connection import in_ms
+from airflow_detection.store.connection import Connection, in_ms
 from airflow_detection.store.database import Database
 from airflow_detection.store.driver_errors import unavailable
 from airflow_detection.store.queries import bindable, named, refusal
@@ -196,17 +197,29 @@ class StoredOutputs:
     """Stored outputs of a champion in one cycle, read lazily, in the same order each time.
 
     Several can be iterated over at once on the same connection.
+
+    Args:
+        session: gives the session to read in; asked when something is read.
+        cycle: the cycle that was run.
+        version: the champion.
     """
 
-    def __init__(self, db: Database, cycle: Cycle, version: VersionSpec) -> None:
-        self._conn = db.conn
-        self._queries = db.queries("detection_model_run_outputs")
+    def __init__(self, session: Callable[[], Database], cycle: Cycle, version: VersionSpec) -> None:
+        self._session = session
         self._run: Mapping[str, Any] = {  # Any: a statement's params
             "cycle_started_at": cycle.started_at,
             "model_id": version.model_id,
             "version_id": version.version_id,
             "is_replay": version.is_replay,
         }
+
+    @property
+    def _conn(self) -> Connection:
+        return self._session().conn
+
+    @cached_property
+    def _queries(self) -> Mapping[str, sql.Composed]:
+        return self._session().queries("detection_model_run_outputs")
 
     @cached_property
     def _count(self) -> int:
