@@ -64,11 +64,15 @@ where cycle_id = %(cycle_id)s and cycle_started_at = %(cycle_started_at)s
   and mode = %(mode)s::{schema}.detection_mode and opened_at = %(opened_at)s;
 
 -- name: replayable
--- The cycles in [start, end) that ran, and whether each of some versions has completed a replay in them.
+-- The cycles in [start, end) that ran, and whether each of some versions has completed a replay in them and none is
+-- under way, or was ended before the cycle was closed.
 select cycle_started_at,
        count(distinct version_id) filter (where is_replay and outcome = 'SUCCEEDED'
                                             and version_id = any(%(version_ids)s)) = cardinality(%(version_ids)s)
-  from {schema}.detection_model_runs
+           and not exists (select from {schema}.detection_cycle_runs c
+                            where c.cycle_id = %(cycle_id)s and c.cycle_started_at = r.cycle_started_at
+                              and c.mode = 'override' and c.closed_at is null)
+  from {schema}.detection_model_runs r
  where cycle_id = %(cycle_id)s and cycle_started_at >= %(start)s and cycle_started_at < %(end)s
  group by cycle_started_at
 having bool_or(not is_replay)

@@ -242,6 +242,28 @@ def test_a_cycle_in_which_a_version_fails_leaves_the_others_their_results(
     assert {row[0] for row in outputs} == set(CYCLES) - {CYCLES[2]}
 
 
+class WaitsForTheEarlier(BaseDetectionModel):
+    """Waits until the result of the cycle before is stored."""
+
+    def run(self, ctx: ModelContext) -> ModelResult:
+        assert ctx.database
+        before = {"at": ctx.cycle.started_at - timedelta(minutes=5), "first": CYCLES[0]}
+        query = "select 1 as n from detection.detection_model_runs where is_replay and cycle_started_at = :at"
+        until = time.monotonic() + 10
+        while before["at"] >= before["first"] and not len(ctx.database.query(query, before)):
+            if time.monotonic() > until:
+                raise RuntimeError("the result of the cycle before is not stored")
+            time.sleep(0.05)
+        return ModelResult(outputs_per_input=[({}, {"id": "a", "score": None})])
+
+
+def test_a_result_is_stored_while_its_process_is_at_the_next_cycle(db: Database) -> None:
+    waits = "tests.cycle.test_replay:WaitsForTheEarlier"
+    sample_registry.put_version(db.conn, "m@3", entrypoint=waits)
+    reports = replay_all(db, "m@3")
+    assert [report.error for report in reports.values()] == [None] * len(CYCLES)
+
+
 def test_what_has_its_replay_is_left_out_when_it_goes_on(db: Database) -> None:
     span = {"start": CYCLES[0], "end": CYCLES[-1] + timedelta(minutes=5)}
     assert cycles_to_replay(db, "fleet", ["m@2"], **span) == (CYCLES, 6)
@@ -250,6 +272,11 @@ def test_what_has_its_replay_is_left_out_when_it_goes_on(db: Database) -> None:
     assert cycles_to_replay(db, "fleet", ["m@2"], **span) == (CYCLES[2:], 6)
     assert cycles_to_replay(db, "fleet", ["m@2", "m@1"], **span) == (CYCLES, 6)
     assert cycles_to_replay(db, "fleet", ["m@2"], **span, again=True) == (CYCLES, 6)
+    replaying_on = replay(db, SETTINGS, "fleet", ["m@2"], CYCLES[2:])
+    next(replaying_on)
+    assert cycles_to_replay(db, "fleet", ["m@2"], **span) == (CYCLES[2:], 6), "the cycles are not closed"
+    assert len(list(replaying_on)) == 3
+    assert cycles_to_replay(db, "fleet", ["m@2"], **span) == ([], 6)
     later = {"start": CYCLES[-1] + timedelta(minutes=5), "end": CYCLES[-1] + timedelta(days=1)}
     assert cycles_to_replay(db, "fleet", ["m@2"], **later) == ([], 0)
     with pytest.raises(PlanError, match="'m@4' is not registered"):

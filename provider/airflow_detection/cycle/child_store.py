@@ -200,7 +200,7 @@ class PostgresChildStore:
     ) -> RunReport:
         """Let the database select and store, on a new connection: the statement may change its session.
 
-        The child has ended, so the version still has no more than one connection.
+        The child has none, because it has only told the statement: the version still has no more than one.
         """
 
         def finish(count: int) -> tuple[RunReport, Mapping[str, float]]:

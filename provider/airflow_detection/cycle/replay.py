@@ -32,7 +32,7 @@ from airflow_detection.store.database import Database
 log = logging.getLogger(__name__)
 
 MAX_CYCLES = 48
-"""Cycles that are replayed at a time: what is not stored yet is lost where a replay is ended."""
+"""Cycles that are replayed at a time, in one process of each version."""
 
 LOOKBACKS = 3
 """The cycles that are replayed at a time begin within so many lookbacks: their rows are in memory."""
@@ -93,14 +93,14 @@ def replay(
 
     They read what the champions have stored; their results are marked as a replay and stand beside the live
     ones. A cycle that is replayed again replaces its earlier replay. The cycles of a stretch have one
-    process for each version, which keeps its modules, its artefact and its folder from cycle to cycle; the
-    results are stored, each in a transaction of its own, when the process has ended.
+    process for each version, which keeps its modules, its artefact and its folder from cycle to cycle; each
+    result is stored in a transaction of its own, while the process is at the next cycle.
 
     Args:
         cycles: in order of time, UTC.
 
     Yields:
-        The results as they are stored: stretch by stretch, version by version, in order of time.
+        The results when those of a version in a stretch are stored: in order of time.
 
     Raises:
         PlanError, ExpiredPartition: no plan can be given for a cycle.

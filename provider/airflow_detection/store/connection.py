@@ -79,10 +79,10 @@ def begin_session(conn: Connection, *, read_only: bool = False) -> None:
 
 
 def _limit_silence(conn: Connection) -> None:
-    given = conn.info.get_parameters()
     with socket.socket(fileno=os.dup(conn.fileno())) as sock:
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             return
+        given = conn.info.get_parameters()
         for name, (option, value) in _SILENCE.items():
             if name not in given and hasattr(socket, option):  # each system has its own
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

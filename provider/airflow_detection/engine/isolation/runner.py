@@ -173,7 +173,10 @@ class SubprocessRunner:
                     while waiting and len(running) < at_once:
                         number, jobs = waiting.popleft()
                         running[number] = self._start(jobs, selector)
-                    for number in self._ended(selector, running):
+                    ended = self._ended(selector, running)
+                    for run in running.values():
+                        self._store_ahead(run)
+                    for number in ended:
                         run = running.pop(number)
                         # Before its outputs are read: no process of it may still write to them.
                         run.left_orphans = end_orphans(earlier_children)
@@ -213,6 +216,17 @@ class SubprocessRunner:
         self._unregister_closed(selector, ready_runs.values())
         return ended
 
+    def _store_ahead(self, run: _ChildRun) -> None:
+        """Store the results that are there while the process goes on with its next job.
+
+        It can still write to their files: `save` takes what it has checked. The time does not count for it,
+        because meanwhile nobody reads what it prints.
+        """
+        began = time.monotonic()
+        while len(run.reports) < min(len(run.results), len(run.jobs) - 1):
+            run.reports.append(self._concluded(run, len(run.reports), None))
+        run.deadline += time.monotonic() - began
+
     def _unregister_closed(self, selector: selectors.BaseSelector, runs: Iterable[_ChildRun]) -> None:
         """Stop waiting for closed pipes: each would be ready at once, every time."""
         for run in runs:
@@ -229,10 +243,11 @@ class SubprocessRunner:
                     _log.warning("%d log lines were left out", run.line_count - MAX_LINES)
                 failure = run.failure()
             count = len(run.results) if failure is None else run.jobs.index(run.job)
-            reports = [self._concluded(run, number, None) for number in range(count)]
+            for number in range(len(run.reports), count):
+                run.reports.append(self._concluded(run, number, None))
             if failure is not None:
-                reports.append(self._concluded(run, count, failure))
-            return reports
+                run.reports.append(self._concluded(run, count, failure))
+            return run.reports
         finally:
             for fd in (run.child.frames_fd, run.child.text_fd, run.child.pidfd):
                 if fd is not None:
@@ -344,6 +359,8 @@ class _ChildRun:
         self.began = time.perf_counter()
         self.deadline = time.monotonic() + limits.timeout_s
         self.results: list[dict[str, Any]] = []  # Any: JSON
+        self.reports: list[RunReport] = []
+        """Those of the jobs whose results were stored, or whose failures."""
         self.backend: JsonMapping | None = None
         self.pipe_error: Exception | None = None
         self.line_count, self.last_line = 0, ""
