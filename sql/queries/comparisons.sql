@@ -220,7 +220,8 @@ select l.entity_id, l.at, l.p as first_score, l.s as second_score, l.difference,
  order by l.difference desc, l.entity_id;
 
 -- name: cycles_to_replay
--- Of the latest cycles that the champion completed, those that a version has not, live or as a replay.
+-- Of the latest cycles that the champion completed, those that a version has not, live or as a replay; a replay that was
+-- ended before the cycle was closed is none.
 with latest as (
     select r.cycle_started_at from {schema}.detection_model_runs r
      where r.cycle_id = %(cycle_id)s and r.version_id = %(champion_id)s and r.outcome = 'SUCCEEDED' and not r.is_replay
@@ -229,5 +230,9 @@ with latest as (
 select l.cycle_started_at as at, exists (
            select from {schema}.detection_model_runs own
             where own.cycle_id = %(cycle_id)s and own.cycle_started_at = l.cycle_started_at
-              and own.version_id = %(version_id)s and own.outcome = 'SUCCEEDED') as is_done
+              and own.version_id = %(version_id)s and own.outcome = 'SUCCEEDED'
+              and not (own.is_replay and exists (
+                      select from {schema}.detection_cycle_runs c
+                       where c.cycle_id = %(cycle_id)s and c.cycle_started_at = l.cycle_started_at
+                         and c.mode = 'override' and c.closed_at is null))) as is_done
   from latest l order by l.cycle_started_at;

@@ -21,6 +21,7 @@ from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.engine.model import BaseDetectionModel, ModelContext, ModelResult
 from airflow_detection.errors import PlanError
+from airflow_detection.store import comparisons
 from airflow_detection.store.database import Database
 
 QUERY = (
@@ -275,7 +276,13 @@ def test_what_has_its_replay_is_left_out_when_it_goes_on(db: Database) -> None:
     replaying_on = replay(db, SETTINGS, "fleet", ["m@2"], CYCLES[2:])
     next(replaying_on)
     assert cycles_to_replay(db, "fleet", ["m@2"], **span) == (CYCLES[2:], 6), "the cycles are not closed"
+    ids = dict(
+        db.conn.execute("select version, version_id from detection.detection_model_versions").fetchall()
+    )
+    pair = {"version_id": ids["2"], "champion_id": ids["1"], "latest": 5}
+    assert comparisons.cycles_to_replay(db, "fleet", **pair) == (CYCLES[2:], 5)
     assert len(list(replaying_on)) == 3
+    assert comparisons.cycles_to_replay(db, "fleet", **pair) == ([], 5)
     assert cycles_to_replay(db, "fleet", ["m@2"], **span) == ([], 6)
     later = {"start": CYCLES[-1] + timedelta(minutes=5), "end": CYCLES[-1] + timedelta(days=1)}
     assert cycles_to_replay(db, "fleet", ["m@2"], **later) == ([], 0)
