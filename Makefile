@@ -1,6 +1,6 @@
 # Every command sets up what it needs in .venv, in this checkout: Python 3.11-3.13 and make are enough.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test test-long test-matrix test-celery test-compose check dist docs bench ui constraints
+.PHONY: help demo demo-clean test test-e2e test-long test-matrix test-celery test-compose check dist docs bench ui constraints
 SHELL := bash
 BIN := .venv/bin
 SIDE_BY_SIDE := -n 2 --dist loadfile
@@ -15,8 +15,11 @@ demo: .venv/.installed ## run past cycles in a real Airflow and stay up (AIS= CY
 demo-clean: ## stop what a demo left running and remove .demo
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo.clean; else rm -rf .demo; fi
 
-test: .venv/.installed ## the tests, without the long fault counts (ARGS= goes to pytest)
-	@$(BIN)/python -m pytest -m "not long" $(SIDE_BY_SIDE) $(ARGS)
+test: .venv/.installed ## the tests that need neither an Airflow with all its components nor long (ARGS= goes to pytest)
+	@$(BIN)/python -m pytest -m "not long and not e2e" $(SIDE_BY_SIDE) $(ARGS)
+
+test-e2e: .venv/.installed ## the demo, the pages in a browser, backfills and promotions, each in an Airflow with all its components
+	@$(BIN)/python -m pytest -m "e2e and not long" $(SIDE_BY_SIDE) $(ARGS)
 
 test-long: .venv/.installed ## the tests with the full fault counts
 	@$(BIN)/python -m pytest -m "not matrix and not celery and not compose" $(ARGS)
