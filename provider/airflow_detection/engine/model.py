@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -66,15 +66,16 @@ class ModelResult:
     """Result of one run.
 
     `outputs_per_input` may be a generator: it is consumed once, while it is stored. A metric that is None
-    is left out. `features` holds the columns the model really computed with, for the profile in the
-    manifest: the cycle's time column among them tells which newest row it used, `read:<upstream>` holds the
-    scores that it read there, and `ratio:<name>` a ratio for each entity that must stay near its usual value,
-    such as one of two speeds. `duration_ms` is filled in by the engine when it is None.
+    is left out. `features` holds the columns the model really computed with, sequences or arrays of numpy,
+    for the profile in the manifest: the cycle's time column among them tells which newest row it used,
+    `read:<upstream>` holds the scores that it read there, and `ratio:<name>` a ratio for each entity that
+    must stay near its usual value, such as one of two speeds. `duration_ms` is filled in by the engine when
+    it is None.
     """
 
     outputs_per_input: Iterable[tuple[JsonMapping, JsonMapping]] = ()
     metrics: Mapping[str, float | int | None] = field(default_factory=dict)
-    features: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # Any: numbers or text, null included
+    features: Mapping[str, Collection[Any]] = field(default_factory=dict)  # Any: numbers or text, or null
     duration_ms: float | None = None
 
 

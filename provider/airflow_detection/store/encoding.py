@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
+from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -101,8 +102,12 @@ def _needs_a_look(text: bytes, value: Mapping[str, Any]) -> bool:  # Any: as enc
 
 
 def _nulls_are_none(text: bytes, value: Mapping[str, Any]) -> bool:  # Any: as encode
-    """Tell whether each null stands for a None at the top level: a quick test, true of most outputs."""
-    return text.count(b"null") == list(map(type, value.values())).count(_NONE)
+    """Tell whether each null stands for a None in the two top levels: a quick test, true of most outputs."""
+    null_count, types = text.count(b"null"), list(map(type, value.values()))
+    if (none_count := types.count(_NONE)) != null_count and dict in types:
+        inner = (part.values() for part in value.values() if type(part) is dict)
+        none_count += list(map(type, chain.from_iterable(inner))).count(_NONE)
+    return null_count == none_count
 
 
 def _is_same(text: bytes, value: Any) -> bool:  # Any: an output of a model

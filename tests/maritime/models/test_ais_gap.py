@@ -157,7 +157,7 @@ def test_canaries_have_the_scores_that_they_expect() -> None:
             )
         )
         assert result.metrics["vessel_count"] == 0
-        assert result.features["lat"] == []
+        assert list(result.features["lat"]) == []
 
 
 @pytest.mark.parametrize("name", ["satellite_min_h", "terrestrial_intervals", "history_h"])

@@ -197,7 +197,8 @@ def test_canaries_have_the_scores_that_they_expect_and_are_in_no_metric(params: 
     for canary in canaries:
         assert outputs[canary.entity_id]["score"] == pytest.approx(canary.expected, abs=1e-9)
     assert (result.metrics["gear_count"], result.metrics["collision_count"]) == (1, 1)
-    assert result.features["lat"] == [row["lat"] for row in sorted(two_buoys(), key=lambda r: r["mmsi"])]
+    buoys = sorted(two_buoys(), key=lambda row: row["mmsi"])
+    assert list(result.features["lat"]) == [row["lat"] for row in buoys]
 
 
 def test_the_hours_before_come_from_the_stored_positions(

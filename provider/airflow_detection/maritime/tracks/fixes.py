@@ -66,10 +66,10 @@ class Fixes:
             heading_deg=self.heading_deg[index],
         )
 
-    def features(self, names: Iterable[str]) -> dict[str, list[float | None]]:
-        """Return columns for a profile, without reserved MMSI: null where a value is not available."""
+    def features(self, names: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+        """Return columns for a profile, without reserved MMSI: NaN where a value is not available."""
         real = self.take(~is_reserved(self.mmsi))
-        return {name: _or_none(getattr(real, name)) for name in names}
+        return {name: getattr(real, name) for name in names}
 
 
 def read_fixes(inputs: Inputs) -> Fixes:
@@ -124,14 +124,6 @@ def _time_order(f: Fixes) -> NDArray[np.int64]:
     several_keys = (f.heading_deg, f.cog_deg, f.sog_kn, f.lon, f.lat, f.observed_s, f.mmsi)
     order[several] = rows[np.lexsort([key[rows] for key in several_keys])]
     return order
-
-
-def _or_none(values: NDArray[np.float64]) -> list[float | None]:
-    """Return the values as a list, with None for NaN."""
-    listed: list[float | None] = values.tolist()
-    for row in np.flatnonzero(np.isnan(values)).tolist():
-        listed[row] = None
-    return listed
 
 
 def iso_utc(observed_s: float) -> str:
