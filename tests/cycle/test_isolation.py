@@ -240,7 +240,7 @@ def test_no_behaviour_of_a_shadow_changes_a_primary_row(server: str, template: s
     check(server, template, every_behaviour(RUNS[how][1]), how)
 
 
-@pytest.mark.parametrize("how", RUNS)
+@pytest.mark.parametrize("how", [how for how in RUNS if how != "sharded"])  # below, with a hundred plans
 def test_no_shadow_of_any_plan_changes_a_primary_row(server: str, template: str, how: str) -> None:
     @QUICK
     @given(plans(RUNS[how][1]))
