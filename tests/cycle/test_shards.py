@@ -14,14 +14,17 @@ from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from tests import sample_registry
 from tests.misbehaving_models import BEHAVIOURS
 from tests.sample_registry import AT
+from tests.store.servers import pooler
 
 from airflow_detection.cycle import inline, planning
 from airflow_detection.cycle.replay import replay
@@ -40,6 +43,7 @@ from airflow_detection.errors import StaleAttempt, StorageError
 from airflow_detection.store import shards as shard_store
 from airflow_detection.store.connection import connect
 from airflow_detection.store.database import Database
+from airflow_detection.store.grants import grant
 from airflow_detection.store.reader import Reader
 from airflow_detection.store.spool import encode_outputs
 
@@ -458,6 +462,32 @@ def test_shards_of_another_opening_of_the_cycle_do_not_count(database: Any) -> N
     of_shards = stored(database)
     reset(database)
     assert of_shards == of_whole(database)
+
+
+def test_shards_behind_a_pooler_store_what_the_whole_does(database: Any, dsn: str) -> None:
+    put(database, ENTITIES)
+    whole = of_whole(database)
+    with pooler(dsn) as pooled, connect(pooled) as conn:
+        assert run_all(conn, 3).outcome is Outcome.SUCCEEDED
+        assert stored(conn) == whole
+        assert staged(conn) == []
+
+
+def test_shards_need_no_more_than_a_writers_rights(database: Any, dsn: str) -> None:
+    put(database, ENTITIES)
+    whole = of_whole(database)
+    grant(Database(database, "detection"))
+    database.execute("grant select on detection.seen to detection_writer")
+    login = f"writer_{uuid4().hex[:8]}"
+    name = sql.Identifier(login)
+    database.execute(sql.SQL("create role {} login password 'pw' in role detection_writer").format(name))
+    try:
+        with connect(make_conninfo(dsn, user=login, password="pw")) as conn:  # noqa: S106
+            assert run_all(conn, 3).outcome is Outcome.SUCCEEDED
+    finally:
+        database.execute(sql.SQL("drop role {}").format(name))
+    assert stored(database) == whole
+    assert staged(database) == []
 
 
 def test_the_task_of_a_version_runs_only_the_shards_that_are_not_there(database: Any) -> None:
