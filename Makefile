@@ -1,9 +1,9 @@
 # Every command sets up what it needs in .venv, in this checkout: Python 3.11-3.13 and make are enough.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test test-e2e test-long test-matrix test-celery test-compose check dist docs bench ui constraints
+.PHONY: help demo demo-clean test test-airflow test-long test-matrix test-celery test-compose check dist docs bench ui constraints
 SHELL := bash
 BIN := .venv/bin
-SIDE_BY_SIDE := -n 2 --dist loadfile
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 export AIS CYCLES DSN ONCE PORT STAND_IN_BASE STATE
 
 help: ## this list
@@ -15,10 +15,10 @@ demo: .venv/.installed ## run past cycles in a real Airflow and stay up (AIS= CY
 demo-clean: ## stop what a demo left running and remove .demo
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo.clean; else rm -rf .demo; fi
 
-test: .venv/.installed ## the tests that need neither an Airflow with all its components nor long (ARGS= goes to pytest)
+test: .venv/.installed ## the tests, but the long ones and those that run in an Airflow (ARGS= goes to pytest)
 	@$(BIN)/python -m pytest -m "not long and not e2e" $(SIDE_BY_SIDE) $(ARGS)
 
-test-e2e: .venv/.installed ## the demo, the pages in a browser, backfills and promotions, each in an Airflow with all its components
+test-airflow: .venv/.installed ## the tests in an Airflow: its task runner, its components, the pages in a browser, the demo
 	@$(BIN)/python -m pytest -m "e2e and not long" $(SIDE_BY_SIDE) $(ARGS)
 
 test-long: .venv/.installed ## the tests with the full fault counts

@@ -34,7 +34,7 @@ def server() -> Iterator[str]:
 def _create(server: str, name: str, template: str | None = None) -> str:
     statement = sql.SQL("create database {}").format(sql.Identifier(name))
     if template:
-        statement += sql.SQL(" template {}").format(sql.Identifier(template))
+        statement += sql.SQL(" template {} strategy file_copy").format(sql.Identifier(template))
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(statement)
     return make_conninfo(server, dbname=name)

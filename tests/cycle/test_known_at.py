@@ -178,6 +178,7 @@ def test_an_inline_cycle_is_compared_too(database: Any, dsn: str) -> None:
     assert champions(database) == LIVE
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_airflow_runs_the_comparison_beside_what_is_live(
     database: Any, cycles: Cycles, execution: Execution

@@ -15,6 +15,8 @@ from airflow_detection.domain.specs import Execution, Role
 if TYPE_CHECKING:
     from tests.operators.airflow_runs import Cycles
 
+pytestmark = pytest.mark.e2e
+
 ENTRYPOINT = "tests.confined_models:Confined"
 WAYS = (
     "print",

@@ -14,6 +14,8 @@ from tests.sample_registry import AT
 if TYPE_CHECKING:
     from tests.operators.airflow_runs import Fly, Runs
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def fly(runs: Runs, database: Any) -> Fly:

@@ -17,6 +17,8 @@ from airflow_detection.domain.specs import Execution, Role
 if TYPE_CHECKING:
     from tests.operators.airflow_runs import Cycles
 
+pytestmark = pytest.mark.e2e
+
 TRACKS, SPOOFING = "x-detection://fleet/tracks", "x-detection://fleet/spoofing"
 
 

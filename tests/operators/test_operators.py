@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from tests import sample_registry
 from tests.sample_registry import AT, SCHEMA
 
@@ -14,8 +15,9 @@ from airflow_detection.store import roles
 from airflow_detection.store.database import Database
 
 if TYPE_CHECKING:
-    import pytest
     from tests.operators.airflow_runs import Cycles
+
+pytestmark = pytest.mark.e2e
 
 
 def test_a_cycle_runs_and_its_shadow_cannot_turn_it_red(database: Any, cycles: Cycles) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from tests import sample_registry
 
 from airflow_detection.domain.specs import Role
 
 if TYPE_CHECKING:
     from tests.operators.airflow_runs import Cycles
+
+pytestmark = pytest.mark.e2e
 
 FAILS = "{{1//0}}"
 """Rendering it fails the task."""

@@ -12,6 +12,8 @@ from airflow_detection.domain.specs import Role
 if TYPE_CHECKING:
     from tests.operators.airflow_runs import Cycles
 
+pytestmark = pytest.mark.e2e
+
 ALLOWED = {"AIRFLOW__DETECTION__ALLOWED_MODULES": "tests.sample_registry,tests.operators.sharded_models"}
 QUERY = "select 'e' || n as id from generate_series(1, 9) n order by 1"
 

@@ -26,6 +26,8 @@ from airflow_detection.operators.telemetry import emit, log_context
 if TYPE_CHECKING:
     from tests.operators.airflow_runs import Cycles
 
+pytestmark = pytest.mark.e2e
+
 MODULES = {"AIRFLOW__DETECTION__ALLOWED_MODULES": "tests.sample_registry,tests.misbehaving_models"}
 
 

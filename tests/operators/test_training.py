@@ -23,6 +23,8 @@ from airflow_detection.store.trainings import trainings
 if TYPE_CHECKING:
     from tests.operators.airflow_runs import Cycles
 
+pytestmark = pytest.mark.e2e
+
 START = datetime(2026, 2, 1, tzinfo=UTC)
 Conn = psycopg.Connection[Any]
 
