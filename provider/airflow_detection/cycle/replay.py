@@ -51,6 +51,8 @@ def cycles_to_replay(
 ) -> tuple[list[datetime], int]:
     """Return the cycles in [start, end) that ran and lack a replay of one of the versions; and how many ran.
 
+    A replay that was ended before its cycle was closed is none.
+
     Args:
         again: whether those with a replay of each are returned as well.
 

@@ -77,10 +77,8 @@ def newer_rows(inputs: Inputs, used: Iterable[Any]) -> float | None:  # Any: ins
     """Return how many input rows are newer than all of the times that were used; None without times."""
     if inputs.time_key is None or inputs.time_key not in inputs.columns:
         return None
-    if getattr(getattr(used, "dtype", None), "kind", "") == "f":
-        newest = float(used[used == used].max(initial=-math.inf))  # type: ignore[index]
-    else:
-        newest = max((s for s in _all_seconds(tuple(used)) if s == s), default=-math.inf)
+    times = used.tolist() if hasattr(used, "tolist") else tuple(used)
+    newest = max((s for s in _all_seconds(times) if s == s), default=-math.inf)
     if (seconds := inputs.seconds(inputs.time_key)) is not None:
         return float((seconds > newest).sum())
     return float(sum(s > newest for s in _all_seconds(inputs[inputs.time_key])))

@@ -162,7 +162,8 @@ def test_the_rows_of_a_default_partition_are_moved_to_days(schema: PartitionSche
     assert schema.run("select count(*) from @spare") == [(0,)]
 
 
-def test_a_month_of_days_is_brought_back_and_a_day_alone(schema: PartitionSchema) -> None:
+def retire_three_days(schema: PartitionSchema) -> None:
+    """Leave three days of February, with a row each, detached: `day_0`, `day_1` and `day_2`."""
     schema.upkeep(Phase.ENSURE)
     schema.use_days()
     first = datetime(2026, 2, 1, tzinfo=UTC)
@@ -170,6 +171,10 @@ def test_a_month_of_days_is_brought_back_and_a_day_alone(schema: PartitionSchema
         schema.add_partition(first + n * DAY, first + (n + 1) * DAY, f"day_{n}")
         schema.insert(first + n * DAY)
     schema.upkeep(Phase.RETAIN)
+
+
+def test_a_month_of_days_is_brought_back_and_a_day_alone(schema: PartitionSchema) -> None:
+    retire_three_days(schema)
     db = Database(schema.conn, schema.name)
     assert recreate_lines(db, "2026-02-02")[-1] == f"{METRICS} 2026-02-02: is back"
     lines = [line for line in recreate_lines(db, "2026-02") if line.startswith(METRICS)]
@@ -246,13 +251,7 @@ def test_sizes_tell_bytes_rows_and_what_is_detached(schema: PartitionSchema) -> 
 def test_days_are_brought_back_where_the_policy_has_months_again(
     schema: PartitionSchema, *, is_first_dropped: bool
 ) -> None:
-    schema.upkeep(Phase.ENSURE)
-    schema.use_days()
-    first = datetime(2026, 2, 1, tzinfo=UTC)
-    for n in range(3):
-        schema.add_partition(first + n * DAY, first + (n + 1) * DAY, f"day_{n}")
-        schema.insert(first + n * DAY)
-    schema.upkeep(Phase.RETAIN)
+    retire_three_days(schema)
     set_policy(schema, ahead="3 months", retention="6 months", step="month")
     if is_first_dropped:
         schema.run("drop table @day_0")

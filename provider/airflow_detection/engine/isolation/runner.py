@@ -116,7 +116,10 @@ class ChildStore(Protocol):
         report: RunReport,
         metrics: Mapping[str, float],
     ) -> RunReport:
-        """In the parent: store what a child has written or selected; returns the report as stored."""
+        """In the parent: store what a child has written or selected; returns the report as stored.
+
+        The child may still write to the file: what is stored is what was checked, whatever it does.
+        """
 
     def save_failure(self, model: ModelSpec, version: VersionSpec, cycle: Cycle, report: RunReport) -> None:
         """In the parent: store the manifest of a failure."""
@@ -178,7 +181,7 @@ class SubprocessRunner:
                         self._store_ahead(run)
                     for number in ended:
                         run = running.pop(number)
-                        # Before its outputs are read: no process of it may still write to them.
+                        # Before the outputs of its last job are read: nothing of it may still write to them.
                         run.left_orphans = end_orphans(earlier_children)
                         reports[number] = self._conclude(run, selector)
             finally:  # a task that is ended in the meantime leaves no process behind
@@ -223,9 +226,13 @@ class SubprocessRunner:
         because meanwhile nobody reads what it prints.
         """
         began = time.monotonic()
-        while len(run.reports) < min(len(run.results), len(run.jobs) - 1):
-            run.reports.append(self._concluded(run, len(run.reports), None))
+        self._store_first(run, min(len(run.results), len(run.jobs) - 1))
         run.deadline += time.monotonic() - began
+
+    def _store_first(self, run: _ChildRun, count: int) -> None:
+        """Store the results of the first `count` jobs that are not stored yet."""
+        for number in range(len(run.reports), count):
+            run.reports.append(self._concluded(run, number, None))
 
     def _unregister_closed(self, selector: selectors.BaseSelector, runs: Iterable[_ChildRun]) -> None:
         """Stop waiting for closed pipes: each would be ready at once, every time."""
@@ -243,8 +250,7 @@ class SubprocessRunner:
                     _log.warning("%d log lines were left out", run.line_count - MAX_LINES)
                 failure = run.failure()
             count = len(run.results) if failure is None else run.jobs.index(run.job)
-            for number in range(len(run.reports), count):
-                run.reports.append(self._concluded(run, number, None))
+            self._store_first(run, count)
             if failure is not None:
                 run.reports.append(self._concluded(run, count, failure))
             return run.reports
