@@ -453,6 +453,32 @@ def test_two_tasks_that_run_the_same_shard_leave_one(database: Any, dsn: str) ->
     assert stored(database) == whole
 
 
+@pytest.mark.parametrize(
+    ("other_began", "outcome"), [("earlier", Outcome.SUCCEEDED), ("later", Outcome.SKIPPED)]
+)
+def test_shards_that_another_process_has_put_together_meanwhile_are_run_again(
+    database: Any, monkeypatch: pytest.MonkeyPatch, other_began: str, outcome: Outcome
+) -> None:
+    put(database, ENTITIES)
+    whole, put_together = of_whole(database), ShardStore.put_together
+    opened = planning.planned_cycle(Database(database, "detection"), "fleet", AT, mode=Mode.AS_OF)
+    others = [store_of(database, opened)] if other_began == "earlier" else []
+
+    def after_another(store: ShardStore, model: ModelSpec) -> RunReport | None:
+        calls.append(store)
+        if len(calls) == 1:
+            other = others[0] if others else store_of(database, opened)
+            assert put_together(other, model) is not None
+            shard_store.clear(Database(database, "detection"), other.run, store.store.attempt)
+        return put_together(store, model)
+
+    calls: list[ShardStore] = []
+    monkeypatch.setattr(ShardStore, "put_together", after_another)
+    assert run(database, None, 3).outcome is outcome
+    assert staged(database) == []
+    assert stored(database) == whole
+
+
 def test_shards_of_another_opening_of_the_cycle_do_not_count(database: Any) -> None:
     put(database, ENTITIES)
     assert run(database, 0, 3).outcome is Outcome.SUCCEEDED

@@ -33,6 +33,9 @@ from airflow_detection.store.shards import ShardedRun, StagedOutputs, StagedShar
 
 log = logging.getLogger(__name__)
 
+_ROUNDS = 2
+"""How often a result is tried to be put together of its shards, which another process may delete."""
+
 
 class ShardStore(PostgresChildStore):
     """Store of the shards of a version: the result of each is staged, its failure is one of the version.
@@ -87,11 +90,13 @@ class ShardStore(PostgresChildStore):
             return report
         return replace(report, error=f"shard {self.shard} of {self.run.shard_count}: {report.error}")
 
-    def put_together(self, model: ModelSpec) -> RunReport:
+    def put_together(self, model: ModelSpec) -> RunReport | None:
         """Make the staged shards the result of the version, in one transaction.
 
+        Returns:
+            Its report; None where one of them is not there (any more), and nothing was changed.
+
         Raises:
-            TransientModelError: one of them is not there any more.
             StaleAttempt, StorageError, RegistryUnavailable: as `PostgresStore.save_spool`.
         """
         run, stored = self.run, None
@@ -100,9 +105,7 @@ class ShardStore(PostgresChildStore):
                 db = Database(conn, self._db.schema)
                 staged = shards.staged(db, run)
                 if len(staged) < run.shard_count:
-                    raise TransientModelError(
-                        f"{len(staged)} shards of {run.version.label} are there: must be {run.shard_count}"
-                    )
+                    return None
                 reports = [report_of(shard.report, run.version) for shard in staged]
                 report = merged_report(reports, model.entity_key or "")
                 metrics = merged_metrics(reports, [shard.metrics for shard in staged])
@@ -131,27 +134,39 @@ def run_in_shards(
     """Run the shards of a step that are not there yet, one after the other, and store its result.
 
     A step that cannot run, or a shard that fails, is the report; what was staged of other shards stays, and
-    counts in the next attempt, until the cycle is opened again.
+    counts in the next attempt, until the cycle is opened again. Where another process has put the shards
+    together and deleted them meanwhile, they are run once more: this attempt began later, and is what counts.
     """
     model = opened.plan.models[step.model_id]
     with closing(ShardStore(db, settings, opened, _run(opened, step, count), reader_conninfo)) as store:
         report = store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
         if report is not None:
             return report
-        there = {staged.shard for staged in store.with_reconnect(lambda db: shards.staged(db, store.run))}
-        for shard in sorted(set(range(count)) - there):
-            report = _run_one(store, settings, opened, step, shard, log_context, opener)
-            if report.outcome is not Outcome.SUCCEEDED:
+        for _ in range(_ROUNDS):
+            there = {staged.shard for staged in store.with_reconnect(lambda db: shards.staged(db, store.run))}
+            for shard in sorted(set(range(count)) - there):
+                report = _run_one(store, settings, opened, step, shard, log_context, opener)
+                if report.outcome is not Outcome.SUCCEEDED:
+                    return report
+            store.shard = None
+            if report := _put_together(store, model, log_context):
                 return report
-        store.shard = None
-        with run_facts(step, opened.cycle, log_context):
-            try:
-                report = store.put_together(model)
-            except Exception as error:
-                failed = not_run_report(step, Outcome.FAILED, "")
-                return record_failure(store, model, failed, opened.cycle, error)
-        _clear(lambda: store.with_reconnect(lambda db: shards.clear(db, store.run, store.store.attempt)))
-        return report
+        error = TransientModelError(f"{count} shards of {step.label} were staged, and were gone again")
+        return record_failure(store, model, not_run_report(step, Outcome.FAILED, ""), opened.cycle, error)
+
+
+def _put_together(store: ShardStore, model: ModelSpec, log_context: LogContext | None) -> RunReport | None:
+    """Store the result and delete its shards; None where they are not there any more."""
+    run = store.run
+    with run_facts(run.version, run.cycle, log_context):
+        try:
+            report = store.put_together(model)
+        except Exception as error:
+            failed = not_run_report(run.version, Outcome.FAILED, "")
+            return record_failure(store, model, failed, run.cycle, error)
+    if report is not None:
+        _clear(lambda: store.with_reconnect(lambda db: shards.clear(db, run, store.store.attempt)))
+    return report
 
 
 def run_shard(
