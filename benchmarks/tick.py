@@ -1,9 +1,10 @@
 """One tick of many cycles with empty models in a real Airflow with the LocalExecutor, beside no-op tasks.
 
-All cycles are due at the same instant. `tasks` has a task a version, `inline` a cycle in one task; `noop_dag`
-is as many no-op tasks as `tasks`, in as many Dags. `TICK_CYCLES` and `TICK_MODELS` set the size. Milliseconds
-are from the start of the first run to the end of the last. Seconds of CPU are those of Airflow's processes,
-and of Postgres with the metadata and the registry, divided by the number of tasks.
+All cycles are due at the same instant. `tasks` has a task a version, `inline` a cycle in one task;
+`noop_dag` is as many no-op tasks as `tasks`, in as many Dags, each in a file of its own: a task parses one
+Dag in each mode. `TICK_CYCLES` and `TICK_MODELS` set the size. Milliseconds are from the start of the first
+run to the end of the last. Seconds of CPU are those of Airflow's processes, and of Postgres with the
+metadata and the registry, divided by the number of tasks.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ MODES = {"tasks": Execution.TASK, "inline": Execution.INLINE}
 FIGURES = ("tasks_a_s", "cpu_s_a_task", "postgres_cpu_s_a_task")
 KINDS = ("tasks", "noop_dag", "inline")
 DAG_FILE = CHECKOUT / "dags" / "detection_cycles.py"
-NOOP_FILE = '''"""Dags of no-op tasks, of the shape of a cycle's."""
+NOOP_FILE = '''"""A Dag of no-op tasks, of the shape of a cycle's."""
 
 from datetime import datetime, timezone
 
@@ -49,17 +50,15 @@ class Noop(BaseOperator):
         return None
 
 
-for number in range({cycles}):
-    with DAG(
-        f"noop_dag_{{number}}",
-        schedule=CronTriggerTimetable("{schedule}", timezone="UTC"),
-        start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
-        catchup=False,
-    ) as dag:
-        first, other = Noop(task_id="open_cycle"), Noop(task_id="other_versions")
-        models = [Noop(task_id=f"m{{n}}") for n in range({models})]
-        first >> models >> other >> Noop(task_id="close_cycle")
-    globals()[dag.dag_id] = dag
+with DAG(
+    "{dag_id}",
+    schedule=CronTriggerTimetable("{schedule}", timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+):
+    first, other = Noop(task_id="open_cycle"), Noop(task_id="other_versions")
+    models = [Noop(task_id=f"m{{n}}") for n in range({models})]
+    first >> models >> other >> Noop(task_id="close_cycle")
 '''
 
 
@@ -118,8 +117,9 @@ def run() -> Iterator[dict[str, Any]]:  # Any: a JSON object
         with airflow_instance(Path(folder), server, environment=quiet, **options) as airflow:
             register(airflow.registry)
             (airflow.dags / "cycles.py").write_text(DAG_FILE.read_text())
-            noops = NOOP_FILE.format(cycles=CYCLES, models=MODELS, schedule=SCHEDULE)
-            (airflow.dags / "noops.py").write_text(noops)
+            for dag_id in dag_ids("noop_dag"):
+                noop = NOOP_FILE.format(dag_id=dag_id, models=MODELS, schedule=SCHEDULE)
+                (airflow.dags / f"{dag_id}.py").write_text(noop)
             airflow.start()
             every = [dag_id for kind in KINDS for dag_id in dag_ids(kind)]
             airflow.wait(lambda: airflow.has_api() and airflow.has_dags(*every), "the start of Airflow")
