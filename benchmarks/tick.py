@@ -118,8 +118,8 @@ def run() -> Iterator[dict[str, Any]]:  # Any: a JSON object
             register(airflow.registry)
             (airflow.dags / "cycles.py").write_text(DAG_FILE.read_text())
             for dag_id in dag_ids("noop_dag"):
-                noop = NOOP_FILE.format(dag_id=dag_id, models=MODELS, schedule=SCHEDULE)
-                (airflow.dags / f"{dag_id}.py").write_text(noop)
+                text = NOOP_FILE.format(dag_id=dag_id, models=MODELS, schedule=SCHEDULE)
+                (airflow.dags / f"{dag_id}.py").write_text(text)
             airflow.start()
             every = [dag_id for kind in KINDS for dag_id in dag_ids(kind)]
             airflow.wait(lambda: airflow.has_api() and airflow.has_dags(*every), "the start of Airflow")

@@ -85,7 +85,6 @@ def get_provider_info() -> dict[str, Any]:  # Any: the shape of Airflow's provid
             }
         ],
         "extra-links": [
-            "airflow_detection.operators.links.FindingsLink",
             "airflow_detection.operators.links.ComparisonLink",
         ],
         "triggers": [

@@ -240,6 +240,7 @@ class _Builder:
             "cycle_id": self.spec.cycle_id,
             "detection_conn_id": conn_id,
             "is_templated": False,
+            "do_xcom_push": False,  # counts are in the manifests: a push is one more call of the API
         }
 
     def _options(self) -> tuple[dict[str, TaskOptions], dict[str, str]]:
@@ -389,7 +390,6 @@ class _Builder:
             "version": shadow.version if shadow else None,
             "problem": self.option_reasons.get(model.model_id),
             "trigger_rule": "none_failed",
-            "do_xcom_push": False,  # counts are in the manifest; a push is one more call of the API server
             "outlets": [] if shadow else [Asset(asset_uri_of(self.spec.cycle_id, model.model_id))],
             "executor_config": self._executor_config(options),
             **({"shards": model.shards} if key in self.shard_ids else {}),

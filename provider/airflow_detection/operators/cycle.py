@@ -44,10 +44,14 @@ from airflow_detection.operators.model import DetectionModelOperator, DetectionS
 from airflow_detection.operators.telemetry import emit, log_context
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.sdk import DAG, Context
 
-    from airflow_detection.domain.reports import RunReport
+    from airflow_detection.domain.reports import CycleSummary, RunReport
+    from airflow_detection.domain.settings import Settings
     from airflow_detection.engine.plan import ExecutionPlan
+    from airflow_detection.store.database import Database
 
 COUNTS, MODE, LABELS = "counts", "mode", "labels"
 
@@ -382,52 +386,77 @@ class CloseCycleOperator(WithLineage, CycleOperator):
             if states.get(LEGACY) in ("failed", "upstream_failed"):
                 raise AirflowFailException("the legacy path failed")
             return {}
-        if MODE not in counts and OTHER in self._around().task_dict and OTHER in states:
-            self._run_lost(context, states, counts.get(LABELS, ()))
-        if not counts.get("other") and states.get(OTHER) == "success":
-            states = {**states, OTHER: "skipped"}  # it had nothing to run, and answers for no version
-        return self._close(context, states, _mode(context, counts))
+        settings, at, mode = settings_of(), cycle_of_run(context, self.log), _mode(context, counts)
+        may_be_lost = MODE not in counts and OTHER in self._around().task_dict and OTHER in states
+        summary = None
+        with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
+            if not (may_be_lost and self._run_lost(db, settings, at, mode, states, counts.get(LABELS, ()))):
+                summary = self._summary(db, settings, at, mode, states, counts)
+        if summary is None:  # on a session that has not waited while versions ran
+            with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
+                summary = self._summary(db, settings, at, mode, states, counts)
+        return self._told(summary, states, is_override=mode_of(context) is Mode.OVERRIDE)
 
-    def _run_lost(self, context: Context, states: Mapping[str, str], other: Sequence[str]) -> None:
-        """Run the steps of the plan whose tasks the Dag has lost since the cycle was opened.
+    def _run_lost(
+        self,
+        db: Database,
+        settings: Settings,
+        at: datetime,
+        mode: Mode,
+        states: Mapping[str, str],
+        other: Sequence[str],
+    ) -> bool:
+        """Run the steps of the plan whose tasks the Dag has lost since the cycle was opened; tell if any ran.
 
         Of the versions that were left to `other_versions` from the start (their labels are given), only those
         that it had to skip are run: now what they read may be there.
         """
         from airflow_detection.cycle import inline, planning
 
-        settings, mode, dag = settings_of(), mode_of(context), self._around()
-        with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
-            at = cycle_of_run(context, self.log)
-            opened = planning.planned_cycle(db, self.cycle_id, at, mode=mode)
-            own_states = _states_by_name(dag, states)
-            _, left = divide(dag, opened.plan, opened.steps, mode)
-            untried = [s for s in left if own_states.get(task_id(s), "skipped") == "skipped"]
-            lost = planning.without_result(db, opened, untried, tried=other)
-            if not lost:
-                return
-            self.log.warning("the Dag has changed: %s have no task", ", ".join(s.label for s in lost))
-            conninfo = reader_conninfo_of(settings)
-            reports = inline.run_steps(db, settings, opened, lost, log_context, conninfo, open_artifact)
-            emit(self.cycle_id, reports)
-            self.ran = TaskRun(self.cycle_id, at, mode, reports)
+        dag = self._around()
+        opened = planning.planned_cycle(db, self.cycle_id, at, mode=mode)
+        own_states = _states_by_name(dag, states)
+        _, left = divide(dag, opened.plan, opened.steps, mode)
+        untried = [s for s in left if own_states.get(task_id(s), "skipped") == "skipped"]
+        lost = planning.without_result(db, opened, untried, tried=other)
+        if not lost:
+            return False
+        self.log.warning("the Dag has changed: %s have no task", ", ".join(s.label for s in lost))
+        conninfo = reader_conninfo_of(settings)
+        reports = inline.run_steps(db, settings, opened, lost, log_context, conninfo, open_artifact)
+        emit(self.cycle_id, reports)
+        self.ran = TaskRun(self.cycle_id, at, mode, reports)
+        return True
 
-    def _close(self, context: Context, states: dict[str, str], mode: Mode) -> dict[str, int]:
+    def _summary(
+        self,
+        db: Database,
+        settings: Settings,
+        at: datetime,
+        mode: Mode,
+        states: Mapping[str, str],
+        counts: Mapping[str, Any],  # Any: counts, and the mode
+    ) -> CycleSummary:
         from airflow_detection.cycle import closing
         from airflow_detection.cycle.shared_inputs import remove_inputs
 
-        settings, started_at = settings_of(), cycle_of_run(context, self.log)
+        if not counts.get("other") and states.get(OTHER) == "success":
+            states = {**states, OTHER: "skipped"}  # it had nothing to run, and answers for no version
         by_name = _states_by_name(self._around(), states)
         collective = {key: states[key] for key in (OTHER, INLINE) if key in states}
-        with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
-            summary = closing.close_cycle(
-                db,
-                self.cycle_id,
-                started_at,
-                mode=mode,
-                task_states={k: str(v) for k, v in {**by_name, **collective}.items()},
-            )
-            remove_inputs(db, settings, self.cycle_id, started_at, mode)
+        task_states = {k: str(v) for k, v in {**by_name, **collective}.items()}
+        summary = closing.close_cycle(db, self.cycle_id, at, mode=mode, task_states=task_states)
+        remove_inputs(db, settings, self.cycle_id, at, mode)
+        return summary
+
+    def _told(self, summary: CycleSummary, states: Mapping[str, str], *, is_override: bool) -> dict[str, int]:
+        """Log how the cycle ended, and return its counts.
+
+        Raises:
+            AirflowFailException: it ended badly.
+        """
+        from airflow_detection.cycle import closing
+
         self.log.info("cycle closed: %s", summary)
         if summary.marked_successful:
             labels = ", ".join(summary.marked_successful)
@@ -436,10 +465,10 @@ class CloseCycleOperator(WithLineage, CycleOperator):
             raise AirflowFailException(f"{summary.failed} of the cycle's champions failed; see their tasks")
         if summary.not_replayed:
             reasons = "; ".join(f"{label} {reason}" for label, reason in summary.not_replayed.items())
-            if mode_of(context) is Mode.OVERRIDE:
+            if is_override:
                 raise AirflowFailException(f"not replayed: {reasons}")
             self.log.warning("not compared with what ran: %s", reasons)  # a change of the registry, no fault
-        if collective.get(INLINE) in ("failed", "upstream_failed"):
+        if states.get(INLINE) in ("failed", "upstream_failed"):
             raise AirflowFailException(f"task {INLINE!r} failed")
         return {k: v for k, v in closing.summary_json(summary).items() if isinstance(v, int)}
 

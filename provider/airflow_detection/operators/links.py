@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
 
@@ -11,18 +10,6 @@ from airflow_detection.domain.links import page
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
-
-
-class FindingsLink(BaseOperatorLink):
-    """From a model's task to what its version found in that run."""
-
-    name = "Findings"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # Any: a task instance, or its key
-        """Return the address of the task instance's tab."""
-        del operator
-        run = f"dags/{quote(ti_key.dag_id, safe='')}/runs/{quote(ti_key.run_id, safe='')}"
-        return f"{run}/tasks/{quote(ti_key.task_id, safe='')}/plugin/detection-findings"
 
 
 class ComparisonLink(BaseOperatorLink):

@@ -23,7 +23,6 @@ from airflow_detection.operators.context import (
     terminal_errors,
 )
 from airflow_detection.operators.lineage import TaskRun, WithOutputs
-from airflow_detection.operators.links import FindingsLink
 from airflow_detection.operators.telemetry import emit, log_context
 
 if TYPE_CHECKING:
@@ -83,7 +82,6 @@ class DetectionModelOperator(WithOutputs, TemplatedOperator):
     """
 
     template_fields: Sequence[str] = ("model_id", "version", "cycle_id")
-    operator_extra_links = (FindingsLink(),)
     ui_color = "#d7e8f7"
 
     def __init__(
