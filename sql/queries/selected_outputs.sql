@@ -23,11 +23,11 @@ select set_config('role', %(role)s, true);
 select set_config('statement_timeout', %s, true), set_config('role', %s, true);
 
 -- name: counts
--- The counts for the manifest: of outputs, of scores, and of scores above each edge.
-select count(*), count(score),
-       array(select (select count(*) from pg_temp.detection_selected_outputs o where o.score > e.edge)
-               from unnest(%(edges)s::float8[]) with ordinality as e (edge, number) order by e.number)
-  from pg_temp.detection_selected_outputs;
+-- How many outputs have a score above as many of the edges (null: no score), and the least and the greatest of these
+-- scores. `negated` are the edges with the other sign, in order: a score is not above an edge that it equals.
+select cardinality(%(negated)s::float8[]) - width_bucket(-score, %(negated)s::float8[]), count(*), min(score), max(score)
+  from pg_temp.detection_selected_outputs
+ group by 1;
 
 -- name: beyond
 -- One row whose score is beyond the range of the model's scores.

@@ -17,6 +17,7 @@ from airflow_detection.cycle.planning import open_cycle
 from airflow_detection.cycle.task import run_task
 from airflow_detection.cycle.versions import VersionRequest
 from airflow_detection.domain.reports import RunReport
+from airflow_detection.domain.scores import EventRule
 from airflow_detection.domain.settings import Settings
 from airflow_detection.domain.specs import Mode, Outcome, Role
 from airflow_detection.engine.sql_model import SqlDetectionModel
@@ -95,6 +96,19 @@ def test_a_select_is_stored_with_the_manifest_of_any_model(
     run(database, dsn, is_inline=not is_inline)
     assert database.execute(STORED).fetchall() == stored
     assert database.execute("select to_regclass('pg_temp.detection_selected_outputs')").fetchone() == (None,)
+
+
+def test_scores_that_equal_an_edge_are_not_above_it(database: Connection, dsn: str) -> None:
+    scores = [-3.5, -0.0, 0.0, 0.3, 0.30000000000000004, 0.5, 0.7, 0.75, 1e9]
+    values = ", ".join(f"({number}, {score!r}::float8)" for number, score in enumerate(scores))
+    text = (
+        f"select n as entity, score, '{{}}'::jsonb as outputs from (values {values}, (99, null)) v (n, score)"
+    )
+    register(database, "SqlFromParams", sql=text)
+    assert run(database, dsn).outcome is Outcome.SUCCEEDED
+    ((_, _, counts, *_),) = database.execute(RUN).fetchall()
+    above = {name: sum(score > edge for score in scores) for name, edge in EventRule().edges.items()}
+    assert counts == {"scored": len(scores), "null": 1, **above}
 
 
 REST = "1 as score, '{}'::jsonb as outputs"

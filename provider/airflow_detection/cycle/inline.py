@@ -99,6 +99,13 @@ def run_steps(
         shards: in how many shards a version runs; as many as its model's task options have when None.
     """
     reports = []
+    in_shards = partial(
+        run_in_shards,
+        settings=settings,
+        log_context=log_context,
+        reader_conninfo=reader_conninfo,
+        opener=opener,
+    )
     if len(steps) > 1:
         import_modules(settings.inline_preload)
     with (
@@ -110,16 +117,7 @@ def run_steps(
         for step in steps:
             count = shards or opened.plan.models[step.model_id].shards
             if count > 1:
-                run = partial(
-                    run_in_shards,
-                    settings=settings,
-                    opened=opened,
-                    step=step,
-                    count=count,
-                    log_context=log_context,
-                    reader_conninfo=reader_conninfo,
-                    opener=opener,
-                )
+                run = partial(in_shards, opened=opened, step=step, count=count)
                 reports.append(child_store.with_reconnect(run))
                 continue
             report = child_store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))

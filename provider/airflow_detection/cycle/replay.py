@@ -109,6 +109,13 @@ def replay(
         RegistryUnavailable: the database did not answer.
     """
     import_modules(settings.inline_preload)
+    in_shards = partial(
+        run_in_shards,
+        settings=settings,
+        log_context=log_context,
+        reader_conninfo=reader_conninfo,
+        opener=opener,
+    )
     for stretch in stretches(cycles, registry.cycle_spec(db, cycle_id).lookback):
         opened_cycles = planning.open_cycles(db, cycle_id, stretch, mode=Mode.OVERRIDE, replay=labels)
         for _, same in groupby(opened_cycles, lambda opened: (opened.spec, opened.plan.digest)):
@@ -122,16 +129,7 @@ def replay(
                 for step in part[0].steps:
                     if (count := part[0].plan.models[step.model_id].shards) > 1:
                         for opened in part:
-                            run = partial(
-                                run_in_shards,
-                                settings=settings,
-                                opened=opened,
-                                step=step,
-                                count=count,
-                                log_context=log_context,
-                                reader_conninfo=reader_conninfo,
-                                opener=opener,
-                            )
+                            run = partial(in_shards, opened=opened, step=step, count=count)
                             yield Replayed(opened.cycle.started_at, child_store.with_reconnect(run))
                         continue
                     jobs = []

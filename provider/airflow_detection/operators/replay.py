@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_detection.domain.specs import require_utc
 from airflow_detection.operators.context import (
+    instant_of,
     open_artifact,
     open_database,
     param,
@@ -32,19 +32,11 @@ MAX_PARTS = 1000
 
 
 def _range_of(context: Context) -> tuple[datetime, datetime]:
-    start, end = (_instant(name, param(context, name)) for name in ("start", "end"))
+    with terminal_errors():
+        start, end = (instant_of(name, param(context, name)) for name in ("start", "end"))
     if start >= end:
         raise AirflowFailException(f"start {start.isoformat()} must be before end {end.isoformat()}")
     return start, end
-
-
-def _instant(name: str, value: object) -> datetime:
-    try:
-        return require_utc(name, datetime.fromisoformat(str(value)))
-    except ValueError as error:
-        raise AirflowFailException(
-            f"{name} must be an instant with a time zone such as 2026-01-31T00:00:00Z, not {value!r}"
-        ) from error
 
 
 class ReplayPartsOperator(BaseOperator):
@@ -107,11 +99,11 @@ class ReplayOperator(BaseOperator):
         from airflow_detection.cycle.replay import cycles_to_replay, replay
         from airflow_detection.domain.specs import Outcome
 
-        start, end = (_instant(name, self.part[name]) for name in ("start", "end"))
         cycle_id, labels = str(param(context, "cycle")), [str(v) for v in param(context, "versions") or ()]
         again = bool(param(context, "again")) and context["ti"].try_number <= 1
         settings = settings_of()
         with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
+            start, end = (instant_of(name, self.part[name]) for name in ("start", "end"))
             cycles, count = cycles_to_replay(db, cycle_id, labels, start=start, end=end, again=again)
             self.log.info("%d of %d cycles are to be replayed", len(cycles), count)
             if not cycles:

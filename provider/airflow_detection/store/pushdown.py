@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,19 +76,25 @@ def select_rows(db: Database, model: ModelSpec, outputs: SelectedOutputs, limits
         reason = refusal(error, outputs.statement, before=_INSERT)
         raise TerminalModelError(f"the SELECT was refused: {reason}") from error
     duration_ms = (time.perf_counter() - began) * 1000
-    _check_scores(db, outputs.score_range)
     edges = EventRule.of(model.events).edges
-    count, scored, above = db.conn.execute(queries["counts"], {"edges": [*edges.values()]}).fetchone() or (
-        0,
-        0,
-        [],
-    )
-    counts = {"scored": scored, "null": count - scored, **dict(zip(edges, above, strict=True))}
-    return Selected(count=count, score_counts=counts, duration_ms=duration_ms)
+    ordered = sorted(edges.values())
+    counts = db.conn.execute(queries["counts"], {"negated": [-e for e in reversed(ordered)]}).fetchall()
+    _check_scores(db, outputs.score_range, [score for *_, low, high in counts for score in (low, high)])
+    count = sum(n for _, n, *_ in counts)
+    above = {
+        name: sum(n for passed, n, *_ in counts if (passed or 0) > ordered.index(edge))
+        for name, edge in edges.items()
+    }
+    null = sum(n for passed, n, *_ in counts if passed is None)
+    score_counts = {"scored": count - null, "null": null, **above}
+    return Selected(count=count, score_counts=score_counts, duration_ms=duration_ms)
 
 
-def _check_scores(db: Database, score_range: tuple[float, float]) -> None:
-    params = {"low": score_range[0], "high": score_range[1]}
+def _check_scores(db: Database, score_range: tuple[float, float], extremes: Sequence[float | None]) -> None:
+    low, high = score_range
+    if all(score is None or low <= score <= high for score in extremes):
+        return
+    params = {"low": low, "high": high}
     beyond = db.conn.execute(db.queries("selected_outputs")["beyond"], params).fetchone()
     if beyond is not None:
         entity, score = beyond

@@ -356,20 +356,26 @@ def _in_transaction(db: Database, limits: UpkeepLimits, ddl: sql.Composed) -> No
         db.conn.execute(ddl)
 
 
-def _check_detached(db: Database, action: Action) -> None:
-    """Raise StorageError unless this is still the table that was detached, or its copy with no other rows."""
+def _detached_rows_exported(db: Database, action: Action) -> int | None:
+    """Return how many rows the table's last export has; None if it has none that succeeded.
+
+    Raises:
+        StorageError: it is no longer the table that was detached, nor its copy with no other rows.
+    """
     retired = rows(db, "retired", _table_of(db, action), "detection_partition_policies")
     row = next((r for r in retired if r["oid"] == action.oid and r["kind"] == "r"), None)
     if row is None:
         raise StorageError(f"{action.partition!r} is no longer the table that was detached")
+    exported: int | None = row["exported_rows"]
     if not row["is_restored"]:
-        return
+        return exported
     outside = statement(
         db.schema, "outside", child=sql.Identifier(row["name"]), lower=literal(row["lower"] or FIRST),
         upper=literal(row["upper"] or LAST), key=sql.Identifier(read_table(db, action.table).key),
     )  # fmt: skip
     if db.conn.execute(outside).fetchone() is not None:
         raise StorageError(f"{action.partition!r} has rows outside the span that was detached: it is kept")
+    return exported
 
 
 def _table_of(db: Database, action: Action) -> dict[str, object]:
@@ -382,8 +388,7 @@ def _do_drop(db: Database, action: Action, run: _Run) -> str:
             child = sql.Identifier(action.partition or "")
             limit = sql.Literal(in_ms(run.limits.lock_timeout))
             db.conn.execute(statement(db.schema, "lock_child", child=child, limit=limit), prepare=False)
-            _check_detached(db, action)
-            _check_exported(db, action)
+            _check_exported(db, action, _detached_rows_exported(db, action))
             db.conn.execute(statement(db.schema, "drop", child=child))
             note(db, action, "done")
 
@@ -399,10 +404,8 @@ class _ExportOutdated(StorageError):
     """The table has other rows than its export."""
 
 
-def _check_exported(db: Database, action: Action) -> None:
+def _check_exported(db: Database, action: Action, exported: int | None) -> None:
     """Raise StorageError unless the policy wants no export, or the last one has as many rows as the table."""
-    retired = rows(db, "retired", _table_of(db, action), "detection_partition_policies")
-    exported = next((r["exported_rows"] for r in retired if r["oid"] == action.oid), None)
     uri = _export_uri(db, action)
     if uri is None:
         return
