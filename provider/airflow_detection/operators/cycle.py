@@ -395,7 +395,7 @@ class CloseCycleOperator(WithLineage, CycleOperator):
         if summary is None:  # on a session that has not waited while versions ran
             with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
                 summary = self._summary(db, settings, at, mode, states, counts)
-        return self._told(summary, states, is_override=mode_of(context) is Mode.OVERRIDE)
+        return self._conclude(summary, states, is_override=mode_of(context) is Mode.OVERRIDE)
 
     def _run_lost(
         self,
@@ -449,7 +449,7 @@ class CloseCycleOperator(WithLineage, CycleOperator):
         remove_inputs(db, settings, self.cycle_id, at, mode)
         return summary
 
-    def _told(self, summary: CycleSummary, states: Mapping[str, str], *, is_override: bool) -> dict[str, int]:
+    def _conclude(self, summary: CycleSummary, states: Mapping[str, str], *, is_override: bool) -> dict[str, int]:
         """Log how the cycle ended, and return its counts.
 
         Raises:
