@@ -89,7 +89,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def backfill(stack: Stack, day: str, last: str) -> set[str]:
-    """Run the cycles of the model from midnight to a time of day; returns the hosts that ran its tasks."""
+    """Run the cycles of the model from midnight to a time of day; returns the hosts that ran its tasks.
+
+    The scheduler looks twice a minute whether a backfill is complete; until then a Dag can have no other one.
+    """
     command = (
         f"airflow backfill create --dag-id detection_own --from-date {day}T00:00:00Z --to-date {day}T{last}Z"
     )
@@ -100,6 +103,9 @@ def backfill(stack: Stack, day: str, last: str) -> set[str]:
         states = stack.rows("airflow", f"select run_id, state {runs}")
         assert time.monotonic() < deadline, states
         assert "failed" not in {state for _, state in states}, states
+        time.sleep(3)
+    while stack.rows("airflow", "select id from backfill where completed_at is null"):
+        assert time.monotonic() < deadline, "the backfill is not complete"
         time.sleep(3)
     hosts = (
         f"select distinct hostname from task_instance where run_id like 'backfill__{day}%' and hostname <> ''"

@@ -449,7 +449,9 @@ class CloseCycleOperator(WithLineage, CycleOperator):
         remove_inputs(db, settings, self.cycle_id, at, mode)
         return summary
 
-    def _conclude(self, summary: CycleSummary, states: Mapping[str, str], *, is_override: bool) -> dict[str, int]:
+    def _conclude(
+        self, summary: CycleSummary, states: Mapping[str, str], *, is_override: bool
+    ) -> dict[str, int]:
         """Log how the cycle ended, and return its counts.
 
         Raises:
