@@ -23,9 +23,10 @@ select set_config('role', %(role)s, true);
 select set_config('statement_timeout', %s, true), set_config('role', %s, true);
 
 -- name: counts
--- How many outputs have a score above as many of the edges (null: no score), and the least and the greatest of these
--- scores. `negated` are the edges with the other sign, in order: a score is not above an edge that it equals.
-select cardinality(%(negated)s::float8[]) - width_bucket(-score, %(negated)s::float8[]), count(*), min(score), max(score)
+-- For each number of edges that are below a score (null: no score): how many outputs, their least and greatest score.
+-- `negated` are the edges with the other sign, in order: an edge that a score equals is not below it.
+select cardinality(%(negated)s::float8[]) - width_bucket(-score, %(negated)s::float8[]) as edges_below,
+       count(*), min(score), max(score)
   from pg_temp.detection_selected_outputs
  group by 1;
 

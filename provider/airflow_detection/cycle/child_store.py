@@ -54,11 +54,11 @@ class PostgresChildStore:
         opened: Sequence[OpenedCycle],
         reader_conninfo: str | None = None,
     ) -> None:
-        self._given_conn, self._db, self._settings = db.conn, db, settings
+        self._given_conn, self._db, self.settings = db.conn, db, settings
         self._opened = {cycle.cycle: cycle for cycle in opened}
         self._session: _OwnSession | None = None
         self._conninfo = conninfo_of(db.conn)
-        self._reader_conninfo = reader_conninfo or self._conninfo
+        self.reader_conninfo = reader_conninfo or self._conninfo
         self.store = PostgresStore(db.conn, db.conn, db.schema, code_version=__version__)
 
     def with_reconnect(self, call: Callable[[Database], T]) -> T:
@@ -93,7 +93,7 @@ class PostgresChildStore:
         query = partial(self._queried_inputs, opened)
         if not is_shared:
             return query()
-        return self.with_reconnect(lambda db: shared_inputs(db, self._settings, opened, query))
+        return self.with_reconnect(lambda db: shared_inputs(db, self.settings, opened, query))
 
     def _queried_inputs(self, opened: OpenedCycle) -> Inputs:
         with self.reading() as db:
@@ -102,8 +102,8 @@ class PostgresChildStore:
     @contextmanager
     def reading(self) -> Iterator[Database]:
         """Open a session like those of the children, which only reads."""
-        settings = self._settings
-        with connect(self._reader_conninfo) as conn:
+        settings = self.settings
+        with connect(self.reader_conninfo) as conn:
             db = Database(conn, self._db.schema)
             timeout_s = settings.statement_timeout_s or settings.inline_timeout_s
             limit_session(db, timeout_s=timeout_s, role=settings.reader_role)
@@ -129,9 +129,9 @@ class PostgresChildStore:
         """In the child: give access to one session that only reads; none is opened before it is needed."""
 
         def open_session() -> Database:
-            db = Database(connect(self._reader_conninfo), self._db.schema)
+            db = Database(connect(self.reader_conninfo), self._db.schema)
             timeout_s = self._timeout_s(limits)
-            tell_backend(limit_session(db, timeout_s=timeout_s, role=self._settings.reader_role))
+            tell_backend(limit_session(db, timeout_s=timeout_s, role=self.settings.reader_role))
             return db
 
         self._session = _OwnSession(open_session)
@@ -183,12 +183,12 @@ class PostgresChildStore:
         With the rights of the login that it reads with: its code may have named any session.
         """
         pid, started_at = int(backend["pid"]), str(backend["backend_start"])
-        with connect(self._reader_conninfo) as conn:
+        with connect(self.reader_conninfo) as conn:
             end_backend(Database(conn, self._db.schema), pid, started_at)
 
     def _timeout_s(self, limits: ProcessLimits) -> float:
         """Return the limit of one statement of a version, in seconds."""
-        return min(limits.timeout_s, self._settings.statement_timeout_s or limits.timeout_s)
+        return min(limits.timeout_s, self.settings.statement_timeout_s or limits.timeout_s)
 
     def _select(
         self,
@@ -207,7 +207,7 @@ class PostgresChildStore:
             return replace(report, output_count=count), {**metrics, "output_count": float(count)}
 
         limits = SelectLimits(
-            timeout_s=self._timeout_s(limits_of(self._settings, model)), role=self._settings.reader_role
+            timeout_s=self._timeout_s(limits_of(self.settings, model)), role=self.settings.reader_role
         )
         with connect(self._conninfo) as conn:
             store = PostgresStore(

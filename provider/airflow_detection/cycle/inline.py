@@ -99,13 +99,6 @@ def run_steps(
         shards: in how many shards a version runs; as many as its model's task options have when None.
     """
     reports = []
-    in_shards = partial(
-        run_in_shards,
-        settings=settings,
-        log_context=log_context,
-        reader_conninfo=reader_conninfo,
-        opener=opener,
-    )
     if len(steps) > 1:
         import_modules(settings.inline_preload)
     with (
@@ -117,8 +110,7 @@ def run_steps(
         for step in steps:
             count = shards or opened.plan.models[step.model_id].shards
             if count > 1:
-                run = partial(in_shards, opened=opened, step=step, count=count)
-                reports.append(child_store.with_reconnect(run))
+                reports.append(run_in_shards(child_store, opened, step, count, log_context, opener))
                 continue
             report = child_store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
             if report is None:

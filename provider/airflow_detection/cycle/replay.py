@@ -109,13 +109,6 @@ def replay(
         RegistryUnavailable: the database did not answer.
     """
     import_modules(settings.inline_preload)
-    in_shards = partial(
-        run_in_shards,
-        settings=settings,
-        log_context=log_context,
-        reader_conninfo=reader_conninfo,
-        opener=opener,
-    )
     for stretch in stretches(cycles, registry.cycle_spec(db, cycle_id).lookback):
         opened_cycles = planning.open_cycles(db, cycle_id, stretch, mode=Mode.OVERRIDE, replay=labels)
         for _, same in groupby(opened_cycles, lambda opened: (opened.spec, opened.plan.digest)):
@@ -129,8 +122,8 @@ def replay(
                 for step in part[0].steps:
                     if (count := part[0].plan.models[step.model_id].shards) > 1:
                         for opened in part:
-                            run = partial(in_shards, opened=opened, step=step, count=count)
-                            yield Replayed(opened.cycle.started_at, child_store.with_reconnect(run))
+                            report = run_in_shards(child_store, opened, step, count, log_context, opener)
+                            yield Replayed(opened.cycle.started_at, report)
                         continue
                     jobs = []
                     for opened in part:

@@ -121,15 +121,12 @@ class ShardStore(PostgresChildStore):
 
 
 def run_in_shards(
-    db: Database,
-    settings: Settings,
+    child_store: PostgresChildStore,
     opened: OpenedCycle,
     step: VersionSpec,
     count: int,
-    *,
-    log_context: LogContext | None = None,
-    reader_conninfo: str | None = None,
-    opener: Opener = open_local,
+    log_context: LogContext | None,
+    opener: Opener,
 ) -> RunReport:
     """Run the shards of a step that are not there yet, one after the other, and store its result.
 
@@ -137,22 +134,37 @@ def run_in_shards(
     counts in the next attempt, until the cycle is opened again. Where another process has put the shards
     together and deleted them meanwhile, they are run once more: this attempt began later, and is what counts.
     """
-    model = opened.plan.models[step.model_id]
-    with closing(ShardStore(db, settings, opened, _run(opened, step, count), reader_conninfo)) as store:
-        report = store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
-        if report is not None:
-            return report
-        for _ in range(_ROUNDS):
-            there = {staged.shard for staged in store.with_reconnect(lambda db: shards.staged(db, store.run))}
-            for shard in sorted(set(range(count)) - there):
-                report = _run_one(store, settings, opened, step, shard, log_context, opener)
-                if report.outcome is not Outcome.SUCCEEDED:
-                    return report
-            store.shard = None
-            if report := _put_together(store, model, log_context):
+
+    def run(db: Database) -> RunReport:
+        settings, sharded = child_store.settings, _run(opened, step, count)
+        with closing(ShardStore(db, settings, opened, sharded, child_store.reader_conninfo)) as store:
+            return _run_missing(store, opened, step, log_context, opener)
+
+    return child_store.with_reconnect(run)
+
+
+def _run_missing(
+    store: ShardStore,
+    opened: OpenedCycle,
+    step: VersionSpec,
+    log_context: LogContext | None,
+    opener: Opener,
+) -> RunReport:
+    model, count = opened.plan.models[step.model_id], store.run.shard_count
+    report = store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
+    if report is not None:
+        return report
+    for _ in range(_ROUNDS):
+        there = {staged.shard for staged in store.with_reconnect(lambda db: shards.staged(db, store.run))}
+        for shard in sorted(set(range(count)) - there):
+            report = _run_one(store, opened, step, shard, log_context, opener)
+            if report.outcome is not Outcome.SUCCEEDED:
                 return report
-        error = TransientModelError(f"{count} shards of {step.label} were staged, and were gone again")
-        return record_failure(store, model, not_run_report(step, Outcome.FAILED, ""), opened.cycle, error)
+        store.shard = None
+        if report := _put_together(store, model, log_context):
+            return report
+    error = TransientModelError(f"{count} shards of {step.label} were staged, and were gone again")
+    return record_failure(store, model, not_run_report(step, Outcome.FAILED, ""), opened.cycle, error)
 
 
 def _put_together(store: ShardStore, model: ModelSpec, log_context: LogContext | None) -> RunReport | None:
@@ -186,7 +198,7 @@ def run_shard(
         if shard == 0:
             _clear(partial(store.with_reconnect, shards.clear_old))
         report = store.with_reconnect(partial(skip_unrunnable, opened=opened, step=step))
-        return report or _run_one(store, settings, opened, step, shard, log_context, opener)
+        return report or _run_one(store, opened, step, shard, log_context, opener)
 
 
 def _clear(delete: Callable[[], None]) -> None:
@@ -209,14 +221,13 @@ def _run(opened: OpenedCycle, step: VersionSpec, count: int) -> ShardedRun:
 
 def _run_one(
     store: ShardStore,
-    settings: Settings,
     opened: OpenedCycle,
     step: VersionSpec,
     shard: int,
     log_context: LogContext | None,
     opener: Opener,
 ) -> RunReport:
-    store.shard = shard
+    store.shard, settings = shard, store.settings
     inputs = _inputs(store, opened, opened.plan.models[step.model_id], shard)
     runner = SubprocessRunner(store, partial(limits_of, settings), log_context)
     with artifact_cache(settings, opener) as artifacts:

@@ -209,7 +209,7 @@ class TrainingStore(PostgresChildStore):
         windows, rows, digest = map(spool_facts.get, ("window_count", "row_count", "input_digest"))
         if type(windows) is not int or type(rows) is not int or type(digest) is not str:
             raise StorageError("the archive lacks a valid window_count, row_count or input_digest")
-        size, bound = file.seek(0, io.SEEK_END) / 2**20, self._settings.artifact_cache_mib
+        size, bound = file.seek(0, io.SEEK_END) / 2**20, self.settings.artifact_cache_mib
         if size > bound:
             raise TerminalModelError(
                 f"its artefact has {size:.1f} MiB: must have at most {bound:g},"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import (
@@ -360,6 +361,17 @@ class LegacyPathOperator(CycleOperator):
         call()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    """A cycle whose tasks have ended: their states, and the counts with which it was opened."""
+
+    settings: Settings
+    at: datetime
+    mode: Mode
+    states: Mapping[str, str]
+    counts: Mapping[str, Any]  # Any: counts, and the mode
+
+
 class CloseCycleOperator(WithLineage, CycleOperator):
     """Write the cycle's summary; fail if a PRIMARY failed, or a replay that was asked for.
 
@@ -386,26 +398,24 @@ class CloseCycleOperator(WithLineage, CycleOperator):
             if states.get(LEGACY) in ("failed", "upstream_failed"):
                 raise AirflowFailException("the legacy path failed")
             return {}
-        settings, at, mode = settings_of(), cycle_of_run(context, self.log), _mode(context, counts)
+        ended = _Ended(
+            settings=settings_of(),
+            at=cycle_of_run(context, self.log),
+            mode=_mode(context, counts),
+            states=states,
+            counts=counts,
+        )
         may_be_lost = MODE not in counts and OTHER in self._around().task_dict and OTHER in states
         summary = None
-        with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
-            if not (may_be_lost and self._run_lost(db, settings, at, mode, states, counts.get(LABELS, ()))):
-                summary = self._summary(db, settings, at, mode, states, counts)
+        with terminal_errors(), open_database(self.detection_conn_id, ended.settings) as db:
+            if not (may_be_lost and self._run_lost(db, ended)):
+                summary = self._summary(db, ended)
         if summary is None:  # on a session that has not waited while versions ran
-            with terminal_errors(), open_database(self.detection_conn_id, settings) as db:
-                summary = self._summary(db, settings, at, mode, states, counts)
+            with terminal_errors(), open_database(self.detection_conn_id, ended.settings) as db:
+                summary = self._summary(db, ended)
         return self._conclude(summary, states, is_override=mode_of(context) is Mode.OVERRIDE)
 
-    def _run_lost(
-        self,
-        db: Database,
-        settings: Settings,
-        at: datetime,
-        mode: Mode,
-        states: Mapping[str, str],
-        other: Sequence[str],
-    ) -> bool:
+    def _run_lost(self, db: Database, ended: _Ended) -> bool:
         """Run the steps of the plan whose tasks the Dag has lost since the cycle was opened; tell if any ran.
 
         Of the versions that were left to `other_versions` from the start (their labels are given), only those
@@ -413,40 +423,33 @@ class CloseCycleOperator(WithLineage, CycleOperator):
         """
         from airflow_detection.cycle import inline, planning
 
-        dag = self._around()
-        opened = planning.planned_cycle(db, self.cycle_id, at, mode=mode)
-        own_states = _states_by_name(dag, states)
-        _, left = divide(dag, opened.plan, opened.steps, mode)
+        dag, settings = self._around(), ended.settings
+        opened = planning.planned_cycle(db, self.cycle_id, ended.at, mode=ended.mode)
+        own_states = _states_by_name(dag, ended.states)
+        _, left = divide(dag, opened.plan, opened.steps, ended.mode)
         untried = [s for s in left if own_states.get(task_id(s), "skipped") == "skipped"]
-        lost = planning.without_result(db, opened, untried, tried=other)
+        lost = planning.without_result(db, opened, untried, tried=ended.counts.get(LABELS, ()))
         if not lost:
             return False
         self.log.warning("the Dag has changed: %s have no task", ", ".join(s.label for s in lost))
         conninfo = reader_conninfo_of(settings)
         reports = inline.run_steps(db, settings, opened, lost, log_context, conninfo, open_artifact)
         emit(self.cycle_id, reports)
-        self.ran = TaskRun(self.cycle_id, at, mode, reports)
+        self.ran = TaskRun(self.cycle_id, ended.at, ended.mode, reports)
         return True
 
-    def _summary(
-        self,
-        db: Database,
-        settings: Settings,
-        at: datetime,
-        mode: Mode,
-        states: Mapping[str, str],
-        counts: Mapping[str, Any],  # Any: counts, and the mode
-    ) -> CycleSummary:
+    def _summary(self, db: Database, ended: _Ended) -> CycleSummary:
         from airflow_detection.cycle import closing
         from airflow_detection.cycle.shared_inputs import remove_inputs
 
-        if not counts.get("other") and states.get(OTHER) == "success":
+        states = ended.states
+        if not ended.counts.get("other") and states.get(OTHER) == "success":
             states = {**states, OTHER: "skipped"}  # it had nothing to run, and answers for no version
         by_name = _states_by_name(self._around(), states)
         collective = {key: states[key] for key in (OTHER, INLINE) if key in states}
         task_states = {k: str(v) for k, v in {**by_name, **collective}.items()}
-        summary = closing.close_cycle(db, self.cycle_id, at, mode=mode, task_states=task_states)
-        remove_inputs(db, settings, self.cycle_id, at, mode)
+        summary = closing.close_cycle(db, self.cycle_id, ended.at, mode=ended.mode, task_states=task_states)
+        remove_inputs(db, ended.settings, self.cycle_id, ended.at, ended.mode)
         return summary
 
     def _conclude(

@@ -82,10 +82,10 @@ def select_rows(db: Database, model: ModelSpec, outputs: SelectedOutputs, limits
     _check_scores(db, outputs.score_range, [score for *_, low, high in counts for score in (low, high)])
     count = sum(n for _, n, *_ in counts)
     above = {
-        name: sum(n for passed, n, *_ in counts if (passed or 0) > ordered.index(edge))
+        name: sum(n for below, n, *_ in counts if (below or 0) > ordered.index(edge))
         for name, edge in edges.items()
     }
-    null = sum(n for passed, n, *_ in counts if passed is None)
+    null = sum(n for below, n, *_ in counts if below is None)
     score_counts = {"scored": count - null, "null": null, **above}
     return Selected(count=count, score_counts=score_counts, duration_ms=duration_ms)
 

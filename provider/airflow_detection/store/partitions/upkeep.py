@@ -356,7 +356,7 @@ def _in_transaction(db: Database, limits: UpkeepLimits, ddl: sql.Composed) -> No
         db.conn.execute(ddl)
 
 
-def _detached_rows_exported(db: Database, action: Action) -> int | None:
+def _exported_rows(db: Database, action: Action) -> int | None:
     """Return how many rows the table's last export has; None if it has none that succeeded.
 
     Raises:
@@ -388,7 +388,7 @@ def _do_drop(db: Database, action: Action, run: _Run) -> str:
             child = sql.Identifier(action.partition or "")
             limit = sql.Literal(in_ms(run.limits.lock_timeout))
             db.conn.execute(statement(db.schema, "lock_child", child=child, limit=limit), prepare=False)
-            _check_exported(db, action, _detached_rows_exported(db, action))
+            _check_exported(db, action, _exported_rows(db, action))
             db.conn.execute(statement(db.schema, "drop", child=child))
             note(db, action, "done")
 
